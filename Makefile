@@ -1,0 +1,51 @@
+# What users, rpm/modstamp.spec and debian/rules call. `make help` lists the targets.
+
+PREFIX      ?= /usr/local
+BINDIR      ?= $(PREFIX)/bin
+LIBEXECDIR  ?= $(PREFIX)/libexec
+STATEDIR    ?= /var/lib
+DESTDIR     ?=
+
+CARGO       ?= cargo
+VERSION     := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+HOST        := $(shell rustc -vV | sed -n 's/^host: //p')
+TARGET_DIR  := $(or $(CARGO_TARGET_DIR),target)
+RELEASE     := $(TARGET_DIR)/$(HOST)/release
+
+# Linked statically: most of a dynamic program's start-up is loading libc and libgcc_s (measured by `make bench`).
+# `--target` keeps the flag from the build scripts and macros, which cannot be linked so.
+BUILD := RUSTFLAGS="$$RUSTFLAGS -C target-feature=+crt-static" $(CARGO) build --release --locked --target $(HOST)
+
+.PHONY: all install demo check bench dist clean help
+
+all:               ## build the programs
+	$(BUILD)
+
+install:           ## install them: DESTDIR=, PREFIX=
+	test -x $(RELEASE)/modstamp || $(MAKE) all
+	install -D -m 0755 $(RELEASE)/modstamp $(DESTDIR)$(BINDIR)/modstamp
+	install -D -m 0755 $(RELEASE)/modstamp-rpm-trigger $(DESTDIR)$(LIBEXECDIR)/modstamp/rpm-trigger
+	install -d -m 0755 $(DESTDIR)$(STATEDIR)/modstamp
+
+dist:              ## write dist/modstamp-VERSION.tar.gz, what rpmbuild and dpkg-buildpackage take
+	mkdir -p dist
+	git archive --format=tar.gz --prefix=modstamp-$(VERSION)/ -o dist/modstamp-$(VERSION).tar.gz HEAD
+
+demo: all          ## see it work, in a scratch directory
+	packaging/demo $(RELEASE)
+
+check:             ## run every test; as root on Debian, install what they need
+	tests/install-needs
+	$(MAKE) all
+	MODSTAMP_RELEASE=$(abspath $(RELEASE)) $(CARGO) test --locked
+
+bench: all         ## measure, and print the ratios as a table
+	benches/install-needs
+	MODSTAMP_RELEASE=$(abspath $(RELEASE)) benches/run
+
+clean:             ## remove what was built
+	$(CARGO) clean
+	rm -rf dist
+
+help:              ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1: /p' $(MAKEFILE_LIST)

@@ -1,0 +1,5 @@
+//! stub
+/// x
+pub struct Cache; 
+/// x
+pub struct Outcome;

@@ -1,0 +1,146 @@
+//! When equal stat identities show that nothing changed, and when they do not.
+//!
+//! The identity is what stat(2) says of device, inode, size, mtime and ctime. It is evidence because the kernel sets
+//! the ctime by its own clock at every change, and nobody can put it back. So it is none
+//!
+//! - where the ctime is so near to the observation that a later change could have the same one (git's "racy" entries);
+//! - where the file system does not keep ctimes in that way: over the network, in user space, on FAT;
+//! - where an image was made elsewhere, with whatever ctimes its maker chose (erofs, squashfs, anything mounted
+//!   read-only, an overlay of such): there only as long as the same image stays mounted in the same boot.
+//!
+//! Without evidence the content decides.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{AtFlags, Stat, StatVfsMountFlags, StatxFlags};
+use rustix::time::ClockId;
+
+/// A change is stamped with the time of the last clock tick, on some file systems cut to whole seconds, on FAT to
+/// two. An inode that changed this many seconds before the observation, or later, is not settled yet.
+const SETTLED_AFTER: i64 = 3;
+
+/// File systems whose ctimes this machine's own kernel keeps (the `*_SUPER_MAGIC` of linux/magic.h).
+const LOCAL: [u32; 8] = [
+    0x0000_EF53, // ext2, ext3, ext4
+    0x5846_5342, // xfs
+    0x9123_683E, // btrfs
+    0x0102_1994, // tmpfs
+    0x8584_58F6, // ramfs
+    0xF2F5_2010, // f2fs
+    0xCA45_1A4E, // bcachefs
+    0x2FC1_2FC1, // zfs
+];
+
+/// File systems that show what an image holds.
+const IMAGES: [u32; 5] = [
+    0xE0F5_E1E2, // erofs
+    0x7371_7368, // squashfs
+    0x794C_7630, // overlayfs
+    0x0000_9660, // iso9660
+    0x28CD_3D45, // cramfs
+];
+
+/// How far the stat identities on one file system go as evidence.
+#[derive(Debug, Clone, Copy)]
+enum Reach {
+    /// For ever.
+    Lasting,
+    /// As long as this mount lasts, which the number stands for.
+    Mount(u64),
+    /// Not at all.
+    None,
+}
+
+/// Makes fingerprints of stat identities, and says which are evidence.
+pub(crate) struct Evidence {
+    /// Seconds since 1970 when the observation began.
+    begun: i64,
+    /// What is known of the file systems seen so far, by `st_dev`.
+    reaches: Vec<(u64, Reach)>,
+}
+
+impl Evidence {
+    pub(crate) fn now() -> Evidence {
+        Evidence {
+            begun: rustix::time::clock_gettime(ClockId::RealtimeCoarse).tv_sec,
+            reaches: Vec::new(),
+        }
+    }
+
+    /// The fingerprint of `stat`, and whether it is evidence. `place` is anything on its file system; it is asked for
+    /// once for each.
+    pub(crate) fn fingerprint<'a>(
+        &mut self,
+        stat: &Stat,
+        place: impl FnOnce() -> Option<BorrowedFd<'a>>,
+    ) -> (u64, bool) {
+        let known = self.reaches.iter().find(|(device, _)| *device == stat.st_dev);
+        let reach = match known {
+            Some((_, reach)) => *reach,
+            None => {
+                let reach = place().map_or(Reach::None, reach);
+                self.reaches.push((stat.st_dev, reach));
+                reach
+            }
+        };
+        let (mount, reaches) = match reach {
+            Reach::Lasting => (0, true),
+            Reach::Mount(mount) => (mount, true),
+            Reach::None => (0, false),
+        };
+        let is_settled = stat.st_ctime < self.begun - SETTLED_AFTER;
+        let fields = [
+            stat.st_dev,
+            stat.st_ino,
+            u64::from(stat.st_mode),
+            u64::from(stat.st_uid) << 32 | u64::from(stat.st_gid),
+            stat.st_size as u64,
+            stat.st_mtime as u64,
+            stat.st_mtime_nsec as u64,
+            stat.st_ctime as u64,
+            stat.st_ctime_nsec as u64,
+            mount,
+        ];
+        (hash(&fields), reaches && is_settled)
+    }
+}
+
+/// Several numbers as one, the same on every machine.
+pub(crate) fn hash(fields: &[u64]) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    for field in fields {
+        hasher.update(&field.to_le_bytes());
+    }
+    let mut first = [0; 8];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    u64::from_le_bytes(first)
+}
+
+fn reach(place: BorrowedFd<'_>) -> Reach {
+    let (Ok(kind), Ok(flags)) = (rustix::fs::fstatfs(place), rustix::fs::fstatvfs(place)) else {
+        return Reach::None;
+    };
+    let kind = kind.f_type as u32;
+    let is_read_only = flags.f_flag.contains(StatVfsMountFlags::RDONLY);
+    if LOCAL.contains(&kind) && !is_read_only {
+        return Reach::Lasting;
+    }
+    if LOCAL.contains(&kind) || IMAGES.contains(&kind) {
+        return mount(place).map_or(Reach::None, Reach::Mount);
+    }
+    Reach::None
+}
+
+/// A number for this mount in this boot, which no other gets; `None` before Linux 6.8, which cannot tell.
+fn mount(place: BorrowedFd<'_>) -> Option<u64> {
+    const STATX_MNT_ID_UNIQUE: u32 = 0x4000; // statx(2)
+    let wanted = StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
+    let statx = rustix::fs::statx(place, c"", AtFlags::EMPTY_PATH, wanted).ok()?;
+    if statx.stx_mask & STATX_MNT_ID_UNIQUE == 0 {
+        return None;
+    }
+    let boot = std::fs::read("/proc/sys/kernel/random/boot_id").ok()?;
+    let mut first = [0; 8];
+    first.copy_from_slice(&blake3::hash(&boot).as_bytes()[..8]);
+    Some(hash(&[u64::from_le_bytes(first), statx.stx_mnt_id]))
+}

@@ -1,0 +1,402 @@
+//! A profile: what one ecosystem's caches depend on.
+//!
+//! `qemu` is built in; others are TOML files, and a file may override `qemu` too. The lay-out of such a file is
+//! that of `packaging/qemu.toml`, which a test holds against the built-in profile.
+
+use std::ffi::OsString;
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
+use toml::de::{DeTable, DeValue};
+
+use crate::root::{Steps, is_match};
+use crate::{Error, Inputs, Result, Root, Stamp, Witness};
+
+/// Where profiles are looked for, in the root directory. A later file's keys replace an earlier one's.
+const SYSTEM_DIRECTORIES: [&str; 3] = [
+    "/usr/lib/modstamp/profiles.d",
+    "/run/modstamp/profiles.d",
+    "/etc/modstamp/profiles.d",
+];
+
+/// A profile is a few lines. A larger file is something else, and is not read.
+const MOST_BYTES: u64 = 1 << 20;
+
+const KEYS: [&str; 3] = ["module-directories", "programs", "files"];
+
+/// What one ecosystem's caches depend on: module directories, programs, further files.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    name: String,
+    root: Root,
+    pub(crate) directories: Vec<Source>,
+    pub(crate) programs: Vec<Glob>,
+    pub(crate) files: Vec<Glob>,
+}
+
+/// Where module directories come from.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// A path, perhaps with wildcards.
+    Glob(Glob),
+    /// The environment variable that names one.
+    Variable(String),
+}
+
+/// An absolute path whose components may hold `*`, `?` and `[…]`, as in glob(7).
+#[derive(Debug, Clone)]
+pub(crate) struct Glob(pub(crate) Vec<glob::Pattern>);
+
+impl Profile {
+    /// The profile of that name for the running system.
+    ///
+    /// `name` is "qemu", or the name of a `<name>.toml` in `/usr/lib/modstamp/profiles.d`,
+    /// `/run/modstamp/profiles.d`, `/etc/modstamp/profiles.d` or `$XDG_CONFIG_HOME/modstamp/profiles.d`, of which
+    /// a later one's keys replace an earlier one's. A value with a `/` in it is the path of such a file, which is
+    /// then read alone.
+    ///
+    /// # Errors
+    /// Where there is no such profile, or where a file of it is wrong: the error names file, line and key, and
+    /// says what would be right.
+    pub fn load(name: &str) -> Result<Profile> {
+        Profile::load_in(name, &Root::system()?)
+    }
+
+    /// The same for the tree below another root directory. A value with a `/` in it is still a path outside it.
+    ///
+    /// # Errors
+    /// As [`Profile::load`].
+    pub fn load_in(name: &str, root: &Root) -> Result<Profile> {
+        if name.contains('/') {
+            return Profile::from_file(Path::new(name), root);
+        }
+        check_name(name)?;
+        let mut profile = Profile::built_in(name, root);
+        for path in Profile::paths(name) {
+            let Some(text) = read_profile(root, &path)? else {
+                continue;
+            };
+            profile
+                .get_or_insert_with(|| Profile::empty(name, root))
+                .merge(&root.outside(&path), &text)?;
+        }
+        let profile = profile.ok_or_else(|| {
+            Error::NoProfile(format!(
+                "there is no profile “{name}”; write it to /etc/modstamp/profiles.d/{name}.toml, or name one of: {}",
+                Profile::names(root).join(", ")
+            ))
+        })?;
+        profile.not_empty(name)
+    }
+
+    fn from_file(path: &Path, root: &Root) -> Result<Profile> {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        check_name(&name)?;
+        let file = std::fs::File::open(path).map_err(|error| {
+            Error::system("read the profile", path, error, "name a file that you can read")
+        })?;
+        let text = read_text(file.into(), path)?;
+        let mut profile = Profile::empty(&name, root);
+        profile.merge(path, &text)?;
+        profile.not_empty(&path.display().to_string())
+    }
+
+    /// The profile that is built in under that name, whatever files say.
+    pub fn built_in(name: &str, root: &Root) -> Option<Profile> {
+        if name != "qemu" {
+            return None;
+        }
+        let glob = |text: &&str| Source::Glob(Glob::literal(text));
+        let mut directories: Vec<Source> = [
+            "/usr/lib64/qemu",
+            "/usr/lib64/qemu-kvm",
+            "/usr/lib/qemu",
+            "/usr/lib/*/qemu",
+            "/usr/local/lib*/qemu",
+        ]
+        .iter()
+        .map(glob)
+        .collect();
+        directories.push(Source::Variable("QEMU_MODULE_DIR".to_owned()));
+        // Where packages leave the modules of a QEMU that is still running (QEMU's util/module.c).
+        directories.push(glob(&"/run/qemu/*"));
+        let programs = ["/usr/bin/qemu-system-*", "/usr/libexec/qemu-kvm"];
+        Some(Profile {
+            directories,
+            programs: programs.iter().map(|text| Glob::literal(text)).collect(),
+            ..Profile::empty(name, root)
+        })
+    }
+
+    /// The names of all profiles there are, sorted.
+    pub fn names(root: &Root) -> Vec<String> {
+        let mut names = vec!["qemu".to_owned()];
+        for directory in profile_directories() {
+            for file in root.names(&directory).unwrap_or_default() {
+                let name = file.to_string_lossy();
+                if let Some(name) = name.strip_suffix(".toml") {
+                    names.push(name.to_owned());
+                }
+            }
+        }
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The root directory that it is looked up in.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// Its stamps: the system's and, where the caller has a home, the caller's own.
+    pub fn stamps(&self) -> Vec<Stamp> {
+        let system = Stamp::system(&self.root, &self.name);
+        let user = Stamp::user(&self.root, &self.name);
+        std::iter::once(system).chain(user).collect()
+    }
+
+    /// What the inputs are now: one walk over the module directories, programs and files, by stat alone.
+    ///
+    /// Judge any number of stored witnesses against it, with [`Witness::judge`].
+    ///
+    /// # Errors
+    /// None but those of a system that is out of descriptors or memory: what cannot be read is part of what is found.
+    pub fn inputs(&self) -> Result<Inputs> {
+        Inputs::of(self)
+    }
+
+    /// Observes all inputs, their contents too, into a witness. Call it *before* the probe whose answer is to be
+    /// cached, and store the witness with the answer.
+    ///
+    /// Where the stamp was touched by hand within the current tick of its file system's clock, it waits until that
+    /// tick is over: some milliseconds, or up to two seconds where the file system keeps whole seconds.
+    ///
+    /// # Errors
+    /// As [`Profile::inputs`].
+    pub fn observe(&self) -> Result<Witness> {
+        Ok(self.inputs()?.witness())
+    }
+
+    /// Whether a path that a package manager sent lies in one of the module directories, or is one.
+    ///
+    /// Only the path's text is looked at: what a removed package owned is not there any more.
+    pub fn covers(&self, path: &Path) -> bool {
+        if path.components().any(|step| step.as_os_str() == "..") {
+            return true; // No package manager sends this. Who knows where it leads?
+        }
+        self.directories.iter().any(|source| match source {
+            Source::Glob(glob) => glob.covers(path),
+            Source::Variable(name) => std::env::var_os(name)
+                .is_some_and(|value| !value.is_empty() && path.starts_with(value)),
+        })
+    }
+
+    /// The environment variables that the profile asks, with their values.
+    pub(crate) fn variables(&self) -> Vec<(String, Option<OsString>)> {
+        self.directories
+            .iter()
+            .filter_map(|source| match source {
+                Source::Variable(name) => Some((name.clone(), std::env::var_os(name))),
+                Source::Glob(_) => None,
+            })
+            .collect()
+    }
+
+    fn empty(name: &str, root: &Root) -> Profile {
+        Profile {
+            name: name.to_owned(),
+            root: root.clone(),
+            directories: Vec::new(),
+            programs: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
+    fn not_empty(self, what: &str) -> Result<Profile> {
+        if self.directories.is_empty() && self.programs.is_empty() && self.files.is_empty() {
+            return Err(Error::NoProfile(format!(
+                "the profile {what} names nothing to watch; give it module-directories = [\"/usr/lib64/NAME\"]"
+            )));
+        }
+        Ok(self)
+    }
+
+    /// The files that may define the profile, the ones that override last.
+    fn paths(name: &str) -> impl Iterator<Item = PathBuf> {
+        let file = format!("{name}.toml");
+        profile_directories().map(move |directory| directory.join(&file))
+    }
+
+    /// Replaces each key that `text` has.
+    fn merge(&mut self, path: &Path, text: &str) -> Result<()> {
+        let wrong = |at: usize, problem: String| Error::Profile {
+            path: path.to_owned(),
+            line: text[..at].matches('\n').count() + 1,
+            problem,
+        };
+        let table = DeTable::parse(text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            wrong(at.min(text.len()), format!("{}; write it as TOML", error.message()))
+        })?;
+        for (key, value) in table.get_ref() {
+            let at = key.span().start;
+            let key: &str = key.get_ref();
+            if !KEYS.contains(&key) {
+                let keys = KEYS.join(", ");
+                return Err(wrong(at, format!("there is no key “{key}”; the keys are {keys}")));
+            }
+            let DeValue::Array(array) = value.get_ref() else {
+                let kind = value.get_ref().type_str();
+                return Err(wrong(
+                    at,
+                    format!("“{key}” is of type {kind}; write a list, {key} = [\"/usr/…\"]"),
+                ));
+            };
+            let mut sources = Vec::new();
+            for item in array.iter() {
+                let at = item.span().start;
+                let DeValue::String(item) = item.get_ref() else {
+                    let kind = item.get_ref().type_str();
+                    return Err(wrong(
+                        at,
+                        format!("“{key}” holds something of type {kind}; write \"/usr/…\""),
+                    ));
+                };
+                let source = Source::parse(item, key == "module-directories")
+                    .map_err(|problem| wrong(at, format!("“{key}” holds “{item}”, {problem}")))?;
+                sources.push(source);
+            }
+            let globs = |sources: Vec<Source>| {
+                let glob = |source| match source {
+                    Source::Glob(glob) => Some(glob),
+                    Source::Variable(_) => None,
+                };
+                sources.into_iter().filter_map(glob).collect()
+            };
+            match key {
+                "module-directories" => self.directories = sources,
+                "programs" => self.programs = globs(sources),
+                _ => self.files = globs(sources),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Source {
+    /// One item of a list. The error continues "… holds “ITEM”, ".
+    fn parse(text: &str, may_be_variable: bool) -> std::result::Result<Source, String> {
+        if let Some(name) = text.strip_prefix('$') {
+            let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            if !may_be_variable {
+                return Err("a variable, which only module-directories may name; write a path".into());
+            }
+            if name.is_empty() || !name.chars().all(is_name) {
+                return Err("which names no environment variable; write \"$NAME\" alone".into());
+            }
+            return Ok(Source::Variable(name.to_owned()));
+        }
+        if !text.starts_with('/') {
+            return Err("a relative path; begin it with “/”".into());
+        }
+        let mut components = Vec::new();
+        for component in text.split('/').filter(|component| !component.is_empty()) {
+            if component == "." || component == ".." {
+                return Err(format!("a path with “{component}”; write it without"));
+            }
+            if component.contains("**") {
+                return Err("a bad pattern: “*” matches within one name, “**” is not known".into());
+            }
+            let pattern = glob::Pattern::new(component)
+                .map_err(|error| format!("a bad pattern: {}; see glob(7)", error.msg))?;
+            components.push(pattern);
+        }
+        if components.is_empty() {
+            return Err("the root directory; name one below it".into());
+        }
+        Ok(Source::Glob(Glob(components)))
+    }
+}
+
+impl Glob {
+    /// A glob that is known to be good.
+    fn literal(text: &str) -> Glob {
+        match Source::parse(text, false) {
+            Ok(Source::Glob(glob)) => glob,
+            _ => unreachable!("{text} is a good glob"),
+        }
+    }
+
+    /// Whether `path` is a place that the glob matches, or lies below one.
+    fn covers(&self, path: &Path) -> bool {
+        let mut names = path.iter().filter(|name| *name != "/");
+        self.0
+            .iter()
+            .all(|component| names.next().is_some_and(|name| is_match(component, name)))
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
+    if name.is_empty() || name.starts_with(['.', '-']) || !name.chars().all(is_good) {
+        return Err(Error::NoProfile(format!(
+            "“{}” cannot be a profile's name; use letters, digits, “-”, “_”, “.” and “+”, as in “qemu”",
+            name.escape_debug()
+        )));
+    }
+    Ok(())
+}
+
+fn profile_directories() -> impl Iterator<Item = PathBuf> {
+    let user = crate::home_directory("XDG_CONFIG_HOME", ".config")
+        .map(|config| config.join("modstamp/profiles.d"));
+    SYSTEM_DIRECTORIES.iter().map(PathBuf::from).chain(user)
+}
+
+/// The text of a profile's file; `None` where there is none, or where it is a user's that the caller must not trust.
+fn read_profile(root: &Root, path: &Path) -> Result<Option<String>> {
+    let is_system = SYSTEM_DIRECTORIES.iter().any(|directory| path.starts_with(directory));
+    match root.read(path, Steps::Trusted) {
+        Ok(fd) => read_text(fd, &root.outside(path)).map(Some),
+        Err(stop) if stop.is_missing() => Ok(None),
+        // Root with another user's home: that user's profiles are not root's.
+        Err(crate::root::Stop::Untrusted { .. }) if !is_system => Ok(None),
+        Err(stop) => Err(stop.into_error(
+            "read the profile",
+            root.outside(path),
+            "make it readable",
+        )),
+    }
+}
+
+fn read_text(fd: std::os::fd::OwnedFd, path: &Path) -> Result<String> {
+    use std::io::Read;
+    let failed = |error: std::io::Error| {
+        Error::system("read the profile", path, error, "name a text file of a few lines")
+    };
+    let stat = rustix::fs::fstat(&fd).map_err(|errno| failed(errno.into()))?;
+    if !FileType::from_raw_mode(stat.st_mode).is_file() {
+        return Err(failed(std::io::Error::other("it is not a regular file")));
+    }
+    let mut bytes = Vec::new();
+    let mut file = std::fs::File::from(fd).take(MOST_BYTES + 1);
+    file.read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(failed(std::io::Error::other("it is larger than 1 MiB")));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        Error::Profile {
+            path: path.to_owned(),
+            line: error.as_bytes()[..good].iter().filter(|b| **b == b'\n').count() + 1,
+            problem: "this is not text in UTF-8; write a profile as TOML".to_owned(),
+        }
+    })
+}

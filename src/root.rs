@@ -1,0 +1,323 @@
+//! The root directory that everything is looked up in: `/`, or what `--root` names.
+//!
+//! Paths are walked one component at a time, by descriptor. Symbolic links are followed as the system in that
+//! root would follow them: an absolute target begins at the root again and `..` stops there, so that no link in
+//! the tree leads out of it. openat2(2) with `RESOLVE_IN_ROOT` does the same, but only from Linux 5.6 on, not
+//! in every container, and it cannot say who owns the steps on the way.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use crate::{Error, Result};
+
+/// As many symbolic links as path_resolution(7) follows before it gives up.
+const MOST_LINKS: usize = 40;
+
+/// The directory that is `/` for everything that is looked up.
+#[derive(Debug, Clone)]
+pub struct Root {
+    directory: Arc<OwnedFd>,
+    path: PathBuf,
+}
+
+/// What a walk demands of the steps on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Steps {
+    /// Nothing: what is found is only read, as data.
+    Any,
+    /// Nobody but root or the caller could have bent the way.
+    Trusted,
+}
+
+/// Why a walk ended before its path did.
+pub(crate) enum Stop {
+    System(Errno),
+    Untrusted { culprit: PathBuf, problem: String },
+}
+
+impl From<Errno> for Stop {
+    fn from(errno: Errno) -> Stop {
+        Stop::System(errno)
+    }
+}
+
+impl Stop {
+    pub(crate) fn into_error(
+        self,
+        attempt: &'static str,
+        path: PathBuf,
+        remedy: &'static str,
+    ) -> Error {
+        match self {
+            Stop::System(errno) => Error::system(attempt, path, errno, remedy),
+            Stop::Untrusted { culprit, problem } => Error::Untrusted {
+                attempt,
+                path,
+                culprit,
+                problem,
+            },
+        }
+    }
+
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Stop::System(Errno::NOENT | Errno::NOTDIR))
+    }
+}
+
+impl From<Stop> for io::Error {
+    fn from(stop: Stop) -> io::Error {
+        match stop {
+            Stop::System(errno) => errno.into(),
+            Stop::Untrusted { culprit, problem } => {
+                io::Error::other(format!("{} {problem}", culprit.display()))
+            }
+        }
+    }
+}
+
+impl Root {
+    /// The running system's own root, `/`.
+    ///
+    /// # Errors
+    /// Where `/` cannot be opened, which only a very confined process sees.
+    pub fn system() -> Result<Root> {
+        Root::open(Path::new("/"))
+    }
+
+    /// The tree below `directory`, as if it were `/`.
+    ///
+    /// # Errors
+    /// Where it does not exist, is no directory, or cannot be entered.
+    pub fn open(directory: &Path) -> Result<Root> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(CWD, directory, flags, Mode::empty()).map_err(|errno| {
+            Error::system(
+                "enter the root directory",
+                directory,
+                errno,
+                "name a directory that exists and that you may enter",
+            )
+        })?;
+        Ok(Root {
+            directory: Arc::new(fd),
+            path: directory.to_owned(),
+        })
+    }
+
+    /// `path` as somebody outside the root sees it.
+    pub fn outside(&self, path: &Path) -> PathBuf {
+        let below = path.strip_prefix("/").unwrap_or(path);
+        self.path.join(below)
+    }
+
+    /// Whether this is the running system's own `/`.
+    pub fn is_system(&self) -> bool {
+        self.path == Path::new("/")
+    }
+
+    /// Opens what is at `path`, links followed inside the root, for use as a place (`O_PATH`).
+    pub(crate) fn place(&self, path: &Path, steps: Steps) -> std::result::Result<OwnedFd, Stop> {
+        self.walk(path, OFlags::PATH, steps).map(|(fd, _)| fd)
+    }
+
+    /// Opens what is at `path`, links followed inside the root, for reading; never waits for a FIFO's writer.
+    pub(crate) fn read(&self, path: &Path, steps: Steps) -> std::result::Result<OwnedFd, Stop> {
+        self.walk(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, steps)
+            .map(|(fd, _)| fd)
+    }
+
+    /// Opens the directory at `path`, making what is missing of it, each with `mode`.
+    ///
+    /// Also returns how many levels had to be made: their parents need a sync too.
+    pub(crate) fn make_directory(
+        &self,
+        path: &Path,
+        mode: Mode,
+    ) -> std::result::Result<(OwnedFd, usize), Stop> {
+        match self.walk(path, OFlags::RDONLY | OFlags::DIRECTORY, Steps::Trusted) {
+            Ok((fd, _)) => return Ok((fd, 0)),
+            Err(Stop::System(Errno::NOENT)) => {}
+            Err(stop) => return Err(stop),
+        }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Stop::System(Errno::NOENT));
+        };
+        let (parent, made) = self.make_directory(parent, mode)?;
+        match rustix::fs::mkdirat(&parent, name, mode) {
+            // Made by somebody else in between: as good.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
+        // The umask must not hide the stamp from those who are to read it.
+        rustix::fs::fchmod(&fd, mode)?;
+        Ok((fd, made + 1))
+    }
+
+    /// Every path below the root that a glob matches, in the order of their names.
+    ///
+    /// `components` are the glob's, one predicate each; a literal one is looked up instead of searched for.
+    /// What cannot be read is left out: nothing can be loaded from it either.
+    pub(crate) fn find(&self, components: &[glob::Pattern]) -> Vec<PathBuf> {
+        let mut found = vec![PathBuf::from("/")];
+        for component in components {
+            let mut next = Vec::new();
+            for parent in found {
+                if component.as_str().contains(['*', '?', '[']) {
+                    let mut names = self.names(&parent).unwrap_or_default();
+                    names.retain(|name| is_match(component, name));
+                    names.sort();
+                    next.extend(names.into_iter().map(|name| parent.join(name)));
+                } else {
+                    next.push(parent.join(component.as_str()));
+                }
+            }
+            found = next;
+        }
+        found.retain(|path| self.place(path, Steps::Any).is_ok());
+        found
+    }
+
+    /// The names in the directory at `path`, in the order in which the file system gives them.
+    pub(crate) fn names(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        let directory = self.read(path, Steps::Any)?;
+        let mut names = Vec::new();
+        for_each_name(directory.as_fd(), |name| names.push(name.to_owned()))?;
+        Ok(names)
+    }
+
+    fn walk(
+        &self,
+        path: &Path,
+        last: OFlags,
+        steps: Steps,
+    ) -> std::result::Result<(OwnedFd, Stat), Stop> {
+        let mut todo: Vec<OsString> = reversed_components(path);
+        let mut parents: Vec<(OwnedFd, OsString)> = Vec::new();
+        let mut links = 0;
+        while let Some(name) = todo.pop() {
+            if name.as_bytes() == b".." {
+                parents.pop();
+                continue;
+            }
+            let here = parents.last().map_or(&*self.directory, |(fd, _)| fd);
+            let step = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let fd = rustix::fs::openat(here, &name, step, Mode::empty())?;
+            let stat = rustix::fs::fstat(&fd)?;
+            if steps == Steps::Trusted {
+                if let Some(problem) = why_untrusted(&stat) {
+                    let mut culprit = self.path.clone();
+                    culprit.extend(parents.iter().map(|(_, name)| name));
+                    culprit.push(&name);
+                    return Err(Stop::Untrusted { culprit, problem });
+                }
+            }
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+                links += 1;
+                if links > MOST_LINKS {
+                    return Err(Errno::LOOP.into());
+                }
+                let target = rustix::fs::readlinkat(&fd, c"", Vec::new())?;
+                let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+                if target.is_absolute() {
+                    parents.clear();
+                }
+                todo.extend(reversed_components(&target));
+                continue;
+            }
+            if todo.is_empty() && last != OFlags::PATH {
+                let flags = last | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let fd = rustix::fs::openat(here, &name, flags, Mode::empty())?;
+                return Ok((fd, stat));
+            }
+            parents.push((fd, name));
+        }
+        // The path ended at a directory that was walked through, or at the root itself.
+        let here = parents.last().map_or(&*self.directory, |(fd, _)| fd);
+        let fd = rustix::fs::openat(here, c".", last | OFlags::CLOEXEC, Mode::empty());
+        let fd = match (fd, parents.pop()) {
+            (Ok(fd), _) => fd,
+            // Not a directory, so "." cannot be opened in it; `O_PATH` is what was asked for.
+            (Err(_), Some((fd, _))) if last == OFlags::PATH => fd,
+            (Err(errno), _) => return Err(errno.into()),
+        };
+        let stat = rustix::fs::fstat(&fd)?;
+        Ok((fd, stat))
+    }
+}
+
+/// Calls `each` with every name in a directory but `.` and `..`, without an allocation for each.
+pub(crate) fn for_each_name(
+    directory: BorrowedFd<'_>,
+    mut each: impl FnMut(&OsStr),
+) -> rustix::io::Result<()> {
+    let mut buffer = Vec::with_capacity(32 * 1024);
+    let mut entries = rustix::fs::RawDir::new(directory, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            each(OsStr::from_bytes(name));
+        }
+    }
+    Ok(())
+}
+
+/// What is at `name` in `directory`, itself and not what it points to; `None` where there is nothing.
+pub(crate) fn stat_at(directory: impl AsFd, name: &OsStr) -> rustix::io::Result<Option<Stat>> {
+    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Whether one component of a glob matches a name. As in a shell, `*` does not match a leading dot.
+pub(crate) fn is_match(component: &glob::Pattern, name: &OsStr) -> bool {
+    let options = glob::MatchOptions {
+        require_literal_leading_dot: true,
+        ..glob::MatchOptions::new()
+    };
+    component.matches_with(&name.to_string_lossy(), options)
+}
+
+fn reversed_components(path: &Path) -> Vec<OsString> {
+    let mut names: Vec<OsString> = path
+        .components()
+        .filter(|component| matches!(component, Component::Normal(_) | Component::ParentDir))
+        .map(|component| component.as_os_str().to_owned())
+        .collect();
+    names.reverse();
+    names
+}
+
+/// Who besides root and the caller could have put something else here.
+fn why_untrusted(stat: &Stat) -> Option<String> {
+    let me = rustix::process::geteuid().as_raw();
+    if stat.st_uid != 0 && stat.st_uid != me {
+        return Some(format!("belongs to user {}", stat.st_uid));
+    }
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+        return None; // A link's own permissions mean nothing (symlink(7)).
+    }
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    if mode.contains(Mode::SVTX) {
+        return None; // As in /tmp: others may add, but not replace what is not theirs.
+    }
+    let my_group = rustix::process::getegid().as_raw();
+    if mode.contains(Mode::WOTH) {
+        return Some("can be written by every user".to_owned());
+    }
+    if mode.contains(Mode::WGRP) && stat.st_gid != 0 && stat.st_gid != my_group {
+        return Some(format!("can be written by group {}", stat.st_gid));
+    }
+    None
+}

@@ -1,0 +1,526 @@
+//! The stamp: one small file per profile whose mtime says "something changed".
+//!
+//! What counts is the mtime and nothing else, so that a plain `touch FILE` by hand is as good as ours. Ours
+//! promises more: each touch leaves an mtime that the stamp never had before. A touch writes a new file beside the
+//! stamp, gives it its time and renames it over the old one, so that a reader sees the old stamp or the new one and
+//! no state in between, such as the clock's own time while a forced later one is not set yet.
+//!
+//! Touches that run at once take turns by a lock on a file of their own, `.<profile>.lock`, which only its owner can
+//! open: a lock on the stamp, which everybody can open, could be held by everybody (flock(2)). That file's mtime
+//! is the latest that the stamp ever had: a stamp that was removed goes on from there.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps};
+use rustix::io::Errno;
+use rustix::time::ClockId;
+
+use crate::root::{Steps, stat_at};
+use crate::{Error, Result, Root};
+
+/// Where the system's stamps are. Not below another program's cache: per-user daemons must be able to read it.
+pub(crate) const SYSTEM_DIRECTORY: &str = "/var/lib/modstamp";
+
+/// How long a touch waits for its turn. Only root, or the user whose own stamp it is, can make it wait at all.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A modification time as the file system stores it: seconds and nanoseconds since 1970.
+///
+/// Two of them are compared for order only to make sure that a stamp moves forward, never to judge a cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mtime {
+    /// Seconds since 1970-01-01 00:00 UTC; negative before.
+    pub seconds: i64,
+    /// Nanoseconds on top, below 1,000,000,000.
+    pub nanoseconds: u32,
+}
+
+impl Mtime {
+    pub(crate) fn of(stat: &Stat) -> Mtime {
+        Mtime {
+            seconds: stat.st_mtime,
+            nanoseconds: stat.st_mtime_nsec as u32,
+        }
+    }
+
+    fn now() -> Mtime {
+        rustix::time::clock_gettime(ClockId::Realtime).into()
+    }
+
+    fn plus(self, seconds: i64, nanoseconds: u32) -> Mtime {
+        let nanoseconds = self.nanoseconds + nanoseconds;
+        Mtime {
+            seconds: self
+                .seconds
+                .saturating_add(seconds)
+                .saturating_add(i64::from(nanoseconds / 1_000_000_000)),
+            nanoseconds: nanoseconds % 1_000_000_000,
+        }
+    }
+
+    fn timestamps(self) -> Timestamps {
+        let time = Timespec {
+            tv_sec: self.seconds,
+            tv_nsec: self.nanoseconds.into(),
+        };
+        Timestamps {
+            last_access: time,
+            last_modification: time,
+        }
+    }
+}
+
+impl From<Timespec> for Mtime {
+    fn from(time: Timespec) -> Mtime {
+        Mtime {
+            seconds: time.tv_sec,
+            nanoseconds: time.tv_nsec as u32,
+        }
+    }
+}
+
+impl fmt::Display for Mtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:09}", self.seconds, self.nanoseconds)
+    }
+}
+
+impl FromStr for Mtime {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Mtime> {
+        let parse = || {
+            let (seconds, nanoseconds) = text.split_once('.')?;
+            (nanoseconds.len() == 9).then_some(())?;
+            Some(Mtime {
+                seconds: seconds.parse().ok()?,
+                nanoseconds: nanoseconds.parse().ok()?,
+            })
+        };
+        parse().ok_or_else(|| {
+            Error::Witness(format!(
+                "“{text}” is not a time of the form 1700000000.000000000"
+            ))
+        })
+    }
+}
+
+impl serde::Serialize for Mtime {
+    fn serialize<S: serde::Serializer>(&self, out: S) -> std::result::Result<S::Ok, S::Error> {
+        out.collect_str(self)
+    }
+}
+
+/// Whose stamp it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Owner {
+    /// `/var/lib/modstamp/<profile>.stamp`, root's, which counts for everybody.
+    System,
+    /// `$XDG_STATE_HOME/modstamp/<profile>.stamp`, which counts for that user beside the system's.
+    User,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Owner::System => "system",
+            Owner::User => "user",
+        })
+    }
+}
+
+/// When a touch is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// When [`Stamp::touch`] returns: a power cut afterwards does not undo it.
+    Synced,
+    /// When the system writes it in its own time, or a later synced touch does.
+    NotSynced,
+}
+
+/// Who touched a stamp, when and why: text for people, kept in the stamp, which nothing else depends on.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Note {
+    /// What the clock said, in UTC. The mtime can be later: it never goes back when the clock does.
+    pub when: String,
+    /// Who, for example "rpm" or "user 0".
+    pub by: String,
+    /// Why, in a few words.
+    pub why: String,
+}
+
+/// One profile's stamp, the system's or a user's own.
+#[derive(Debug, Clone)]
+pub struct Stamp {
+    root: Root,
+    directory: PathBuf,
+    profile: String,
+    owner: Owner,
+}
+
+impl Stamp {
+    /// The system's stamp of a profile, `/var/lib/modstamp/<profile>.stamp` in `root`.
+    pub fn system(root: &Root, profile: &str) -> Stamp {
+        Stamp {
+            root: root.clone(),
+            directory: PathBuf::from(SYSTEM_DIRECTORY),
+            profile: profile.to_owned(),
+            owner: Owner::System,
+        }
+    }
+
+    /// The caller's own stamp of a profile, `$XDG_STATE_HOME/modstamp/<profile>.stamp` in `root`; the variable
+    /// defaults to `$HOME/.local/state` (XDG Base Directory Specification). `None` where neither is set.
+    pub fn user(root: &Root, profile: &str) -> Option<Stamp> {
+        let state = crate::home_directory("XDG_STATE_HOME", ".local/state")?;
+        Some(Stamp {
+            root: root.clone(),
+            directory: state.join("modstamp"),
+            profile: profile.to_owned(),
+            owner: Owner::User,
+        })
+    }
+
+    /// The stamp that a touch by the caller moves: the system's for root and for any root directory but `/`,
+    /// the user's own for everybody else.
+    pub fn own(root: &Root, profile: &str) -> Stamp {
+        let system = Stamp::system(root, profile);
+        if rustix::process::geteuid().is_root() || !root.is_system() {
+            return system;
+        }
+        Stamp::user(root, profile).unwrap_or(system)
+    }
+
+    /// Whose it is.
+    pub fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// Where it is, as somebody outside the root sees it.
+    pub fn path(&self) -> PathBuf {
+        self.root
+            .outside(&self.directory)
+            .join(format!("{}.stamp", self.profile))
+    }
+
+    /// The stamp's mtime; `None` where there is no stamp.
+    ///
+    /// # Errors
+    /// Where the stamp cannot be reached, or is not a regular file. A symbolic link is not followed.
+    pub fn mtime(&self) -> Result<Option<Mtime>> {
+        let attempt = "read the stamp";
+        let remedy = "make its directory readable for every user";
+        let directory = match self.root.place(&self.directory, Steps::Any) {
+            Ok(directory) => directory,
+            Err(stop) if stop.is_missing() => return Ok(None),
+            Err(stop) => return Err(stop.into_error(attempt, self.path(), remedy)),
+        };
+        let stat = stat_at(&directory, self.name().as_ref())
+            .map_err(|errno| Error::system(attempt, self.path(), errno, remedy))?;
+        match stat {
+            None => Ok(None),
+            Some(stat) => self.regular(&stat).map(|()| Some(Mtime::of(&stat))),
+        }
+    }
+
+    /// Who touched the stamp last, when and why, where it says so in words that can be read.
+    ///
+    /// A plain `touch` leaves the text of the touch before it: [`Note::when`] then differs from the mtime.
+    pub fn note(&self) -> Option<Note> {
+        let path = self.directory.join(self.name());
+        let fd = self.root.read(&path, Steps::Any).ok()?;
+        self.regular(&rustix::fs::fstat(&fd).ok()?).ok()?;
+        let mut buffer = vec![0; 4096];
+        let length = rustix::io::read(&fd, &mut buffer).ok()?;
+        let text = String::from_utf8_lossy(&buffer[..length]);
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            Some(line.strip_prefix(": ")?.to_owned())
+        };
+        Some(Note {
+            when: field("when")?,
+            by: field("by")?,
+            why: field("why")?,
+        })
+    }
+
+    /// Moves the stamp: its mtime becomes one that it never had, later than every one before.
+    ///
+    /// `by` and `why` are for people. Makes the stamp and its directory where they are missing. Returns the new mtime.
+    ///
+    /// # Errors
+    /// Where the stamp's directory cannot be made or written, where a step of its path could be bent by somebody
+    /// else, or where the stamp is not a regular file. The old stamp is then as it was. On a full file system a
+    /// stamp that exists is still moved: only its text stays the old one.
+    pub fn touch(&self, by: &str, why: &str, durability: Durability) -> Result<Mtime> {
+        let (directory, made) = self.open_directory()?;
+        let turn = Turn::take(&directory, &self.profile);
+        let old = stat_at(&directory, self.name().as_ref()).map_err(|errno| self.failed(errno))?;
+        if let Some(old) = &old {
+            self.regular(old)?;
+        }
+        let last = old.as_ref().map(Mtime::of).max(turn.latest());
+
+        let text = self.text(by, why);
+        let mtime = match self.replace(&directory, &text, last, durability, &turn) {
+            Err(error) if old.is_some() && is_full(&error) => self.move_in_place(&directory, last)?,
+            result => result?,
+        };
+        turn.remember(mtime);
+        drop(turn);
+        if durability == Durability::Synced {
+            self.sync_directories(&directory, made)?;
+        }
+        Ok(mtime)
+    }
+
+    fn open_directory(&self) -> Result<(OwnedFd, usize)> {
+        let mode = match self.owner {
+            Owner::System => Mode::from_raw_mode(0o755),
+            Owner::User => Mode::from_raw_mode(0o700), // as the XDG Base Directory Specification asks
+        };
+        self.root
+            .make_directory(&self.directory, mode)
+            .map_err(|stop| {
+                stop.into_error("touch the stamp", self.path(), self.owner_remedy())
+            })
+    }
+
+    fn replace(
+        &self,
+        directory: &OwnedFd,
+        text: &str,
+        last: Option<Mtime>,
+        durability: Durability,
+        turn: &Turn,
+    ) -> Result<Mtime> {
+        let new = turn.new_name(&self.profile);
+        let flags = OFlags::WRONLY
+            | OFlags::CREATE
+            | OFlags::EXCL
+            | OFlags::NOFOLLOW
+            | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o644);
+        let create = || rustix::fs::openat(directory, &new, flags, mode);
+        let file = match create() {
+            // Left by a touch that was killed: nobody else uses this name while it is our turn.
+            Err(Errno::EXIST) => {
+                rustix::fs::unlinkat(directory, &new, rustix::fs::AtFlags::empty())
+                    .and_then(|()| create())
+            }
+            result => result,
+        }
+        .map_err(|errno| self.failed(errno))?;
+        let fill = || {
+            write_all(&file, text.as_bytes())?;
+            rustix::fs::fchmod(&file, mode) // whatever the umask is
+        };
+        let finish = || {
+            if durability == Durability::Synced {
+                rustix::fs::fsync(&file)?;
+            }
+            rustix::fs::renameat(directory, &new, directory, self.name())
+        };
+        let result = fill()
+            .map_err(|errno| self.failed(errno))
+            .and_then(|()| self.move_past(&file, last))
+            .and_then(|mtime| match finish() {
+                Ok(()) => Ok(mtime),
+                Err(errno) => Err(self.failed(errno)),
+            });
+        if result.is_err() {
+            // What is left over does no harm; the next touch removes it too.
+            let _ = rustix::fs::unlinkat(directory, &new, rustix::fs::AtFlags::empty());
+        }
+        result
+    }
+
+    fn move_in_place(&self, directory: &OwnedFd, last: Option<Mtime>) -> Result<Mtime> {
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(directory, self.name(), flags, Mode::empty())
+            .map_err(|errno| self.failed(errno))?;
+        self.regular(&rustix::fs::fstat(&file).map_err(|errno| self.failed(errno))?)?;
+        self.move_past(&file, last)
+    }
+
+    /// Gives `file` an mtime later than `last`, as the file system stores it: some keep whole seconds, FAT two.
+    fn move_past(&self, file: &OwnedFd, last: Option<Mtime>) -> Result<Mtime> {
+        let mut wanted = Mtime::now();
+        let Some(last) = last else {
+            return self.set_mtime(file, wanted);
+        };
+        wanted = wanted.max(last.plus(0, 1));
+        for seconds in [1, 2, 4] {
+            let stored = self.set_mtime(file, wanted)?;
+            if stored > last {
+                return Ok(stored);
+            }
+            wanted = last.plus(seconds, 0);
+        }
+        Err(Error::NoLaterTime {
+            path: self.path(),
+            last,
+        })
+    }
+
+    fn set_mtime(&self, file: &OwnedFd, wanted: Mtime) -> Result<Mtime> {
+        let set = || {
+            rustix::fs::futimens(file, &wanted.timestamps())?;
+            rustix::fs::fstat(file)
+        };
+        Ok(Mtime::of(&set().map_err(|errno| self.failed(errno))?))
+    }
+
+    fn sync_directories(&self, directory: &OwnedFd, made: usize) -> Result<()> {
+        rustix::fs::fsync(directory).map_err(|errno| self.failed(errno))?;
+        // The names of the directories that were made are in their parents.
+        for parent in self.directory.ancestors().skip(1).take(made) {
+            if let Ok(parent) = self.root.read(parent, Steps::Any) {
+                rustix::fs::fsync(&parent).map_err(|errno| self.failed(errno))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn text(&self, by: &str, why: &str) -> String {
+        let when = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
+        format!(
+            "What counts is the modification time of this file; the text is for people.\n\
+             when: {when}\nby: {}\nwhy: {}\n",
+            one_line(by),
+            one_line(why)
+        )
+    }
+
+    fn name(&self) -> String {
+        format!("{}.stamp", self.profile)
+    }
+
+    fn regular(&self, stat: &Stat) -> Result<()> {
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => return Ok(()),
+            FileType::Symlink => "symbolic link",
+            FileType::Directory => "directory",
+            FileType::Fifo => "FIFO",
+            FileType::Socket => "socket",
+            _ => "device",
+        };
+        Err(Error::NotAStamp {
+            path: self.path(),
+            kind,
+        })
+    }
+
+    fn failed(&self, errno: Errno) -> Error {
+        let remedy = match errno {
+            Errno::NOSPC | Errno::DQUOT => "make room on its file system and touch again",
+            Errno::ROFS => {
+                "touch again once its file system can be written; checks look at the modules themselves"
+            }
+            _ => self.owner_remedy(),
+        };
+        Error::system("touch the stamp", self.path(), errno, remedy)
+    }
+
+    fn owner_remedy(&self) -> &'static str {
+        match self.owner {
+            Owner::System => "run as root, on a directory that root can write",
+            Owner::User => "make its directory one that you can write",
+        }
+    }
+}
+
+/// One touch's turn: held until it is dropped, or not got within [`PATIENCE`], which does no more harm than that two
+/// touches at once may leave the same time.
+struct Turn(Option<OwnedFd>);
+
+impl Turn {
+    fn take(directory: &OwnedFd, profile: &str) -> Turn {
+        let name = format!(".{profile}.lock");
+        let Ok(file) = open_private(directory, &name) else {
+            return Turn(None);
+        };
+        let start = Instant::now();
+        let mut pause = Duration::from_micros(100);
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Turn(Some(file)),
+                Err(Errno::WOULDBLOCK | Errno::INTR) if start.elapsed() < PATIENCE => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_millis(5));
+                }
+                Err(_) => return Turn(None),
+            }
+        }
+    }
+
+    /// The name under which the new stamp is written before it takes the old one's place.
+    fn new_name(&self, profile: &str) -> String {
+        match self.0 {
+            Some(_) => format!(".{profile}.stamp.new"),
+            None => format!(".{profile}.stamp.new.{}", std::process::id()),
+        }
+    }
+
+    /// The latest mtime that the stamp ever had; `None` before its first.
+    fn latest(&self) -> Option<Mtime> {
+        let stat = rustix::fs::fstat(self.0.as_ref()?).ok()?;
+        // A size of one byte says that the time was set by `remember`, not by the lock's own creation.
+        (stat.st_size > 0).then(|| Mtime::of(&stat))
+    }
+
+    fn remember(&self, mtime: Mtime) {
+        if let Some(file) = &self.0 {
+            if self.latest().is_none() {
+                let _ = rustix::fs::ftruncate(file, 1);
+            }
+            let _ = rustix::fs::futimens(file, &mtime.timestamps());
+        }
+    }
+}
+
+/// Opens a file that nobody else can open, and so nobody else can lock.
+fn open_private(directory: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDWR
+        | OFlags::CREATE
+        | OFlags::NOFOLLOW
+        | OFlags::NONBLOCK
+        | OFlags::CLOEXEC;
+    let private = Mode::from_raw_mode(0o600);
+    let file = rustix::fs::openat(directory, name, flags, private)?;
+    let stat = rustix::fs::fstat(&file)?;
+    let mine = stat.st_uid == rustix::process::geteuid().as_raw();
+    if mine && stat.st_mode & 0o077 == 0 && FileType::from_raw_mode(stat.st_mode).is_file() {
+        return Ok(file);
+    }
+    // Somebody may have it open already: begin with a new one.
+    rustix::fs::unlinkat(directory, name, rustix::fs::AtFlags::empty())?;
+    rustix::fs::openat(directory, name, flags | OFlags::EXCL, private)
+}
+
+fn is_full(error: &Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), Some(StorageFull | QuotaExceeded))
+}
+
+fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        let written = rustix::io::retry_on_intr(|| rustix::io::write(file, bytes))?;
+        bytes = &bytes[written..];
+    }
+    Ok(())
+}
+
+/// Text as one line of printable characters, at most 500 of them.
+fn one_line(text: &str) -> String {
+    text.chars()
+        .take(500)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+

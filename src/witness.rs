@@ -1,0 +1,293 @@
+//! A witness: what a consumer saw of all the inputs before it probed, stored with the cached answer.
+//!
+//! It is text, one line an input, so that two of them can be read as a diff:
+//!
+//! ```text
+//! modstamp-witness 1 qemu
+//! stamp system 1700000000.123456789
+//! stamp user -
+//! variable QEMU_MODULE_DIR -
+//! directory 40755 0:0 0 - - /usr/lib64/qemu
+//! module 100755 0:0 101128 6cfb0e4f6d9a7b1c 0f3e…(32 digits) hw-display-qxl.so
+//! program 100755 0:0 18397984 a2d4c0b39e5f1807 51aa… /usr/bin/qemu-system-x86_64
+//! end 7
+//! ```
+//!
+//! The columns are: what it is; type and permissions, in octal; owner and group; size in bytes; the stat identity's
+//! fingerprint, or `-` where an equal one would be no evidence; the content's digest, `-` where there is nothing
+//! to read, `!` and the error's number where it could not be read; and the name, of a module below the directory that
+//! was named last. Bytes that are not printable stand as `\x` and two digits. The last line counts all before it.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fmt::Write as _;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::OnceLock;
+
+use crate::entry::{Content, Entry};
+use crate::inputs::{Directory, Observed, StampState};
+use crate::{Error, Inputs, Owner, Profile, Result, Verdict};
+
+/// The version of the text that is written. Every earlier one is read too.
+const VERSION: u32 = 1;
+
+/// What was seen of a profile's inputs at one time.
+///
+/// It is made by [`Profile::observe`], stored as text by [`Display`](fmt::Display) and read by [`FromStr`]; with serde
+/// it is a string.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Witness {
+    pub(crate) observed: Observed,
+}
+
+impl Witness {
+    /// The name of the profile that it is of.
+    pub fn profile(&self) -> &str {
+        &self.observed.profile
+    }
+
+    /// Judges this witness by what the profile's inputs are now. To judge many, take [`Profile::inputs`] once and
+    /// call [`Witness::judge`].
+    ///
+    /// # Errors
+    /// As [`Profile::inputs`].
+    pub fn check(&self, profile: &Profile) -> Result<Verdict> {
+        Ok(self.judge(&profile.inputs()?))
+    }
+
+    /// Judges this witness by inputs that were looked at already.
+    pub fn judge(&self, now: &Inputs) -> Verdict {
+        Verdict::of(self, now)
+    }
+}
+
+impl fmt::Display for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines = 1;
+        let observed = &self.observed;
+        writeln!(f, "modstamp-witness {VERSION} {}", observed.profile)?;
+        for (owner, state) in &observed.stamps {
+            lines += 1;
+            match state {
+                StampState::Absent => writeln!(f, "stamp {owner} -")?,
+                StampState::At(mtime) => writeln!(f, "stamp {owner} {mtime}")?,
+                StampState::Unreadable => writeln!(f, "stamp {owner} !")?,
+            }
+        }
+        for (name, value) in &observed.variables {
+            lines += 1;
+            match value {
+                None => writeln!(f, "variable {name} -")?,
+                Some(value) => writeln!(f, "variable {name} ={}", Escaped(value))?,
+            }
+        }
+        let mut line = |what: &str, entry: &Entry| {
+            lines += 1;
+            write_entry(f, what, entry)
+        };
+        for directory in &observed.directories {
+            line("directory", &directory.entry)?;
+            directory.modules.iter().try_for_each(|module| line("module", module))?;
+        }
+        observed.programs.iter().try_for_each(|entry| line("program", entry))?;
+        observed.files.iter().try_for_each(|entry| line("file", entry))?;
+        observed.commands.iter().try_for_each(|entry| line("command", entry))?;
+        writeln!(f, "end {lines}")
+    }
+}
+
+fn write_entry(f: &mut fmt::Formatter<'_>, what: &str, entry: &Entry) -> fmt::Result {
+    let Entry { mode, uid, gid, size, .. } = entry;
+    write!(f, "{what} {mode:o} {uid}:{gid} {size} ")?;
+    match entry.is_evidence {
+        true => write!(f, "{:016x} ", entry.fingerprint)?,
+        false => f.write_str("- ")?,
+    }
+    match entry.content.get() {
+        Some(Content::Digest(digest)) => {
+            digest.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        }
+        Some(Content::Nothing) => f.write_char('-')?,
+        Some(Content::Unreadable(errno)) => write!(f, "!{errno}")?,
+        None => f.write_char('!')?,
+    }
+    writeln!(f, " {}", Escaped(entry.name.as_os_str()))
+}
+
+impl FromStr for Witness {
+    type Err = Error;
+
+    /// Reads a witness of this version or an earlier one.
+    ///
+    /// # Errors
+    /// Where it is empty, cut off, of a later version, or not a witness: [`Error::Witness`] says which.
+    fn from_str(text: &str) -> Result<Witness> {
+        let mut observed = Observed {
+            profile: head(text)?.to_owned(),
+            stamps: Vec::new(),
+            variables: Vec::new(),
+            directories: Vec::new(),
+            programs: Vec::new(),
+            files: Vec::new(),
+            commands: Vec::new(),
+        };
+        for (number, line) in text.lines().enumerate().skip(1) {
+            if let Some(count) = line.strip_prefix("end ") {
+                if count.parse() == Ok(number) && text.ends_with('\n') && text.lines().count() == number + 1 {
+                    return Ok(Witness { observed });
+                }
+                return Err(Error::Witness(format!(
+                    "its last line counts {count} lines before it, and there are {number}"
+                )));
+            }
+            parse_line(line, &mut observed).ok_or_else(|| {
+                let start: String = line.chars().take(60).collect();
+                Error::Witness(format!("line {} is “{start}”", number + 1))
+            })?;
+        }
+        Err(Error::Witness("it is cut off: its last line is missing".to_owned()))
+    }
+}
+
+/// Reads the first line; returns the profile's name.
+fn head(text: &str) -> Result<&str> {
+    if text.is_empty() {
+        return Err(Error::Witness("it is empty".to_owned()));
+    }
+    let first = text.lines().next().unwrap_or_default();
+    let mut words = first.split(' ');
+    if words.next() != Some("modstamp-witness") {
+        return Err(Error::Witness(
+            "it does not begin with “modstamp-witness”".to_owned(),
+        ));
+    }
+    let (Some(version), Some(profile), None) = (words.next(), words.next(), words.next()) else {
+        return Err(Error::Witness("its first line is cut off".to_owned()));
+    };
+    match version.parse::<u32>() {
+        Ok(VERSION) => Ok(profile),
+        Ok(newer) if newer > VERSION => Err(Error::Witness(format!(
+            "it is of version {newer}, and this modstamp reads versions up to {VERSION}"
+        ))),
+        _ => Err(Error::Witness(format!("“{version}” is not a version"))),
+    }
+}
+
+fn parse_line(line: &str, observed: &mut Observed) -> Option<()> {
+    let (what, rest) = line.split_once(' ')?;
+    match what {
+        "stamp" => {
+            let (owner, state) = rest.split_once(' ')?;
+            let owner = match owner {
+                "system" => Owner::System,
+                "user" => Owner::User,
+                _ => return None,
+            };
+            let state = match state {
+                "-" => StampState::Absent,
+                "!" => StampState::Unreadable,
+                mtime => StampState::At(mtime.parse().ok()?),
+            };
+            observed.stamps.push((owner, state));
+        }
+        "variable" => {
+            let (name, value) = rest.split_once(' ')?;
+            let value = match value.strip_prefix('=') {
+                Some(value) => Some(unescape(value)?),
+                None if value == "-" => None,
+                None => return None,
+            };
+            observed.variables.push((name.to_owned(), value));
+        }
+        "directory" => observed.directories.push(Directory {
+            entry: parse_entry(rest)?,
+            modules: Vec::new(),
+        }),
+        "module" => observed.directories.last_mut()?.modules.push(parse_entry(rest)?),
+        "program" => observed.programs.push(parse_entry(rest)?),
+        "file" => observed.files.push(parse_entry(rest)?),
+        "command" => observed.commands.push(parse_entry(rest)?),
+        _ => return None,
+    }
+    Some(())
+}
+
+fn parse_entry(rest: &str) -> Option<Entry> {
+    let mut words = rest.splitn(6, ' ');
+    let mode = u32::from_str_radix(words.next()?, 8).ok()?;
+    let (uid, gid) = words.next()?.split_once(':')?;
+    let size = words.next()?.parse().ok()?;
+    let fingerprint = match words.next()? {
+        "-" => None,
+        digits => Some(u64::from_str_radix(digits, 16).ok()?),
+    };
+    let content = match words.next()? {
+        "-" => Content::Nothing,
+        word => match word.strip_prefix('!') {
+            Some(errno) => Content::Unreadable(errno.parse().ok()?),
+            None => Content::Digest(u128::from_str_radix(word, 16).ok()?.to_be_bytes()),
+        },
+    };
+    Some(Entry {
+        name: PathBuf::from(unescape(words.next()?)?),
+        mode,
+        uid: uid.parse().ok()?,
+        gid: gid.parse().ok()?,
+        size,
+        fingerprint: fingerprint.unwrap_or_default(),
+        is_evidence: fingerprint.is_some(),
+        content: OnceLock::from(content),
+    })
+}
+
+impl From<Witness> for String {
+    fn from(witness: Witness) -> String {
+        witness.to_string()
+    }
+}
+
+impl TryFrom<String> for Witness {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Witness> {
+        text.parse()
+    }
+}
+
+/// Bytes as printable text without spaces, from which they can be had back.
+pub(crate) struct Escaped<'a>(pub(crate) &'a OsStr);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let escape = |f: &mut fmt::Formatter<'_>, bytes: &[u8]| {
+            bytes.iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))
+        };
+        for chunk in self.0.as_bytes().utf8_chunks() {
+            for c in chunk.valid().chars() {
+                if c.is_whitespace() || c.is_control() || c == '\\' {
+                    escape(f, c.encode_utf8(&mut [0; 4]).as_bytes())?;
+                } else {
+                    f.write_char(c)?;
+                }
+            }
+            escape(f, chunk.invalid())?;
+        }
+        Ok(())
+    }
+}
+
+fn unescape(text: &str) -> Option<OsString> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\\') {
+        bytes.extend_from_slice(before.as_bytes());
+        let digits = after.strip_prefix('x')?.get(..2)?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        rest = &after[3..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    Some(OsString::from_vec(bytes))
+}

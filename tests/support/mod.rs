@@ -1,0 +1,151 @@
+//! Throw-away machines: a root of Debian's that package managers can be let loose on.
+//!
+//! A base root is made once by mmdebstrap and kept outside the checkout, named after what it is made of. A machine is
+//! an overlay over it: made in no time, written to as one likes, and gone with the test. All mounts are in a mount
+//! namespace of the test program's own, so that nothing is left behind even where it is killed.
+#![allow(dead_code, missing_docs)] // Each test program uses its own part of this.
+
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Which of `programs` cannot be found, or that root is what is missing; `None` where all is there.
+pub fn missing(programs: &[&str]) -> Option<String> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let found = |program: &&&str| path.split(':').any(|d| Path::new(d).join(program).exists());
+    let mut missing: Vec<String> =
+        programs.iter().filter(|program| !found(program)).map(|program| program.to_string()).collect();
+    if !rustix::process::geteuid().is_root() {
+        missing.push("root".to_owned());
+    }
+    (!missing.is_empty()).then(|| missing.join(", "))
+}
+
+/// Runs the rest of the program in a mount namespace of its own. Call it first in `main`.
+pub fn enter_own_mount_namespace() {
+    const MARK: &str = "MODSTAMP_OWN_MOUNT_NAMESPACE";
+    if std::env::var_os(MARK).is_none() {
+        let own = std::env::current_exe().unwrap();
+        let error = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "--"])
+            .arg(own)
+            .args(std::env::args_os().skip(1))
+            .env(MARK, "1")
+            .exec();
+        panic!("cannot start unshare(1) of util-linux: {error}");
+    }
+}
+
+/// Where the programs are that `make` built.
+pub fn release() -> PathBuf {
+    let directory = std::env::var_os("MODSTAMP_RELEASE").expect("run these tests by `make check`");
+    PathBuf::from(directory)
+}
+
+/// The folder for what is slow to make and can be kept.
+pub fn kept() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"));
+    let kept = cache.join("modstamp-tests");
+    std::fs::create_dir_all(&kept).unwrap();
+    kept
+}
+
+/// Runs a command and returns what it printed; panics with all of it where it fails.
+pub fn run(command: &mut Command) -> String {
+    let output: Output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{out}\n{err}", output.status);
+    out
+}
+
+/// A machine that a test may do anything to.
+pub struct Machine {
+    pub root: PathBuf,
+    _scratch: tempfile::TempDir,
+}
+
+impl Machine {
+    /// A machine of a Debian `suite` with `packages` on top of the smallest set.
+    pub fn new(suite: &str, packages: &[&str]) -> Machine {
+        let base = base(suite, packages);
+        let scratch = tempfile::tempdir().unwrap();
+        let upper = scratch.path().join("tmpfs");
+        std::fs::create_dir(&upper).unwrap();
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "tmpfs"]).arg(&upper));
+        for name in ["upper", "work", "root"] {
+            std::fs::create_dir(upper.join(name)).unwrap();
+        }
+        let root = upper.join("root");
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            base.display(),
+            upper.join("upper").display(),
+            upper.join("work").display()
+        );
+        run(Command::new("mount").args(["-t", "overlay", "-o", &options, "overlay"]).arg(&root));
+        for (kind, at) in [("proc", "proc"), ("tmpfs", "tmp"), ("tmpfs", "run")] {
+            run(Command::new("mount").args(["-t", kind, kind]).arg(root.join(at)));
+        }
+        run(Command::new("mount").args(["--rbind", "/dev"]).arg(root.join("dev")));
+        Machine { root, _scratch: scratch }
+    }
+
+    /// A command that runs inside the machine.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("chroot");
+        command.arg(&self.root).arg(program).env_clear().env("HOME", "/root").env("LC_ALL", "C");
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    }
+
+    /// Runs a shell script inside the machine; returns what it printed. Panics where it fails.
+    pub fn sh(&self, script: &str) -> String {
+        run(self.command("/bin/sh").args(["-ec", script]))
+    }
+
+    /// Copies a file into the machine.
+    pub fn put(&self, from: &Path, to: &str) {
+        let to = self.root.join(to.trim_start_matches('/'));
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(from, to).unwrap();
+    }
+
+    /// The mtime of the system's stamp of a profile, in nanoseconds since 1970; `None` where there is no stamp.
+    pub fn stamp(&self, profile: &str) -> Option<i128> {
+        let path = self.root.join(format!("var/lib/modstamp/{profile}.stamp"));
+        let stat = std::fs::symlink_metadata(path).ok()?;
+        Some(i128::from(stat.mtime()) * 1_000_000_000 + i128::from(stat.mtime_nsec()))
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let top = self.root.parent().unwrap();
+        let _ = Command::new("umount").args(["--recursive", "--lazy"]).arg(top).status();
+    }
+}
+
+/// The base root: made by mmdebstrap the first time, found the next.
+fn base(suite: &str, packages: &[&str]) -> PathBuf {
+    let mut packages = packages.to_vec();
+    packages.sort_unstable();
+    let include = packages.join(",");
+    let name = format!("{suite}-{}", &blake3::hash(include.as_bytes()).to_hex()[..16]);
+    let base = kept().join(&name);
+    // Two test programs may want the same one at once: flock(1) lets one make it.
+    let script = r#"
+        test -e "$1" && exit
+        rm -rf "$1.new"
+        mmdebstrap --quiet --variant=minbase --include="$3" "$2" "$1.new"
+        mv "$1.new" "$1"
+    "#;
+    run(Command::new("flock")
+        .arg(kept().join(format!("{name}.lock")))
+        .args(["sh", "-ec", script, "sh"])
+        .arg(&base)
+        .args([suite, &include]));
+    base
+}
