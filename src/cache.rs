@@ -1,5 +1,451 @@
-//! stub
-/// x
-pub struct Cache; 
-/// x
-pub struct Outcome;
+//! The cache of what commands print, each with the witness that it was asked under.
+//!
+//! An answer is one file, named by the digest of what was asked, and replaced by rename, so that a reader finds a
+//! whole one or none:
+//!
+//! ```text
+//! modstamp-cache 1 WITNESS-BYTES STDOUT-BYTES STDERR-BYTES
+//! COMMAND ARGUMENT …
+//! the witness, the standard output and the standard error, one behind the other
+//! ```
+//!
+//! Callers that ask the same at once take turns by a lock on a file beside it; all but the first then find the answer.
+//! The kernel ends a lock with its holder, so that a caller that is killed keeps nobody waiting.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+
+use crate::root::open_private;
+use crate::witness::Escaped;
+use crate::{Error, Inputs, Profile, Result, Root, Verdict, Witness};
+
+/// A directory of cached answers, which belongs to one user.
+#[derive(Debug)]
+pub struct Cache {
+    directory: OwnedFd,
+    path: PathBuf,
+}
+
+/// How a command was answered.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The command's exit status, as a shell gives it: 128 and the signal's number where it was killed.
+    pub status: u8,
+    /// The verdict on the answer that was cached before; `None` where there was none.
+    pub verdict: Option<Verdict>,
+    /// Why the new answer was not kept, where it was not.
+    pub not_kept: Option<String>,
+}
+
+/// What is cached of one command.
+struct Answer {
+    command: String,
+    witness: String,
+    /// At the first byte of the standard output.
+    file: File,
+    output_bytes: u64,
+    error_bytes: u64,
+}
+
+impl Cache {
+    /// Where a user's answers are by default: `$XDG_CACHE_HOME/modstamp`, or `~/.cache/modstamp`. `None` without a home.
+    pub fn default_path() -> Option<PathBuf> {
+        Some(crate::home_directory("XDG_CACHE_HOME", ".cache")?.join("modstamp"))
+    }
+
+    /// Opens the cache at an absolute `path` in `root`, and makes it, for the caller alone, where it is missing.
+    ///
+    /// # Errors
+    /// Where it cannot be made or written, or where somebody else could put answers into it.
+    pub fn open(root: &Root, path: &Path) -> Result<Cache> {
+        let outside = root.outside(path);
+        let (attempt, remedy) = ("use the cache", "name a directory of your own by --cache");
+        let (directory, _) = root
+            .make_directory(path, Mode::RWXU)
+            .map_err(|stop| stop.into_error(attempt, outside.clone(), remedy))?;
+        rustix::fs::accessat(
+            &directory,
+            c".",
+            rustix::fs::Access::WRITE_OK,
+            AtFlags::EACCESS,
+        )
+        .map_err(|errno| Error::system(attempt, &outside, errno, remedy))?;
+        Ok(Cache {
+            directory,
+            path: outside,
+        })
+    }
+
+    /// Answers `command` from the cache while nothing that `profile` names is different from when it was asked, and
+    /// asks it otherwise. Its output goes to this process's standard output and standard error either way.
+    ///
+    /// Only its program, arguments and working directory tell one question from another, and it gets no standard input.
+    /// An answer is kept only if the command succeeds and nothing changed while it ran.
+    ///
+    /// # Errors
+    /// Where the command cannot be started.
+    pub fn run(&self, profile: &Profile, command: &mut Command) -> Result<Outcome> {
+        let program = find_program(command.get_program()).ok_or_else(|| {
+            Error::system(
+                "start the command",
+                command.get_program(),
+                rustix::io::Errno::NOENT,
+                "name a program that is in the PATH, or its path",
+            )
+        })?;
+        let key = key(profile, &program, command);
+        let look = || -> Result<Inputs> {
+            let mut inputs = profile.inputs()?;
+            inputs.add_command(&program)?;
+            Ok(inputs)
+        };
+
+        let mut now = look()?;
+        let mut answer = self.find(&key);
+        let mut verdict = answer.as_ref().map(|answer| answer.judge(&now));
+        let mut turn = None;
+        if !verdict.as_ref().is_some_and(Verdict::is_fresh) {
+            // Somebody else may be asking: wait, and look whether that settled it.
+            turn = self.take_turn(&key);
+            let first = verdict;
+            now = look()?;
+            answer = self.find(&key);
+            verdict = answer.as_ref().map(|answer| answer.judge(&now));
+            if !verdict.as_ref().is_some_and(Verdict::is_fresh) {
+                verdict = verdict.or(first);
+            }
+        }
+        let older = answer
+            .as_ref()
+            .and_then(|answer| answer.witness.parse::<Witness>().ok());
+        if let Some(older) = &older {
+            now.trust(older);
+        }
+        if let (Some(Verdict::Fresh), Some(answer)) = (&verdict, answer) {
+            if older.is_some_and(|older| older.can_learn_from(&now)) {
+                // Only what proves the answer is new; next time stat will do.
+                let _ = self.keep(&key, &answer.command, &now.witness(), &answer);
+            }
+            answer.serve();
+            return Ok(Outcome {
+                status: 0,
+                verdict,
+                not_kept: None,
+            });
+        }
+
+        // Observe, then probe, then store.
+        let before = now.witness();
+        let (status, probed) = self.probe(command, &key)?;
+        let kept = match probed {
+            _ if status != 0 => Err("the command failed".to_owned()),
+            Err(error) => Err(format!(
+                "its output could not be written to {}: {error}",
+                self.path.display()
+            )),
+            Ok(_) if !before.is_untouched(&look()?) => {
+                Err("something that it depends on changed while it ran".to_owned())
+            }
+            Ok(answer) => self
+                .keep(&key, &answer.command, &before, &answer)
+                .map_err(|error| format!("{} could not be written: {error}", self.path.display())),
+        };
+        drop(turn);
+        Ok(Outcome {
+            status,
+            verdict,
+            not_kept: kept.err(),
+        })
+    }
+
+    /// Every cached command with the verdict on its answer, sorted by command.
+    pub fn verdicts(&self, profile: &Profile) -> Result<Vec<(String, Verdict)>> {
+        let mut found = Vec::new();
+        let now = profile.inputs()?;
+        let mut keys = Vec::new();
+        let _ = crate::root::for_each_name(self.directory.as_fd(), |name| {
+            if name.len() == 64 {
+                keys.push(name.to_string_lossy().into_owned());
+            }
+        });
+        for answer in keys.iter().filter_map(|key| self.find(key)) {
+            let Ok(witness) = answer.witness.parse::<Witness>() else {
+                found.push((answer.command.clone(), answer.judge(&now)));
+                continue;
+            };
+            if witness.profile() != profile.name() {
+                continue;
+            }
+            let mut now = now.clone();
+            for command in &witness.observed.commands {
+                now.add_command(&command.name)?;
+            }
+            let verdict = witness.judge(&now);
+            found.push((answer.command, verdict));
+        }
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(found)
+    }
+
+    fn find(&self, key: &str) -> Option<Answer> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.directory, key, flags, Mode::empty()).ok()?;
+        Answer::read(File::from(fd)).ok().flatten()
+    }
+
+    /// Waits until nobody else asks the same; `None` where that cannot be had, and then nobody is waited for.
+    fn take_turn(&self, key: &str) -> Option<OwnedFd> {
+        let file = open_private(&self.directory, format!("{key}.lock")).ok()?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
+            .ok()?;
+        Some(file)
+    }
+
+    /// Runs the command, passes on what it prints and takes it down. Returns its status, and the answer or why it could
+    /// not be taken down.
+    fn probe(&self, command: &mut Command, key: &str) -> Result<(u8, io::Result<Answer>)> {
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let line = words
+            .map(|word| Escaped(word).to_string())
+            .collect::<Vec<_>>()
+            .join(" ");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child: Child = command.spawn().map_err(|error| {
+            let remedy = "name a program that you may run";
+            Error::system("start the command", command.get_program(), error, remedy)
+        })?;
+        let (mut output, mut error) = (self.scratch(key), self.scratch(key));
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        std::thread::scope(|scope| {
+            scope.spawn(|| pass_on(err, rustix::stdio::stderr(), &mut error));
+            pass_on(out, rustix::stdio::stdout(), &mut output);
+        });
+        let status = child.wait().map_err(|error| {
+            Error::system(
+                "wait for the command",
+                command.get_program(),
+                error,
+                "run it again",
+            )
+        })?;
+        let signal = || 128 + status.signal().unwrap_or_default();
+        let status = u8::try_from(status.code().unwrap_or_else(signal)).unwrap_or(u8::MAX);
+        let join = || -> io::Result<Answer> {
+            let (mut file, mut error) = (output?, error?);
+            let output_bytes = file.stream_position()?;
+            let error_bytes = error.stream_position()?;
+            error.rewind()?;
+            io::copy(&mut error, &mut file)?;
+            file.rewind()?;
+            Ok(Answer {
+                command: line,
+                witness: String::new(),
+                file,
+                output_bytes,
+                error_bytes,
+            })
+        };
+        Ok((status, join()))
+    }
+
+    /// An empty file that nobody else sees and that is gone with its descriptor.
+    fn scratch(&self, key: &str) -> io::Result<File> {
+        let name = format!(".{key}.{}", std::process::id());
+        let file = self.create(&name)?;
+        rustix::fs::unlinkat(&self.directory, &name, AtFlags::empty())?;
+        Ok(file)
+    }
+
+    fn create(&self, name: &str) -> io::Result<File> {
+        let _ = rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()); // left by one that was killed
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        Ok(rustix::fs::openat(&self.directory, name, flags, mode)?.into())
+    }
+
+    fn keep(&self, key: &str, command: &str, witness: &Witness, answer: &Answer) -> io::Result<()> {
+        let name = format!(".{key}.{}.new", std::process::id());
+        let witness = witness.to_string();
+        let Answer {
+            output_bytes,
+            error_bytes,
+            ..
+        } = answer;
+        let write = || -> io::Result<()> {
+            let mut file = self.create(&name)?;
+            write!(
+                file,
+                "modstamp-cache 1 {} {output_bytes} {error_bytes}\n{command}\n{witness}",
+                witness.len()
+            )?;
+            let mut from = answer.file.try_clone()?;
+            let start = from.stream_position()?;
+            io::copy(&mut from, &mut file)?;
+            from.seek(io::SeekFrom::Start(start))?; // A clone shares its position with the original.
+            file.sync_data()?;
+            Ok(rustix::fs::renameat(
+                &self.directory,
+                &name,
+                &self.directory,
+                key,
+            )?)
+        };
+        write().inspect_err(|_| {
+            let _ = rustix::fs::unlinkat(&self.directory, &name, AtFlags::empty());
+        })
+    }
+}
+
+impl Answer {
+    /// Reads all but the output; `None` where the file is not a whole answer.
+    fn read(mut file: File) -> io::Result<Option<Answer>> {
+        let mut bytes = vec![0; 64 * 1024];
+        let mut length = file.read(&mut bytes)?;
+        let Some(mut head) = head(&bytes[..length]) else {
+            return Ok(None);
+        };
+        while length < head.end {
+            bytes.resize(head.end, 0);
+            match file.read(&mut bytes[length..])? {
+                0 => return Ok(None),
+                more => length += more,
+            }
+        }
+        let total = head.end as u64 + head.output_bytes + head.error_bytes;
+        if file.metadata()?.len() != total {
+            return Ok(None);
+        }
+        file.seek(io::SeekFrom::Start(head.end as u64))?;
+        let witness = bytes[head.end - head.witness_bytes..head.end].to_vec();
+        Ok(String::from_utf8(witness).ok().map(|witness| Answer {
+            command: std::mem::take(&mut head.command),
+            witness,
+            file,
+            output_bytes: head.output_bytes,
+            error_bytes: head.error_bytes,
+        }))
+    }
+
+    fn judge(&self, now: &Inputs) -> Verdict {
+        Verdict::of_text(self.witness.as_bytes(), now)
+    }
+
+    /// Prints what the command printed. A reader that has left is not an error.
+    fn serve(mut self) {
+        let mut copy = |to: BorrowedFd<'_>, bytes: u64| -> io::Result<()> {
+            let mut to = File::from(to.try_clone_to_owned()?);
+            io::copy(&mut (&mut self.file).take(bytes), &mut to).map(|_| ())
+        };
+        if self.output_bytes > 0 {
+            let _ = copy(rustix::stdio::stdout(), self.output_bytes);
+        }
+        if self.error_bytes > 0 {
+            let _ = self
+                .file
+                .seek(io::SeekFrom::End(-(self.error_bytes as i64)));
+            let _ = io::copy(&mut self.file, &mut io::stderr());
+        }
+    }
+}
+
+/// The first lines of an answer.
+struct Head {
+    command: String,
+    witness_bytes: usize,
+    output_bytes: u64,
+    error_bytes: u64,
+    /// Where the witness ends and the output begins.
+    end: usize,
+}
+
+fn head(bytes: &[u8]) -> Option<Head> {
+    let mut lines = bytes.splitn(3, |byte| *byte == b'\n');
+    let (first, second) = (lines.next()?, lines.next()?);
+    lines.next()?;
+    let numbers = std::str::from_utf8(first)
+        .ok()?
+        .strip_prefix("modstamp-cache 1 ")?;
+    let mut numbers = numbers.split(' ');
+    let witness_bytes: usize = numbers.next()?.parse().ok()?;
+    let start = first.len() + second.len() + 2;
+    Some(Head {
+        command: std::str::from_utf8(second).ok()?.to_owned(),
+        witness_bytes,
+        output_bytes: numbers.next()?.parse().ok()?,
+        error_bytes: numbers.next()?.parse().ok()?,
+        // A witness is some 100 bytes an entry: more than this is not one.
+        end: start
+            .checked_add(witness_bytes)
+            .filter(|end| *end < 1 << 30)?,
+    })
+}
+
+/// Copies what the command prints to where it would have gone, and into `file`. Stops reading, as the reader would,
+/// where the reader of ours has left; goes on passing on where `file` cannot be written.
+fn pass_on(from: Option<impl Read>, to: BorrowedFd<'_>, file: &mut io::Result<File>) {
+    let Some(mut from) = from else { return };
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let length = match from.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                *file = Err(error);
+                return;
+            }
+        };
+        if let Err(error) = crate::root::write_all(to, &buffer[..length]) {
+            *file = Err(error.into());
+            return;
+        }
+        if let Ok(open) = file {
+            if let Err(error) = open.write_all(&buffer[..length]) {
+                *file = Err(error);
+            }
+        }
+    }
+}
+
+/// The program that a shell would start, as an absolute path.
+fn find_program(name: &OsStr) -> Option<PathBuf> {
+    if name.as_bytes().contains(&b'/') {
+        return std::path::absolute(name).ok();
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(name))
+        .find(|file| {
+            rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file()
+        })
+}
+
+/// What tells one question from another, as 64 hexadecimal digits.
+fn key(profile: &Profile, program: &Path, command: &Command) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let directory = std::env::current_dir().unwrap_or_default();
+    let root = profile.root().outside(Path::new("/"));
+    let mut parts: Vec<OsString> = vec![
+        profile.name().into(),
+        root.into(),
+        program.into(),
+        directory.into(),
+    ];
+    parts.extend(command.get_args().map(OsString::from));
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
+}

@@ -102,7 +102,11 @@ fn content(hash: blake3::Hash) -> Content {
 }
 
 fn unreadable(error: io::Error) -> Content {
-    Content::Unreadable(error.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error()))
+    Content::Unreadable(
+        error
+            .raw_os_error()
+            .unwrap_or(rustix::io::Errno::IO.raw_os_error()),
+    )
 }
 
 /// What `name` in `directory` is, without a look at what is inside.

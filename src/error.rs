@@ -10,14 +10,14 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// The system refused: what was attempted, on which path, what the system said, and what to do.
-    #[error("cannot {attempt} {}: {source}; {remedy}", path.display())]
+    #[error("cannot {attempt} {}: {cause}; {remedy}", path.display())]
     System {
         /// Continues "cannot …", for example "touch the stamp".
         attempt: &'static str,
         /// The path as the caller knows it, with `--root` in front.
         path: PathBuf,
         /// The system's own answer.
-        source: io::Error,
+        cause: io::Error,
         /// What to do about it.
         remedy: &'static str,
     },
@@ -84,13 +84,13 @@ impl Error {
     pub(crate) fn system(
         attempt: &'static str,
         path: impl Into<PathBuf>,
-        source: impl Into<io::Error>,
+        cause: impl Into<io::Error>,
         remedy: &'static str,
     ) -> Error {
         Error::System {
             attempt,
             path: path.into(),
-            source: source.into(),
+            cause: cause.into(),
             remedy,
         }
     }
@@ -98,7 +98,7 @@ impl Error {
     /// The system's error kind, where it was the system that refused.
     pub(crate) fn kind(&self) -> Option<io::ErrorKind> {
         match self {
-            Error::System { source, .. } => Some(source.kind()),
+            Error::System { cause, .. } => Some(cause.kind()),
             _ => None,
         }
     }

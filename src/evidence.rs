@@ -74,7 +74,10 @@ impl Evidence {
         stat: &Stat,
         place: impl FnOnce() -> Option<BorrowedFd<'a>>,
     ) -> (u64, bool) {
-        let known = self.reaches.iter().find(|(device, _)| *device == stat.st_dev);
+        let known = self
+            .reaches
+            .iter()
+            .find(|(device, _)| *device == stat.st_dev);
         let reach = match known {
             Some((_, reach)) => *reach,
             None => {
@@ -96,9 +99,9 @@ impl Evidence {
             u64::from(stat.st_uid) << 32 | u64::from(stat.st_gid),
             stat.st_size as u64,
             stat.st_mtime as u64,
-            stat.st_mtime_nsec as u64,
+            u64::from(stat.st_mtime_nsec as u32),
             stat.st_ctime as u64,
-            stat.st_ctime_nsec as u64,
+            u64::from(stat.st_ctime_nsec as u32),
             mount,
         ];
         (hash(&fields), reaches && is_settled)

@@ -22,7 +22,7 @@ use crate::{Mtime, Owner, Profile, Result, Root, Witness};
 const MOST_LEVELS: usize = 32;
 
 /// What a profile's inputs are now.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Inputs {
     pub(crate) root: Root,
     pub(crate) observed: Observed,
@@ -39,6 +39,20 @@ pub(crate) struct Observed {
     pub(crate) files: Vec<Entry>,
     /// The program whose output is cached, outside the root directory.
     pub(crate) commands: Vec<Entry>,
+}
+
+impl Observed {
+    /// Every module, program, file and command, in that order.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        let modules = self
+            .directories
+            .iter()
+            .flat_map(|directory| &directory.modules);
+        modules
+            .chain(&self.programs)
+            .chain(&self.files)
+            .chain(&self.commands)
+    }
 }
 
 /// A stamp as it was seen.
@@ -84,7 +98,13 @@ impl Inputs {
 
     /// Adds a program that is watched outside the root directory: the one whose output is cached.
     pub(crate) fn add_command(&mut self, path: &Path) -> Result<()> {
-        if self.root.is_system() && self.observed.programs.iter().any(|entry| entry.name == path) {
+        if self.root.is_system()
+            && self
+                .observed
+                .programs
+                .iter()
+                .any(|entry| entry.name == path)
+        {
             return Ok(());
         }
         let root = Root::system()?;
@@ -133,7 +153,10 @@ impl Inputs {
             }
         };
         for now in &self.observed.directories {
-            let then = older.directories.iter().find(|then| then.entry.name == now.entry.name);
+            let then = older
+                .directories
+                .iter()
+                .find(|then| then.entry.name == now.entry.name);
             if let Some(then) = then {
                 trust(&now.modules, &then.modules);
             }
@@ -143,17 +166,24 @@ impl Inputs {
         trust(&self.observed.commands, &older.commands);
     }
 
-    /// How many modules there are in each module directory.
-    pub fn module_directories(&self) -> impl Iterator<Item = (&Path, usize)> {
+    /// The module directories that were found, each with the names of its modules below it.
+    pub fn module_directories(&self) -> impl Iterator<Item = (&Path, Vec<&Path>)> {
         self.observed.directories.iter().map(|directory| {
-            let modules = directory.modules.iter().filter(|entry| !entry.file_type().is_dir());
-            (directory.entry.name.as_path(), modules.count())
+            let modules = directory
+                .modules
+                .iter()
+                .filter(|entry| !entry.file_type().is_dir());
+            let names = modules.map(|entry| entry.name.as_path()).collect();
+            (directory.entry.name.as_path(), names)
         })
     }
 
     /// The programs that were found.
     pub fn programs(&self) -> impl Iterator<Item = &Path> {
-        self.observed.programs.iter().map(|entry| entry.name.as_path())
+        self.observed
+            .programs
+            .iter()
+            .map(|entry| entry.name.as_path())
     }
 
     /// The further files that were found.
@@ -312,7 +342,8 @@ impl Walk<'_> {
             modules[index].name.clone_from(&name);
             if modules[index].file_type().is_dir() || modules[index].file_type().is_symlink() {
                 if let Some(errno) = self.below(top, &name, ancestors, modules).err() {
-                    modules[index].content = OnceLock::from(Content::Unreadable(errno.raw_os_error()));
+                    modules[index].content =
+                        OnceLock::from(Content::Unreadable(errno.raw_os_error()));
                     modules[index].is_evidence = false;
                 }
             }
@@ -348,7 +379,10 @@ impl Walk<'_> {
     }
 
     fn globs(&mut self, globs: &[Glob]) -> Vec<Entry> {
-        let mut paths: Vec<PathBuf> = globs.iter().flat_map(|glob| self.root.find(&glob.0)).collect();
+        let mut paths: Vec<PathBuf> = globs
+            .iter()
+            .flat_map(|glob| self.root.find(&glob.0))
+            .collect();
         paths.sort();
         paths.dedup();
         paths.iter().filter_map(|path| self.entry(path)).collect()

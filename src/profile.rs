@@ -94,7 +94,12 @@ impl Profile {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         check_name(&name)?;
         let file = std::fs::File::open(path).map_err(|error| {
-            Error::system("read the profile", path, error, "name a file that you can read")
+            Error::system(
+                "read the profile",
+                path,
+                error,
+                "name a file that you can read",
+            )
         })?;
         let text = read_text(file.into(), path)?;
         let mut profile = Profile::empty(&name, root);
@@ -243,14 +248,20 @@ impl Profile {
         };
         let table = DeTable::parse(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
-            wrong(at.min(text.len()), format!("{}; write it as TOML", error.message()))
+            wrong(
+                at.min(text.len()),
+                format!("{}; write it as TOML", error.message()),
+            )
         })?;
         for (key, value) in table.get_ref() {
             let at = key.span().start;
             let key: &str = key.get_ref();
             if !KEYS.contains(&key) {
                 let keys = KEYS.join(", ");
-                return Err(wrong(at, format!("there is no key “{key}”; the keys are {keys}")));
+                return Err(wrong(
+                    at,
+                    format!("there is no key “{key}”; the keys are {keys}"),
+                ));
             }
             let DeValue::Array(array) = value.get_ref() else {
                 let kind = value.get_ref().type_str();
@@ -296,7 +307,9 @@ impl Source {
         if let Some(name) = text.strip_prefix('$') {
             let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
             if !may_be_variable {
-                return Err("a variable, which only module-directories may name; write a path".into());
+                return Err(
+                    "a variable, which only module-directories may name; write a path".into(),
+                );
             }
             if name.is_empty() || !name.chars().all(is_name) {
                 return Err("which names no environment variable; write \"$NAME\" alone".into());
@@ -362,24 +375,29 @@ fn profile_directories() -> impl Iterator<Item = PathBuf> {
 
 /// The text of a profile's file; `None` where there is none, or where it is a user's that the caller must not trust.
 fn read_profile(root: &Root, path: &Path) -> Result<Option<String>> {
-    let is_system = SYSTEM_DIRECTORIES.iter().any(|directory| path.starts_with(directory));
+    let is_system = SYSTEM_DIRECTORIES
+        .iter()
+        .any(|directory| path.starts_with(directory));
     match root.read(path, Steps::Trusted) {
         Ok(fd) => read_text(fd, &root.outside(path)).map(Some),
         Err(stop) if stop.is_missing() => Ok(None),
         // Root with another user's home: that user's profiles are not root's.
         Err(crate::root::Stop::Untrusted { .. }) if !is_system => Ok(None),
-        Err(stop) => Err(stop.into_error(
-            "read the profile",
-            root.outside(path),
-            "make it readable",
-        )),
+        Err(stop) => {
+            Err(stop.into_error("read the profile", root.outside(path), "make it readable"))
+        }
     }
 }
 
 fn read_text(fd: std::os::fd::OwnedFd, path: &Path) -> Result<String> {
     use std::io::Read;
     let failed = |error: std::io::Error| {
-        Error::system("read the profile", path, error, "name a text file of a few lines")
+        Error::system(
+            "read the profile",
+            path,
+            error,
+            "name a text file of a few lines",
+        )
     };
     let stat = rustix::fs::fstat(&fd).map_err(|errno| failed(errno.into()))?;
     if !FileType::from_raw_mode(stat.st_mode).is_file() {
@@ -395,7 +413,11 @@ fn read_text(fd: std::os::fd::OwnedFd, path: &Path) -> Result<String> {
         let good = error.utf8_error().valid_up_to();
         Error::Profile {
             path: path.to_owned(),
-            line: error.as_bytes()[..good].iter().filter(|b| **b == b'\n').count() + 1,
+            line: error.as_bytes()[..good]
+                .iter()
+                .filter(|b| **b == b'\n')
+                .count()
+                + 1,
             problem: "this is not text in UTF-8; write a profile as TOML".to_owned(),
         }
     })

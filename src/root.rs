@@ -129,8 +129,12 @@ impl Root {
 
     /// Opens what is at `path`, links followed inside the root, for reading; never waits for a FIFO's writer.
     pub(crate) fn read(&self, path: &Path, steps: Steps) -> std::result::Result<OwnedFd, Stop> {
-        self.walk(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, steps)
-            .map(|(fd, _)| fd)
+        self.walk(
+            path,
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
+            steps,
+        )
+        .map(|(fd, _)| fd)
     }
 
     /// Opens the directory at `path`, making what is missing of it, each with `mode`.
@@ -278,6 +282,35 @@ pub(crate) fn stat_at(directory: impl AsFd, name: &OsStr) -> rustix::io::Result<
         Err(Errno::NOENT) => Ok(None),
         Err(errno) => Err(errno),
     }
+}
+
+/// Opens a file that nobody else can open, and so nobody else can lock.
+pub(crate) fn open_private(
+    directory: &OwnedFd,
+    name: impl AsRef<str>,
+) -> rustix::io::Result<OwnedFd> {
+    let name = name.as_ref();
+    let flags =
+        OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let private = Mode::from_raw_mode(0o600);
+    let file = rustix::fs::openat(directory, name, flags, private)?;
+    let stat = rustix::fs::fstat(&file)?;
+    let mine = stat.st_uid == rustix::process::geteuid().as_raw();
+    if mine && stat.st_mode & 0o077 == 0 && FileType::from_raw_mode(stat.st_mode).is_file() {
+        return Ok(file);
+    }
+    // Somebody may have it open already: begin with a new one.
+    rustix::fs::unlinkat(directory, name, rustix::fs::AtFlags::empty())?;
+    rustix::fs::openat(directory, name, flags | OFlags::EXCL, private)
+}
+
+/// Writes all of `bytes`, however few the system takes at a time.
+pub(crate) fn write_all(file: impl AsFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, bytes))?;
+        bytes = &bytes[written..];
+    }
+    Ok(())
 }
 
 /// Whether one component of a glob matches a name. As in a shell, `*` does not match a leading dot.

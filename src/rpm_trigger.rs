@@ -66,14 +66,18 @@ fn run(script: Option<OsString>) -> Vec<String> {
         Err(error) => return vec![error.to_string()],
     };
     let any = directories.is_empty() || has_administrators_file(name);
-    let covers = |path: &Path| any || directories.iter().any(|directory| path.starts_with(directory));
+    let covers = |path: &Path| {
+        any || directories
+            .iter()
+            .any(|directory| path.starts_with(directory))
+    };
     let done = trigger::run(Manager::Rpm, &root, name, covers, &[], durability);
     warnings.extend(done.warnings);
     warnings
 }
 
 fn has_administrators_file(profile: &str) -> bool {
-    ["/etc", "/run"].iter().any(|top| {
-        Path::new(&format!("{top}/modstamp/profiles.d/{profile}.toml")).exists()
-    })
+    ["/etc", "/run"]
+        .iter()
+        .any(|top| Path::new(&format!("{top}/modstamp/profiles.d/{profile}.toml")).exists())
 }

@@ -13,13 +13,13 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 use rustix::time::ClockId;
 
-use crate::root::{Steps, stat_at};
+use crate::root::{Steps, open_private, stat_at, write_all};
 use crate::{Error, Result, Root};
 
 /// Where the system's stamps are. Not below another program's cache: per-user daemons must be able to read it.
@@ -146,6 +146,8 @@ pub enum Durability {
 /// Who touched a stamp, when and why: text for people, kept in the stamp, which nothing else depends on.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Note {
+    /// The mtime that this touch left. Where the stamp's is another one, somebody else touched it since.
+    pub mtime: Mtime,
     /// What the clock said, in UTC. The mtime can be later: it never goes back when the clock does.
     pub when: String,
     /// Who, for example "rpm" or "user 0".
@@ -230,7 +232,7 @@ impl Stamp {
 
     /// Who touched the stamp last, when and why, where it says so in words that can be read.
     ///
-    /// A plain `touch` leaves the text of the touch before it: [`Note::when`] then differs from the mtime.
+    /// A plain `touch` leaves the text of the touch before it: [`Note::mtime`] then differs from the stamp's.
     pub fn note(&self) -> Option<Note> {
         let path = self.directory.join(self.name());
         let fd = self.root.read(&path, Steps::Any).ok()?;
@@ -243,6 +245,7 @@ impl Stamp {
             Some(line.strip_prefix(": ")?.to_owned())
         };
         Some(Note {
+            mtime: field("mtime")?.parse().ok()?,
             when: field("when")?,
             by: field("by")?,
             why: field("why")?,
@@ -266,9 +269,11 @@ impl Stamp {
         }
         let last = old.as_ref().map(Mtime::of).max(turn.latest());
 
-        let text = self.text(by, why);
+        let text = format!("by: {}\nwhy: {}\n", one_line(by), one_line(why));
         let mtime = match self.replace(&directory, &text, last, durability, &turn) {
-            Err(error) if old.is_some() && is_full(&error) => self.move_in_place(&directory, last)?,
+            Err(error) if old.is_some() && is_full(&error) => {
+                self.move_in_place(&directory, last)?
+            }
             result => result?,
         };
         turn.remember(mtime);
@@ -286,9 +291,7 @@ impl Stamp {
         };
         self.root
             .make_directory(&self.directory, mode)
-            .map_err(|stop| {
-                stop.into_error("touch the stamp", self.path(), self.owner_remedy())
-            })
+            .map_err(|stop| stop.into_error("touch the stamp", self.path(), self.owner_remedy()))
     }
 
     fn replace(
@@ -300,11 +303,8 @@ impl Stamp {
         turn: &Turn,
     ) -> Result<Mtime> {
         let new = turn.new_name(&self.profile);
-        let flags = OFlags::WRONLY
-            | OFlags::CREATE
-            | OFlags::EXCL
-            | OFlags::NOFOLLOW
-            | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o644);
         let create = || rustix::fs::openat(directory, &new, flags, mode);
         let file = match create() {
@@ -316,20 +316,23 @@ impl Stamp {
             result => result,
         }
         .map_err(|errno| self.failed(errno))?;
-        let fill = || {
+        let fill = |mtime: Mtime| {
+            let when = humantime::format_rfc3339_seconds(SystemTime::now());
+            let text = format!(
+                "What counts is the modification time of this file; the text is for people.\n\
+                 mtime: {mtime}\nwhen: {when}\n{text}"
+            );
             write_all(&file, text.as_bytes())?;
-            rustix::fs::fchmod(&file, mode) // whatever the umask is
-        };
-        let finish = || {
+            rustix::fs::fchmod(&file, mode)?; // whatever the umask is
+            rustix::fs::futimens(&file, &mtime.timestamps())?;
             if durability == Durability::Synced {
                 rustix::fs::fsync(&file)?;
             }
             rustix::fs::renameat(directory, &new, directory, self.name())
         };
-        let result = fill()
-            .map_err(|errno| self.failed(errno))
-            .and_then(|()| self.move_past(&file, last))
-            .and_then(|mtime| match finish() {
+        let result = self
+            .move_past(&file, last)
+            .and_then(|mtime| match fill(mtime) {
                 Ok(()) => Ok(mtime),
                 Err(errno) => Err(self.failed(errno)),
             });
@@ -385,16 +388,6 @@ impl Stamp {
             }
         }
         Ok(())
-    }
-
-    fn text(&self, by: &str, why: &str) -> String {
-        let when = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
-        format!(
-            "What counts is the modification time of this file; the text is for people.\n\
-             when: {when}\nby: {}\nwhy: {}\n",
-            one_line(by),
-            one_line(why)
-        )
     }
 
     fn name(&self) -> String {
@@ -484,36 +477,9 @@ impl Turn {
     }
 }
 
-/// Opens a file that nobody else can open, and so nobody else can lock.
-fn open_private(directory: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDWR
-        | OFlags::CREATE
-        | OFlags::NOFOLLOW
-        | OFlags::NONBLOCK
-        | OFlags::CLOEXEC;
-    let private = Mode::from_raw_mode(0o600);
-    let file = rustix::fs::openat(directory, name, flags, private)?;
-    let stat = rustix::fs::fstat(&file)?;
-    let mine = stat.st_uid == rustix::process::geteuid().as_raw();
-    if mine && stat.st_mode & 0o077 == 0 && FileType::from_raw_mode(stat.st_mode).is_file() {
-        return Ok(file);
-    }
-    // Somebody may have it open already: begin with a new one.
-    rustix::fs::unlinkat(directory, name, rustix::fs::AtFlags::empty())?;
-    rustix::fs::openat(directory, name, flags | OFlags::EXCL, private)
-}
-
 fn is_full(error: &Error) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     matches!(error.kind(), Some(StorageFull | QuotaExceeded))
-}
-
-fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
-    while !bytes.is_empty() {
-        let written = rustix::io::retry_on_intr(|| rustix::io::write(file, bytes))?;
-        bytes = &bytes[written..];
-    }
-    Ok(())
 }
 
 /// Text as one line of printable characters, at most 500 of them.
@@ -523,4 +489,3 @@ fn one_line(text: &str) -> String {
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
 }
-

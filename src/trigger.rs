@@ -73,7 +73,9 @@ pub fn run(
     let touched = cause.and_then(|cause| {
         let stamp = Stamp::system(root, name);
         let touched = stamp.touch(&manager.to_string(), &cause.to_string(), durability);
-        touched.map_err(|error| warnings.push(error.to_string())).ok()
+        touched
+            .map_err(|error| warnings.push(error.to_string()))
+            .ok()
     });
     Done { touched, warnings }
 }
@@ -95,11 +97,15 @@ pub fn read_paths(
             Ok(Some(length)) => length,
             Ok(None) => {
                 let seconds = patience.as_secs();
-                return Some(Cause::Unknown(format!("no paths came for {seconds} seconds")));
+                return Some(Cause::Unknown(format!(
+                    "no paths came for {seconds} seconds"
+                )));
             }
             // Nothing at all was sent: there is no standard input, or it is not readable.
             Err(_) if !any => return Some(Cause::NoPaths),
-            Err(errno) => return Some(Cause::Unknown(format!("the paths cannot be read: {errno}"))),
+            Err(errno) => {
+                return Some(Cause::Unknown(format!("the paths cannot be read: {errno}")));
+            }
         };
         let mut pieces = buffer[..length].split(|byte| *byte == b'\n');
         let mut piece = pieces.next();
@@ -123,7 +129,9 @@ pub fn read_paths(
 
 /// What dpkg's second argument to a triggered postinst says: the directories that fired, separated by spaces.
 fn fired(covers: impl Fn(&Path) -> bool, directories: &[OsString]) -> Cause {
-    let names = directories.iter().flat_map(|names| names.as_bytes().split(|byte| *byte == b' '));
+    let names = directories
+        .iter()
+        .flat_map(|names| names.as_bytes().split(|byte| *byte == b' '));
     let mut paths = names.map(|name| Path::new(OsStr::from_bytes(name)));
     match paths.find(|path| covers(path)) {
         Some(path) => Cause::Path(path.display().to_string()),
@@ -184,7 +192,9 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Cause::Path(path) => write!(f, "{path} came, went or was replaced"),
-            Cause::NoPaths => f.write_str("files in a module directory came, went or were replaced"),
+            Cause::NoPaths => {
+                f.write_str("files in a module directory came, went or were replaced")
+            }
             Cause::Unknown(why) => f.write_str(why),
         }
     }

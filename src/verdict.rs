@@ -143,6 +143,19 @@ impl Verdict {
         }
     }
 
+    /// The reasons as sentences, at most `most` of them, and then how many more there are.
+    pub fn reasons_for_people(&self, most: usize) -> Vec<String> {
+        let reasons = self.reasons();
+        let mut lines: Vec<String> = reasons.iter().take(most).map(Reason::to_string).collect();
+        if reasons.len() > most {
+            lines.push(format!(
+                "and {} more; --json shows all",
+                reasons.len() - most
+            ));
+        }
+        lines
+    }
+
     /// The verdict on a stored witness that is still text, and may be anything.
     ///
     /// What is not a whole witness is stale, with that as the reason.
@@ -172,7 +185,13 @@ impl Verdict {
         });
         for (then, now) in directories {
             let input = Input::ModuleDirectory;
-            reasons.entry(input, root, then.map(|d| &d.entry), now.map(|d| &d.entry), None);
+            reasons.entry(
+                input,
+                root,
+                then.map(|d| &d.entry),
+                now.map(|d| &d.entry),
+                None,
+            );
             if let (Some(then), Some(now)) = (then, now) {
                 let top = Some(now.entry.name.as_path());
                 for (then, now) in merge(&then.modules, &now.modules, |entry| &entry.name) {
@@ -188,7 +207,10 @@ impl Verdict {
                 reasons.entry(input, root, then, now, None);
             }
         }
-        if let (false, Ok(root)) = (then.commands.is_empty() && now.commands.is_empty(), Root::system()) {
+        if let (false, Ok(root)) = (
+            then.commands.is_empty() && now.commands.is_empty(),
+            Root::system(),
+        ) {
             for (then, now) in merge(&then.commands, &now.commands, |entry| &entry.name) {
                 reasons.entry(Input::Command, &root, then, now, None);
             }
@@ -274,9 +296,17 @@ impl Reasons {
         };
         let (then, now) = match (then, now) {
             (Some(then), Some(now)) => (then, now),
-            (None, Some(now)) => return self.0.push(Reason::Added { input, path: path(now) }),
+            (None, Some(now)) => {
+                return self.0.push(Reason::Added {
+                    input,
+                    path: path(now),
+                });
+            }
             (Some(then), None) => {
-                return self.0.push(Reason::Removed { input, path: path(then) });
+                return self.0.push(Reason::Removed {
+                    input,
+                    path: path(then),
+                });
             }
             (None, None) => return,
         };
@@ -285,7 +315,13 @@ impl Reasons {
         }
         let mut changed = |what, old: String, new: String| {
             let path = path(now);
-            self.0.push(Reason::Changed { input, path, what, old, new });
+            self.0.push(Reason::Changed {
+                input,
+                path,
+                what,
+                old,
+                new,
+            });
         };
         if then.file_type() != now.file_type() {
             return changed(Aspect::Type, kind(then).to_owned(), kind(now).to_owned());
@@ -299,7 +335,11 @@ impl Reasons {
             changed(Aspect::Owner, owner(then), owner(now));
         }
         if now.file_type().is_file() && then.size != now.size {
-            return changed(Aspect::Size, format!("{} bytes", then.size), format!("{} bytes", now.size));
+            return changed(
+                Aspect::Size,
+                format!("{} bytes", then.size),
+                format!("{} bytes", now.size),
+            );
         }
         let old = then.content.get().copied().unwrap_or(Content::Nothing);
         let new = now.content(root, || path(now));
@@ -383,19 +423,41 @@ impl fmt::Display for Reason {
             None => "not set".to_owned(),
         };
         match self {
-            Reason::Stamp { owner, old: Some(old), new: Some(new) } => {
+            Reason::Stamp {
+                owner,
+                old: Some(old),
+                new: Some(new),
+            } => {
                 write!(f, "{owner} stamp touched: its time was {old} and is {new}")
             }
-            Reason::Stamp { owner, new: Some(new), .. } => {
-                write!(f, "{owner} stamp touched for the first time: its time is {new}")
+            Reason::Stamp {
+                owner,
+                new: Some(new),
+                ..
+            } => {
+                write!(
+                    f,
+                    "{owner} stamp touched for the first time: its time is {new}"
+                )
             }
             Reason::Stamp { owner, .. } => write!(f, "{owner} stamp gone"),
             Reason::Added { input, path } => write!(f, "{input} {} added", path.display()),
             Reason::Removed { input, path } => write!(f, "{input} {} removed", path.display()),
-            Reason::Changed { input, path, what: Aspect::Content, .. } => {
+            Reason::Changed {
+                input,
+                path,
+                what: Aspect::Content,
+                ..
+            } => {
                 write!(f, "{input} {} changed: its content differs", path.display())
             }
-            Reason::Changed { input, path, what, old, new } => {
+            Reason::Changed {
+                input,
+                path,
+                what,
+                old,
+                new,
+            } => {
                 let what = match what {
                     Aspect::Type => "it was a",
                     Aspect::Permissions => "its permissions were",
@@ -404,19 +466,35 @@ impl fmt::Display for Reason {
                     Aspect::Content => "its content was",
                 };
                 let is = if what == "it was a" { "is a" } else { "now" };
-                write!(f, "{input} {} changed: {what} {old}, {is} {new}", path.display())
+                write!(
+                    f,
+                    "{input} {} changed: {what} {old}, {is} {new}",
+                    path.display()
+                )
             }
-            Reason::Unreadable { input: Input::Stamp, path, error } => {
+            Reason::Unreadable {
+                input: Input::Stamp,
+                path,
+                error,
+            } => {
                 write!(f, "{} stamp not known: {error}", path.display())
             }
             Reason::Unreadable { input, path, error } => {
                 write!(f, "{input} {} not known: {error}", path.display())
             }
             Reason::Variable { name, old, new } => {
-                write!(f, "variable {name} changed: it was {}, now {}", or(old), or(new))
+                write!(
+                    f,
+                    "variable {name} changed: it was {}, now {}",
+                    or(old),
+                    or(new)
+                )
             }
             Reason::Profile { old, new } => {
-                write!(f, "the witness is of the profile {old}, and the question about {new}")
+                write!(
+                    f,
+                    "the witness is of the profile {old}, and the question about {new}"
+                )
             }
             Reason::Witness { problem } => f.write_str(problem),
         }

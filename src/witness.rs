@@ -27,7 +27,7 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 
 use crate::entry::{Content, Entry};
-use crate::inputs::{Directory, Observed, StampState};
+use crate::inputs::{Directory, Observed, StampState, is_same};
 use crate::{Error, Inputs, Owner, Profile, Result, Verdict};
 
 /// The version of the text that is written. Every earlier one is read too.
@@ -62,6 +62,27 @@ impl Witness {
     pub fn judge(&self, now: &Inputs) -> Verdict {
         Verdict::of(self, now)
     }
+
+    /// Whether not even a stat identity is different now: stricter than fresh, which also takes for the same what was
+    /// changed and changed back.
+    pub(crate) fn is_untouched(&self, now: &Inputs) -> bool {
+        let untouched = |(then, now): (&Entry, &Entry)| then.fingerprint == now.fingerprint;
+        self.judge(now).is_fresh()
+            && self
+                .observed
+                .entries()
+                .zip(now.observed.entries())
+                .all(untouched)
+    }
+
+    /// Whether inputs that this witness was found fresh by know better stat identities for the same contents.
+    pub(crate) fn can_learn_from(&self, now: &Inputs) -> bool {
+        let better = |(then, now): (&Entry, &Entry)| now.is_evidence && !is_same(then, now);
+        self.observed
+            .entries()
+            .zip(now.observed.entries())
+            .any(better)
+    }
 }
 
 impl fmt::Display for Witness {
@@ -90,17 +111,35 @@ impl fmt::Display for Witness {
         };
         for directory in &observed.directories {
             line("directory", &directory.entry)?;
-            directory.modules.iter().try_for_each(|module| line("module", module))?;
+            directory
+                .modules
+                .iter()
+                .try_for_each(|module| line("module", module))?;
         }
-        observed.programs.iter().try_for_each(|entry| line("program", entry))?;
-        observed.files.iter().try_for_each(|entry| line("file", entry))?;
-        observed.commands.iter().try_for_each(|entry| line("command", entry))?;
+        observed
+            .programs
+            .iter()
+            .try_for_each(|entry| line("program", entry))?;
+        observed
+            .files
+            .iter()
+            .try_for_each(|entry| line("file", entry))?;
+        observed
+            .commands
+            .iter()
+            .try_for_each(|entry| line("command", entry))?;
         writeln!(f, "end {lines}")
     }
 }
 
 fn write_entry(f: &mut fmt::Formatter<'_>, what: &str, entry: &Entry) -> fmt::Result {
-    let Entry { mode, uid, gid, size, .. } = entry;
+    let Entry {
+        mode,
+        uid,
+        gid,
+        size,
+        ..
+    } = entry;
     write!(f, "{what} {mode:o} {uid}:{gid} {size} ")?;
     match entry.is_evidence {
         true => write!(f, "{:016x} ", entry.fingerprint)?,
@@ -136,7 +175,10 @@ impl FromStr for Witness {
         };
         for (number, line) in text.lines().enumerate().skip(1) {
             if let Some(count) = line.strip_prefix("end ") {
-                if count.parse() == Ok(number) && text.ends_with('\n') && text.lines().count() == number + 1 {
+                if count.parse() == Ok(number)
+                    && text.ends_with('\n')
+                    && text.lines().count() == number + 1
+                {
                     return Ok(Witness { observed });
                 }
                 return Err(Error::Witness(format!(
@@ -148,7 +190,9 @@ impl FromStr for Witness {
                 Error::Witness(format!("line {} is “{start}”", number + 1))
             })?;
         }
-        Err(Error::Witness("it is cut off: its last line is missing".to_owned()))
+        Err(Error::Witness(
+            "it is cut off: its last line is missing".to_owned(),
+        ))
     }
 }
 
@@ -206,7 +250,11 @@ fn parse_line(line: &str, observed: &mut Observed) -> Option<()> {
             entry: parse_entry(rest)?,
             modules: Vec::new(),
         }),
-        "module" => observed.directories.last_mut()?.modules.push(parse_entry(rest)?),
+        "module" => observed
+            .directories
+            .last_mut()?
+            .modules
+            .push(parse_entry(rest)?),
         "program" => observed.programs.push(parse_entry(rest)?),
         "file" => observed.files.push(parse_entry(rest)?),
         "command" => observed.commands.push(parse_entry(rest)?),

@@ -1,0 +1,98 @@
+//! `modstamp run`: a command's cached output.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::Context;
+use modstamp::{Cache, Outcome, Profile, Root, Verdict};
+
+use super::{Which, end, say};
+
+/// Print what CMD printed before, while nothing that it depends on is different; run CMD otherwise
+///
+/// What tells one question from another is the program, its arguments and the working directory. CMD gets no standard
+/// input. Only answers of commands that succeed are kept. The exit status is CMD's own.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Where answers are kept  [default: ~/.cache/modstamp, or $XDG_CACHE_HOME/modstamp]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Say on standard error whether CMD was asked, and why
+    #[arg(long)]
+    explain: bool,
+    #[command(flatten)]
+    which: Which,
+    /// The command
+    #[arg(value_name = "CMD", last = true, required = true, num_args = 1..)]
+    command: Vec<OsString>,
+}
+
+impl Arguments {
+    pub fn run(self) -> ExitCode {
+        let mut command = Command::new(&self.command[0]);
+        command.args(&self.command[1..]);
+        match self.prepare() {
+            Ok((cache, profile)) => end(self.answer(&cache, &profile, &mut command), 127),
+            Err(error) => {
+                // A cache that cannot be had is no reason not to answer.
+                say(
+                    "warning: ",
+                    format_args!("{error:#}; running the command without a cache"),
+                );
+                let error = command.exec(); // returns only if it fails
+                say(
+                    "",
+                    format_args!(
+                        "cannot start the command {}: {error}",
+                        self.command[0].to_string_lossy()
+                    ),
+                );
+                ExitCode::from(127)
+            }
+        }
+    }
+
+    fn prepare(&self) -> anyhow::Result<(Cache, Profile)> {
+        let profile = self.which.load()?;
+        let cache = match &self.cache {
+            Some(path) => Cache::open(&Root::system()?, &std::path::absolute(path)?)?,
+            None => {
+                let path = Cache::default_path().context(
+                    "there is no home directory to keep answers in; name one by --cache",
+                )?;
+                Cache::open(profile.root(), &path)?
+            }
+        };
+        Ok((cache, profile))
+    }
+
+    fn answer(
+        &self,
+        cache: &Cache,
+        profile: &Profile,
+        command: &mut Command,
+    ) -> anyhow::Result<ExitCode> {
+        let outcome = cache.run(profile, command)?;
+        if self.explain {
+            explain(&outcome);
+        }
+        Ok(ExitCode::from(outcome.status))
+    }
+}
+
+fn explain(outcome: &Outcome) {
+    match &outcome.verdict {
+        None => say("", "asked: no answer was cached"),
+        Some(Verdict::Fresh) => say("", "served from the cache: nothing changed"),
+        Some(verdict) => {
+            for line in verdict.reasons_for_people(10) {
+                say("asked again: ", line);
+            }
+        }
+    }
+    if let Some(why) = &outcome.not_kept {
+        say("not kept: ", why);
+    }
+}

@@ -1,0 +1,239 @@
+//! `modstamp status`: what there is, and what a check would say.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use jiff::{Timestamp, Zoned, tz::TimeZone};
+use modstamp::{Cache, Mtime, Note, Owner, Profile, Reason, Root, Stamp};
+use serde::Serialize;
+
+use super::{Which, end, print, say};
+
+/// Show each profile's stamps, modules and programs, and whether the answers cached by `run` still hold
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Serialize)]
+struct Status {
+    profile: String,
+    stamps: Vec<StampStatus>,
+    module_directories: Vec<DirectoryStatus>,
+    programs: Vec<PathBuf>,
+    files: Vec<PathBuf>,
+    caches: Vec<CacheStatus>,
+}
+
+#[derive(Serialize)]
+struct StampStatus {
+    owner: Owner,
+    path: PathBuf,
+    touched: Option<Touch>,
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Touch {
+    mtime: Mtime,
+    /// Local time with its offset.
+    local: String,
+    /// Negative where the mtime is ahead of the clock.
+    age_seconds: i64,
+    /// Who, when and why, where the last touch said so.
+    note: Option<Note>,
+}
+
+#[derive(Serialize)]
+struct DirectoryStatus {
+    path: PathBuf,
+    modules: Vec<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct CacheStatus {
+    command: String,
+    fresh: bool,
+    reasons: Vec<Reason>,
+    /// The first reason as a sentence.
+    #[serde(skip)]
+    sentence: Option<String>,
+}
+
+impl Arguments {
+    pub fn run(self) -> ExitCode {
+        end(self.status(), 1)
+    }
+
+    fn status(self) -> anyhow::Result<ExitCode> {
+        let root = self.which.root()?;
+        let names = match &self.which.profile {
+            Some(name) => vec![name.clone()],
+            None => Profile::names(&root),
+        };
+        let mut all = Vec::new();
+        let mut code = ExitCode::SUCCESS;
+        for name in names {
+            // One bad profile must not hide the others.
+            match Profile::load_in(&name, &root).and_then(|profile| Status::of(&profile)) {
+                Ok(status) => all.push(status),
+                Err(error) => {
+                    say("", error);
+                    code = ExitCode::FAILURE;
+                }
+            }
+        }
+        print(&match self.json {
+            true => format!("{}\n", serde_json::json!({ "version": 1, "profiles": all })),
+            false => table(&all, &root)?,
+        })?;
+        Ok(code)
+    }
+}
+
+impl Status {
+    fn of(profile: &Profile) -> modstamp::Result<Status> {
+        let inputs = profile.inputs()?;
+        let owned = |paths: Vec<&Path>| paths.into_iter().map(Path::to_owned).collect::<Vec<_>>();
+        let directories = inputs
+            .module_directories()
+            .map(|(path, modules)| DirectoryStatus {
+                path: path.to_owned(),
+                modules: owned(modules),
+            });
+        Ok(Status {
+            profile: profile.name().to_owned(),
+            stamps: profile.stamps().iter().map(StampStatus::of).collect(),
+            module_directories: directories.collect(),
+            programs: owned(inputs.programs().collect()),
+            files: owned(inputs.files().collect()),
+            caches: caches(profile)?,
+        })
+    }
+}
+
+/// The answers in the caller's cache. One that is not there yet is not made for a look.
+fn caches(profile: &Profile) -> modstamp::Result<Vec<CacheStatus>> {
+    let Some(path) = Cache::default_path().filter(|path| profile.root().outside(path).exists())
+    else {
+        return Ok(Vec::new());
+    };
+    let cache = match Cache::open(profile.root(), &path) {
+        Ok(cache) => cache,
+        Err(error) => {
+            say("warning: ", error);
+            return Ok(Vec::new());
+        }
+    };
+    let verdicts = cache.verdicts(profile)?.into_iter();
+    Ok(verdicts
+        .map(|(command, verdict)| CacheStatus {
+            command,
+            fresh: verdict.is_fresh(),
+            reasons: verdict.reasons().to_vec(),
+            sentence: verdict.reasons_for_people(1).join("; ").into(),
+        })
+        .collect())
+}
+
+impl StampStatus {
+    fn of(stamp: &Stamp) -> StampStatus {
+        let (touched, error) = match stamp.mtime() {
+            Ok(mtime) => (mtime.map(|mtime| Touch::of(mtime, stamp.note())), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        StampStatus {
+            owner: stamp.owner(),
+            path: stamp.path(),
+            touched,
+            error,
+        }
+    }
+
+    fn sentence(&self) -> String {
+        match (&self.error, &self.touched) {
+            (Some(error), _) => error.clone(),
+            (None, None) => "never touched".to_owned(),
+            (None, Some(touch)) => touch.sentence(),
+        }
+    }
+}
+
+impl Touch {
+    fn of(mtime: Mtime, note: Option<Note>) -> Touch {
+        let time = Timestamp::new(mtime.seconds, mtime.nanoseconds as i32).unwrap_or_default();
+        let local = Zoned::new(time, TimeZone::system());
+        Touch {
+            mtime,
+            local: local.strftime("%Y-%m-%d %H:%M:%S %:z").to_string(),
+            age_seconds: Timestamp::now().as_second() - mtime.seconds,
+            note: note.filter(|note| note.mtime == mtime),
+        }
+    }
+
+    fn sentence(&self) -> String {
+        let age = match self.age_seconds {
+            seconds @ 0.. => {
+                let age = humantime::format_duration(Duration::from_secs(seconds.unsigned_abs()));
+                // Two units tell enough: "3days 4h".
+                let age = age.to_string();
+                format!(
+                    "{} ago",
+                    age.split(' ').take(2).collect::<Vec<_>>().join(" ")
+                )
+            }
+            _ => "ahead of the clock".to_owned(),
+        };
+        let who = match &self.note {
+            Some(Note { by, why, .. }) => format!("by {by}: {why}"),
+            None => "by hand".to_owned(),
+        };
+        format!("touched {} ({age}), {who}", self.local)
+    }
+}
+
+/// One line a thing, in columns that line up.
+fn table(all: &[Status], root: &Root) -> anyhow::Result<String> {
+    let mut table = tabwriter::TabWriter::new(Vec::new()).padding(2);
+    writeln!(table, "PROFILE\tWHAT\tWHERE\tSTATE")?;
+    for status in all {
+        let name = &status.profile;
+        let outside = |path: &Path| root.outside(path).display().to_string();
+        for stamp in &status.stamps {
+            let (owner, path) = (stamp.owner, stamp.path.display());
+            writeln!(table, "{name}\t{owner} stamp\t{path}\t{}", stamp.sentence())?;
+        }
+        for directory in &status.module_directories {
+            let count = directory.modules.len();
+            let modules = if count == 1 { "module" } else { "modules" };
+            let path = outside(&directory.path);
+            writeln!(table, "{name}\tmodule directory\t{path}\t{count} {modules}")?;
+        }
+        if status.module_directories.is_empty() {
+            writeln!(
+                table,
+                "{name}\tmodule directory\t-\tnone of the profile's exists"
+            )?;
+        }
+        for program in &status.programs {
+            writeln!(table, "{name}\tprogram\t{}\tfound", outside(program))?;
+        }
+        for file in &status.files {
+            writeln!(table, "{name}\tfile\t{}\tfound", outside(file))?;
+        }
+        for cache in &status.caches {
+            let verdict = match &cache.sentence {
+                Some(why) if !cache.fresh => format!("stale: {why}"),
+                _ => "fresh".to_owned(),
+            };
+            writeln!(table, "{name}\tcached answer\t{}\t{verdict}", cache.command)?;
+        }
+    }
+    Ok(String::from_utf8_lossy(&table.into_inner()?).into_owned())
+}
