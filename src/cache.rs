@@ -1,18 +1,18 @@
 //! The cache of what commands print, each with the witness that it was asked under.
 //!
-//! An answer is one file, named by the digest of what was asked, and replaced by rename, so that a reader finds a
-//! whole one or none:
+//! An answer is one file, named by the hash of what was asked, and replaced by rename, so that a reader finds a whole
+//! one or none:
 //!
 //! ```text
 //! modstamp-cache 1 WITNESS-BYTES STDOUT-BYTES STDERR-BYTES
-//! COMMAND ARGUMENT …
+//! WORKING-DIRECTORY ROOT PROFILE PROGRAM ARGUMENT …
 //! the witness, the standard output and the standard error, one behind the other
 //! ```
 //!
 //! Callers that ask the same at once take turns by a lock on a file beside it; all but the first then find the answer.
 //! The kernel ends a lock with its holder, so that a caller that is killed keeps nobody waiting.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -47,8 +47,9 @@ pub struct Outcome {
 
 /// What is cached of one command.
 struct Answer {
-    command: String,
-    witness: String,
+    question: String,
+    /// As it was stored, or why it cannot be read.
+    witness: std::result::Result<Witness, String>,
     /// At the first byte of the standard output.
     file: File,
     output_bytes: u64,
@@ -101,38 +102,42 @@ impl Cache {
                 "name a program that is in the PATH, or its path",
             )
         })?;
-        let key = key(profile, &program, command);
-        let look = || -> Result<Inputs> {
-            let mut inputs = profile.inputs()?;
+        let question = Question::new(profile, &program, command);
+        let look = |older: Option<&Witness>| -> Result<Inputs> {
+            let mut inputs = Inputs::of(profile, older)?;
             inputs.add_command(&program)?;
             Ok(inputs)
         };
 
-        let mut now = look()?;
-        let mut answer = self.find(&key);
-        let mut verdict = answer.as_ref().map(|answer| answer.judge(&now));
-        let mut turn = None;
-        if !verdict.as_ref().is_some_and(Verdict::is_fresh) {
-            // Somebody else may be asking: wait, and look whether that settled it.
-            turn = self.take_turn(&key);
-            let first = verdict;
-            now = look()?;
-            answer = self.find(&key);
-            verdict = answer.as_ref().map(|answer| answer.judge(&now));
-            if !verdict.as_ref().is_some_and(Verdict::is_fresh) {
-                verdict = verdict.or(first);
+        let find = || {
+            let found = self.find(&question.name);
+            found.filter(|answer| answer.question == question.text)
+        };
+        let (mut answer, mut now);
+        let mut verdict = None;
+        let (mut turn, mut waited) = (None, false);
+        loop {
+            answer = find();
+            let older = answer.as_ref().and_then(Answer::witness);
+            now = look(older)?;
+            verdict = answer.as_ref().map(|answer| answer.judge(&now)).or(verdict);
+            if waited || verdict == Some(Verdict::Fresh) {
+                break;
             }
+            // Somebody else may be asking: wait, and look whether that settled it.
+            turn = self.take_turn(&question.name);
+            waited = true;
         }
-        let older = answer
-            .as_ref()
-            .and_then(|answer| answer.witness.parse::<Witness>().ok());
-        if let Some(older) = &older {
+        if let Some(older) = answer.as_ref().and_then(Answer::witness) {
             now.trust(older);
         }
         if let (Some(Verdict::Fresh), Some(answer)) = (&verdict, answer) {
-            if older.is_some_and(|older| older.can_learn_from(&now)) {
+            if answer
+                .witness()
+                .is_some_and(|older| older.can_learn_from(&now))
+            {
                 // Only what proves the answer is new; next time stat will do.
-                let _ = self.keep(&key, &answer.command, &now.witness(), &answer);
+                let _ = self.keep(&question, &now.witness(), &answer);
             }
             answer.serve();
             return Ok(Outcome {
@@ -144,18 +149,18 @@ impl Cache {
 
         // Observe, then probe, then store.
         let before = now.witness();
-        let (status, probed) = self.probe(command, &key)?;
+        let (status, probed) = self.probe(command, &question)?;
         let kept = match probed {
             _ if status != 0 => Err("the command failed".to_owned()),
             Err(error) => Err(format!(
                 "its output could not be written to {}: {error}",
                 self.path.display()
             )),
-            Ok(_) if !before.is_untouched(&look()?) => {
+            Ok(_) if !before.is_untouched(&look(None)?) => {
                 Err("something that it depends on changed while it ran".to_owned())
             }
             Ok(answer) => self
-                .keep(&key, &answer.command, &before, &answer)
+                .keep(&question, &before, &answer)
                 .map_err(|error| format!("{} could not be written: {error}", self.path.display())),
         };
         drop(turn);
@@ -170,15 +175,15 @@ impl Cache {
     pub fn verdicts(&self, profile: &Profile) -> Result<Vec<(String, Verdict)>> {
         let mut found = Vec::new();
         let now = profile.inputs()?;
-        let mut keys = Vec::new();
+        let mut names = Vec::new();
         let _ = crate::root::for_each_name(self.directory.as_fd(), |name| {
-            if name.len() == 64 {
-                keys.push(name.to_string_lossy().into_owned());
+            if name.len() == 16 {
+                names.push(name.to_string_lossy().into_owned());
             }
         });
-        for answer in keys.iter().filter_map(|key| self.find(key)) {
-            let Ok(witness) = answer.witness.parse::<Witness>() else {
-                found.push((answer.command.clone(), answer.judge(&now)));
+        for answer in names.iter().filter_map(|name| self.find(name)) {
+            let Some(witness) = answer.witness() else {
+                found.push((answer.command_line(), answer.judge(&now)));
                 continue;
             };
             if witness.profile() != profile.name() {
@@ -189,21 +194,21 @@ impl Cache {
                 now.add_command(&command.name)?;
             }
             let verdict = witness.judge(&now);
-            found.push((answer.command, verdict));
+            found.push((answer.command_line(), verdict));
         }
         found.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(found)
     }
 
-    fn find(&self, key: &str) -> Option<Answer> {
+    fn find(&self, name: &str) -> Option<Answer> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.directory, key, flags, Mode::empty()).ok()?;
+        let fd = rustix::fs::openat(&self.directory, name, flags, Mode::empty()).ok()?;
         Answer::read(File::from(fd)).ok().flatten()
     }
 
     /// Waits until nobody else asks the same; `None` where that cannot be had, and then nobody is waited for.
-    fn take_turn(&self, key: &str) -> Option<OwnedFd> {
-        let file = open_private(&self.directory, format!("{key}.lock")).ok()?;
+    fn take_turn(&self, name: &str) -> Option<OwnedFd> {
+        let file = open_private(&self.directory, format!("{name}.lock")).ok()?;
         rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
             .ok()?;
         Some(file)
@@ -211,12 +216,11 @@ impl Cache {
 
     /// Runs the command, passes on what it prints and takes it down. Returns its status, and the answer or why it could
     /// not be taken down.
-    fn probe(&self, command: &mut Command, key: &str) -> Result<(u8, io::Result<Answer>)> {
-        let words = std::iter::once(command.get_program()).chain(command.get_args());
-        let line = words
-            .map(|word| Escaped(word).to_string())
-            .collect::<Vec<_>>()
-            .join(" ");
+    fn probe(
+        &self,
+        command: &mut Command,
+        question: &Question,
+    ) -> Result<(u8, io::Result<Answer>)> {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -225,7 +229,7 @@ impl Cache {
             let remedy = "name a program that you may run";
             Error::system("start the command", command.get_program(), error, remedy)
         })?;
-        let (mut output, mut error) = (self.scratch(key), self.scratch(key));
+        let (mut output, mut error) = (self.scratch(question), self.scratch(question));
         let (out, err) = (child.stdout.take(), child.stderr.take());
         std::thread::scope(|scope| {
             scope.spawn(|| pass_on(err, rustix::stdio::stderr(), &mut error));
@@ -249,8 +253,8 @@ impl Cache {
             io::copy(&mut error, &mut file)?;
             file.rewind()?;
             Ok(Answer {
-                command: line,
-                witness: String::new(),
+                question: question.text.clone(),
+                witness: Err("it is not kept yet".to_owned()),
                 file,
                 output_bytes,
                 error_bytes,
@@ -260,8 +264,8 @@ impl Cache {
     }
 
     /// An empty file that nobody else sees and that is gone with its descriptor.
-    fn scratch(&self, key: &str) -> io::Result<File> {
-        let name = format!(".{key}.{}", std::process::id());
+    fn scratch(&self, question: &Question) -> io::Result<File> {
+        let name = format!(".{}.{}", question.name, std::process::id());
         let file = self.create(&name)?;
         rustix::fs::unlinkat(&self.directory, &name, AtFlags::empty())?;
         Ok(file)
@@ -274,8 +278,8 @@ impl Cache {
         Ok(rustix::fs::openat(&self.directory, name, flags, mode)?.into())
     }
 
-    fn keep(&self, key: &str, command: &str, witness: &Witness, answer: &Answer) -> io::Result<()> {
-        let name = format!(".{key}.{}.new", std::process::id());
+    fn keep(&self, question: &Question, witness: &Witness, answer: &Answer) -> io::Result<()> {
+        let name = format!(".{}.{}.new", question.name, std::process::id());
         let witness = witness.to_string();
         let Answer {
             output_bytes,
@@ -286,8 +290,9 @@ impl Cache {
             let mut file = self.create(&name)?;
             write!(
                 file,
-                "modstamp-cache 1 {} {output_bytes} {error_bytes}\n{command}\n{witness}",
-                witness.len()
+                "modstamp-cache 1 {} {output_bytes} {error_bytes}\n{}\n{witness}",
+                witness.len(),
+                question.text
             )?;
             let mut from = answer.file.try_clone()?;
             let start = from.stream_position()?;
@@ -298,7 +303,7 @@ impl Cache {
                 &self.directory,
                 &name,
                 &self.directory,
-                key,
+                &question.name,
             )?)
         };
         write().inspect_err(|_| {
@@ -327,18 +332,34 @@ impl Answer {
             return Ok(None);
         }
         file.seek(io::SeekFrom::Start(head.end as u64))?;
-        let witness = bytes[head.end - head.witness_bytes..head.end].to_vec();
-        Ok(String::from_utf8(witness).ok().map(|witness| Answer {
-            command: std::mem::take(&mut head.command),
-            witness,
+        let witness = &bytes[head.end - head.witness_bytes..head.end];
+        Ok(Some(Answer {
+            question: std::mem::take(&mut head.question),
+            witness: Witness::from_bytes(witness).map_err(|error| error.to_string()),
             file,
             output_bytes: head.output_bytes,
             error_bytes: head.error_bytes,
         }))
     }
 
+    fn witness(&self) -> Option<&Witness> {
+        self.witness.as_ref().ok()
+    }
+
+    /// The command as it was asked: the program's path and its arguments.
+    fn command_line(&self) -> String {
+        self.question
+            .splitn(4, ' ')
+            .nth(3)
+            .unwrap_or_default()
+            .to_owned()
+    }
+
     fn judge(&self, now: &Inputs) -> Verdict {
-        Verdict::of_text(self.witness.as_bytes(), now)
+        match &self.witness {
+            Ok(witness) => witness.judge(now),
+            Err(problem) => Verdict::unreadable(problem),
+        }
     }
 
     /// Prints what the command printed. A reader that has left is not an error.
@@ -361,7 +382,7 @@ impl Answer {
 
 /// The first lines of an answer.
 struct Head {
-    command: String,
+    question: String,
     witness_bytes: usize,
     output_bytes: u64,
     error_bytes: u64,
@@ -380,7 +401,7 @@ fn head(bytes: &[u8]) -> Option<Head> {
     let witness_bytes: usize = numbers.next()?.parse().ok()?;
     let start = first.len() + second.len() + 2;
     Some(Head {
-        command: std::str::from_utf8(second).ok()?.to_owned(),
+        question: std::str::from_utf8(second).ok()?.to_owned(),
         witness_bytes,
         output_bytes: numbers.next()?.parse().ok()?,
         error_bytes: numbers.next()?.parse().ok()?,
@@ -431,21 +452,28 @@ fn find_program(name: &OsStr) -> Option<PathBuf> {
         })
 }
 
-/// What tells one question from another, as 64 hexadecimal digits.
-fn key(profile: &Profile, program: &Path, command: &Command) -> String {
-    let mut hasher = blake3::Hasher::new();
-    let directory = std::env::current_dir().unwrap_or_default();
-    let root = profile.root().outside(Path::new("/"));
-    let mut parts: Vec<OsString> = vec![
-        profile.name().into(),
-        root.into(),
-        program.into(),
-        directory.into(),
-    ];
-    parts.extend(command.get_args().map(OsString::from));
-    for part in parts {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part.as_bytes());
+/// What tells one question from another: as text, and as the name of the file that the answer is in.
+struct Question {
+    text: String,
+    name: String,
+}
+
+impl Question {
+    fn new(profile: &Profile, program: &Path, command: &Command) -> Question {
+        let directory = std::env::current_dir().unwrap_or_default();
+        let root = profile.root().outside(Path::new("/"));
+        let words = [
+            directory.as_os_str(),
+            root.as_os_str(),
+            OsStr::new(profile.name()),
+            program.as_os_str(),
+        ];
+        let words = words.into_iter().chain(command.get_args());
+        let text = words
+            .map(|word| Escaped(word).to_string())
+            .collect::<Vec<_>>()
+            .join(" ");
+        let name = format!("{:016x}", crate::evidence::hash(&text));
+        Question { text, name }
     }
-    hasher.finalize().to_hex().to_string()
 }

@@ -10,6 +10,7 @@
 //!
 //! Without evidence the content decides.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{AtFlags, Stat, StatVfsMountFlags, StatxFlags};
@@ -104,19 +105,18 @@ impl Evidence {
             u64::from(stat.st_ctime_nsec as u32),
             mount,
         ];
-        (hash(&fields), reaches && is_settled)
+        (hash(fields), reaches && is_settled)
     }
 }
 
-/// Several numbers as one, the same on every machine.
-pub(crate) fn hash(fields: &[u64]) -> u64 {
-    let mut hasher = blake3::Hasher::new();
-    for field in fields {
-        hasher.update(&field.to_le_bytes());
-    }
-    let mut first = [0; 8];
-    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-    u64::from_le_bytes(first)
+/// Several numbers as one. Two builds of this program may disagree on it, which costs a look at the contents.
+///
+/// No cryptographic digest: that of BLAKE3 first asks the processor what it can do, which in a virtual machine takes
+/// longer than all the rest of a check.
+pub(crate) fn hash(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn reach(place: BorrowedFd<'_>) -> Reach {
@@ -143,7 +143,5 @@ fn mount(place: BorrowedFd<'_>) -> Option<u64> {
         return None;
     }
     let boot = std::fs::read("/proc/sys/kernel/random/boot_id").ok()?;
-    let mut first = [0; 8];
-    first.copy_from_slice(&blake3::hash(&boot).as_bytes()[..8]);
-    Some(hash(&[u64::from_le_bytes(first), statx.stx_mnt_id]))
+    Some(hash((boot, statx.stx_mnt_id)))
 }

@@ -9,6 +9,7 @@ mod root;
 mod stamp;
 pub mod trigger;
 mod verdict;
+mod walk;
 mod witness;
 
 pub use cache::{Cache, Outcome};

@@ -174,7 +174,7 @@ impl Profile {
     /// # Errors
     /// None but those of a system that is out of descriptors or memory: what cannot be read is part of what is found.
     pub fn inputs(&self) -> Result<Inputs> {
-        Inputs::of(self)
+        Inputs::of(self, None)
     }
 
     /// Observes all inputs, their contents too, into a witness. Call it *before* the probe whose answer is to be

@@ -124,7 +124,7 @@ impl Root {
 
     /// Opens what is at `path`, links followed inside the root, for use as a place (`O_PATH`).
     pub(crate) fn place(&self, path: &Path, steps: Steps) -> std::result::Result<OwnedFd, Stop> {
-        self.walk(path, OFlags::PATH, steps).map(|(fd, _)| fd)
+        self.walk(path, OFlags::PATH, steps)
     }
 
     /// Opens what is at `path`, links followed inside the root, for reading; never waits for a FIFO's writer.
@@ -134,7 +134,6 @@ impl Root {
             OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
             steps,
         )
-        .map(|(fd, _)| fd)
     }
 
     /// Opens the directory at `path`, making what is missing of it, each with `mode`.
@@ -146,7 +145,7 @@ impl Root {
         mode: Mode,
     ) -> std::result::Result<(OwnedFd, usize), Stop> {
         match self.walk(path, OFlags::RDONLY | OFlags::DIRECTORY, Steps::Trusted) {
-            Ok((fd, _)) => return Ok((fd, 0)),
+            Ok(fd) => return Ok((fd, 0)),
             Err(Stop::System(Errno::NOENT)) => {}
             Err(stop) => return Err(stop),
         }
@@ -166,30 +165,6 @@ impl Root {
         Ok((fd, made + 1))
     }
 
-    /// Every path below the root that a glob matches, in the order of their names.
-    ///
-    /// `components` are the glob's, one predicate each; a literal one is looked up instead of searched for.
-    /// What cannot be read is left out: nothing can be loaded from it either.
-    pub(crate) fn find(&self, components: &[glob::Pattern]) -> Vec<PathBuf> {
-        let mut found = vec![PathBuf::from("/")];
-        for component in components {
-            let mut next = Vec::new();
-            for parent in found {
-                if component.as_str().contains(['*', '?', '[']) {
-                    let mut names = self.names(&parent).unwrap_or_default();
-                    names.retain(|name| is_match(component, name));
-                    names.sort();
-                    next.extend(names.into_iter().map(|name| parent.join(name)));
-                } else {
-                    next.push(parent.join(component.as_str()));
-                }
-            }
-            found = next;
-        }
-        found.retain(|path| self.place(path, Steps::Any).is_ok());
-        found
-    }
-
     /// The names in the directory at `path`, in the order in which the file system gives them.
     pub(crate) fn names(&self, path: &Path) -> io::Result<Vec<OsString>> {
         let directory = self.read(path, Steps::Any)?;
@@ -198,12 +173,7 @@ impl Root {
         Ok(names)
     }
 
-    fn walk(
-        &self,
-        path: &Path,
-        last: OFlags,
-        steps: Steps,
-    ) -> std::result::Result<(OwnedFd, Stat), Stop> {
+    fn walk(&self, path: &Path, last: OFlags, steps: Steps) -> std::result::Result<OwnedFd, Stop> {
         let mut todo: Vec<OsString> = reversed_components(path);
         let mut parents: Vec<(OwnedFd, OsString)> = Vec::new();
         let mut links = 0;
@@ -214,6 +184,14 @@ impl Root {
             }
             let here = parents.last().map_or(&*self.directory, |(fd, _)| fd);
             let step = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            if steps == Steps::Any && !todo.is_empty() {
+                // Mostly a plain directory, and then there is no more to know about it.
+                let directory = step | OFlags::DIRECTORY;
+                if let Ok(fd) = rustix::fs::openat(here, &name, directory, Mode::empty()) {
+                    parents.push((fd, name));
+                    continue;
+                }
+            }
             let fd = rustix::fs::openat(here, &name, step, Mode::empty())?;
             let stat = rustix::fs::fstat(&fd)?;
             if steps == Steps::Trusted {
@@ -240,21 +218,19 @@ impl Root {
             if todo.is_empty() && last != OFlags::PATH {
                 let flags = last | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let fd = rustix::fs::openat(here, &name, flags, Mode::empty())?;
-                return Ok((fd, stat));
+                return Ok(fd);
             }
             parents.push((fd, name));
         }
         // The path ended at a directory that was walked through, or at the root itself.
-        let here = parents.last().map_or(&*self.directory, |(fd, _)| fd);
-        let fd = rustix::fs::openat(here, c".", last | OFlags::CLOEXEC, Mode::empty());
-        let fd = match (fd, parents.pop()) {
-            (Ok(fd), _) => fd,
-            // Not a directory, so "." cannot be opened in it; `O_PATH` is what was asked for.
-            (Err(_), Some((fd, _))) if last == OFlags::PATH => fd,
-            (Err(errno), _) => return Err(errno.into()),
-        };
-        let stat = rustix::fs::fstat(&fd)?;
-        Ok((fd, stat))
+        match parents.pop() {
+            Some((fd, _)) if last == OFlags::PATH => Ok(fd),
+            here => {
+                let here = here.as_ref().map_or(&*self.directory, |(fd, _)| fd);
+                let flags = last | OFlags::CLOEXEC;
+                Ok(rustix::fs::openat(here, c".", flags, Mode::empty())?)
+            }
+        }
     }
 }
 
@@ -263,13 +239,21 @@ pub(crate) fn for_each_name(
     directory: BorrowedFd<'_>,
     mut each: impl FnMut(&OsStr),
 ) -> rustix::io::Result<()> {
+    for_each_entry(directory, |name, _| each(name))
+}
+
+/// The same with what kind of file each is, where the file system says so.
+pub(crate) fn for_each_entry(
+    directory: BorrowedFd<'_>,
+    mut each: impl FnMut(&OsStr, FileType),
+) -> rustix::io::Result<()> {
     let mut buffer = Vec::with_capacity(32 * 1024);
     let mut entries = rustix::fs::RawDir::new(directory, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
-            each(OsStr::from_bytes(name));
+            each(OsStr::from_bytes(name), entry.file_type());
         }
     }
     Ok(())

@@ -351,23 +351,13 @@ impl Stamp {
         self.move_past(&file, last)
     }
 
-    /// Gives `file` an mtime later than `last`, as the file system stores it: some keep whole seconds, FAT two.
+    /// Gives `file` an mtime later than `last`, as the file system stores it.
     fn move_past(&self, file: &OwnedFd, last: Option<Mtime>) -> Result<Mtime> {
-        let mut wanted = Mtime::now();
-        let Some(last) = last else {
-            return self.set_mtime(file, wanted);
-        };
-        wanted = wanted.max(last.plus(0, 1));
-        for seconds in [1, 2, 4] {
-            let stored = self.set_mtime(file, wanted)?;
-            if stored > last {
-                return Ok(stored);
+        later_than(last, Mtime::now(), |wanted| self.set_mtime(file, wanted))?.map_err(|last| {
+            Error::NoLaterTime {
+                path: self.path(),
+                last,
             }
-            wanted = last.plus(seconds, 0);
-        }
-        Err(Error::NoLaterTime {
-            path: self.path(),
-            last,
         })
     }
 
@@ -426,6 +416,28 @@ impl Stamp {
             Owner::User => "make its directory one that you can write",
         }
     }
+}
+
+/// Stores `now`, or the next time after `last` where that is later; some file systems keep whole seconds, FAT two.
+///
+/// `store` returns what the file system made of the time. The inner error is `last`, where nothing later can be stored.
+fn later_than(
+    last: Option<Mtime>,
+    now: Mtime,
+    mut store: impl FnMut(Mtime) -> Result<Mtime>,
+) -> Result<std::result::Result<Mtime, Mtime>> {
+    let Some(last) = last else {
+        return store(now).map(Ok);
+    };
+    let mut wanted = now.max(last.plus(0, 1));
+    for seconds in [1, 2, 4] {
+        let stored = store(wanted)?;
+        if stored > last {
+            return Ok(Ok(stored));
+        }
+        wanted = last.plus(seconds, 0);
+    }
+    Ok(Err(last))
 }
 
 /// One touch's turn: held until it is dropped, or not got within [`PATIENCE`], which does no more harm than that two
@@ -488,4 +500,46 @@ fn one_line(text: &str) -> String {
         .take(500)
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAST: Mtime = Mtime {
+        seconds: 1_700_000_000,
+        nanoseconds: 0,
+    };
+
+    /// A file system that cannot be mounted everywhere, as a function: what it makes of a time.
+    fn next(now: Mtime, stored: impl Fn(Mtime) -> Mtime) -> std::result::Result<Mtime, Mtime> {
+        later_than(Some(LAST), now, |wanted| Ok(stored(wanted))).unwrap()
+    }
+
+    #[test]
+    fn a_touch_moves_the_stamp_where_two_seconds_are_kept() {
+        let even = |time: Mtime| Mtime {
+            seconds: time.seconds & !1,
+            nanoseconds: 0,
+        };
+        for now in [LAST, LAST.plus(0, 999), LAST.plus(1, 0), LAST.plus(-10, 0)] {
+            assert_eq!(next(now, even), Ok(LAST.plus(2, 0)), "at {now}");
+        }
+        assert_eq!(next(LAST.plus(7, 5), even), Ok(LAST.plus(6, 0)));
+    }
+
+    #[test]
+    fn a_touch_says_so_where_no_later_time_can_be_stored() {
+        assert_eq!(next(LAST.plus(100, 0), |_| LAST), Err(LAST));
+    }
+
+    #[test]
+    fn a_time_is_read_back_as_it_was_written() {
+        for text in ["0.000000000", "-5.000000001", "1700000000.999999999"] {
+            assert_eq!(text.parse::<Mtime>().unwrap().to_string(), text);
+        }
+        for text in ["", "1", "1.5", "1.0000000000", "x.000000000", "1.00000000x"] {
+            assert!(text.parse::<Mtime>().is_err(), "{text}");
+        }
+    }
 }

@@ -160,11 +160,15 @@ impl Verdict {
     ///
     /// What is not a whole witness is stale, with that as the reason.
     pub fn of_text(text: &[u8], now: &Inputs) -> Verdict {
-        let problem = match std::str::from_utf8(text).map(str::parse::<Witness>) {
-            Ok(Ok(witness)) => return witness.judge(now),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "this is not a whole witness: it is not text in UTF-8".to_owned(),
-        };
+        match Witness::from_bytes(text) {
+            Ok(witness) => witness.judge(now),
+            Err(error) => Verdict::unreadable(&error.to_string()),
+        }
+    }
+
+    /// The verdict on what cannot be read as a witness.
+    pub(crate) fn unreadable(problem: &str) -> Verdict {
+        let problem = problem.to_owned();
         Verdict::Stale(vec![Reason::Witness { problem }])
     }
 

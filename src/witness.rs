@@ -10,13 +10,15 @@
 //! directory 40755 0:0 0 - - /usr/lib64/qemu
 //! module 100755 0:0 101128 6cfb0e4f6d9a7b1c 0f3e…(32 digits) hw-display-qxl.so
 //! program 100755 0:0 18397984 a2d4c0b39e5f1807 51aa… /usr/bin/qemu-system-x86_64
-//! end 7
+//! searched 95d4c1aa03b7e6f2 /usr/bin
+//! end 8
 //! ```
 //!
 //! The columns are: what it is; type and permissions, in octal; owner and group; size in bytes; the stat identity's
 //! fingerprint, or `-` where an equal one would be no evidence; the content's digest, `-` where there is nothing
 //! to read, `!` and the error's number where it could not be read; and the name, of a module below the directory that
-//! was named last. Bytes that are not printable stand as `\x` and two digits. The last line counts all before it.
+//! was named last. Bytes that are not printable stand as `\x` and two digits. A directory that
+//! was searched for programs stands with its own fingerprint. The last line counts all before it.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -44,6 +46,16 @@ pub struct Witness {
 }
 
 impl Witness {
+    /// Reads a witness from bytes that may be anything.
+    ///
+    /// # Errors
+    /// As [`Witness::from_str`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Witness> {
+        let text = std::str::from_utf8(bytes);
+        text.map_err(|_| Error::Witness("it is not text in UTF-8".to_owned()))?
+            .parse()
+    }
+
     /// The name of the profile that it is of.
     pub fn profile(&self) -> &str {
         &self.observed.profile
@@ -87,52 +99,57 @@ impl Witness {
 
 impl fmt::Display for Witness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut lines = 1;
-        let observed = &self.observed;
-        writeln!(f, "modstamp-witness {VERSION} {}", observed.profile)?;
-        for (owner, state) in &observed.stamps {
-            lines += 1;
-            match state {
-                StampState::Absent => writeln!(f, "stamp {owner} -")?,
-                StampState::At(mtime) => writeln!(f, "stamp {owner} {mtime}")?,
-                StampState::Unreadable => writeln!(f, "stamp {owner} !")?,
-            }
-        }
-        for (name, value) in &observed.variables {
-            lines += 1;
-            match value {
-                None => writeln!(f, "variable {name} -")?,
-                Some(value) => writeln!(f, "variable {name} ={}", Escaped(value))?,
-            }
-        }
-        let mut line = |what: &str, entry: &Entry| {
-            lines += 1;
-            write_entry(f, what, entry)
-        };
-        for directory in &observed.directories {
-            line("directory", &directory.entry)?;
-            directory
-                .modules
-                .iter()
-                .try_for_each(|module| line("module", module))?;
-        }
-        observed
-            .programs
-            .iter()
-            .try_for_each(|entry| line("program", entry))?;
-        observed
-            .files
-            .iter()
-            .try_for_each(|entry| line("file", entry))?;
-        observed
-            .commands
-            .iter()
-            .try_for_each(|entry| line("command", entry))?;
-        writeln!(f, "end {lines}")
+        let text = self.text()?;
+        writeln!(f, "{text}end {}", text.lines().count())
     }
 }
 
-fn write_entry(f: &mut fmt::Formatter<'_>, what: &str, entry: &Entry) -> fmt::Result {
+impl Witness {
+    /// All lines but the last.
+    fn text(&self) -> std::result::Result<String, fmt::Error> {
+        let mut text = String::new();
+        let observed = &self.observed;
+        writeln!(text, "modstamp-witness {VERSION} {}", observed.profile)?;
+        for (owner, state) in &observed.stamps {
+            match state {
+                StampState::Absent => writeln!(text, "stamp {owner} -")?,
+                StampState::At(mtime) => writeln!(text, "stamp {owner} {mtime}")?,
+                StampState::Unreadable => writeln!(text, "stamp {owner} !")?,
+            }
+        }
+        for (name, value) in &observed.variables {
+            match value {
+                None => writeln!(text, "variable {name} -")?,
+                Some(value) => writeln!(text, "variable {name} ={}", Escaped(value))?,
+            }
+        }
+        for directory in &observed.directories {
+            write_entry(&mut text, "directory", &directory.entry)?;
+            for module in &directory.modules {
+                write_entry(&mut text, "module", module)?;
+            }
+        }
+        for (what, entries) in [
+            ("program", &observed.programs),
+            ("file", &observed.files),
+            ("command", &observed.commands),
+        ] {
+            for entry in entries {
+                write_entry(&mut text, what, entry)?;
+            }
+        }
+        for (path, fingerprint) in &observed.searched {
+            writeln!(
+                text,
+                "searched {fingerprint:016x} {}",
+                Escaped(path.as_os_str())
+            )?;
+        }
+        Ok(text)
+    }
+}
+
+fn write_entry(f: &mut String, what: &str, entry: &Entry) -> fmt::Result {
     let Entry {
         mode,
         uid,
@@ -171,6 +188,7 @@ impl FromStr for Witness {
             directories: Vec::new(),
             programs: Vec::new(),
             files: Vec::new(),
+            searched: Vec::new(),
             commands: Vec::new(),
         };
         for (number, line) in text.lines().enumerate().skip(1) {
@@ -257,6 +275,13 @@ fn parse_line(line: &str, observed: &mut Observed) -> Option<()> {
             .push(parse_entry(rest)?),
         "program" => observed.programs.push(parse_entry(rest)?),
         "file" => observed.files.push(parse_entry(rest)?),
+        "searched" => {
+            let (fingerprint, path) = rest.split_once(' ')?;
+            let fingerprint = u64::from_str_radix(fingerprint, 16).ok()?;
+            observed
+                .searched
+                .push((PathBuf::from(unescape(path)?), fingerprint));
+        }
         "command" => observed.commands.push(parse_entry(rest)?),
         _ => return None,
     }
