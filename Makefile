@@ -9,6 +9,9 @@ DESTDIR     ?=
 CARGO       ?= cargo
 VERSION     := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 HOST        := $(shell rustc -vV | sed -n 's/^host: //p')
+# What `make dist` packs, and where to.
+TREE        ?= HEAD
+DISTDIR     ?= dist
 TARGET_DIR  := $(or $(CARGO_TARGET_DIR),target)
 RELEASE     := $(TARGET_DIR)/$(HOST)/release
 
@@ -28,8 +31,8 @@ install:           ## install them: DESTDIR=, PREFIX=
 	install -d -m 0755 $(DESTDIR)$(STATEDIR)/modstamp
 
 dist:              ## write dist/modstamp-VERSION.tar.gz, what rpmbuild and dpkg-buildpackage take
-	mkdir -p dist
-	git archive --format=tar.gz --prefix=modstamp-$(VERSION)/ -o dist/modstamp-$(VERSION).tar.gz HEAD
+	mkdir -p $(DISTDIR)
+	git archive --format=tar.gz --prefix=modstamp-$(VERSION)/ -o $(DISTDIR)/modstamp-$(VERSION).tar.gz $(TREE)
 
 demo: all          ## see it work, in a scratch directory
 	packaging/demo $(RELEASE)

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use rustix::fs::{FileType, Stat};
+use rustix::io::Errno;
 
 use crate::Root;
-use crate::root::{Steps, stat_at};
+use crate::root::{Steps, Stop, stat_at};
 
 /// What was seen at one path.
 #[derive(Debug, Clone)]
@@ -68,7 +69,10 @@ fn link_digest(root: &Root, path: &Path) -> io::Result<blake3::Hash> {
     hasher.update(&[0]);
     let target = match root.place(path, Steps::Any) {
         Ok(target) => target,
-        Err(stop) if stop.is_missing() => return Ok(hasher.finalize()),
+        // It leads nowhere, or in a circle: nothing can be loaded by it.
+        Err(Stop::System(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) => {
+            return Ok(hasher.finalize());
+        }
         Err(stop) => return Err(stop.into()),
     };
     let stat = rustix::fs::fstat(&target)?;

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Mode, OFlags};
 use toml::de::{DeTable, DeValue};
 
 use crate::root::{Steps, is_match};
@@ -93,15 +93,16 @@ impl Profile {
     fn from_file(path: &Path, root: &Root) -> Result<Profile> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         check_name(&name)?;
-        let file = std::fs::File::open(path).map_err(|error| {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| {
             Error::system(
                 "read the profile",
                 path,
-                error,
+                errno,
                 "name a file that you can read",
             )
         })?;
-        let text = read_text(file.into(), path)?;
+        let text = read_text(file, path)?;
         let mut profile = Profile::empty(&name, root);
         profile.merge(path, &text)?;
         profile.not_empty(&path.display().to_string())

@@ -14,12 +14,20 @@ use std::process::{Command, Output};
 pub fn missing(programs: &[&str]) -> Option<String> {
     let path = std::env::var("PATH").unwrap_or_default();
     let found = |program: &&&str| path.split(':').any(|d| Path::new(d).join(program).exists());
-    let mut missing: Vec<String> =
-        programs.iter().filter(|program| !found(program)).map(|program| program.to_string()).collect();
+    let mut missing: Vec<String> = programs
+        .iter()
+        .filter(|program| !found(program))
+        .map(|program| program.to_string())
+        .collect();
     if !rustix::process::geteuid().is_root() {
         missing.push("root".to_owned());
     }
     (!missing.is_empty()).then(|| missing.join(", "))
+}
+
+/// Whether a test that lacks something is to fail, and not to be shown as ignored.
+pub fn all_wanted() -> bool {
+    std::env::var_os("MODSTAMP_TESTS").is_some_and(|value| value == "all")
 }
 
 /// Runs the rest of the program in a mount namespace of its own. Call it first in `main`.
@@ -46,7 +54,8 @@ pub fn release() -> PathBuf {
 /// The folder for what is slow to make and can be kept.
 pub fn kept() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"));
+    let cache =
+        cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"));
     let kept = cache.join("modstamp-tests");
     std::fs::create_dir_all(&kept).unwrap();
     kept
@@ -54,17 +63,23 @@ pub fn kept() -> PathBuf {
 
 /// Runs a command and returns what it printed; panics with all of it where it fails.
 pub fn run(command: &mut Command) -> String {
-    let output: Output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output: Output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{command:?}: {}\n{out}\n{err}", output.status);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{out}\n{err}",
+        output.status
+    );
     out
 }
 
 /// A machine that a test may do anything to.
 pub struct Machine {
     pub root: PathBuf,
-    _scratch: tempfile::TempDir,
+    scratch: Option<tempfile::TempDir>,
 }
 
 impl Machine {
@@ -74,7 +89,9 @@ impl Machine {
         let scratch = tempfile::tempdir().unwrap();
         let upper = scratch.path().join("tmpfs");
         std::fs::create_dir(&upper).unwrap();
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "tmpfs"]).arg(&upper));
+        run(Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "mode=755", "tmpfs"])
+            .arg(&upper));
         for name in ["upper", "work", "root"] {
             std::fs::create_dir(upper.join(name)).unwrap();
         }
@@ -85,19 +102,32 @@ impl Machine {
             upper.join("upper").display(),
             upper.join("work").display()
         );
-        run(Command::new("mount").args(["-t", "overlay", "-o", &options, "overlay"]).arg(&root));
+        run(Command::new("mount")
+            .args(["-t", "overlay", "-o", &options, "overlay"])
+            .arg(&root));
         for (kind, at) in [("proc", "proc"), ("tmpfs", "tmp"), ("tmpfs", "run")] {
-            run(Command::new("mount").args(["-t", kind, kind]).arg(root.join(at)));
+            run(Command::new("mount")
+                .args(["-t", kind, kind])
+                .arg(root.join(at)));
         }
-        run(Command::new("mount").args(["--rbind", "/dev"]).arg(root.join("dev")));
-        Machine { root, _scratch: scratch }
+        Machine {
+            root,
+            scratch: Some(scratch),
+        }
     }
 
     /// A command that runs inside the machine.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("chroot");
-        command.arg(&self.root).arg(program).env_clear().env("HOME", "/root").env("LC_ALL", "C");
-        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("DEBIAN_FRONTEND", "noninteractive");
+        command
+            .arg(&self.root)
+            .arg(program)
+            .env_clear()
+            .env("HOME", "/root")
+            .env("LC_ALL", "C");
+        command
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("DEBIAN_FRONTEND", "noninteractive");
         command
     }
 
@@ -124,7 +154,14 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         let top = self.root.parent().unwrap();
-        let _ = Command::new("umount").args(["--recursive", "--lazy"]).arg(top).status();
+        let gone = Command::new("umount")
+            .args(["--recursive", "--lazy"])
+            .arg(top)
+            .status();
+        // What is still mounted must not be removed file by file: something of this machine's may be below.
+        if !gone.is_ok_and(|status| status.success()) {
+            let _ = self.scratch.take().map(tempfile::TempDir::keep);
+        }
     }
 }
 
@@ -133,7 +170,10 @@ fn base(suite: &str, packages: &[&str]) -> PathBuf {
     let mut packages = packages.to_vec();
     packages.sort_unstable();
     let include = packages.join(",");
-    let name = format!("{suite}-{}", &blake3::hash(include.as_bytes()).to_hex()[..16]);
+    let name = format!(
+        "{suite}-{}",
+        &blake3::hash(include.as_bytes()).to_hex()[..16]
+    );
     let base = kept().join(&name);
     // Two test programs may want the same one at once: flock(1) lets one make it.
     let script = r#"

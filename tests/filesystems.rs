@@ -1,0 +1,387 @@
+//! The stamp and the witness on file systems that are coarse, full or read-only, and against other users. These tests need
+//! root: they mount file systems, in a mount namespace of their own, and become another user.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use modstamp::{Durability, Mtime, Profile, Root, Stamp};
+
+const PROGRAMS: [&str; 5] = ["mount", "unshare", "mkfs.ext2", "mknod", "setpriv"];
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let missing = support::missing(&PROGRAMS);
+    if missing.is_none() {
+        support::enter_own_mount_namespace();
+    }
+    let trials = SCENARIOS.iter().map(|(name, scenario)| {
+        let missing = missing.clone();
+        let kind = missing
+            .as_ref()
+            .map(|what| format!("needs {what}"))
+            .unwrap_or_default();
+        let skip = missing.is_some() && !support::all_wanted();
+        let trial = Trial::test(*name, move || match missing {
+            Some(what) => Err(Failed::from(format!("needs {what}"))),
+            None => {
+                scenario();
+                Ok(())
+            }
+        });
+        trial.with_kind(kind).with_ignored_flag(skip)
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit();
+}
+
+macro_rules! named {
+    ($($scenario:ident,)*) => { &[$((stringify!($scenario), $scenario as fn())),*] };
+}
+
+const SCENARIOS: &[(&str, fn())] = named![
+    a_touch_moves_the_stamp_where_whole_seconds_are_kept,
+    a_touch_by_hand_in_the_second_of_the_observation_is_not_missed,
+    a_change_in_the_second_of_the_observation_is_not_missed,
+    a_stamp_that_is_as_late_as_its_file_system_can_store_says_so,
+    a_full_file_system_does_not_keep_the_stamp_from_moving,
+    a_full_file_system_without_a_stamp_says_so,
+    a_read_only_file_system_says_so,
+    a_stamp_that_is_a_device_is_refused,
+    another_user_can_not_hold_the_lock_of_the_systems_stamp,
+    another_user_can_not_bend_the_way_to_the_stamp,
+    another_user_moves_a_stamp_of_their_own_and_not_the_systems,
+    a_module_that_can_not_be_read_is_stale_with_that_reason,
+    the_same_image_is_fresh_and_another_with_the_same_times_is_stale,
+];
+
+/// A directory with a file system of its own mounted on it.
+struct Mounted(tempfile::TempDir);
+
+impl Mounted {
+    fn tmpfs(options: &str) -> Mounted {
+        let mounted = Mounted(tempfile::tempdir().unwrap());
+        mounted.mount(&["-t", "tmpfs", "-o", options, "tmpfs"]);
+        mounted
+    }
+
+    /// ext2 as it was made for small disks: inodes of 128 bytes keep whole seconds, until 2038.
+    fn ext2() -> Mounted {
+        let mounted = Mounted(tempfile::tempdir().unwrap());
+        let image = mounted.0.path().join("image");
+        fs::File::create(&image).unwrap().set_len(8 << 20).unwrap();
+        support::run(
+            Command::new("mkfs.ext2")
+                .args(["-q", "-I", "128"])
+                .arg(&image),
+        );
+        mounted.mount(&["-t", "ext2", "-o", "loop", image.to_str().unwrap()]);
+        mounted
+    }
+
+    fn mount(&self, arguments: &[&str]) {
+        support::run(Command::new("mount").args(arguments).arg(self.0.path()));
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp::system(&Root::open(self.path()).unwrap(), "qemu")
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount")
+            .arg("--lazy")
+            .arg(self.path())
+            .status();
+    }
+}
+
+fn touch(stamp: &Stamp) -> modstamp::Result<Mtime> {
+    stamp.touch("a test", "", Durability::Synced)
+}
+
+fn a_touch_moves_the_stamp_where_whole_seconds_are_kept() {
+    let disk = Mounted::ext2();
+    let stamp = disk.stamp();
+    let mut last = touch(&stamp).unwrap();
+    assert_eq!(
+        last.nanoseconds, 0,
+        "this file system was to keep whole seconds"
+    );
+    for _ in 0..20 {
+        let next = touch(&stamp).unwrap();
+        assert!(
+            next > last && stamp.mtime().unwrap() == Some(next),
+            "{next} after {last}"
+        );
+        last = next;
+    }
+    // Also after it was gone for a moment, within the same second.
+    fs::remove_file(stamp.path()).unwrap();
+    assert!(touch(&stamp).unwrap() > last);
+}
+
+fn a_touch_by_hand_in_the_second_of_the_observation_is_not_missed() {
+    let disk = Mounted::ext2();
+    fs::create_dir_all(disk.path().join("usr/lib64/qemu")).unwrap();
+    touch(&disk.stamp()).unwrap();
+    let profile = Profile::load_in("qemu", &Root::open(disk.path()).unwrap()).unwrap();
+    for _ in 0..3 {
+        let by_hand = || support::run(Command::new("touch").arg(disk.stamp().path()));
+        by_hand();
+        let before = profile.observe().unwrap();
+        by_hand();
+        assert!(!before.check(&profile).unwrap().is_fresh());
+    }
+}
+
+fn a_change_in_the_second_of_the_observation_is_not_missed() {
+    let disk = Mounted::ext2();
+    fs::create_dir_all(disk.path().join("usr/lib64/qemu")).unwrap();
+    let module = disk.path().join("usr/lib64/qemu/a.so");
+    let profile = Profile::load_in("qemu", &Root::open(disk.path()).unwrap()).unwrap();
+    for number in 0..5 {
+        fs::write(&module, format!("{number} before")).unwrap();
+        let before = profile.observe().unwrap();
+        fs::write(&module, format!("{number} after ")).unwrap(); // as long, and in place
+        assert!(!before.check(&profile).unwrap().is_fresh());
+    }
+}
+
+fn a_stamp_that_is_as_late_as_its_file_system_can_store_says_so() {
+    let disk = Mounted::ext2();
+    touch(&disk.stamp()).unwrap();
+    let path = disk.stamp().path();
+    support::run(Command::new("touch").args(["-d", "2100-01-01"]).arg(&path));
+    let latest = disk.stamp().mtime().unwrap();
+    let error = touch(&disk.stamp()).unwrap_err().to_string();
+    assert!(
+        error.contains("its file system stores no later time; remove the stamp"),
+        "{error}"
+    );
+    assert_eq!(disk.stamp().mtime().unwrap(), latest);
+}
+
+fn fill(directory: &Path) {
+    let mut file = fs::File::create(directory.join("fill")).unwrap();
+    while std::io::Write::write(&mut file, &[1; 4096]).is_ok() {}
+    let mut number = 0;
+    while fs::File::create(directory.join(format!("inode{number}"))).is_ok() {
+        number += 1;
+    }
+}
+
+fn a_full_file_system_does_not_keep_the_stamp_from_moving() {
+    let disk = Mounted::tmpfs("size=64k,nr_inodes=32");
+    let mut last = touch(&disk.stamp()).unwrap();
+    fill(disk.path());
+    for _ in 0..5 {
+        let next = touch(&disk.stamp()).unwrap();
+        assert!(next > last);
+        last = next;
+    }
+}
+
+fn a_full_file_system_without_a_stamp_says_so() {
+    let disk = Mounted::tmpfs("size=64k,nr_inodes=32");
+    fill(disk.path());
+    let error = touch(&disk.stamp()).unwrap_err().to_string();
+    assert!(
+        error.contains("/var/lib/modstamp/qemu.stamp: No space left on device"),
+        "{error}"
+    );
+}
+
+fn a_read_only_file_system_says_so() {
+    let disk = Mounted::tmpfs("size=1m");
+    let before = touch(&disk.stamp()).unwrap();
+    disk.mount(&["-o", "remount,ro"]);
+    let error = touch(&disk.stamp()).unwrap_err().to_string();
+    assert!(
+        error.contains("Read-only file system") && error.contains("touch again once"),
+        "{error}"
+    );
+    assert_eq!(disk.stamp().mtime().unwrap(), Some(before));
+}
+
+fn a_stamp_that_is_a_device_is_refused() {
+    let disk = Mounted::tmpfs("size=1m");
+    let directory = disk.path().join("var/lib/modstamp");
+    fs::create_dir_all(&directory).unwrap();
+    support::run(
+        Command::new("mknod")
+            .arg(directory.join("qemu.stamp"))
+            .args(["c", "1", "3"]),
+    );
+    let error = touch(&disk.stamp()).unwrap_err().to_string();
+    assert!(
+        error.contains("it is a device, not a regular file"),
+        "{error}"
+    );
+}
+
+/// Runs a shell script as the user 65534.
+fn as_nobody(script: &str, home: &Path) -> Output {
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "sh",
+        "-c",
+        script,
+        "sh",
+    ]);
+    command
+        .arg(modstamp_for_all())
+        .env("HOME", home)
+        .output()
+        .unwrap()
+}
+
+/// The program, where every user can start it.
+fn modstamp_for_all() -> PathBuf {
+    static COPY: std::sync::OnceLock<Mounted> = std::sync::OnceLock::new();
+    let copy = COPY.get_or_init(|| {
+        let copy = Mounted::tmpfs("mode=755");
+        fs::copy(env!("CARGO_BIN_EXE_modstamp"), copy.path().join("modstamp")).unwrap();
+        // Its directory is 0700 otherwise, and on top of it is what was mounted.
+        copy
+    });
+    copy.path().join("modstamp")
+}
+
+fn another_user_can_not_hold_the_lock_of_the_systems_stamp() {
+    let disk = Mounted::tmpfs("mode=755");
+    touch(&disk.stamp()).unwrap();
+    let directory = disk.path().join("var/lib/modstamp");
+    let script = format!(
+        "exec 9<{}/.qemu.lock && flock --nonblock 9 && echo held",
+        directory.display()
+    );
+    let output = as_nobody(&script, Path::new("/"));
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("held"));
+    // The stamp itself can be locked by everybody, and that holds up nothing.
+    let script = format!("exec flock {}/qemu.stamp sleep 60", directory.display());
+    let mut holder = Command::new("setpriv")
+        .args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "sh",
+            "-c",
+            &script,
+        ])
+        .spawn()
+        .unwrap();
+    let start = std::time::Instant::now();
+    touch(&disk.stamp()).unwrap();
+    assert!(start.elapsed().as_secs() < 4);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+}
+
+fn another_user_can_not_bend_the_way_to_the_stamp() {
+    for below in ["var", "var/lib", "var/lib/modstamp"] {
+        let disk = Mounted::tmpfs("mode=755");
+        fs::create_dir_all(disk.path().join("var/lib/modstamp")).unwrap();
+        std::os::unix::fs::chown(disk.path().join(below), Some(65534), None).unwrap();
+        let error = touch(&disk.stamp()).unwrap_err().to_string();
+        assert!(
+            error.contains("belongs to user 65534, who could redirect it"),
+            "{error}"
+        );
+        assert!(!disk.stamp().path().exists());
+    }
+}
+
+fn another_user_moves_a_stamp_of_their_own_and_not_the_systems() {
+    let home = Mounted::tmpfs("mode=755,uid=65534,gid=65534");
+    let system = Path::new("/var/lib/modstamp");
+    let before = fs::metadata(system).and_then(|stat| stat.modified()).ok();
+    let output = as_nobody("exec \"$1\" touch --reason mine", home.path());
+    assert!(output.status.success(), "{output:?}");
+    let own = home.path().join(".local/state/modstamp/qemu.stamp");
+    let stat = fs::metadata(&own).unwrap();
+    assert_eq!(
+        (stat.uid(), stat.permissions().mode() & 0o777),
+        (65534, 0o644)
+    );
+    assert!(
+        fs::read_to_string(own)
+            .unwrap()
+            .contains("by: user 65534\nwhy: mine\n")
+    );
+    assert_eq!(
+        fs::metadata(system).and_then(|stat| stat.modified()).ok(),
+        before
+    );
+}
+
+fn a_module_that_can_not_be_read_is_stale_with_that_reason() {
+    let disk = Mounted::tmpfs("mode=755");
+    let modules = disk.path().join("usr/lib64/qemu");
+    fs::create_dir_all(&modules).unwrap();
+    fs::write(modules.join("a.so"), "a").unwrap();
+    let script = format!(
+        "\"$1\" observe --root {0} | \"$1\" check --root {0} -",
+        disk.path().display()
+    );
+    let check = || as_nobody(&script, Path::new("/"));
+    assert_eq!(check().status.code(), Some(0));
+    fs::set_permissions(modules.join("a.so"), fs::Permissions::from_mode(0o600)).unwrap();
+    let output = check();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("a.so not known: Permission denied"), "{text}");
+}
+
+/// Two images with the same names, sizes, inodes and times: only content tells them apart.
+fn the_same_image_is_fresh_and_another_with_the_same_times_is_stale() {
+    let images = tempfile::tempdir().unwrap();
+    let image = |content: &str| {
+        let (tree, image) = (images.path().join("tree"), images.path().join(content));
+        fs::create_dir_all(&tree).unwrap();
+        fs::write(tree.join("a.so"), content).unwrap();
+        fs::File::create(&image).unwrap().set_len(1 << 20).unwrap();
+        let mut make = Command::new("mkfs.ext2");
+        make.args(["-q", "-E", "hash_seed=11111111-1111-1111-1111-111111111111"]);
+        make.args(["-U", "11111111-1111-1111-1111-111111111111", "-d"])
+            .arg(&tree)
+            .arg(&image);
+        support::run(make.env("E2FSPROGS_FAKE_TIME", "1000000000"));
+        image
+    };
+    let (one, two) = (image("content 1"), image("content 2"));
+    let root = tempfile::tempdir().unwrap();
+    let modules = root.path().join("usr/lib64/qemu");
+    fs::create_dir_all(&modules).unwrap();
+    let profile = Profile::load_in("qemu", &Root::open(root.path()).unwrap()).unwrap();
+    let mount = |image: &Path| {
+        let mut mount = Command::new("mount");
+        support::run(mount.args(["-o", "loop,ro"]).arg(image).arg(&modules));
+    };
+    let unmount = || support::run(Command::new("umount").arg(&modules));
+    mount(&one);
+    let before = profile.observe().unwrap();
+    unmount();
+    mount(&one);
+    let same = before.check(&profile).unwrap();
+    unmount();
+    mount(&two);
+    let other = before.check(&profile).unwrap();
+    unmount();
+    assert!(same.is_fresh(), "{same:?}");
+    assert!(
+        other.reasons_for_people(1)[0].contains("a.so changed: its content"),
+        "{other:?}"
+    );
+}

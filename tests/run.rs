@@ -1,0 +1,392 @@
+//! `modstamp run`: a hit while nothing changed, the command itself otherwise. These tests need nothing.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A scratch root with a module directory, and a command that counts how often it is asked.
+struct World(tempfile::TempDir);
+
+impl World {
+    fn new() -> World {
+        let world = World(tempfile::tempdir().unwrap());
+        fs::create_dir_all(world.path("usr/lib64/qemu")).unwrap();
+        fs::write(world.path("usr/lib64/qemu/qxl.so"), "qxl").unwrap();
+        world.command("echo asked; ls $ROOT/usr/lib64/qemu");
+        world
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.0.path().join(below)
+    }
+
+    /// Makes the script that is asked.
+    fn command(&self, body: &str) {
+        let path = self.path("ask");
+        fs::write(&path, format!("#!/bin/sh\necho >> $ROOT/count\n{body}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn run(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_modstamp"));
+        command
+            .args(["run", "--explain", "--root"])
+            .arg(self.0.path());
+        command
+            .arg("--cache")
+            .arg(self.path("cache"))
+            .arg("--")
+            .arg(self.path("ask"));
+        command.env("ROOT", self.0.path()).stdin(Stdio::null());
+        command
+    }
+
+    fn output(&self) -> Output {
+        self.run().output().unwrap()
+    }
+
+    /// What it printed, and what was explained.
+    fn ask(&self) -> (String, String) {
+        let output = self.output();
+        assert!(output.status.success(), "{output:?}");
+        (
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    }
+
+    fn count(&self) -> usize {
+        fs::read(self.path("count")).map_or(0, |bytes| bytes.len())
+    }
+}
+
+#[test]
+fn an_answer_is_served_while_nothing_changed_and_asked_again_once_something_did() {
+    let world = World::new();
+    let (first, why) = world.ask();
+    assert_eq!(
+        (first.as_str(), why.as_str()),
+        ("asked\nqxl.so\n", "modstamp: asked: no answer was cached\n")
+    );
+    let (second, why) = world.ask();
+    assert_eq!(
+        (second, why.as_str()),
+        (first, "modstamp: served from the cache: nothing changed\n")
+    );
+    assert_eq!(world.count(), 1);
+    fs::write(world.path("usr/lib64/qemu/gtk.so"), "gtk").unwrap();
+    let (third, why) = world.ask();
+    assert_eq!(third, "asked\ngtk.so\nqxl.so\n");
+    assert_eq!(
+        why,
+        "modstamp: asked again: module /usr/lib64/qemu/gtk.so added\n"
+    );
+    world.ask();
+    assert_eq!(world.count(), 2);
+}
+
+#[test]
+fn a_touch_asks_again_once() {
+    let world = World::new();
+    world.ask();
+    let mut touch = Command::new(env!("CARGO_BIN_EXE_modstamp"));
+    assert!(
+        touch
+            .args(["touch", "--root"])
+            .arg(world.0.path())
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert!(world.ask().1.contains("asked again: system stamp touched"));
+    world.ask();
+    assert_eq!(world.count(), 2);
+}
+
+#[test]
+fn a_command_that_is_itself_replaced_is_asked_again() {
+    let world = World::new();
+    world.ask();
+    world.command("echo other");
+    let (text, why) = world.ask();
+    assert_eq!(text, "other\n");
+    assert!(
+        why.contains("command ") && why.contains("/ask changed"),
+        "{why}"
+    );
+}
+
+#[test]
+fn other_arguments_and_another_working_directory_are_other_questions() {
+    let world = World::new();
+    world.command("echo $#; pwd");
+    let ask = |directory: &str, arguments: &[&str]| {
+        let output = world
+            .run()
+            .args(arguments)
+            .current_dir(directory)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for _ in 0..2 {
+        assert_eq!(ask("/", &[]), "0\n/\n");
+        assert_eq!(ask("/", &["a b"]), "1\n/\n");
+        assert_eq!(ask("/", &["a", "b"]), "2\n/\n");
+        assert_eq!(ask("/usr", &[]), "0\n/usr\n");
+    }
+    assert_eq!(world.count(), 4);
+}
+
+#[test]
+fn both_streams_are_served_each_to_its_own() {
+    let world = World::new();
+    world.command("echo out; echo err >&2");
+    for _ in 0..2 {
+        let (out, err) = world.ask();
+        assert_eq!(out, "out\n");
+        assert!(err.starts_with("err\nmodstamp: "), "{err}");
+    }
+    assert_eq!(world.count(), 1);
+}
+
+#[test]
+fn a_command_that_fails_or_is_killed_keeps_its_status_and_is_not_kept() {
+    let world = World::new();
+    for (body, status) in [
+        ("echo no; exit 3", 3),
+        ("kill -9 $$", 137),
+        ("exit 255", 255),
+    ] {
+        world.command(body);
+        let before = world.count();
+        for _ in 0..2 {
+            let output = world.output();
+            assert_eq!(output.status.code(), Some(status), "{body}");
+            let why = String::from_utf8(output.stderr).unwrap();
+            assert!(
+                why.ends_with("modstamp: not kept: the command failed\n"),
+                "{why}"
+            );
+        }
+        assert_eq!(world.count(), before + 2, "{body}");
+    }
+}
+
+#[test]
+fn a_failure_does_not_cost_the_answer_of_before() {
+    let world = World::new();
+    world.command("test ! -e $ROOT/fail && echo good");
+    world.ask();
+    fs::write(world.path("fail"), "").unwrap();
+    fs::write(world.path("usr/lib64/qemu/gtk.so"), "").unwrap();
+    assert_eq!(world.output().status.code(), Some(1));
+    fs::remove_file(world.path("usr/lib64/qemu/gtk.so")).unwrap();
+    assert_eq!(world.ask().0, "good\n");
+    assert_eq!(world.count(), 2);
+}
+
+#[test]
+fn a_command_that_cannot_be_started_says_so() {
+    let world = World::new();
+    fs::remove_file(world.path("ask")).unwrap();
+    let output = world.output();
+    assert_eq!(output.status.code(), Some(127));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.contains("cannot start the command") && text.contains("/ask: No such file"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_hundred_megabytes_are_passed_on_and_served_whole() {
+    let world = World::new();
+    world.command("yes 0123456789abcde | head -c 104857600");
+    for _ in 0..2 {
+        let output = world.output();
+        assert_eq!(output.stdout.len(), 100 << 20);
+        assert!(
+            output
+                .stdout
+                .chunks(16)
+                .all(|line| line == b"0123456789abcde\n")
+        );
+    }
+    assert_eq!(world.count(), 1);
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let world = World::new();
+    world.command("yes");
+    let mut child = world
+        .run()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let status = child.wait().unwrap(); // yes(1) itself would run for ever.
+    assert_eq!(status.code(), Some(128 + 13));
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_just_runs_the_command() {
+    let world = World::new();
+    fs::write(world.path("cache"), "a file where the directory should be").unwrap();
+    for _ in 0..2 {
+        let (text, why) = world.ask();
+        assert_eq!(text, "asked\nqxl.so\n");
+        assert!(
+            why.contains("cannot use the cache") && why.contains("without a cache"),
+            "{why}"
+        );
+    }
+    assert_eq!(world.count(), 2);
+}
+
+#[test]
+fn a_cache_that_others_can_write_is_not_believed() {
+    let world = World::new();
+    world.ask();
+    fs::set_permissions(world.path("cache"), fs::Permissions::from_mode(0o777)).unwrap();
+    let (_, why) = world.ask();
+    assert!(why.contains("refused to use the cache"), "{why}");
+    assert_eq!(world.count(), 2);
+}
+
+#[test]
+fn a_torn_answer_is_asked_again() {
+    let world = World::new();
+    world.ask();
+    let names = fs::read_dir(world.path("cache"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let answer = names
+        .filter(|path| path.extension().is_none())
+        .next()
+        .unwrap();
+    let whole = fs::read(&answer).unwrap();
+    for length in (0..whole.len()).step_by(7) {
+        fs::write(&answer, &whole[..length]).unwrap();
+        assert_eq!(
+            world.ask().0,
+            "asked\nqxl.so\n",
+            "cut off after {length} bytes"
+        );
+    }
+    let (before, after) = (world.count(), whole.len().div_ceil(7) + 1);
+    assert_eq!(before, after, "each torn one was asked again");
+}
+
+#[test]
+fn callers_at_once_share_one_probe() {
+    let world = World::new();
+    world.command("sleep 0.5; echo done");
+    let start = || {
+        world
+            .run()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let children: Vec<_> = (0..10).map(|_| start()).collect();
+    for child in children {
+        assert_eq!(child.wait_with_output().unwrap().stdout, b"done\n");
+    }
+    assert_eq!(world.count(), 1);
+}
+
+#[test]
+fn a_caller_that_is_killed_while_it_asks_keeps_nobody_waiting() {
+    let world = World::new();
+    world.command("test -e $ROOT/quick || sleep 60; echo done");
+    let mut first = world
+        .run()
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while world.count() == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    first.kill().unwrap();
+    first.wait().unwrap();
+    fs::write(world.path("quick"), "").unwrap();
+    let start = Instant::now();
+    assert_eq!(world.ask().0, "done\n");
+    assert!(start.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn a_change_during_the_probe_is_never_kept() {
+    let world = World::new();
+    // There and back again: what was asked saw something that is neither before nor after.
+    world.command("mv $ROOT/usr/lib64/qemu/qxl.so $ROOT/x; ls $ROOT/usr/lib64/qemu; mv $ROOT/x $ROOT/usr/lib64/qemu/qxl.so");
+    for asked in 1..3 {
+        let (_, why) = world.ask();
+        assert!(
+            why.contains("not kept: something that it depends on changed while it ran"),
+            "{why}"
+        );
+        assert_eq!(world.count(), asked);
+    }
+}
+
+#[test]
+fn standard_input_is_not_eaten() {
+    let world = World::new();
+    world.command("cat");
+    let script = r#"printf 'a\nb\n' | { "$@" >/dev/null 2>&1; cat; }"#;
+    let run = world.run();
+    let output = Command::new("sh")
+        .args(["-c", script, "sh"])
+        .arg(run.get_program())
+        .args(run.get_args())
+        .env("ROOT", world.0.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout, b"a\nb\n");
+}
+
+#[test]
+fn status_shows_each_answer_with_its_verdict() {
+    let world = World::new();
+    let home = world.path("home");
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_modstamp"));
+        command
+            .args(arguments)
+            .arg("--root")
+            .arg(world.0.path())
+            .arg("--");
+        if arguments[0] == "run" {
+            command.arg(world.path("ask"));
+        }
+        command
+            .env("HOME", "/home")
+            .env_remove("XDG_CACHE_HOME")
+            .env("ROOT", world.0.path());
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    fs::create_dir(home).unwrap();
+    run(&["run"]);
+    let text = run(&["status"]);
+    let shows = |line: &str| line.contains("cached answer") && line.ends_with(" fresh");
+    assert!(text.lines().any(shows), "{text}");
+    fs::remove_file(world.path("usr/lib64/qemu/qxl.so")).unwrap();
+    let text = run(&["status"]);
+    assert!(
+        text.contains("stale: module /usr/lib64/qemu/qxl.so removed"),
+        "{text}"
+    );
+    let json = run(&["status", "--json"]);
+    assert!(
+        json.contains("\"fresh\":false") && json.contains("\"cause\":\"removed\""),
+        "{json}"
+    );
+}

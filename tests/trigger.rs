@@ -1,0 +1,215 @@
+//! What a trigger makes of what package managers send. These tests need nothing; tests/rpm.rs has the program that rpm
+//! starts, which shares all but the reading of its arguments.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use modstamp::trigger::{self, Cause};
+use modstamp::{Profile, Root};
+
+/// Sends `paths` to `modstamp trigger rpm`. Returns whether the stamp moved, and what was said.
+fn rpm_in(root: &Path, paths: &[u8]) -> (bool, Output) {
+    let stamp = root.join("var/lib/modstamp/qemu.stamp");
+    let mtime = || {
+        fs::symlink_metadata(&stamp)
+            .and_then(|stat| stat.modified())
+            .ok()
+    };
+    let before = mtime();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_modstamp"))
+        .args(["trigger", "rpm", "--root"])
+        .arg(root)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let output = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let _ = stdin.write_all(paths); // It may leave before the end.
+        });
+        child.wait_with_output().unwrap()
+    });
+    (mtime() != before, output)
+}
+
+#[track_caller]
+fn rpm(paths: &[u8]) -> bool {
+    let scratch = tempfile::tempdir().unwrap();
+    let (moved, output) = rpm_in(scratch.path(), paths);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(output.stdout.is_empty());
+    moved
+}
+
+#[test]
+fn a_path_in_a_module_directory_touches_and_one_beside_it_does_not() {
+    assert!(rpm(b"/usr/lib64/qemu/a.so\n"));
+    assert!(rpm(b"/etc/a\n/usr/lib64/qemu-kvm/a.so\n"));
+    assert!(
+        rpm(b"/etc/a\n/usr/lib64/qemu"),
+        "a last line without its end counts too"
+    );
+    assert!(!rpm(
+        b"/usr/lib64/qemu-anything/a.so\n/usr/lib64/qemu.conf\n"
+    ));
+}
+
+#[test]
+fn no_paths_at_all_touch() {
+    assert!(rpm(b""));
+    assert!(rpm(b"\n\n"));
+}
+
+#[test]
+fn paths_of_any_bytes_and_any_length_are_read() {
+    assert!(!rpm(b"/usr/lib64/\0qemu/a.so\n/\xff\xfe/qemu\n\x80\n"));
+    assert!(rpm(b"/\xff\xfe\0\n/usr/lib64/qemu/\xff.so\n"));
+    let long = [b"/".repeat(3_000_000), b"x\n".to_vec()].concat();
+    assert!(!rpm(&long));
+    let long = [b"/usr/lib64/qemu/".to_vec(), b"x".repeat(3_000_000)].concat();
+    assert!(rpm(&long));
+}
+
+#[test]
+fn a_million_paths_are_read_to_the_last() {
+    let mut paths = b"/usr/share/doc/some/path/or/other\n".repeat(1_000_000);
+    assert!(!rpm(&paths));
+    paths.extend_from_slice(b"/usr/lib64/qemu/a.so\n");
+    assert!(rpm(&paths));
+    paths.reverse(); // no newline in sight, and nothing to match
+    assert!(!rpm(&paths));
+}
+
+#[test]
+fn a_list_whose_sender_does_not_close_it_is_not_waited_for_once_a_path_matches() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_modstamp"))
+        .args(["trigger", "rpm", "--root"])
+        .arg(scratch.path())
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"/usr/lib64/qemu/a.so\n/usr/").unwrap();
+    assert!(child.wait().unwrap().success()); // While we still hold the other end.
+    drop(stdin);
+    assert!(scratch.path().join("var/lib/modstamp/qemu.stamp").exists());
+}
+
+#[test]
+fn a_sender_that_stays_silent_is_taken_for_a_change() {
+    let (reader, _writer) = rustix::pipe::pipe().unwrap();
+    let root = Root::system().unwrap();
+    let qemu = Profile::built_in("qemu", &root).unwrap();
+    let start = Instant::now();
+    let cause = trigger::read_paths(|path| qemu.covers(path), reader, Duration::from_millis(200));
+    assert!(matches!(cause, Some(Cause::Unknown(_))), "{cause:?}");
+    assert!(start.elapsed() >= Duration::from_millis(200));
+}
+
+#[test]
+fn no_standard_input_at_all_touches() {
+    let scratch = tempfile::tempdir().unwrap();
+    let script = r#"exec "$0" trigger rpm --root "$1" <&- >&- 2>&-"#;
+    let status = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_modstamp")])
+        .arg(scratch.path())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let text = fs::read_to_string(scratch.path().join("var/lib/modstamp/qemu.stamp")).unwrap();
+    assert!(text.contains("\nby: rpm\n"), "{text}");
+}
+
+#[test]
+fn a_profile_that_cannot_be_read_touches_and_warns() {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("etc/modstamp/profiles.d");
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join("qemu.toml"), "= = =").unwrap();
+    let (moved, output) = rpm_in(scratch.path(), b"/usr/share/x\n");
+    assert!(moved && output.status.success());
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.starts_with("modstamp: warning: ") && text.contains("qemu.toml:1: "),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_profile_that_an_administrator_changed_is_what_counts() {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("etc/modstamp/profiles.d");
+    fs::create_dir_all(&directory).unwrap();
+    let text = "module-directories = [\"/usr/lib64/qemu-anything\"]";
+    fs::write(directory.join("qemu.toml"), text).unwrap();
+    assert!(rpm_in(scratch.path(), b"/usr/lib64/qemu-anything/a.so\n").0);
+    assert!(!rpm_in(scratch.path(), b"/usr/lib64/qemu/a.so\n").0);
+}
+
+#[test]
+fn trouble_never_fails_a_transaction() {
+    let scratch = tempfile::tempdir().unwrap();
+    fs::create_dir_all(scratch.path().join("var/lib")).unwrap();
+    fs::write(
+        scratch.path().join("var/lib/modstamp"),
+        "a file where the directory should be",
+    )
+    .unwrap();
+    let (_, output) = rpm_in(scratch.path(), b"");
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.starts_with("modstamp: warning: cannot touch the stamp "),
+        "{text}"
+    );
+    let missing = Path::new("/no/such/root");
+    let (_, output) = rpm_in(missing, b"");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("/no/such/root")
+    );
+}
+
+#[test]
+fn dpkg_sends_directories_as_an_argument_and_nothing_is_read() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_modstamp"))
+        .args(["trigger", "dpkg", "--root"])
+        .arg(scratch.path())
+        .arg("/usr/lib/x86_64-linux-gnu/qemu /usr/lib/other")
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert!(child.wait().unwrap().success()); // While its standard input is still open.
+    let text = fs::read_to_string(scratch.path().join("var/lib/modstamp/qemu.stamp")).unwrap();
+    assert!(
+        text.contains("why: /usr/lib/x86_64-linux-gnu/qemu came"),
+        "{text}"
+    );
+}
+
+#[test]
+fn wrong_arguments_are_the_one_thing_that_fails() {
+    let status = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_modstamp"));
+        command
+            .arg("trigger")
+            .args(arguments)
+            .output()
+            .unwrap()
+            .status
+            .code()
+    };
+    assert_eq!(status(&[]), Some(2));
+    assert_eq!(status(&["apt"]), Some(2));
+    assert_eq!(status(&["rpm", "--no-such-option"]), Some(2));
+}
