@@ -111,6 +111,11 @@ impl Root {
         })
     }
 
+    /// The root directory itself, as a place.
+    pub(crate) fn top(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
     /// `path` as somebody outside the root sees it.
     pub fn outside(&self, path: &Path) -> PathBuf {
         let below = path.strip_prefix("/").unwrap_or(path);

@@ -91,7 +91,7 @@ pub fn read_paths(
 ) -> Option<Cause> {
     let mut line = Vec::new();
     let mut any = false;
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = [0; 8 * 1024];
     loop {
         let length = match read_within(&input, &mut buffer, patience) {
             Ok(Some(length)) => length,

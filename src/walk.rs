@@ -18,6 +18,9 @@ use crate::{Profile, Root};
 /// Directories below a module directory are walked so far down and no further.
 const MOST_LEVELS: usize = 32;
 
+/// What is called with a directory, the name that matched in it, and the path of that in the root.
+type Each<'a> = dyn FnMut(&mut Walk<'_>, BorrowedFd<'_>, &OsStr, PathBuf) + 'a;
+
 /// One walk over a root directory.
 pub(crate) struct Walk<'a> {
     root: &'a Root,
@@ -38,44 +41,52 @@ impl<'a> Walk<'a> {
     }
 
     pub(crate) fn directories(&mut self, profile: &Profile) -> Vec<Directory> {
-        let mut paths = Vec::new();
+        let mut found: Vec<(PathBuf, OwnedFd)> = Vec::new();
+        let mut directories = Vec::new();
         for source in &profile.directories {
             match source {
-                Source::Glob(glob) => self.find(glob, &mut paths),
+                Source::Glob(glob) => self.find(glob, &mut |walk, directory, name, path| {
+                    let opened = walk.directory_at(directory, name, &path);
+                    found.extend(opened.map(|fd| (path, fd)));
+                }),
                 Source::Variable(name) => {
                     let value = std::env::var_os(name).filter(|value| !value.is_empty());
-                    paths.extend(value.map(PathBuf::from));
+                    match value.map(PathBuf::from) {
+                        Some(path) if path.is_absolute() => {
+                            let opened = self.root.place(&path, Steps::Any).ok();
+                            found.extend(opened.map(|fd| (path, fd)));
+                        }
+                        // Where this leads depends on the directory that the program runs in.
+                        Some(path) => directories.push(Directory::unreadable(path, Errno::INVAL)),
+                        None => {}
+                    }
                 }
             }
         }
-        paths.sort();
-        paths.dedup();
+        found.sort_by(|(a, _), (b, _)| a.cmp(b));
         let mut seen = Vec::new();
-        let mut directories = Vec::new();
-        for path in paths {
-            directories.extend(self.directory(path, &mut seen));
+        for (path, place) in found {
+            directories.extend(self.directory(path, &place, &mut seen));
         }
+        directories.sort_by(|a, b| a.entry.name.cmp(&b.entry.name));
         directories
     }
 
-    /// One module directory; `None` where there is none, or where it was seen by another of its names.
-    fn directory(&mut self, path: PathBuf, seen: &mut Vec<(u64, u64)>) -> Option<Directory> {
-        if !path.is_absolute() {
-            // From an environment variable. Where it leads depends on the directory that the program runs in.
-            return Some(Directory::unreadable(path, Errno::INVAL));
-        }
-        let place = self.root.place(&path, Steps::Any).ok()?;
-        let stat = rustix::fs::fstat(&place).ok()?;
-        if !FileType::from_raw_mode(stat.st_mode).is_dir() {
-            return None;
-        }
+    /// One module directory; `None` where it is none, or was seen by another of its names.
+    fn directory(
+        &mut self,
+        path: PathBuf,
+        place: &OwnedFd,
+        seen: &mut Vec<(u64, u64)>,
+    ) -> Option<Directory> {
+        let stat = rustix::fs::fstat(place).ok()?;
         let identity = (stat.st_dev, stat.st_ino);
-        if seen.contains(&identity) {
+        if !FileType::from_raw_mode(stat.st_mode).is_dir() || seen.contains(&identity) {
             return None;
         }
         seen.push(identity);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(&place, c".", flags, Mode::empty());
+        let opened = rustix::fs::openat(place, c".", flags, Mode::empty());
         let mut modules = Vec::new();
         let walked = opened.and_then(|fd| {
             let mut ancestors = vec![identity];
@@ -163,21 +174,27 @@ impl<'a> Walk<'a> {
         result
     }
 
+    /// The programs or further files that globs match, sorted.
     pub(crate) fn globs(&mut self, globs: &[Glob]) -> Vec<Entry> {
-        let mut paths = Vec::new();
+        let mut entries: Vec<Entry> = Vec::new();
         for glob in globs {
-            self.find(glob, &mut paths);
+            self.find(glob, &mut |walk, directory, name, path| {
+                if let Ok(Some(mut entry)) = walk.see(directory, name, || path.clone()) {
+                    entry.name = path;
+                    entries.push(entry);
+                }
+            });
         }
-        paths.sort();
-        paths.dedup();
-        paths.iter().filter_map(|path| self.entry(path)).collect()
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        entries.dedup_by(|a, b| a.name == b.name);
+        entries
     }
 
-    /// Adds every path that a glob matches. What cannot be read is left out: nothing can be loaded from it either.
-    fn find(&mut self, glob: &Glob, found: &mut Vec<PathBuf>) {
-        if let Ok(top) = self.root.place(Path::new("/"), Steps::Any) {
-            self.find_below(top.as_fd(), Path::new("/"), &glob.0, found);
-        }
+    /// Calls `each` for every path that a glob matches, with its directory and its name there. Something may be there or
+    /// not. What cannot be read is left out: nothing can be loaded from it either.
+    fn find(&mut self, glob: &Glob, each: &mut Each<'_>) {
+        let root = self.root;
+        self.find_below(root.top(), Path::new("/"), &glob.0, each);
     }
 
     fn find_below(
@@ -185,48 +202,37 @@ impl<'a> Walk<'a> {
         directory: BorrowedFd<'_>,
         path: &Path,
         components: &[glob::Pattern],
-        found: &mut Vec<PathBuf>,
+        each: &mut Each<'_>,
     ) {
         let Some((component, rest)) = components.split_first() else {
-            found.push(path.to_owned());
             return;
         };
-        if !component.as_str().contains(['*', '?', '[']) {
-            return self.find_in(directory, OsStr::new(component.as_str()), path, rest, found);
-        }
-        let names = self.search(directory, path, component, rest);
-        let before = found.len();
-        for name in &names {
-            self.find_in(directory, name, path, rest, found);
-        }
-        if rest.is_empty() && found.len() - before < names.len() {
-            // A link that leads nowhere may lead somewhere later, while the directory stays as it is.
-            self.searched.retain(|(searched, _)| searched != path);
+        let names = match component.as_str().contains(['*', '?', '[']) {
+            true => self.search(directory, path, component, rest),
+            false => vec![OsString::from(component.as_str())],
+        };
+        for name in names {
+            let path = path.join(&name);
+            if rest.is_empty() {
+                each(self, directory, &name, path);
+            } else if let Some(child) = self.directory_at(directory, &name, &path) {
+                self.find_below(child.as_fd(), &path, rest, each);
+            }
         }
     }
 
-    fn find_in(
-        &mut self,
+    /// The directory that `name` is, or leads to. `path` is where it is in the root.
+    fn directory_at(
+        &self,
         directory: BorrowedFd<'_>,
         name: &OsStr,
         path: &Path,
-        rest: &[glob::Pattern],
-        found: &mut Vec<PathBuf>,
-    ) {
-        let path = path.join(name);
+    ) -> Option<OwnedFd> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // Mostly a plain directory. A link, or what is none, takes the long way.
-        let child =
-            rustix::fs::openat(directory, name, flags, Mode::empty()).or_else(
-                |errno| match errno {
-                    Errno::NOTDIR | Errno::LOOP => {
-                        self.root.place(&path, Steps::Any).map_err(|_| errno)
-                    }
-                    _ => Err(errno),
-                },
-            );
-        if let Ok(child) = child {
-            self.find_below(child.as_fd(), &path, rest, found);
+        match rustix::fs::openat(directory, name, flags, Mode::empty()) {
+            // A link, or no directory.
+            Err(Errno::NOTDIR | Errno::LOOP) => self.root.place(path, Steps::Any).ok(),
+            opened => opened.ok(),
         }
     }
 

@@ -262,13 +262,10 @@ fn a_cache_that_others_can_write_is_not_believed() {
 fn a_torn_answer_is_asked_again() {
     let world = World::new();
     world.ask();
-    let names = fs::read_dir(world.path("cache"))
+    let mut names = fs::read_dir(world.path("cache"))
         .unwrap()
         .map(|entry| entry.unwrap().path());
-    let answer = names
-        .filter(|path| path.extension().is_none())
-        .next()
-        .unwrap();
+    let answer = names.find(|path| path.extension().is_none()).unwrap();
     let whole = fs::read(&answer).unwrap();
     for length in (0..whole.len()).step_by(7) {
         fs::write(&answer, &whole[..length]).unwrap();
