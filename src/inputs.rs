@@ -229,7 +229,7 @@ fn stamps(profile: &Profile) -> Vec<(Owner, StampState)> {
             (stamp.owner(), state)
         })
         .collect();
-    if stamps.len() == 1 {
+    if stamps.len() < 2 {
         // No home: as good as a home without a stamp.
         stamps.push((Owner::User, StampState::Absent));
     }

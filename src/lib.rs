@@ -1,4 +1,84 @@
-//! stub
+//! Keeps caches of what a program's plug-ins can do from going stale when packages come and go.
+//!
+//! # The problem
+//!
+//! A program that loads plug-ins often asks "what can I do?" once, at a cost, and caches the answer. libvirt does so with
+//! QEMU: a probe takes from 300 ms to several seconds. QEMU's devices are modules in packages of their own, so the answer
+//! changes whenever such a package comes or goes, while the QEMU program stays as it is. Who serves the old answer then
+//! makes guests fail to start.
+//!
+//! # Why a stamp alone is not enough
+//!
+//! Package triggers can touch one well-known file, the [`Stamp`], and a cache that was filled under another mtime is
+//! stale. That covers rpm and dpkg, but only once their trigger has run, and rpm has one that runs *before* a package's
+//! files go, dpkg one that runs when all is over. It does not cover `make install`, an image that is swapped, a snapshot
+//! rolled back, a bind mount, or a hand. So a check folds in the modules themselves, too. And the modules alone are not
+//! enough either: an administrator who knows better needs something to touch, and a consumer that has no time to look at
+//! all modules has at least the stamp.
+//!
+//! # Observe, then probe, then store
+//!
+//! ```no_run
+//! # fn probe() -> String { String::new() }
+//! # fn store(_: &str, _: &modstamp::Witness) {}
+//! # fn main() -> modstamp::Result<()> {
+//! use modstamp::{Profile, Verdict};
+//!
+//! let profile = Profile::load("qemu")?;
+//! let before = profile.observe()?; // a Witness: what there is before the probe
+//! let answer = probe();
+//! store(&answer, &before); // Display and FromStr, or serde
+//!
+//! // Later, and in another process:
+//! # let stored = before;
+//! match stored.check(&profile)? {
+//!     Verdict::Fresh => println!("the answer still holds"),
+//!     Verdict::Stale(reasons) => reasons.iter().for_each(|reason| println!("{reason}")),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A change that is made while the probe runs is then different from what was observed, and the next check says so. In the
+//! other order it would be recorded as known to an answer that never saw it. One observation judges any number of
+//! witnesses: see [`Profile::inputs`] and [`Witness::judge`]. [`Cache`] does all of it for the output of commands.
+//!
+//! # What is tracked
+//!
+//! | input | where it comes from | what is recorded | what differs when it is stale |
+//! | --- | --- | --- | --- |
+//! | stamps, the system's and the user's own | [`Stamp`] | mtime | the mtime, in either direction |
+//! | variables | the profile | value | the value |
+//! | module directories | the profile's globs and variables | permissions, owner, all names in it | one that came or went |
+//! | modules, at any depth | all that is in them | type, permissions, owner, size, stat identity, digest of the content | any of it but the stat identity |
+//! | programs, further files | the profile's globs | the same | the same |
+//! | the command | [`Cache::run`]'s caller | the same | the same |
+//!
+//! A symbolic link is recorded with what it leads to.
+//!
+//! # Stat first, content last
+//!
+//! Equal stat identities (device, inode, size, permissions, owner, mtime, ctime) mean "the same", at the cost of one stat.
+//! Unequal ones mean "look at the content", and only if that differs too is the verdict stale: a redeploy with new inodes
+//! and times, a restored backup or a reboot costs a look, and no probe. Nothing is ever compared by "newer": no
+//! clock has a say. Where an equal stat identity would be no evidence, the content is looked at, too: right
+//! after a change (git calls such an entry racy), on file systems whose ctimes this kernel does not keep, and on images,
+//! whose makers choose all times, after they were mounted anew.
+//!
+//! # Life of the files
+//!
+//! `/var/lib/modstamp/<profile>.stamp` is the stamp, and `.<profile>.lock` beside it makes touches take turns and
+//! remembers the latest time that the stamp ever had. `~/.cache/modstamp/` has one file for each cached answer.
+//! Witnesses are kept by whoever caches. All of them may be removed at any time: that costs a probe each.
+//!
+//! # What cannot be seen
+//!
+//! - What a probe depends on beyond the profile: a library of a module's, the kernel, the processor, a configuration file
+//!   that the profile does not name.
+//! - A store through a shared memory mapping, until the kernel has written the page back: the ctime moves no earlier.
+//! - A change that a program makes with the clock set back to the very tick of an earlier change of the same file.
+//! - Beyond 32 levels of directories below a module directory: there the answer is "not known", which is stale.
+
 mod cache;
 mod entry;
 mod error;
@@ -23,9 +103,9 @@ pub use witness::Witness;
 
 use std::path::PathBuf;
 
-/// A directory of the caller's own, by the XDG Base Directory Specification: what `variable` names, or `default` in
-/// the home directory. `None` without a home. Relative values do not count, as the specification says.
-pub fn home_directory(variable: &str, default: &str) -> Option<PathBuf> {
+/// A directory of the caller's own, by the XDG Base Directory Specification: what `variable` names, or `default` in the
+/// home directory. `None` without a home. Relative values do not count, as the specification says.
+pub(crate) fn home_directory(variable: &str, default: &str) -> Option<PathBuf> {
     let absolute = |name: &str| {
         std::env::var_os(name)
             .map(PathBuf::from)

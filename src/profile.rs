@@ -11,6 +11,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use toml::de::{DeTable, DeValue};
 
 use crate::root::{Steps, is_match};
+use crate::stamp::check_name;
 use crate::{Error, Inputs, Result, Root, Stamp, Witness};
 
 /// Where profiles are looked for, in the root directory. A later file's keys replace an earlier one's.
@@ -163,9 +164,9 @@ impl Profile {
 
     /// Its stamps: the system's and, where the caller has a home, the caller's own.
     pub fn stamps(&self) -> Vec<Stamp> {
-        let system = Stamp::system(&self.root, &self.name);
-        let user = Stamp::user(&self.root, &self.name);
-        std::iter::once(system).chain(user).collect()
+        let system = Stamp::system(&self.root, &self.name).ok();
+        let user = Stamp::user(&self.root, &self.name).ok().flatten();
+        system.into_iter().chain(user).collect()
     }
 
     /// What the inputs are now: one walk over the module directories, programs and files, by stat alone.
@@ -355,17 +356,6 @@ impl Glob {
             .iter()
             .all(|component| names.next().is_some_and(|name| is_match(component, name)))
     }
-}
-
-fn check_name(name: &str) -> Result<()> {
-    let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
-    if name.is_empty() || name.starts_with(['.', '-']) || !name.chars().all(is_good) {
-        return Err(Error::NoProfile(format!(
-            "“{}” cannot be a profile's name; use letters, digits, “-”, “_”, “.” and “+”, as in “qemu”",
-            name.escape_debug()
-        )));
-    }
-    Ok(())
 }
 
 fn profile_directories() -> impl Iterator<Item = PathBuf> {

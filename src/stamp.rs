@@ -167,35 +167,45 @@ pub struct Stamp {
 
 impl Stamp {
     /// The system's stamp of a profile, `/var/lib/modstamp/<profile>.stamp` in `root`.
-    pub fn system(root: &Root, profile: &str) -> Stamp {
-        Stamp {
+    ///
+    /// # Errors
+    /// Where `profile` cannot be a profile's name.
+    pub fn system(root: &Root, profile: &str) -> Result<Stamp> {
+        check_name(profile)?;
+        Ok(Stamp {
             root: root.clone(),
             directory: PathBuf::from(SYSTEM_DIRECTORY),
             profile: profile.to_owned(),
             owner: Owner::System,
-        }
+        })
     }
 
     /// The caller's own stamp of a profile, `$XDG_STATE_HOME/modstamp/<profile>.stamp` in `root`; the variable
     /// defaults to `$HOME/.local/state` (XDG Base Directory Specification). `None` where neither is set.
-    pub fn user(root: &Root, profile: &str) -> Option<Stamp> {
-        let state = crate::home_directory("XDG_STATE_HOME", ".local/state")?;
-        Some(Stamp {
-            root: root.clone(),
+    ///
+    /// # Errors
+    /// As [`Stamp::system`].
+    pub fn user(root: &Root, profile: &str) -> Result<Option<Stamp>> {
+        let system = Stamp::system(root, profile)?;
+        let state = crate::home_directory("XDG_STATE_HOME", ".local/state");
+        Ok(state.map(|state| Stamp {
             directory: state.join("modstamp"),
-            profile: profile.to_owned(),
             owner: Owner::User,
-        })
+            ..system
+        }))
     }
 
     /// The stamp that a touch by the caller moves: the system's for root and for any root directory but `/`,
     /// the user's own for everybody else.
-    pub fn own(root: &Root, profile: &str) -> Stamp {
-        let system = Stamp::system(root, profile);
+    ///
+    /// # Errors
+    /// As [`Stamp::system`].
+    pub fn own(root: &Root, profile: &str) -> Result<Stamp> {
+        let system = Stamp::system(root, profile)?;
         if rustix::process::geteuid().is_root() || !root.is_system() {
-            return system;
+            return Ok(system);
         }
-        Stamp::user(root, profile).unwrap_or(system)
+        Ok(Stamp::user(root, profile)?.unwrap_or(system))
     }
 
     /// Whose it is.
@@ -451,6 +461,18 @@ fn later_than(
         wanted = last.plus(seconds, 0);
     }
     Ok(Err(last))
+}
+
+/// Whether a profile may have this name: it becomes part of file names.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
+    if name.is_empty() || name.starts_with(['.', '-']) || !name.chars().all(is_good) {
+        return Err(Error::NoProfile(format!(
+            "“{}” cannot be a profile's name; use letters, digits, “-”, “_”, “.” and “+”, as in “qemu”",
+            name.escape_debug()
+        )));
+    }
+    Ok(())
 }
 
 /// One touch's turn: held until it is dropped, or not got within [`PATIENCE`], which does no more harm than that two

@@ -71,8 +71,8 @@ pub fn run(
         warnings.push(format!("touching the stamp to be safe: {why}"));
     }
     let touched = cause.and_then(|cause| {
-        let stamp = Stamp::system(root, name);
-        let touched = stamp.touch(&manager.to_string(), &cause.to_string(), durability);
+        let touched = Stamp::system(root, name)
+            .and_then(|stamp| stamp.touch(&manager.to_string(), &cause.to_string(), durability));
         touched
             .map_err(|error| warnings.push(error.to_string()))
             .ok()

@@ -91,7 +91,7 @@ impl Mounted {
     }
 
     fn stamp(&self) -> Stamp {
-        Stamp::system(&Root::open(self.path()).unwrap(), "qemu")
+        Stamp::system(&Root::open(self.path()).unwrap(), "qemu").unwrap()
     }
 }
 

@@ -335,6 +335,40 @@ fn a_change_during_the_probe_is_never_kept() {
 }
 
 #[test]
+fn a_program_that_comes_is_seen_though_its_directory_was_searched_before() {
+    let world = World::new();
+    fs::create_dir_all(world.path("usr/bin")).unwrap();
+    fs::write(world.path("usr/bin/qemu-system-x86_64"), "").unwrap();
+    std::thread::sleep(Duration::from_secs(5)); // until what changed just now is evidence
+    world.ask();
+    world.ask();
+    assert_eq!(world.count(), 1);
+    let names = fs::read_dir(world.path("cache"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut texts =
+        names.map(|path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned());
+    assert!(
+        texts.any(|text| text.contains("\nsearched ")),
+        "the search was not remembered"
+    );
+    fs::write(world.path("usr/bin/qemu-system-arm"), "").unwrap();
+    assert!(
+        world
+            .ask()
+            .1
+            .contains("program /usr/bin/qemu-system-arm added")
+    );
+    fs::remove_file(world.path("usr/bin/qemu-system-x86_64")).unwrap();
+    assert!(
+        world
+            .ask()
+            .1
+            .contains("program /usr/bin/qemu-system-x86_64 removed")
+    );
+}
+
+#[test]
 fn standard_input_is_not_eaten() {
     let world = World::new();
     world.command("cat");

@@ -22,7 +22,7 @@ impl World {
     fn new() -> World {
         let scratch = tempfile::tempdir().unwrap();
         let root = Root::open(scratch.path()).unwrap();
-        let stamp = Stamp::system(&root, "qemu");
+        let stamp = Stamp::system(&root, "qemu").unwrap();
         World {
             scratch,
             root,
@@ -233,7 +233,9 @@ fn a_touch_never_leaves_the_root() {
             symlink(&target, inside.join(link)).unwrap();
             let root = Root::open(&inside).unwrap();
             // Whether it finds a place inside the root or none at all: nothing may appear outside.
-            let _ = Stamp::system(&root, "qemu").touch("", "", Durability::NotSynced);
+            let _ = Stamp::system(&root, "qemu")
+                .unwrap()
+                .touch("", "", Durability::NotSynced);
             assert_eq!(
                 tree(&outside),
                 before,
@@ -328,4 +330,12 @@ fn a_touch_below_a_root_that_is_missing_says_so() {
         error.contains("/no/such/root") && error.contains("name a directory that exists"),
         "{error}"
     );
+}
+
+#[test]
+fn a_name_that_would_lead_elsewhere_is_no_profiles() {
+    let root = Root::system().unwrap();
+    for name in ["../etc/x", "a/b", "", ".", "..", "a\0b"] {
+        assert!(Stamp::system(&root, name).is_err(), "{name:?}");
+    }
 }

@@ -36,6 +36,15 @@ impl Which {
         self.profile.as_deref().unwrap_or("qemu")
     }
 
+    /// The profile's name, also where it is named by its file.
+    pub fn stem(&self) -> String {
+        let stem = std::path::Path::new(self.name()).file_stem();
+        match self.name().contains('/') {
+            true => stem.unwrap_or_default().to_string_lossy().into_owned(),
+            false => self.name().to_owned(),
+        }
+    }
+
     pub fn load(&self) -> modstamp::Result<Profile> {
         Profile::load_in(self.name(), &self.root()?)
     }

@@ -34,7 +34,7 @@ impl Arguments {
             Ok(name) if user == 0 => format!("user 0, as {name} by sudo"),
             _ => format!("user {user}"),
         };
-        let stamp = Stamp::own(profile.root(), profile.name());
+        let stamp = Stamp::own(profile.root(), profile.name())?;
         stamp.touch(&by, &self.reason, durability(self.no_sync))?;
         Ok(ExitCode::SUCCESS)
     }

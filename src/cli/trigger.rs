@@ -54,7 +54,7 @@ impl Arguments {
                     "warning: ",
                     format_args!("{error}; so any path is taken for a module's"),
                 );
-                self.which.name().to_owned()
+                self.which.stem()
             }
         };
         let covers = |path: &Path| {
