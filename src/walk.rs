@@ -231,7 +231,13 @@ impl<'a> Walk<'a> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::openat(directory, name, flags, Mode::empty()) {
             // A link, or no directory.
-            Err(Errno::NOTDIR | Errno::LOOP) => self.root.place(path, Steps::Any).ok(),
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                let place = self.root.place(path, Steps::Any).ok()?;
+                let stat = rustix::fs::fstat(&place).ok()?;
+                FileType::from_raw_mode(stat.st_mode)
+                    .is_dir()
+                    .then_some(place)
+            }
             opened => opened.ok(),
         }
     }

@@ -67,7 +67,7 @@ impl Witness {
     /// # Errors
     /// As [`Profile::inputs`].
     pub fn check(&self, profile: &Profile) -> Result<Verdict> {
-        Ok(self.judge(&profile.inputs()?))
+        Ok(self.judge(&Inputs::of(profile, Some(self))?))
     }
 
     /// Judges this witness by inputs that were looked at already.
