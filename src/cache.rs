@@ -315,7 +315,7 @@ impl Cache {
 impl Answer {
     /// Reads all but the output; `None` where the file is not a whole answer.
     fn read(mut file: File) -> io::Result<Option<Answer>> {
-        let mut bytes = vec![0; 64 * 1024];
+        let mut bytes = vec![0; 8 * 1024]; // a small witness whole; the output is not read but copied
         let mut length = file.read(&mut bytes)?;
         let Some(mut head) = head(&bytes[..length]) else {
             return Ok(None);

@@ -369,6 +369,9 @@ fn read_profile(root: &Root, path: &Path) -> Result<Option<String>> {
     let is_system = SYSTEM_DIRECTORIES
         .iter()
         .any(|directory| path.starts_with(directory));
+    if root.lacks(path) {
+        return Ok(None);
+    }
     match root.read(path, Steps::Trusted) {
         Ok(fd) => read_text(fd, &root.outside(path)).map(Some),
         Err(stop) if stop.is_missing() => Ok(None),

@@ -12,7 +12,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::{Error, Result};
@@ -111,11 +111,6 @@ impl Root {
         })
     }
 
-    /// The root directory itself, as a place.
-    pub(crate) fn top(&self) -> BorrowedFd<'_> {
-        self.directory.as_fd()
-    }
-
     /// `path` as somebody outside the root sees it.
     pub fn outside(&self, path: &Path) -> PathBuf {
         let below = path.strip_prefix("/").unwrap_or(path);
@@ -125,6 +120,11 @@ impl Root {
     /// Whether this is the running system's own `/`.
     pub fn is_system(&self) -> bool {
         self.path == Path::new("/")
+    }
+
+    /// Whether there is nothing at `path`. A quick no: where it cannot be told by one system call, there may be something.
+    pub(crate) fn lacks(&self, path: &Path) -> bool {
+        self.is_system() && rustix::fs::access(path, Access::EXISTS) == Err(Errno::NOENT)
     }
 
     /// Opens what is at `path`, links followed inside the root, for use as a place (`O_PATH`).

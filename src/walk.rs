@@ -193,8 +193,19 @@ impl<'a> Walk<'a> {
     /// Calls `each` for every path that a glob matches, with its directory and its name there. Something may be there or
     /// not. What cannot be read is left out: nothing can be loaded from it either.
     fn find(&mut self, glob: &Glob, each: &mut Each<'_>) {
-        let root = self.root;
-        self.find_below(root.top(), Path::new("/"), &glob.0, each);
+        // The last component is looked for by name in its directory, however plain it is.
+        let last = glob.0.len().saturating_sub(1);
+        let plain = glob
+            .0
+            .iter()
+            .take(last)
+            .take_while(|component| !is_wild(component));
+        let mut path = PathBuf::from("/");
+        path.extend(plain.map(glob::Pattern::as_str));
+        let rest = &glob.0[path.iter().count() - 1..];
+        if let Ok(place) = self.root.place(&path, Steps::Any) {
+            self.find_below(place.as_fd(), &path, rest, each);
+        }
     }
 
     fn find_below(
@@ -207,7 +218,7 @@ impl<'a> Walk<'a> {
         let Some((component, rest)) = components.split_first() else {
             return;
         };
-        let names = match component.as_str().contains(['*', '?', '[']) {
+        let names = match is_wild(component) {
             true => self.search(directory, path, component, rest),
             false => vec![OsString::from(component.as_str())],
         };
@@ -336,6 +347,11 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// Whether a component of a glob matches more than one name.
+fn is_wild(component: &glob::Pattern) -> bool {
+    component.as_str().contains(['*', '?', '['])
+}
+
 /// Whether a glob can go on below `name`. Tells most of those apart that do not, at the cost of one system call.
 fn leads_on(
     directory: BorrowedFd<'_>,
@@ -345,7 +361,7 @@ fn leads_on(
 ) -> bool {
     match (kind, rest.first()) {
         (FileType::RegularFile, Some(_)) => false,
-        (FileType::Directory, Some(next)) if !next.as_str().contains(['*', '?', '[']) => {
+        (FileType::Directory, Some(next)) if !is_wild(next) => {
             let next = Path::new(name).join(next.as_str());
             !matches!(stat_at(directory, next.as_os_str()), Ok(None))
         }
