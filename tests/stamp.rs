@@ -227,7 +227,9 @@ fn a_touch_never_leaves_the_root() {
         let (outside, inside) = (scratch.path().join("outside"), scratch.path().join("root"));
         fs::create_dir_all(outside.join("lib/modstamp")).unwrap();
         let before = tree(&outside);
-        for target in [outside.clone(), PathBuf::from("../../../../../outside")] {
+        // As a path from outside, and as many steps up as lead there from each place of the link.
+        let up = (1..5).map(|steps| PathBuf::from("../".repeat(steps) + "outside"));
+        for target in up.chain([outside.clone()]) {
             let _ = fs::remove_dir_all(&inside);
             fs::create_dir_all(inside.join(link).parent().unwrap()).unwrap();
             symlink(&target, inside.join(link)).unwrap();
