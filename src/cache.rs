@@ -128,16 +128,12 @@ impl Cache {
             turn = self.take_turn(&question.name);
             waited = true;
         }
-        if let Some(older) = answer.as_ref().and_then(Answer::witness) {
-            now.trust(older);
-        }
-        if let (Some(Verdict::Fresh), Some(answer)) = (&verdict, answer) {
-            if answer
-                .witness()
-                .is_some_and(|older| older.can_learn_from(&now))
-            {
+        let older = answer.as_ref().and_then(Answer::witness);
+        if let (Some(Verdict::Fresh), Some(older), Some(answer)) = (&verdict, older, &answer) {
+            if older.can_learn_from(&now) {
                 // Only what proves the answer is new; next time stat will do.
-                let _ = self.keep(&question, &now.witness(), &answer);
+                now.trust(older);
+                let _ = self.keep(&question, &now.witness(), answer);
             }
             answer.serve();
             return Ok(Outcome {
@@ -148,6 +144,9 @@ impl Cache {
         }
 
         // Observe, then probe, then store.
+        if let Some(older) = older {
+            now.trust(older);
+        }
         let before = now.witness();
         let (status, probed) = self.probe(command, &question)?;
         let kept = match probed {
@@ -363,19 +362,18 @@ impl Answer {
     }
 
     /// Prints what the command printed. A reader that has left is not an error.
-    fn serve(mut self) {
-        let mut copy = |to: BorrowedFd<'_>, bytes: u64| -> io::Result<()> {
+    fn serve(&self) {
+        let copy = |to: BorrowedFd<'_>, bytes: u64| -> io::Result<()> {
             let mut to = File::from(to.try_clone_to_owned()?);
-            io::copy(&mut (&mut self.file).take(bytes), &mut to).map(|_| ())
+            io::copy(&mut (&self.file).take(bytes), &mut to).map(|_| ())
         };
         if self.output_bytes > 0 {
             let _ = copy(rustix::stdio::stdout(), self.output_bytes);
         }
         if self.error_bytes > 0 {
-            let _ = self
-                .file
-                .seek(io::SeekFrom::End(-(self.error_bytes as i64)));
-            let _ = io::copy(&mut self.file, &mut io::stderr());
+            let end = io::SeekFrom::End(-(self.error_bytes as i64));
+            let _ = (&self.file).seek(end);
+            let _ = copy(rustix::stdio::stderr(), self.error_bytes);
         }
     }
 }

@@ -296,11 +296,34 @@ impl<'a> Walk<'a> {
             }
         }
         let _ = for_each_entry(opened.as_fd(), |name, kind| {
-            if is_match(component, name) && leads_on(opened.as_fd(), name, kind, rest) {
+            if is_match(component, name) && self.leads_on(opened.as_fd(), name, kind, rest) {
                 names.push(name.to_owned());
             }
         });
         names
+    }
+
+    /// Whether a glob can go on below `name`. Tells most of those apart that do not, at the cost of one system call.
+    fn leads_on(
+        &self,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        kind: FileType,
+        rest: &[glob::Pattern],
+    ) -> bool {
+        let Some(next) = rest.first().filter(|next| !is_wild(next)) else {
+            return kind != FileType::RegularFile || rest.is_empty();
+        };
+        match kind {
+            FileType::RegularFile => false,
+            // What is, or may be, a link the kernel follows rightly in the system's own root alone.
+            kind if kind != FileType::Directory && !self.root.is_system() => true,
+            _ => {
+                let next = Path::new(name).join(next.as_str());
+                let seen = stat_at(directory, next.as_os_str());
+                !matches!(seen, Ok(None) | Err(Errno::NOTDIR))
+            }
+        }
     }
 
     /// The program or further file at an absolute path.
@@ -350,23 +373,6 @@ impl<'a> Walk<'a> {
 /// Whether a component of a glob matches more than one name.
 fn is_wild(component: &glob::Pattern) -> bool {
     component.as_str().contains(['*', '?', '['])
-}
-
-/// Whether a glob can go on below `name`. Tells most of those apart that do not, at the cost of one system call.
-fn leads_on(
-    directory: BorrowedFd<'_>,
-    name: &OsStr,
-    kind: FileType,
-    rest: &[glob::Pattern],
-) -> bool {
-    match (kind, rest.first()) {
-        (FileType::RegularFile, Some(_)) => false,
-        (FileType::Directory, Some(next)) if !is_wild(next) => {
-            let next = Path::new(name).join(next.as_str());
-            !matches!(stat_at(directory, next.as_os_str()), Ok(None))
-        }
-        _ => true,
-    }
 }
 
 impl Directory {
