@@ -39,10 +39,11 @@ dist:              ## write dist/modstamp-VERSION.tar.gz, what rpmbuild and dpkg
 demo: all          ## see it work, in a scratch directory
 	packaging/demo $(RELEASE)
 
+# Where the needs can be installed, a test that lacks one fails; elsewhere it is shown as ignored.
 check:             ## run every test; as root on Debian, install what they need
 	tests/install-needs
-	$(MAKE) all
-	MODSTAMP_RELEASE=$(abspath $(RELEASE)) $(CARGO) test --locked
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then export MODSTAMP_TESTS=all; fi; \
+	$(CARGO) test --locked
 
 bench: all         ## measure, and print the ratios as a table
 	benches/install-needs

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{LazyLock, Mutex};
 
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Trial};
 use support::{Machine, run};
 
 /// A release of Debian.
@@ -86,10 +86,6 @@ fn main() {
 
 type Scenario = fn(&Host);
 
-macro_rules! named {
-    ($($scenario:ident,)*) => { &[$((stringify!($scenario), $scenario as Scenario)),*] };
-}
-
 const PLAIN: &[(&str, Scenario)] = named![
     a_fresh_installation_makes_the_stamp_for_everybody_to_read,
     installing_a_module_package_moves_the_stamp,
@@ -137,30 +133,19 @@ const WITH_QEMU: &[(&str, Scenario)] = named![
     a_device_module_of_ones_own_makes_qemu_answer_anew,
 ];
 
-/// Trials of `list` on machines of `release` with `packages`. Where something is missing they are ignored, and say what
-/// it is; with MODSTAMP_TESTS=all they fail.
+/// Trials of `list` on machines of `release` with `packages`.
 fn scenarios(
     release: &'static Release,
     packages: Vec<&'static str>,
     missing: &Option<String>,
     list: &'static [(&'static str, Scenario)],
 ) -> impl Iterator<Item = Trial> {
-    let must_run = std::env::var("MODSTAMP_TESTS").is_ok_and(|value| value == "all");
     list.iter().map(move |(name, scenario)| {
         let packages = packages.clone();
-        let missing = missing
-            .as_ref()
-            .map(|missing| format!("missing: {missing}"));
-        let name = format!("{}::{name}", release.dpkg);
-        Trial::ignorable_test(name, move || match missing {
-            Some(missing) if must_run => Err(Failed::from(missing)),
-            Some(missing) => Ok(Completion::ignored_with(missing)),
-            None => {
-                let host = Host::new(release, &packages);
-                scenario(&host);
-                host.is_well();
-                Ok(Completion::Completed)
-            }
+        support::trial(format!("{}::{name}", release.dpkg), missing, move || {
+            let host = Host::new(release, &packages);
+            scenario(&host);
+            host.is_well();
         })
     })
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Arguments;
 use modstamp::{Durability, Mtime, Profile, Root, Stamp};
 
 const PROGRAMS: [&str; 6] = [
@@ -26,30 +26,15 @@ fn main() {
     if missing.is_none() {
         support::enter_own_mount_namespace();
     }
-    let trials = SCENARIOS.iter().map(|(name, scenario)| {
-        let missing = missing.clone();
-        let kind = missing
-            .as_ref()
-            .map(|what| format!("needs {what}"))
-            .unwrap_or_default();
-        let skip = missing.is_some() && !support::all_wanted();
-        let trial = Trial::test(*name, move || match missing {
-            Some(what) => Err(Failed::from(format!("needs {what}"))),
-            None => {
-                scenario();
-                Ok(())
-            }
-        });
-        trial.with_kind(kind).with_ignored_flag(skip)
-    });
+    let trials = SCENARIOS
+        .iter()
+        .map(|(name, scenario)| support::trial(*name, &missing, *scenario));
     libtest_mimic::run(&arguments, trials.collect()).exit();
 }
 
-macro_rules! named {
-    ($($scenario:ident,)*) => { &[$((stringify!($scenario), $scenario as fn())),*] };
-}
+type Scenario = fn();
 
-const SCENARIOS: &[(&str, fn())] = named![
+const SCENARIOS: &[(&str, Scenario)] = named![
     a_touch_moves_the_stamp_where_whole_seconds_are_kept,
     a_touch_by_hand_in_the_second_of_the_observation_is_not_missed,
     a_change_in_the_second_of_the_observation_is_not_missed,

@@ -7,49 +7,27 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Arguments;
 
 fn main() {
     let arguments = Arguments::from_args();
     let found = (find("/usr/bin", "qemu-system-x86_64"), modules());
-    let missing = matches!(found, (None, _) | (_, None));
-    let trials = SCENARIOS.iter().map(|(name, scenario)| {
-        let trial = Trial::test(*name, move || match missing {
-            true => Err(Failed::from(
-                "needs qemu-system-x86_64 and hw-display-qxl.so",
-            )),
-            false => {
-                scenario(&Qemu::copy());
-                Ok(())
-            }
-        });
-        let kind = if missing {
-            "needs qemu-system-x86_64 and hw-display-qxl.so"
-        } else {
-            ""
-        };
-        trial
-            .with_kind(kind)
-            .with_ignored_flag(missing && !support::all_wanted())
-    });
+    let missing = match found {
+        (Some(_), Some(_)) => None,
+        _ => Some("qemu-system-x86_64 with hw-display-qxl.so".to_owned()),
+    };
+    let trials = SCENARIOS
+        .iter()
+        .map(|(name, scenario)| support::trial(*name, &missing, || scenario(&Qemu::copy())));
     libtest_mimic::run(&arguments, trials.collect()).exit();
 }
 
 type Scenario = fn(&Qemu);
 
-const SCENARIOS: &[(&str, Scenario)] = &[
-    (
-        "qemus_answer_is_served_until_a_module_goes_and_again_until_it_comes_back",
-        served_until_a_module_goes_and_again_until_it_comes_back,
-    ),
-    (
-        "qemus_answer_survives_a_redeploy_of_the_same_modules",
-        survives_a_redeploy,
-    ),
-    (
-        "a_qemu_that_is_replaced_is_asked_again",
-        replaced_is_asked_again,
-    ),
+const SCENARIOS: &[(&str, Scenario)] = named![
+    qemus_answer_is_served_until_a_module_goes_and_again_until_it_comes_back,
+    qemus_answer_survives_a_redeploy_of_the_same_modules,
+    a_qemu_that_is_replaced_is_asked_again,
 ];
 
 fn find(directory: &str, name: &str) -> Option<PathBuf> {
@@ -132,7 +110,7 @@ impl Qemu {
     }
 }
 
-fn served_until_a_module_goes_and_again_until_it_comes_back(qemu: &Qemu) {
+fn qemus_answer_is_served_until_a_module_goes_and_again_until_it_comes_back(qemu: &Qemu) {
     let (module, away) = (
         qemu.modules.join("hw-display-qxl.so"),
         qemu.scratch.path().join("qxl"),
@@ -147,7 +125,7 @@ fn served_until_a_module_goes_and_again_until_it_comes_back(qemu: &Qemu) {
     qemu.expect(false, true);
 }
 
-fn survives_a_redeploy(qemu: &Qemu) {
+fn qemus_answer_survives_a_redeploy_of_the_same_modules(qemu: &Qemu) {
     qemu.expect(true, true);
     let copy = qemu.scratch.path().join("copy");
     support::run(Command::new("cp").arg("-r").arg(&qemu.modules).arg(&copy));
@@ -156,7 +134,7 @@ fn survives_a_redeploy(qemu: &Qemu) {
     qemu.expect(false, true);
 }
 
-fn replaced_is_asked_again(qemu: &Qemu) {
+fn a_qemu_that_is_replaced_is_asked_again(qemu: &Qemu) {
     qemu.expect(true, true);
     let mut bytes = fs::read(&qemu.program).unwrap();
     bytes.push(0); // another program that does the same

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Trial};
 use support::{Machine, run};
 
 /// The rpms, and the suites of Debian that have them.
@@ -55,10 +55,6 @@ fn main() {
 
 type Scenario = fn(&Host);
 
-macro_rules! named {
-    ($($scenario:ident,)*) => { &[$((stringify!($scenario), $scenario as Scenario)),*] };
-}
-
 const SCENARIOS: &[(&str, Scenario)] = named![
     installing_a_module_package_moves_the_stamp,
     upgrading_to_one_more_module_moves_the_stamp,
@@ -99,22 +95,14 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     removing_modstamp_together_with_the_modules_leaves_nothing,
 ];
 
-/// The trials of one rpm. Where something is missing they are ignored, and say what it is; with MODSTAMP_TESTS=all
-/// they fail.
+/// The trials of one rpm.
 fn scenarios(rpm: &str, suite: &'static str, missing: &Option<String>) -> Vec<Trial> {
-    let must_run = std::env::var("MODSTAMP_TESTS").is_ok_and(|value| value == "all");
     let trial = |(name, scenario): &(&str, Scenario)| {
-        let missing = missing.clone();
         let scenario = *scenario;
-        Trial::ignorable_test(format!("{rpm}::{name}"), move || match missing {
-            Some(missing) if must_run => Err(Failed::from(format!("missing: {missing}"))),
-            Some(missing) => Ok(Completion::ignored_with(format!("missing: {missing}"))),
-            None => {
-                let host = Host::new(suite);
-                scenario(&host);
-                host.is_well();
-                Ok(Completion::Completed)
-            }
+        support::trial(format!("{rpm}::{name}"), missing, move || {
+            let host = Host::new(suite);
+            scenario(&host);
+            host.is_well();
         })
     };
     SCENARIOS.iter().map(trial).collect()

@@ -10,6 +10,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use libtest_mimic::{Completion, Failed, Trial};
+
 /// Which of `programs` cannot be found, or that root is what is missing; `None` where all is there.
 pub fn missing(programs: &[&str]) -> Option<String> {
     let path = std::env::var("PATH").unwrap_or_default();
@@ -26,8 +28,31 @@ pub fn missing(programs: &[&str]) -> Option<String> {
 }
 
 /// Whether a test that lacks something is to fail, and not to be shown as ignored.
-pub fn all_wanted() -> bool {
+fn all_wanted() -> bool {
     std::env::var_os("MODSTAMP_TESTS").is_some_and(|value| value == "all")
+}
+
+/// One test. Where something is missing it is ignored, and says what it is; with MODSTAMP_TESTS=all it fails.
+pub fn trial(
+    name: impl Into<String>,
+    missing: &Option<String>,
+    scenario: impl FnOnce() + Send + 'static,
+) -> Trial {
+    let missing = missing.as_ref().map(|what| format!("missing: {what}"));
+    Trial::ignorable_test(name, move || match missing {
+        Some(missing) if all_wanted() => Err(Failed::from(missing)),
+        Some(missing) => Ok(Completion::ignored_with(missing)),
+        None => {
+            scenario();
+            Ok(Completion::Completed)
+        }
+    })
+}
+
+/// The names of functions with the functions.
+#[macro_export]
+macro_rules! named {
+    ($($scenario:ident,)*) => { &[$((stringify!($scenario), $scenario as Scenario)),*] };
 }
 
 /// Runs the rest of the program in a mount namespace of its own. Call it first in `main`.
@@ -47,7 +72,7 @@ pub fn enter_own_mount_namespace() {
 
 /// Where the programs are that `make` built.
 pub fn release() -> PathBuf {
-    let directory = std::env::var_os("MODSTAMP_RELEASE").expect("run these tests by `make check`");
+    let directory = std::env::var_os("MODSTAMP_RELEASE").expect("run this by `make bench`");
     PathBuf::from(directory)
 }
 
