@@ -42,6 +42,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_full_file_system_does_not_keep_the_stamp_from_moving,
     a_full_file_system_without_a_stamp_says_so,
     a_read_only_file_system_says_so,
+    a_read_only_cache_just_runs_the_command,
     a_stamp_that_is_a_device_is_refused,
     another_user_can_not_hold_the_lock_of_the_systems_stamp,
     another_user_can_not_bend_the_way_to_the_stamp,
@@ -202,6 +203,21 @@ fn a_read_only_file_system_says_so() {
         "{error}"
     );
     assert_eq!(disk.stamp().mtime().unwrap(), Some(before));
+}
+
+fn a_read_only_cache_just_runs_the_command() {
+    let disk = Mounted::tmpfs("size=1m");
+    fs::create_dir(disk.path().join("cache")).unwrap();
+    disk.mount(&["-o", "remount,ro"]);
+    let mut run = Command::new(env!("CARGO_BIN_EXE_modstamp"));
+    run.args(["run", "--cache"]).arg(disk.path().join("cache"));
+    let output = run.args(["--", "echo", "answer"]).output().unwrap();
+    assert_eq!(output.stdout, b"answer\n");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.contains("Read-only file system") && text.contains("without a cache"),
+        "{text}"
+    );
 }
 
 fn a_stamp_that_is_a_device_is_refused() {
