@@ -28,8 +28,8 @@ pub(crate) struct Observed {
     pub(crate) directories: Vec<Directory>,
     pub(crate) programs: Vec<Entry>,
     pub(crate) files: Vec<Entry>,
-    /// Directories that were searched for programs and files, each with the fingerprint that shows that the same
-    /// names are in it.
+    /// Patterns that programs and files were searched by, each with its directory's fingerprint, which shows that the
+    /// same names are in it.
     pub(crate) searched: Vec<(PathBuf, u64)>,
     /// The program whose output is cached, outside the root directory.
     pub(crate) commands: Vec<Entry>,

@@ -282,7 +282,7 @@ impl Stamp {
         let text = format!("by: {}\nwhy: {}\n", one_line(by), one_line(why));
         let mtime = match self.replace(&directory, &text, last, durability, &turn) {
             Err(error) if old.is_some() && is_full(&error) => {
-                self.move_in_place(&directory, last)?
+                self.move_in_place(&directory, last, durability)?
             }
             result => result?,
         };
@@ -353,12 +353,21 @@ impl Stamp {
         result
     }
 
-    fn move_in_place(&self, directory: &OwnedFd, last: Option<Mtime>) -> Result<Mtime> {
+    fn move_in_place(
+        &self,
+        directory: &OwnedFd,
+        last: Option<Mtime>,
+        durability: Durability,
+    ) -> Result<Mtime> {
         let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::openat(directory, self.name(), flags, Mode::empty())
             .map_err(|errno| self.failed(errno))?;
         self.regular(&rustix::fs::fstat(&file).map_err(|errno| self.failed(errno))?)?;
-        self.move_past(&file, last)
+        let mtime = self.move_past(&file, last)?;
+        if durability == Durability::Synced {
+            rustix::fs::fsync(&file).map_err(|errno| self.failed(errno))?;
+        }
+        Ok(mtime)
     }
 
     /// Gives `file` an mtime later than `last`, as the file system stores it.
@@ -381,8 +390,9 @@ impl Stamp {
 
     fn sync_directories(&self, directory: &OwnedFd, made: usize) -> Result<()> {
         rustix::fs::fsync(directory).map_err(|errno| self.failed(errno))?;
-        // The names of the directories that were made are in their parents.
-        for parent in self.directory.ancestors().skip(1).take(made) {
+        // The names of the directories that were made are in their parents. The last one may have been made by a touch
+        // that left syncing to this one.
+        for parent in self.directory.ancestors().skip(1).take(made.max(1)) {
             if let Ok(parent) = self.root.read(parent, Steps::Any) {
                 rustix::fs::fsync(&parent).map_err(|errno| self.failed(errno))?;
             }
@@ -435,7 +445,11 @@ impl Stamp {
 fn take_place(directory: &OwnedFd, new: &str, old: &str) -> rustix::io::Result<()> {
     use rustix::fs::{AtFlags, RenameFlags, renameat, renameat_with, unlinkat};
     match renameat_with(directory, new, directory, old, RenameFlags::EXCHANGE) {
-        Ok(()) => unlinkat(directory, new, AtFlags::empty()),
+        Ok(()) => {
+            // It has moved, whatever becomes of the old one; the next touch removes that too.
+            let _ = unlinkat(directory, new, AtFlags::empty());
+            Ok(())
+        }
         // There is no old one, or the file system cannot exchange.
         Err(_) => renameat(directory, new, directory, old),
     }

@@ -272,7 +272,7 @@ impl<'a> Walk<'a> {
             };
             let place = || Some(opened.as_fd());
             if let (fingerprint, true) = self.evidence.fingerprint(&stat, place) {
-                let searched = (path.to_owned(), fingerprint);
+                let searched = (path.join(component.as_str()), fingerprint);
                 if let Some(older) = self
                     .older
                     .filter(|older| older.searched.contains(&searched))

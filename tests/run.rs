@@ -339,6 +339,7 @@ fn a_program_that_comes_is_seen_though_its_directory_was_searched_before() {
     let world = World::new();
     fs::create_dir_all(world.path("usr/bin")).unwrap();
     fs::write(world.path("usr/bin/qemu-system-x86_64"), "").unwrap();
+    fs::write(world.path("usr/bin/qemu-other"), "").unwrap();
     std::thread::sleep(Duration::from_secs(5)); // until what changed just now is evidence
     world.ask();
     world.ask();
@@ -352,6 +353,13 @@ fn a_program_that_comes_is_seen_though_its_directory_was_searched_before() {
         texts.any(|text| text.contains("\nsearched ")),
         "the search was not remembered"
     );
+    let profile = world.path("etc/modstamp/profiles.d/qemu.toml");
+    fs::create_dir_all(profile.parent().unwrap()).unwrap();
+    fs::write(&profile, "programs = [\"/usr/bin/qemu-*\"]").unwrap();
+    let (_, why) = world.ask();
+    assert!(why.contains("program /usr/bin/qemu-other added"), "{why}");
+    fs::remove_file(profile).unwrap();
+    world.ask();
     fs::write(world.path("usr/bin/qemu-system-arm"), "").unwrap();
     assert!(
         world
