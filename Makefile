@@ -26,8 +26,8 @@ BUILD  := RUSTFLAGS="$$RUSTFLAGS $(STATIC)" $(CARGO) build --release --locked --
 all:               ## build the programs
 	$(BUILD)
 
-install:           ## install them: DESTDIR=, PREFIX=
-	test -x $(RELEASE)/modstamp || $(MAKE) all
+# Where there is no cargo, as for root by sudo(8), what was built before is installed.
+install: $(if $(shell command -v $(CARGO)),all) ## install them: DESTDIR=, PREFIX=
 	install -D -m 0755 $(RELEASE)/modstamp $(DESTDIR)$(BINDIR)/modstamp
 	install -D -m 0755 $(RELEASE)/modstamp-rpm-trigger $(DESTDIR)$(LIBEXECDIR)/modstamp/rpm-trigger
 	install -d -m 0755 $(DESTDIR)$(STATEDIR)/modstamp

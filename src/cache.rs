@@ -21,9 +21,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, FlockOperation, Mode, OFlags};
 
-use crate::root::open_private;
+use crate::root::{Steps, open_private};
 use crate::witness::Escaped;
 use crate::{Error, Inputs, Profile, Result, Root, Verdict, Witness};
 
@@ -62,6 +62,11 @@ impl Cache {
         Some(crate::home_directory("XDG_CACHE_HOME", ".cache")?.join("modstamp"))
     }
 
+    /// Whether there is a cache at an absolute `path` in `root`.
+    pub fn exists(root: &Root, path: &Path) -> bool {
+        root.place(path, Steps::Any).is_ok()
+    }
+
     /// Opens the cache at an absolute `path` in `root`, and makes it, for the caller alone, where it is missing.
     ///
     /// # Errors
@@ -72,13 +77,8 @@ impl Cache {
         let (directory, _) = root
             .make_directory(path, Mode::RWXU)
             .map_err(|stop| stop.into_error(attempt, outside.clone(), remedy))?;
-        rustix::fs::accessat(
-            &directory,
-            c".",
-            rustix::fs::Access::WRITE_OK,
-            AtFlags::EACCESS,
-        )
-        .map_err(|errno| Error::system(attempt, &outside, errno, remedy))?;
+        rustix::fs::accessat(&directory, c".", Access::WRITE_OK, AtFlags::EACCESS)
+            .map_err(|errno| Error::system(attempt, &outside, errno, remedy))?;
         Ok(Cache {
             directory,
             path: outside,
@@ -135,7 +135,7 @@ impl Cache {
                 now.trust(older);
                 let _ = self.keep(&question, &now.witness(), answer);
             }
-            answer.serve();
+            answer.serve().map_err(Error::Output)?;
             return Ok(Outcome {
                 status: 0,
                 verdict,
@@ -155,12 +155,12 @@ impl Cache {
                 "its output could not be written to {}: {error}",
                 self.path.display()
             )),
-            Ok(_) if !before.is_untouched(&look(None)?) => {
-                Err("something that it depends on changed while it ran".to_owned())
-            }
-            Ok(answer) => self
-                .keep(&question, &before, &answer)
-                .map_err(|error| format!("{} could not be written: {error}", self.path.display())),
+            Ok(answer) => match before.why_touched(&look(None)?) {
+                Some(why) => Err(why),
+                None => self.keep(&question, &before, &answer).map_err(|error| {
+                    format!("{} could not be written: {error}", self.path.display())
+                }),
+            },
         };
         drop(turn);
         Ok(Outcome {
@@ -230,9 +230,11 @@ impl Cache {
         })?;
         let (mut output, mut error) = (self.scratch(question), self.scratch(question));
         let (out, err) = (child.stdout.take(), child.stderr.take());
-        std::thread::scope(|scope| {
-            scope.spawn(|| pass_on(err, rustix::stdio::stderr(), &mut error));
-            pass_on(out, rustix::stdio::stdout(), &mut output);
+        let passed_on = std::thread::scope(|scope| {
+            let errors = scope.spawn(|| pass_on(err, rustix::stdio::stderr(), &mut error));
+            let passed_on = pass_on(out, rustix::stdio::stdout(), &mut output);
+            let panicked = |_| Err(io::Error::other("a thread ended early"));
+            passed_on.and(errors.join().unwrap_or_else(panicked))
         });
         let status = child.wait().map_err(|error| {
             Error::system(
@@ -242,6 +244,7 @@ impl Cache {
                 "run it again",
             )
         })?;
+        passed_on.map_err(Error::Output)?;
         let signal = || 128 + status.signal().unwrap_or_default();
         let status = u8::try_from(status.code().unwrap_or_else(signal)).unwrap_or(u8::MAX);
         let join = || -> io::Result<Answer> {
@@ -295,8 +298,9 @@ impl Cache {
             )?;
             let mut from = answer.file.try_clone()?;
             let start = from.stream_position()?;
-            io::copy(&mut from, &mut file)?;
+            let copied = io::copy(&mut from, &mut file);
             from.seek(io::SeekFrom::Start(start))?; // A clone shares its position with the original.
+            copied?;
             file.sync_data()?;
             Ok(rustix::fs::renameat(
                 &self.directory,
@@ -314,20 +318,27 @@ impl Cache {
 impl Answer {
     /// Reads all but the output; `None` where the file is not a whole answer.
     fn read(mut file: File) -> io::Result<Option<Answer>> {
-        let mut bytes = vec![0; 8 * 1024]; // a small witness whole; the output is not read but copied
-        let mut length = file.read(&mut bytes)?;
-        let Some(mut head) = head(&bytes[..length]) else {
+        let size = file.metadata()?.len();
+        // A small witness whole. The output is not read but copied.
+        let mut bytes = Vec::with_capacity(8 * 1024);
+        let read_to = |bytes: &mut Vec<u8>, length: usize| {
+            let more = length.saturating_sub(bytes.len()) as u64;
+            (&file)
+                .take(more)
+                .read_to_end(bytes)
+                .map(|_| bytes.len() >= length)
+        };
+        read_to(&mut bytes, 8 * 1024)?;
+        let mut head = head(&bytes);
+        if head.is_none() && size > bytes.len() as u64 {
+            // A command line may be long: `getconf ARG_MAX`.
+            read_to(&mut bytes, 8 << 20)?;
+            head = self::head(&bytes);
+        }
+        let Some(mut head) = head.filter(|head| head.total() == Some(size)) else {
             return Ok(None);
         };
-        while length < head.end {
-            bytes.resize(head.end, 0);
-            match file.read(&mut bytes[length..])? {
-                0 => return Ok(None),
-                more => length += more,
-            }
-        }
-        let total = head.end as u64 + head.output_bytes + head.error_bytes;
-        if file.metadata()?.len() != total {
+        if !read_to(&mut bytes, head.end)? {
             return Ok(None);
         }
         file.seek(io::SeekFrom::Start(head.end as u64))?;
@@ -361,20 +372,22 @@ impl Answer {
         }
     }
 
-    /// Prints what the command printed. A reader that has left is not an error.
-    fn serve(&self) {
+    /// Prints what the command printed.
+    fn serve(&self) -> io::Result<()> {
         let copy = |to: BorrowedFd<'_>, bytes: u64| -> io::Result<()> {
             let mut to = File::from(to.try_clone_to_owned()?);
-            io::copy(&mut (&self.file).take(bytes), &mut to).map(|_| ())
+            let copied = io::copy(&mut (&self.file).take(bytes), &mut to);
+            unless_left(copied.map(|_| ()))
         };
         if self.output_bytes > 0 {
-            let _ = copy(rustix::stdio::stdout(), self.output_bytes);
+            copy(rustix::stdio::stdout(), self.output_bytes)?;
         }
         if self.error_bytes > 0 {
             let end = io::SeekFrom::End(-(self.error_bytes as i64));
-            let _ = (&self.file).seek(end);
-            let _ = copy(rustix::stdio::stderr(), self.error_bytes);
+            (&self.file).seek(end)?;
+            copy(rustix::stdio::stderr(), self.error_bytes)?;
         }
+        Ok(())
     }
 }
 
@@ -386,6 +399,14 @@ struct Head {
     error_bytes: u64,
     /// Where the witness ends and the output begins.
     end: usize,
+}
+
+impl Head {
+    /// The size of the whole file.
+    fn total(&self) -> Option<u64> {
+        let output = self.output_bytes.checked_add(self.error_bytes)?;
+        output.checked_add(self.end as u64)
+    }
 }
 
 fn head(bytes: &[u8]) -> Option<Head> {
@@ -410,24 +431,25 @@ fn head(bytes: &[u8]) -> Option<Head> {
     })
 }
 
-/// Copies what the command prints to where it would have gone, and into `file`. Stops reading, as the reader would,
-/// where the reader of ours has left; goes on passing on where `file` cannot be written.
-fn pass_on(from: Option<impl Read>, to: BorrowedFd<'_>, file: &mut io::Result<File>) {
-    let Some(mut from) = from else { return };
+/// Copies what the command prints to where it would have gone, and into `file`; goes on where `file` cannot be written.
+/// Stops reading, as the reader would, where ours has left. The error is that of passing it on.
+fn pass_on(
+    from: Option<impl Read>,
+    to: BorrowedFd<'_>,
+    file: &mut io::Result<File>,
+) -> io::Result<()> {
+    let Some(mut from) = from else { return Ok(()) };
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let length = match from.read(&mut buffer) {
-            Ok(0) => return,
+            Ok(0) => return Ok(()),
             Ok(length) => length,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => {
-                *file = Err(error);
-                return;
-            }
+            Err(error) => return Err(error),
         };
-        if let Err(error) = crate::root::write_all(to, &buffer[..length]) {
-            *file = Err(error.into());
-            return;
+        if let Err(errno) = crate::root::write_all(to, &buffer[..length]) {
+            *file = Err(errno.into());
+            return unless_left(Err(errno.into()));
         }
         if let Ok(open) = file {
             if let Err(error) = open.write_all(&buffer[..length]) {
@@ -437,17 +459,25 @@ fn pass_on(from: Option<impl Read>, to: BorrowedFd<'_>, file: &mut io::Result<Fi
     }
 }
 
+/// A reader that has left has seen what it wanted.
+fn unless_left(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
 /// The program that a shell would start, as an absolute path.
 fn find_program(name: &OsStr) -> Option<PathBuf> {
     if name.as_bytes().contains(&b'/') {
         return std::path::absolute(name).ok();
     }
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
+    // Without one, execvp(3) looks in these.
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    let found = std::env::split_paths(&path)
         .map(|directory| directory.join(name))
-        .find(|file| {
-            rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file()
-        })
+        .find(|file| rustix::fs::access(file, Access::EXEC_OK).is_ok() && file.is_file());
+    std::path::absolute(found?).ok() // A directory of the path may be a relative one, or “”.
 }
 
 /// What tells one question from another: as text, and as the name of the file that the answer is in.

@@ -42,6 +42,20 @@ pub(crate) enum Content {
 }
 
 impl Entry {
+    /// What cannot be looked at, and so is never the same as anything.
+    pub(crate) fn unreadable(name: PathBuf, kind: FileType, errno: Errno) -> Entry {
+        Entry {
+            name,
+            mode: kind.as_raw_mode(),
+            uid: 0,
+            gid: 0,
+            size: 0,
+            fingerprint: 0,
+            is_evidence: false,
+            content: OnceLock::from(Content::Unreadable(errno.raw_os_error())),
+        }
+    }
+
     pub(crate) fn file_type(&self) -> FileType {
         FileType::from_raw_mode(self.mode)
     }

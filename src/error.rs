@@ -39,7 +39,7 @@ pub enum Error {
     },
     /// The stamp's name is taken by something that is not a regular file.
     #[error(
-        "cannot touch the stamp {}: it is a {kind}, not a regular file; remove it and touch again",
+        "the stamp {} is a {kind}, not a regular file; remove it and touch again",
         path.display()
     )]
     NotAStamp {
@@ -59,6 +59,11 @@ pub enum Error {
         /// The mtime that it has.
         last: crate::Mtime,
     },
+    /// What a command printed could not be passed on.
+    #[error(
+        "cannot pass on what the command printed: {0}; make room where it goes to, or send it elsewhere"
+    )]
+    Output(io::Error),
     /// A profile's text is wrong.
     #[error("{}:{line}: {problem}", path.display())]
     Profile {

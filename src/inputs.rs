@@ -6,6 +6,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::FileType;
+use rustix::io::Errno;
 use rustix::time::ClockId;
 
 use crate::entry::Entry;
@@ -101,9 +103,10 @@ impl Inputs {
             return Ok(());
         }
         let root = Root::system()?;
-        self.observed
-            .commands
-            .extend(Walk::new(&root, None).entry(path));
+        let entry = Walk::new(&root, None).entry(path).unwrap_or_else(|| {
+            Entry::unreadable(path.to_owned(), FileType::RegularFile, Errno::NOENT)
+        });
+        self.observed.commands.push(entry);
         Ok(())
     }
 

@@ -142,7 +142,8 @@ impl Profile {
         for directory in profile_directories() {
             for file in root.names(&directory).unwrap_or_default() {
                 let name = file.to_string_lossy();
-                if let Some(name) = name.strip_suffix(".toml") {
+                let name = name.strip_suffix(".toml").unwrap_or_default();
+                if check_name(name).is_ok() {
                     names.push(name.to_owned());
                 }
             }

@@ -159,14 +159,14 @@ impl Root {
         };
         let (parent, made) = self.make_directory(parent, mode)?;
         match rustix::fs::mkdirat(&parent, name, mode) {
-            // Made by somebody else in between: as good.
-            Ok(()) | Err(Errno::EXIST) => {}
+            // Whatever the umask is: it must not hide the stamp from those who are to read it.
+            Ok(()) => rustix::fs::chmodat(&parent, name, mode, AtFlags::empty())?,
+            // Made by somebody else in between: who?
+            Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
-        // The umask must not hide the stamp from those who are to read it.
-        rustix::fs::fchmod(&fd, mode)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let fd = self.walk(path, flags, Steps::Trusted)?;
         Ok((fd, made + 1))
     }
 

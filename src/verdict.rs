@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::entry::{Content, Entry};
 use crate::inputs::{Inputs, StampState, is_same};
+use crate::witness::Printable;
 use crate::{Mtime, Owner, Root, Witness};
 
 /// Whether a cached answer still holds.
@@ -39,6 +40,7 @@ pub enum Reason {
         /// What it is.
         input: Input,
         /// Where it is.
+        #[serde(serialize_with = "path_text")]
         path: PathBuf,
     },
     /// Something that was there is gone.
@@ -46,6 +48,7 @@ pub enum Reason {
         /// What it was.
         input: Input,
         /// Where it was.
+        #[serde(serialize_with = "path_text")]
         path: PathBuf,
     },
     /// Something is there as it was, but not the same.
@@ -53,6 +56,7 @@ pub enum Reason {
         /// What it is.
         input: Input,
         /// Where it is.
+        #[serde(serialize_with = "path_text")]
         path: PathBuf,
         /// In which respect it differs.
         what: Aspect,
@@ -66,6 +70,7 @@ pub enum Reason {
         /// What it is.
         input: Input,
         /// Where it is.
+        #[serde(serialize_with = "path_text")]
         path: PathBuf,
         /// What the system said.
         error: String,
@@ -381,6 +386,16 @@ fn merge<'a, T>(
     })
 }
 
+/// A path as JSON has it: what is not UTF-8 in it stands as “\u{fffd}”.
+fn path_text<S: serde::Serializer>(path: &Path, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(&path.display())
+}
+
+/// A path as a terminal may have it.
+fn shown(path: &Path) -> Printable<'_> {
+    Printable(path.as_os_str())
+}
+
 fn kind(entry: &Entry) -> &'static str {
     match entry.file_type() {
         FileType::RegularFile => "file",
@@ -445,15 +460,15 @@ impl fmt::Display for Reason {
                 )
             }
             Reason::Stamp { owner, .. } => write!(f, "{owner} stamp gone"),
-            Reason::Added { input, path } => write!(f, "{input} {} added", path.display()),
-            Reason::Removed { input, path } => write!(f, "{input} {} removed", path.display()),
+            Reason::Added { input, path } => write!(f, "{input} {} added", shown(path)),
+            Reason::Removed { input, path } => write!(f, "{input} {} removed", shown(path)),
             Reason::Changed {
                 input,
                 path,
                 what: Aspect::Content,
                 ..
             } => {
-                write!(f, "{input} {} changed: its content differs", path.display())
+                write!(f, "{input} {} changed: its content differs", shown(path))
             }
             Reason::Changed {
                 input,
@@ -473,7 +488,7 @@ impl fmt::Display for Reason {
                 write!(
                     f,
                     "{input} {} changed: {what} {old}, {is} {new}",
-                    path.display()
+                    shown(path)
                 )
             }
             Reason::Unreadable {
@@ -481,10 +496,10 @@ impl fmt::Display for Reason {
                 path,
                 error,
             } => {
-                write!(f, "{} stamp not known: {error}", path.display())
+                write!(f, "{} stamp not known: {error}", shown(path))
             }
             Reason::Unreadable { input, path, error } => {
-                write!(f, "{input} {} not known: {error}", path.display())
+                write!(f, "{input} {} not known: {error}", shown(path))
             }
             Reason::Variable { name, old, new } => {
                 write!(

@@ -21,6 +21,15 @@ const MOST_LEVELS: usize = 32;
 /// What is called with a directory, the name that matched in it, and the path of that in the root.
 type Each<'a> = dyn FnMut(&mut Walk<'_>, BorrowedFd<'_>, &OsStr, PathBuf) + 'a;
 
+/// Whether to read a directory whose names an older witness knows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Search {
+    /// Yes: what its names lead to may have changed.
+    Always,
+    /// Not where the directory is as it was.
+    UnlessKnown,
+}
+
 /// One walk over a root directory.
 pub(crate) struct Walk<'a> {
     root: &'a Root,
@@ -45,10 +54,12 @@ impl<'a> Walk<'a> {
         let mut directories = Vec::new();
         for source in &profile.directories {
             match source {
-                Source::Glob(glob) => self.find(glob, &mut |walk, directory, name, path| {
-                    let opened = walk.directory_at(directory, name, &path);
-                    found.extend(opened.map(|fd| (path, fd)));
-                }),
+                Source::Glob(glob) => {
+                    self.find(glob, Search::Always, &mut |walk, directory, name, path| {
+                        let opened = walk.directory_at(directory, name, &path);
+                        found.extend(opened.map(|fd| (path, fd)));
+                    })
+                }
                 Source::Variable(name) => {
                     let value = std::env::var_os(name).filter(|value| !value.is_empty());
                     match value.map(PathBuf::from) {
@@ -89,8 +100,8 @@ impl<'a> Walk<'a> {
         let opened = rustix::fs::openat(place, c".", flags, Mode::empty());
         let mut modules = Vec::new();
         let walked = opened.and_then(|fd| {
-            let mut ancestors = vec![identity];
-            self.modules(&fd, &path, Path::new(""), &mut ancestors, &mut modules)
+            let mut walked = vec![identity];
+            self.modules(&fd, &path, Path::new(""), &mut walked, &mut modules)
         });
         if let Err(errno) = walked {
             return Some(Directory::unreadable(path, errno));
@@ -117,7 +128,7 @@ impl<'a> Walk<'a> {
         directory: &OwnedFd,
         top: &Path,
         below: &Path,
-        ancestors: &mut Vec<(u64, u64)>,
+        walked: &mut Vec<(u64, u64)>,
         modules: &mut Vec<Entry>,
     ) -> rustix::io::Result<()> {
         let first = modules.len();
@@ -133,11 +144,13 @@ impl<'a> Walk<'a> {
         if let Some(errno) = failed {
             return Err(errno);
         }
+        // Of the names of one directory, always the same one is walked.
+        modules[first..].sort_by(|a, b| a.name.cmp(&b.name));
         for index in first..modules.len() {
             let name = below.join(&modules[index].name);
             modules[index].name.clone_from(&name);
             if modules[index].file_type().is_dir() || modules[index].file_type().is_symlink() {
-                if let Some(errno) = self.below(top, &name, ancestors, modules).err() {
+                if let Some(errno) = self.below(top, &name, walked, modules).err() {
                     modules[index].content =
                         OnceLock::from(Content::Unreadable(errno.raw_os_error()));
                     modules[index].is_evidence = false;
@@ -147,12 +160,12 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Adds what is in the directory at `top/name`, if it is one and none that it lies in itself.
+    /// Adds what is in the directory at `top/name`, if it is one, and was not walked by another of its names.
     fn below(
         &mut self,
         top: &Path,
         name: &Path,
-        ancestors: &mut Vec<(u64, u64)>,
+        walked: &mut Vec<(u64, u64)>,
         modules: &mut Vec<Entry>,
     ) -> rustix::io::Result<()> {
         let Ok(place) = self.root.place(&top.join(name), Steps::Any) else {
@@ -160,30 +173,32 @@ impl<'a> Walk<'a> {
         };
         let stat = rustix::fs::fstat(&place)?;
         let identity = (stat.st_dev, stat.st_ino);
-        if !FileType::from_raw_mode(stat.st_mode).is_dir() || ancestors.contains(&identity) {
+        if !FileType::from_raw_mode(stat.st_mode).is_dir() || walked.contains(&identity) {
             return Ok(());
         }
-        if ancestors.len() > MOST_LEVELS {
+        if name.components().count() > MOST_LEVELS {
             return Err(Errno::LOOP);
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::openat(&place, c".", flags, Mode::empty())?;
-        ancestors.push(identity);
-        let result = self.modules(&directory, top, name, ancestors, modules);
-        ancestors.pop();
-        result
+        walked.push(identity);
+        self.modules(&directory, top, name, walked, modules)
     }
 
     /// The programs or further files that globs match, sorted.
     pub(crate) fn globs(&mut self, globs: &[Glob]) -> Vec<Entry> {
         let mut entries: Vec<Entry> = Vec::new();
         for glob in globs {
-            self.find(glob, &mut |walk, directory, name, path| {
-                if let Ok(Some(mut entry)) = walk.see(directory, name, || path.clone()) {
-                    entry.name = path;
-                    entries.push(entry);
-                }
-            });
+            self.find(
+                glob,
+                Search::UnlessKnown,
+                &mut |walk, directory, name, path| {
+                    if let Ok(Some(mut entry)) = walk.see(directory, name, || path.clone()) {
+                        entry.name = path;
+                        entries.push(entry);
+                    }
+                },
+            );
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         entries.dedup_by(|a, b| a.name == b.name);
@@ -192,7 +207,7 @@ impl<'a> Walk<'a> {
 
     /// Calls `each` for every path that a glob matches, with its directory and its name there. Something may be there or
     /// not. What cannot be read is left out: nothing can be loaded from it either.
-    fn find(&mut self, glob: &Glob, each: &mut Each<'_>) {
+    fn find(&mut self, glob: &Glob, how: Search, each: &mut Each<'_>) {
         // The last component is looked for by name in its directory, however plain it is.
         let last = glob.0.len().saturating_sub(1);
         let plain = glob
@@ -204,7 +219,7 @@ impl<'a> Walk<'a> {
         path.extend(plain.map(glob::Pattern::as_str));
         let rest = &glob.0[path.iter().count() - 1..];
         if let Ok(place) = self.root.place(&path, Steps::Any) {
-            self.find_below(place.as_fd(), &path, rest, each);
+            self.find_below(place.as_fd(), &path, rest, how, each);
         }
     }
 
@@ -213,13 +228,14 @@ impl<'a> Walk<'a> {
         directory: BorrowedFd<'_>,
         path: &Path,
         components: &[glob::Pattern],
+        how: Search,
         each: &mut Each<'_>,
     ) {
         let Some((component, rest)) = components.split_first() else {
             return;
         };
         let names = match is_wild(component) {
-            true => self.search(directory, path, component, rest),
+            true => self.search(directory, path, component, rest, how),
             false => vec![OsString::from(component.as_str())],
         };
         for name in names {
@@ -227,7 +243,7 @@ impl<'a> Walk<'a> {
             if rest.is_empty() {
                 each(self, directory, &name, path);
             } else if let Some(child) = self.directory_at(directory, &name, &path) {
-                self.find_below(child.as_fd(), &path, rest, each);
+                self.find_below(child.as_fd(), &path, rest, how, each);
             }
         }
     }
@@ -260,13 +276,14 @@ impl<'a> Walk<'a> {
         path: &Path,
         component: &glob::Pattern,
         rest: &[glob::Pattern],
+        how: Search,
     ) -> Vec<OsString> {
         let mut names = Vec::new();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let Ok(opened) = rustix::fs::openat(directory, c".", flags, Mode::empty()) else {
             return names;
         };
-        if rest.is_empty() {
+        if rest.is_empty() && how == Search::UnlessKnown {
             let Ok(stat) = rustix::fs::fstat(&opened) else {
                 return names;
             };
@@ -378,16 +395,7 @@ fn is_wild(component: &glob::Pattern) -> bool {
 impl Directory {
     fn unreadable(path: PathBuf, errno: Errno) -> Directory {
         Directory {
-            entry: Entry {
-                name: path,
-                mode: FileType::Directory.as_raw_mode(),
-                uid: 0,
-                gid: 0,
-                size: 0,
-                fingerprint: 0,
-                is_evidence: false,
-                content: OnceLock::from(Content::Unreadable(errno.raw_os_error())),
-            },
+            entry: Entry::unreadable(path, FileType::Directory, errno),
             modules: Vec::new(),
         }
     }

@@ -75,16 +75,19 @@ impl Witness {
         Verdict::of(self, now)
     }
 
-    /// Whether not even a stat identity is different now: stricter than fresh, which also takes for the same what was
-    /// changed and changed back.
-    pub(crate) fn is_untouched(&self, now: &Inputs) -> bool {
-        let untouched = |(then, now): (&Entry, &Entry)| then.fingerprint == now.fingerprint;
-        self.judge(now).is_fresh()
-            && self
-                .observed
-                .entries()
-                .zip(now.observed.entries())
-                .all(untouched)
+    /// Why this witness, taken before a probe, cannot be stored with its answer: the first reason why it is stale now, or
+    /// that something was changed and changed back. `None` where not even a stat identity is different.
+    pub(crate) fn why_touched(&self, now: &Inputs) -> Option<String> {
+        if let Some(reason) = self.judge(now).reasons().first() {
+            return Some(reason.to_string());
+        }
+        let touched = |(then, now): (&Entry, &Entry)| then.fingerprint != now.fingerprint;
+        let mut pairs = self.observed.entries().zip(now.observed.entries());
+        let (entry, _) = pairs.find(|pair| touched(*pair))?;
+        let name = Escaped(entry.name.as_os_str());
+        Some(format!(
+            "{name} was changed, and changed back, while the command ran"
+        ))
     }
 
     /// Whether inputs that this witness was found fresh by know better stat identities for the same contents.
@@ -193,10 +196,10 @@ impl FromStr for Witness {
         };
         for (number, line) in text.lines().enumerate().skip(1) {
             if let Some(count) = line.strip_prefix("end ") {
-                if count.parse() == Ok(number)
-                    && text.ends_with('\n')
-                    && text.lines().count() == number + 1
-                {
+                if !text.ends_with('\n') {
+                    return Err(Error::Witness("its last line is cut off".to_owned()));
+                }
+                if count.parse() == Ok(number) && text.lines().count() == number + 1 {
                     return Ok(Witness { observed });
                 }
                 return Err(Error::Witness(format!(
@@ -333,23 +336,42 @@ impl TryFrom<String> for Witness {
 /// Bytes as printable text without spaces, from which they can be had back.
 pub(crate) struct Escaped<'a>(pub(crate) &'a OsStr);
 
+/// Bytes as text that does nothing to a terminal.
+pub(crate) struct Printable<'a>(pub(crate) &'a OsStr);
+
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let escape = |f: &mut fmt::Formatter<'_>, bytes: &[u8]| {
-            bytes.iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))
-        };
-        for chunk in self.0.as_bytes().utf8_chunks() {
-            for c in chunk.valid().chars() {
-                if c.is_whitespace() || c.is_control() || c == '\\' {
-                    escape(f, c.encode_utf8(&mut [0; 4]).as_bytes())?;
-                } else {
-                    f.write_char(c)?;
-                }
-            }
-            escape(f, chunk.invalid())?;
-        }
-        Ok(())
+        escape(f, self.0, |c| {
+            c.is_whitespace() || c.is_control() || c == '\\'
+        })
     }
+}
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        escape(f, self.0, char::is_control)
+    }
+}
+
+/// Writes what is not UTF-8, and characters that `is_special`, as `\x` and two digits for each byte.
+fn escape(
+    f: &mut fmt::Formatter<'_>,
+    text: &OsStr,
+    is_special: impl Fn(char) -> bool,
+) -> fmt::Result {
+    let digits = |f: &mut fmt::Formatter<'_>, bytes: &[u8]| {
+        bytes.iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))
+    };
+    for chunk in text.as_bytes().utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match is_special(c) {
+                true => digits(f, c.encode_utf8(&mut [0; 4]).as_bytes())?,
+                false => f.write_char(c)?,
+            }
+        }
+        digits(f, chunk.invalid())?;
+    }
+    Ok(())
 }
 
 fn unescape(text: &str) -> Option<OsString> {

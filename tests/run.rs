@@ -327,7 +327,7 @@ fn a_change_during_the_probe_is_never_kept() {
     for asked in 1..3 {
         let (_, why) = world.ask();
         assert!(
-            why.contains("not kept: something that it depends on changed while it ran"),
+            why.contains("not kept: qxl.so was changed, and changed back, while the command ran"),
             "{why}"
         );
         assert_eq!(world.count(), asked);
@@ -374,6 +374,80 @@ fn a_program_that_comes_is_seen_though_its_directory_was_searched_before() {
             .1
             .contains("program /usr/bin/qemu-system-x86_64 removed")
     );
+}
+
+#[test]
+fn a_command_from_a_relative_directory_of_the_path_is_watched_too() {
+    for path in ["", "bin", "."] {
+        let world = World::new();
+        let directory = world.path("").join(path);
+        let ask = || {
+            let mut run = Command::new(env!("CARGO_BIN_EXE_modstamp"));
+            run.args(["run", "--cache"])
+                .arg(world.path("cache"))
+                .args(["--", "ask"]);
+            run.current_dir(world.path(""))
+                .env("PATH", format!("{path}:/usr/bin:/bin"));
+            String::from_utf8(run.env("ROOT", world.path("")).output().unwrap().stdout).unwrap()
+        };
+        fs::create_dir_all(&directory).unwrap();
+        for answer in ["one\n", "two\n"] {
+            world.command(&format!("echo {}", answer.trim()));
+            if path == "bin" {
+                fs::copy(world.path("ask"), directory.join("ask")).unwrap();
+            }
+            assert_eq!([ask(), ask()], [answer, answer], "PATH={path}:…");
+        }
+    }
+}
+
+#[test]
+fn module_directories_that_are_searched_for_stay_found() {
+    let world = World::new();
+    fs::create_dir_all(world.path("run/qemu/10.0")).unwrap();
+    fs::write(world.path("run/qemu/10.0/a.so"), "").unwrap();
+    std::thread::sleep(Duration::from_secs(5)); // until what changed just now is evidence
+    for _ in 0..3 {
+        world.ask();
+    }
+    assert_eq!(world.count(), 1);
+}
+
+#[test]
+fn what_cannot_be_passed_on_is_an_error() {
+    let world = World::new();
+    let to_full = || {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = world.run().stdout(full).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            text.contains("cannot pass on what the command printed: No space"),
+            "{text}"
+        );
+        output.status.code()
+    };
+    assert_eq!(to_full(), Some(1));
+    world.ask();
+    assert_eq!(
+        to_full(),
+        Some(1),
+        "and so it is where it comes from the cache"
+    );
+    assert_eq!(world.ask().0, "asked\nqxl.so\n");
+}
+
+#[test]
+fn a_long_command_line_is_cached_too() {
+    let world = World::new();
+    world.command("echo $#");
+    let numbers: Vec<String> = (0..5000).map(|number| number.to_string()).collect();
+    for _ in 0..2 {
+        assert_eq!(
+            world.run().args(&numbers).output().unwrap().stdout,
+            b"5000\n"
+        );
+    }
+    assert_eq!(world.count(), 1);
 }
 
 #[test]

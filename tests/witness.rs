@@ -311,6 +311,27 @@ fn names_of_any_bytes_are_told_apart_and_told() {
 }
 
 #[test]
+fn names_of_any_bytes_are_told_in_json_and_do_nothing_to_a_terminal() {
+    use std::os::unix::ffi::OsStrExt;
+    let world = World::new();
+    let file = world.path("w").display().to_string();
+    fs::write(&file, world.modstamp(&["observe"]).stdout).unwrap();
+    let name = std::ffi::OsStr::from_bytes(b"a\nfresh\x1b[2J\xff.so");
+    fs::write(world.module("").join(name), "").unwrap();
+    let output = world.modstamp(&["check", &file]);
+    let expected = b"stale: module /usr/lib64/qemu/a\\x0afresh\\x1b[2J\\xff.so added\n";
+    assert_eq!(output.stdout, expected);
+    let json = world.modstamp(&["check", "--json", &file]);
+    assert_eq!(json.status.code(), Some(1));
+    assert!(
+        String::from_utf8(json.stdout)
+            .unwrap()
+            .contains("a\\nfresh\\u001b[2J\u{fffd}.so")
+    );
+    assert_eq!(world.modstamp(&["status", "--json"]).status.code(), Some(0));
+}
+
+#[test]
 fn links_in_circles_end() {
     let world = World::new();
     symlink("..", world.module("below/up")).unwrap();

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use modstamp::Verdict;
+use modstamp::{Reason, Verdict};
+use serde::Serialize;
 
 use super::{Which, end, print};
 
@@ -40,23 +41,34 @@ impl Arguments {
             let read = std::io::stdin().take(MOST_BYTES).read_to_end(&mut text);
             read.context("cannot read the witness from standard input")?;
         } else {
-            let file = fs_err::File::open(&self.file)?;
-            file.take(MOST_BYTES).read_to_end(&mut text)?;
+            let read = fs_err::File::open(&self.file)
+                .and_then(|file| file.take(MOST_BYTES).read_to_end(&mut text));
+            read.context("cannot read the witness; name a file that “modstamp observe” filled")?;
         }
         let verdict = Verdict::of_text(&text, &profile.inputs()?);
         print(&match self.json {
-            true => json(&verdict),
+            true => json(&verdict)?,
             false => sentences(&verdict),
         })?;
         Ok(ExitCode::from(u8::from(!verdict.is_fresh())))
     }
 }
 
-fn json(verdict: &Verdict) -> String {
-    format!(
-        "{}\n",
-        serde_json::json!({ "version": 1, "fresh": verdict.is_fresh(), "reasons": verdict.reasons() })
-    )
+fn json(verdict: &Verdict) -> anyhow::Result<String> {
+    let (fresh, reasons) = (verdict.is_fresh(), verdict.reasons());
+    let value = Json {
+        version: 1,
+        fresh,
+        reasons,
+    };
+    Ok(serde_json::to_string(&value)? + "\n")
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    version: u32,
+    fresh: bool,
+    reasons: &'a [Reason],
 }
 
 fn sentences(verdict: &Verdict) -> String {

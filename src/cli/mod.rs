@@ -8,53 +8,70 @@ pub mod touch;
 pub mod trigger;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use modstamp::{Profile, Root};
 
-/// What every verb takes.
+/// Which profile, and where.
 #[derive(clap::Args)]
 pub struct Which {
-    /// The profile: a name, or the path of a profile's file (a value with a “/” in it)  [default: qemu]
-    #[arg(long, value_name = "NAME|FILE")]
-    pub profile: Option<String>,
-    /// Look at, and touch, the tree below DIR as if it were “/”
-    #[arg(long, value_name = "DIR")]
-    pub root: Option<PathBuf>,
+    /// The profile: a name, or the path of a profile's file (a value with a “/” in it)
+    #[arg(long, value_name = "NAME|FILE", default_value = "qemu")]
+    profile: String,
+    #[command(flatten)]
+    place: Place,
 }
 
-impl Which {
+/// Where.
+#[derive(clap::Args)]
+pub struct Place {
+    /// Look at, and touch, the tree below DIR as if it were “/”
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+}
+
+impl Place {
     pub fn root(&self) -> modstamp::Result<Root> {
         match &self.root {
             Some(directory) => Root::open(directory),
             None => Root::system(),
         }
     }
+}
 
-    pub fn name(&self) -> &str {
-        self.profile.as_deref().unwrap_or("qemu")
-    }
-
-    /// The profile's name, also where it is named by its file.
-    pub fn stem(&self) -> String {
-        let stem = std::path::Path::new(self.name()).file_stem();
-        match self.name().contains('/') {
-            true => stem.unwrap_or_default().to_string_lossy().into_owned(),
-            false => self.name().to_owned(),
-        }
+impl Which {
+    pub fn root(&self) -> modstamp::Result<Root> {
+        self.place.root()
     }
 
     pub fn load(&self) -> modstamp::Result<Profile> {
-        Profile::load_in(self.name(), &self.root()?)
+        self.load_in(&self.root()?)
+    }
+
+    pub fn load_in(&self, root: &Root) -> modstamp::Result<Profile> {
+        Profile::load_in(&self.profile, root)
+    }
+
+    /// The profile's name, also where it is named by its file and that cannot be read.
+    pub fn name(&self) -> String {
+        let stem = Path::new(&self.profile).file_stem();
+        match self.profile.contains('/') {
+            true => stem.unwrap_or_default().to_string_lossy().into_owned(),
+            false => self.profile.clone(),
+        }
     }
 }
 
 /// Prints to standard output. A reader that has left early has seen what it wanted.
-pub fn print(text: &str) -> io::Result<()> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
+        result => result.context(
+            "cannot write to standard output; make room where it goes to, or send it elsewhere",
+        ),
     }
 }
 

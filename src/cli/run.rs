@@ -1,14 +1,15 @@
 //! `modstamp run`: a command's cached output.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::Context;
-use modstamp::{Cache, Outcome, Profile, Root, Verdict};
+use modstamp::{Cache, Error, Outcome, Profile, Root, Verdict};
 
-use super::{Which, end, say};
+use super::{Which, say};
 
 /// Print what CMD printed before, while nothing that it depends on is different; run CMD otherwise
 ///
@@ -34,7 +35,18 @@ impl Arguments {
         let mut command = Command::new(&self.command[0]);
         command.args(&self.command[1..]);
         match self.prepare() {
-            Ok((cache, profile)) => end(self.answer(&cache, &profile, &mut command), 127),
+            Ok((cache, profile)) => match cache.run(&profile, &mut command) {
+                Ok(outcome) => {
+                    if self.explain {
+                        explain(&outcome);
+                    }
+                    ExitCode::from(outcome.status)
+                }
+                Err(error) => {
+                    say("", &error);
+                    ExitCode::from(status(&error))
+                }
+            },
             Err(error) => {
                 // A cache that cannot be had is no reason not to answer.
                 say(
@@ -42,14 +54,14 @@ impl Arguments {
                     format_args!("{error:#}; running the command without a cache"),
                 );
                 let error = command.exec(); // returns only if it fails
-                say(
-                    "",
-                    format_args!(
-                        "cannot start the command {}: {error}",
-                        self.command[0].to_string_lossy()
-                    ),
-                );
-                ExitCode::from(127)
+                let error = Error::System {
+                    attempt: "start the command",
+                    path: self.command[0].clone().into(),
+                    cause: error,
+                    remedy: "name a program that you may run",
+                };
+                say("", &error);
+                ExitCode::from(status(&error))
             }
         }
     }
@@ -67,18 +79,14 @@ impl Arguments {
         };
         Ok((cache, profile))
     }
+}
 
-    fn answer(
-        &self,
-        cache: &Cache,
-        profile: &Profile,
-        command: &mut Command,
-    ) -> anyhow::Result<ExitCode> {
-        let outcome = cache.run(profile, command)?;
-        if self.explain {
-            explain(&outcome);
-        }
-        Ok(ExitCode::from(outcome.status))
+/// The exit status where CMD has none, as of env(1): 127 not found, 126 not to be started, 1 anything else.
+fn status(error: &Error) -> u8 {
+    match error {
+        Error::System { cause, .. } if cause.kind() == ErrorKind::NotFound => 127,
+        Error::System { .. } => 126,
+        _ => 1,
     }
 }
 

@@ -9,7 +9,7 @@ use jiff::{Timestamp, Zoned, tz::TimeZone};
 use modstamp::{Cache, Mtime, Note, Owner, Profile, Reason, Root, Stamp};
 use serde::Serialize;
 
-use super::{Which, end, print, say};
+use super::{Place, end, print, say};
 
 /// Show each profile's stamps, modules and programs, and whether the answers cached by `run` still hold
 #[derive(clap::Args)]
@@ -17,8 +17,17 @@ pub struct Arguments {
     /// Print it as JSON
     #[arg(long)]
     json: bool,
+    /// This profile alone: a name, or the path of a profile's file  [default: all that there are]
+    #[arg(long, value_name = "NAME|FILE")]
+    profile: Option<String>,
     #[command(flatten)]
-    which: Which,
+    place: Place,
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    version: u32,
+    profiles: &'a [Status],
 }
 
 #[derive(Serialize)]
@@ -26,7 +35,9 @@ struct Status {
     profile: String,
     stamps: Vec<StampStatus>,
     module_directories: Vec<DirectoryStatus>,
+    #[serde(serialize_with = "texts")]
     programs: Vec<PathBuf>,
+    #[serde(serialize_with = "texts")]
     files: Vec<PathBuf>,
     caches: Vec<CacheStatus>,
 }
@@ -34,6 +45,7 @@ struct Status {
 #[derive(Serialize)]
 struct StampStatus {
     owner: Owner,
+    #[serde(serialize_with = "text")]
     path: PathBuf,
     touched: Option<Touch>,
     error: Option<String>,
@@ -52,7 +64,9 @@ struct Touch {
 
 #[derive(Serialize)]
 struct DirectoryStatus {
+    #[serde(serialize_with = "text")]
     path: PathBuf,
+    #[serde(serialize_with = "texts")]
     modules: Vec<PathBuf>,
 }
 
@@ -66,14 +80,23 @@ struct CacheStatus {
     sentence: Option<String>,
 }
 
+/// A path as JSON has it: what is not UTF-8 in it stands as “\u{fffd}”.
+fn text<S: serde::Serializer>(path: &Path, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(&path.display())
+}
+
+fn texts<S: serde::Serializer>(paths: &[PathBuf], out: S) -> Result<S::Ok, S::Error> {
+    out.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
+}
+
 impl Arguments {
     pub fn run(self) -> ExitCode {
         end(self.status(), 1)
     }
 
     fn status(self) -> anyhow::Result<ExitCode> {
-        let root = self.which.root()?;
-        let names = match &self.which.profile {
+        let root = self.place.root()?;
+        let names = match &self.profile {
             Some(name) => vec![name.clone()],
             None => Profile::names(&root),
         };
@@ -90,7 +113,12 @@ impl Arguments {
             }
         }
         print(&match self.json {
-            true => format!("{}\n", serde_json::json!({ "version": 1, "profiles": all })),
+            true => {
+                serde_json::to_string(&Json {
+                    version: 1,
+                    profiles: &all,
+                })? + "\n"
+            }
             false => table(&all, &root)?,
         })?;
         Ok(code)
@@ -120,8 +148,8 @@ impl Status {
 
 /// The answers in the caller's cache. One that is not there yet is not made for a look.
 fn caches(profile: &Profile) -> modstamp::Result<Vec<CacheStatus>> {
-    let Some(path) = Cache::default_path().filter(|path| profile.root().outside(path).exists())
-    else {
+    let exists = |path: &PathBuf| Cache::exists(profile.root(), path);
+    let Some(path) = Cache::default_path().filter(exists) else {
         return Ok(Vec::new());
     };
     let cache = match Cache::open(profile.root(), &path) {
@@ -172,7 +200,7 @@ impl Touch {
         Touch {
             mtime,
             local: local.strftime("%Y-%m-%d %H:%M:%S %:z").to_string(),
-            age_seconds: Timestamp::now().as_second() - mtime.seconds,
+            age_seconds: Timestamp::now().as_second().saturating_sub(mtime.seconds),
             note: note.filter(|note| note.mtime == mtime),
         }
     }

@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use modstamp::Profile;
 use modstamp::trigger::{self, Manager};
 
 use super::{Which, say, touch::durability};
@@ -46,7 +45,7 @@ impl Arguments {
                 return ExitCode::SUCCESS;
             }
         };
-        let profile = Profile::load_in(self.which.name(), &root);
+        let profile = self.which.load_in(&root);
         let name = match &profile {
             Ok(profile) => profile.name().to_owned(),
             Err(error) => {
@@ -54,7 +53,7 @@ impl Arguments {
                     "warning: ",
                     format_args!("{error}; so any path is taken for a module's"),
                 );
-                self.which.stem()
+                self.which.name()
             }
         };
         let covers = |path: &Path| {
