@@ -54,7 +54,8 @@
 //! | programs, further files | the profile's globs | the same | the same |
 //! | the command | [`Cache::run`]'s caller | the same | the same |
 //!
-//! A symbolic link is recorded with what it leads to.
+//! A symbolic link is recorded with what it leads to. A directory that has several names below one module directory is
+//! walked by the first of them.
 //!
 //! # Stat first, content last
 //!
@@ -63,7 +64,7 @@
 //! and times, a restored backup or a reboot costs a look, and no probe. Nothing is ever compared by "newer": no
 //! clock has a say. Where an equal stat identity would be no evidence, the content is looked at, too: right
 //! after a change (git calls such an entry racy), on file systems whose ctimes this kernel does not keep, and on images,
-//! whose makers choose all times, after they were mounted anew.
+//! whose makers choose all times, after they were mounted anew: that is, on whatever is mounted read-only, and on overlays.
 //!
 //! # Life of the files
 //!
@@ -77,6 +78,8 @@
 //!   that the profile does not name.
 //! - A store through a shared memory mapping, until the kernel has written the page back: the ctime moves no earlier.
 //! - A change that a program makes with the clock set back to the very tick of an earlier change of the same file.
+//! - A file system mounted writable in the place of another, on the same device number and with the same inodes, sizes and
+//!   ctimes: only who writes to the disk itself can make one.
 //! - Beyond 32 levels of directories below a module directory: there the answer is "not known", which is stale.
 
 mod cache;
