@@ -92,11 +92,14 @@ impl Witness {
 
     /// Whether inputs that this witness was found fresh by know better stat identities for the same contents.
     pub(crate) fn can_learn_from(&self, now: &Inputs) -> bool {
+        let (then, now) = (&self.observed, &now.observed);
         let better = |(then, now): (&Entry, &Entry)| now.is_evidence && !is_same(then, now);
-        self.observed
-            .entries()
-            .zip(now.observed.entries())
-            .any(better)
+        let mut pairs = then.entries().zip(now.entries());
+        pairs.any(better)
+            || now
+                .searched
+                .iter()
+                .any(|searched| !then.searched.contains(searched))
     }
 }
 
