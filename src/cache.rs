@@ -92,7 +92,8 @@ impl Cache {
     /// An answer is kept only if the command succeeds and nothing changed while it ran.
     ///
     /// # Errors
-    /// Where the command cannot be started.
+    /// Where the command cannot be started, or where what it printed cannot be passed on ([`Error::Output`]). That a
+    /// reader has left is no error.
     pub fn run(&self, profile: &Profile, command: &mut Command) -> Result<Outcome> {
         let program = find_program(command.get_program()).ok_or_else(|| {
             Error::system(
@@ -171,6 +172,9 @@ impl Cache {
     }
 
     /// Every cached command with the verdict on its answer, sorted by command.
+    ///
+    /// # Errors
+    /// As [`Profile::inputs`].
     pub fn verdicts(&self, profile: &Profile) -> Result<Vec<(String, Verdict)>> {
         let mut found = Vec::new();
         let now = profile.inputs()?;

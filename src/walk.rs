@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::entry::{Content, Entry, see};
@@ -193,10 +193,8 @@ impl<'a> Walk<'a> {
                 glob,
                 Search::UnlessKnown,
                 &mut |walk, directory, name, path| {
-                    if let Ok(Some(mut entry)) = walk.see(directory, name, || path.clone()) {
-                        entry.name = path;
-                        entries.push(entry);
-                    }
+                    let seen = walk.see(directory, name, || path.clone());
+                    entries.extend(named(seen, path));
                 },
             );
         }
@@ -312,11 +310,16 @@ impl<'a> Walk<'a> {
                 self.searched.push(searched);
             }
         }
-        let _ = for_each_entry(opened.as_fd(), |name, kind| {
+        let read = for_each_entry(opened.as_fd(), |name, kind| {
             if is_match(component, name) && self.leads_on(opened.as_fd(), name, kind, rest) {
                 names.push(name.to_owned());
             }
         });
+        if read.is_err() {
+            // Perhaps not all of them: the next search must not rely on this one.
+            self.searched
+                .retain(|(pattern, _)| pattern.parent() != Some(path));
+        }
         names
     }
 
@@ -346,10 +349,8 @@ impl<'a> Walk<'a> {
     /// The program or further file at an absolute path.
     pub(crate) fn entry(&mut self, path: &Path) -> Option<Entry> {
         let parent = self.root.place(path.parent()?, Steps::Any).ok()?;
-        let entry = self.see(parent.as_fd(), path.file_name()?, || path.to_owned());
-        let mut entry = entry.ok()??;
-        entry.name = path.to_owned();
-        Some(entry)
+        let seen = self.see(parent.as_fd(), path.file_name()?, || path.to_owned());
+        named(seen, path.to_owned())
     }
 
     /// `name` in `directory`; a link together with what it leads to.
@@ -361,9 +362,6 @@ impl<'a> Walk<'a> {
     ) -> rustix::io::Result<Option<Entry>> {
         let Walk { root, evidence, .. } = self;
         see(directory, name, |stat| {
-            let of = |evidence: &mut Evidence, stat: &Stat, place: &OwnedFd| {
-                evidence.fingerprint(stat, || Some(place.as_fd()))
-            };
             if !FileType::from_raw_mode(stat.st_mode).is_symlink() {
                 // On an overlay, files are on another device than their directory.
                 let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -380,10 +378,21 @@ impl<'a> Walk<'a> {
             let Ok(stat) = rustix::fs::fstat(&target) else {
                 return (link, false);
             };
-            let (target, target_is_evidence) = of(evidence, &stat, &target);
-            let both = crate::evidence::hash([link, target]);
-            (both, link_is_evidence && target_is_evidence)
+            let (led_to, led_to_is_evidence) = evidence.fingerprint(&stat, || Some(target.as_fd()));
+            let both = crate::evidence::hash([link, led_to]);
+            (both, link_is_evidence && led_to_is_evidence)
         })
+    }
+}
+
+/// What was seen at an absolute path; what cannot be looked at is there, and not known.
+fn named(seen: rustix::io::Result<Option<Entry>>, path: PathBuf) -> Option<Entry> {
+    match seen {
+        Ok(entry) => entry.map(|entry| Entry {
+            name: path,
+            ..entry
+        }),
+        Err(errno) => Some(Entry::unreadable(path, FileType::RegularFile, errno)),
     }
 }
 

@@ -168,6 +168,18 @@ impl Machine {
         std::fs::copy(from, to).unwrap();
     }
 
+    /// Whether QEMU's stamp moves while `action` runs. It never goes back.
+    pub fn moves<T>(&self, action: impl FnOnce() -> T) -> bool {
+        let before = self.stamp("qemu");
+        action();
+        let after = self.stamp("qemu");
+        assert!(
+            after >= before,
+            "the stamp went back from {before:?} to {after:?}"
+        );
+        after > before
+    }
+
     /// The mtime of the system's stamp of a profile, in nanoseconds since 1970; `None` where there is no stamp.
     pub fn stamp(&self, profile: &str) -> Option<i128> {
         let path = self.root.join(format!("var/lib/modstamp/{profile}.stamp"));
