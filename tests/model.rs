@@ -1,0 +1,3 @@
+//! The model of the protocol.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Random sequences of real file operations.
+
+fn main() {}
