@@ -5,133 +5,25 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
-use serde::Serialize;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 
 use crate::entry::{Content, Entry};
 use crate::inputs::{Inputs, StampState, is_same};
-use crate::witness::Printable;
-use crate::{Mtime, Owner, Root, Witness};
+use crate::{Aspect, Input, Owner, Reason, Root, Subject, Witness};
+
+/// The version of a verdict as JSON. It moves when a reader of an earlier one could be misled.
+const VERSION: u32 = 1;
 
 /// Whether a cached answer still holds.
+///
+/// With serde it is data: `{"version":1,"fresh":false,"reasons":[…]}`, which `packaging/verdict-1.schema.json` describes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Nothing that the answer depends on is different.
     Fresh,
     /// Something is, or cannot be known to be the same. There is at least one reason.
     Stale(Vec<Reason>),
-}
-
-/// One cause of a stale verdict. Its [`Display`](fmt::Display) is the sentence for people; with serde it is data.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "cause", rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Reason {
-    /// A stamp's mtime is another one; `None` where there was, or is, no stamp.
-    Stamp {
-        /// Whose stamp.
-        owner: Owner,
-        /// What the witness has.
-        old: Option<Mtime>,
-        /// What it is now.
-        new: Option<Mtime>,
-    },
-    /// Something is there that was not.
-    Added {
-        /// What it is.
-        input: Input,
-        /// Where it is.
-        #[serde(serialize_with = "path_text")]
-        path: PathBuf,
-    },
-    /// Something that was there is gone.
-    Removed {
-        /// What it was.
-        input: Input,
-        /// Where it was.
-        #[serde(serialize_with = "path_text")]
-        path: PathBuf,
-    },
-    /// Something is there as it was, but not the same.
-    Changed {
-        /// What it is.
-        input: Input,
-        /// Where it is.
-        #[serde(serialize_with = "path_text")]
-        path: PathBuf,
-        /// In which respect it differs.
-        what: Aspect,
-        /// How that was.
-        old: String,
-        /// How that is.
-        new: String,
-    },
-    /// Something could not be read, when the witness was taken or now.
-    Unreadable {
-        /// What it is.
-        input: Input,
-        /// Where it is.
-        #[serde(serialize_with = "path_text")]
-        path: PathBuf,
-        /// What the system said.
-        error: String,
-    },
-    /// An environment variable that names a module directory is set to something else.
-    Variable {
-        /// The variable.
-        name: String,
-        /// What it was; `None` where it was not set.
-        old: Option<String>,
-        /// What it is.
-        new: Option<String>,
-    },
-    /// The witness is of another profile.
-    Profile {
-        /// The witness's profile.
-        old: String,
-        /// The one that was asked about.
-        new: String,
-    },
-    /// The witness itself cannot be read.
-    Witness {
-        /// Why.
-        problem: String,
-    },
-}
-
-/// What a path is to the profile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Input {
-    /// The stamp.
-    Stamp,
-    /// A directory that modules are loaded from.
-    ModuleDirectory,
-    /// Something in a module directory.
-    Module,
-    /// A program that loads modules.
-    Program,
-    /// A further file of the profile.
-    File,
-    /// The program whose output is cached.
-    Command,
-}
-
-/// In which respect something changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Aspect {
-    /// File, directory, link, …
-    Type,
-    /// The permission bits.
-    Permissions,
-    /// The owning user and group.
-    Owner,
-    /// The size of a file.
-    Size,
-    /// The bytes of a file; the target of a link and what is in it.
-    Content,
 }
 
 impl Verdict {
@@ -148,15 +40,17 @@ impl Verdict {
         }
     }
 
-    /// The reasons as sentences, at most `most` of them, and then how many more there are.
+    /// The reasons as sentences, in at most `most` lines, of which the last counts the reasons that are left out.
     pub fn reasons_for_people(&self, most: usize) -> Vec<String> {
         let reasons = self.reasons();
-        let mut lines: Vec<String> = reasons.iter().take(most).map(Reason::to_string).collect();
-        if reasons.len() > most {
-            lines.push(format!(
-                "and {} more; --json shows all",
-                reasons.len() - most
-            ));
+        let shown = match reasons.len() {
+            all if all <= most => all,
+            _ => most.saturating_sub(1),
+        };
+        let mut lines: Vec<String> = reasons[..shown].iter().map(Reason::to_string).collect();
+        if shown < reasons.len() {
+            let rest = reasons.len() - shown;
+            lines.push(format!("and {rest} more; --json shows all"));
         }
         lines
     }
@@ -172,9 +66,9 @@ impl Verdict {
     }
 
     /// The verdict on what cannot be read as a witness.
-    pub(crate) fn unreadable(problem: &str) -> Verdict {
-        let problem = problem.to_owned();
-        Verdict::Stale(vec![Reason::Witness { problem }])
+    pub(crate) fn unreadable(error: &str) -> Verdict {
+        let error = error.to_owned();
+        Verdict::Stale(vec![Reason::Witness { error }])
     }
 
     pub(crate) fn of(witness: &Witness, now: &Inputs) -> Verdict {
@@ -250,11 +144,8 @@ impl Reasons {
                     StampState::Unreadable => "it cannot be read, or is not a regular file",
                     _ => "it could not be read when the witness was taken",
                 };
-                self.0.push(Reason::Unreadable {
-                    input: Input::Stamp,
-                    path: PathBuf::from(owner.to_string()),
-                    error: when.to_owned(),
-                });
+                let error = when.to_owned();
+                self.0.push(Reason::UnknownStamp { owner, error });
             } else if then != now {
                 self.0.push(Reason::Stamp {
                     owner,
@@ -303,30 +194,19 @@ impl Reasons {
             Some(top) => top.join(&entry.name),
             None => entry.name.clone(),
         };
+        let subject = |entry: &Entry| Subject::new(input, top, &path(entry));
         let (then, now) = match (then, now) {
             (Some(then), Some(now)) => (then, now),
-            (None, Some(now)) => {
-                return self.0.push(Reason::Added {
-                    input,
-                    path: path(now),
-                });
-            }
-            (Some(then), None) => {
-                return self.0.push(Reason::Removed {
-                    input,
-                    path: path(then),
-                });
-            }
+            (None, Some(now)) => return self.0.push(Reason::Added(subject(now))),
+            (Some(then), None) => return self.0.push(Reason::Removed(subject(then))),
             (None, None) => return,
         };
         if is_same(then, now) {
             return;
         }
         let mut changed = |what, old: String, new: String| {
-            let path = path(now);
             self.0.push(Reason::Changed {
-                input,
-                path,
+                subject: subject(now),
                 what,
                 old,
                 new,
@@ -344,11 +224,7 @@ impl Reasons {
             changed(Aspect::Owner, owner(then), owner(now));
         }
         if now.file_type().is_file() && then.size != now.size {
-            return changed(
-                Aspect::Size,
-                format!("{} bytes", then.size),
-                format!("{} bytes", now.size),
-            );
+            return changed(Aspect::Size, then.size.to_string(), now.size.to_string());
         }
         let old = then.content.get().copied().unwrap_or(Content::Nothing);
         let new = now.content(root, || path(now));
@@ -360,8 +236,8 @@ impl Reasons {
             _ if old == new => return,
             _ => return changed(Aspect::Content, old.to_string(), new.to_string()),
         };
-        let path = path(now);
-        self.0.push(Reason::Unreadable { input, path, error });
+        let subject = subject(now);
+        self.0.push(Reason::Unknown { subject, error });
     }
 }
 
@@ -386,14 +262,14 @@ fn merge<'a, T>(
     })
 }
 
-/// A path as JSON has it: what is not UTF-8 in it stands as “\u{fffd}”.
-fn path_text<S: serde::Serializer>(path: &Path, out: S) -> Result<S::Ok, S::Error> {
-    out.collect_str(&path.display())
-}
-
-/// A path as a terminal may have it.
-fn shown(path: &Path) -> Printable<'_> {
-    Printable(path.as_os_str())
+impl Serialize for Verdict {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        let mut verdict = out.serialize_struct("Verdict", 3)?;
+        verdict.serialize_field("version", &VERSION)?;
+        verdict.serialize_field("fresh", &self.is_fresh())?;
+        verdict.serialize_field("reasons", self.reasons())?;
+        verdict.end()
+    }
 }
 
 fn kind(entry: &Entry) -> &'static str {
@@ -418,104 +294,6 @@ impl fmt::Display for Content {
             Content::Nothing => f.write_str("-"),
             Content::Digest(digest) => write!(f, "{:032x}", u128::from_be_bytes(*digest)),
             Content::Unreadable(errno) => f.write_str(&error_text(*errno)),
-        }
-    }
-}
-
-impl fmt::Display for Input {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Input::Stamp => "stamp",
-            Input::ModuleDirectory => "module directory",
-            Input::Module => "module",
-            Input::Program => "program",
-            Input::File => "file",
-            Input::Command => "command",
-        })
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let or = |value: &Option<String>| match value {
-            Some(value) => format!("“{value}”"),
-            None => "not set".to_owned(),
-        };
-        match self {
-            Reason::Stamp {
-                owner,
-                old: Some(old),
-                new: Some(new),
-            } => {
-                write!(f, "{owner} stamp touched: its time was {old} and is {new}")
-            }
-            Reason::Stamp {
-                owner,
-                new: Some(new),
-                ..
-            } => {
-                write!(
-                    f,
-                    "{owner} stamp touched for the first time: its time is {new}"
-                )
-            }
-            Reason::Stamp { owner, .. } => write!(f, "{owner} stamp gone"),
-            Reason::Added { input, path } => write!(f, "{input} {} added", shown(path)),
-            Reason::Removed { input, path } => write!(f, "{input} {} removed", shown(path)),
-            Reason::Changed {
-                input,
-                path,
-                what: Aspect::Content,
-                ..
-            } => {
-                write!(f, "{input} {} changed: its content differs", shown(path))
-            }
-            Reason::Changed {
-                input,
-                path,
-                what,
-                old,
-                new,
-            } => {
-                let what = match what {
-                    Aspect::Type => "it was a",
-                    Aspect::Permissions => "its permissions were",
-                    Aspect::Owner => "its owner was",
-                    Aspect::Size => "its size was",
-                    Aspect::Content => "its content was",
-                };
-                let is = if what == "it was a" { "is a" } else { "now" };
-                write!(
-                    f,
-                    "{input} {} changed: {what} {old}, {is} {new}",
-                    shown(path)
-                )
-            }
-            Reason::Unreadable {
-                input: Input::Stamp,
-                path,
-                error,
-            } => {
-                write!(f, "{} stamp not known: {error}", shown(path))
-            }
-            Reason::Unreadable { input, path, error } => {
-                write!(f, "{input} {} not known: {error}", shown(path))
-            }
-            Reason::Variable { name, old, new } => {
-                write!(
-                    f,
-                    "variable {name} changed: it was {}, now {}",
-                    or(old),
-                    or(new)
-                )
-            }
-            Reason::Profile { old, new } => {
-                write!(
-                    f,
-                    "the witness is of the profile {old}, and the question about {new}"
-                )
-            }
-            Reason::Witness { problem } => f.write_str(problem),
         }
     }
 }

@@ -81,7 +81,7 @@ fn an_answer_is_served_while_nothing_changed_and_asked_again_once_something_did(
     assert_eq!(third, "asked\ngtk.so\nqxl.so\n");
     assert_eq!(
         why,
-        "modstamp: asked again: module /usr/lib64/qemu/gtk.so added\n"
+        "modstamp: asked again: module gtk.so added to /usr/lib64/qemu\n"
     );
     world.ask();
     assert_eq!(world.count(), 2);
@@ -497,7 +497,7 @@ fn status_shows_each_answer_with_its_verdict() {
     fs::remove_file(world.path("usr/lib64/qemu/qxl.so")).unwrap();
     let text = run(&["status"]);
     assert!(
-        text.contains("stale: module /usr/lib64/qemu/qxl.so removed"),
+        text.contains("stale: module qxl.so removed from /usr/lib64/qemu"),
         "{text}"
     );
     let json = run(&["status", "--json"]);

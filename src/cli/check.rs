@@ -5,16 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use modstamp::{Reason, Verdict};
-use serde::Serialize;
+use modstamp::Verdict;
 
-use super::{Which, end, print};
+use super::{MOST_LINES, Which, end, print};
 
 /// A witness is some 100 bytes an input. What is larger than this is not one.
 const MOST_BYTES: u64 = 256 << 20;
-
-/// Reasons shown to a person; the rest are counted.
-const MOST_REASONS: usize = 10;
 
 /// Judge a stored witness by what is there now; the exit status is 0 fresh, 1 stale, 2 could not be asked
 #[derive(clap::Args)]
@@ -47,28 +43,11 @@ impl Arguments {
         }
         let verdict = Verdict::of_text(&text, &profile.inputs()?);
         print(&match self.json {
-            true => json(&verdict)?,
+            true => serde_json::to_string(&verdict)? + "\n",
             false => sentences(&verdict),
         })?;
         Ok(ExitCode::from(u8::from(!verdict.is_fresh())))
     }
-}
-
-fn json(verdict: &Verdict) -> anyhow::Result<String> {
-    let (fresh, reasons) = (verdict.is_fresh(), verdict.reasons());
-    let value = Json {
-        version: 1,
-        fresh,
-        reasons,
-    };
-    Ok(serde_json::to_string(&value)? + "\n")
-}
-
-#[derive(Serialize)]
-struct Json<'a> {
-    version: u32,
-    fresh: bool,
-    reasons: &'a [Reason],
 }
 
 fn sentences(verdict: &Verdict) -> String {
@@ -76,7 +55,7 @@ fn sentences(verdict: &Verdict) -> String {
         return "fresh\n".to_owned();
     }
     verdict
-        .reasons_for_people(MOST_REASONS)
+        .reasons_for_people(MOST_LINES)
         .iter()
         .map(|line| format!("stale: {line}\n"))
         .collect()

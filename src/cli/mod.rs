@@ -14,6 +14,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use modstamp::{Profile, Root};
 
+/// The lines that a verdict takes for a person.
+const MOST_LINES: usize = 10;
+
 /// Which profile, and where.
 #[derive(clap::Args)]
 pub struct Which {

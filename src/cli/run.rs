@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 use anyhow::Context;
 use modstamp::{Cache, Error, Outcome, Profile, Root, Verdict};
 
-use super::{Which, say};
+use super::{MOST_LINES, Which, say};
 
 /// Print what CMD printed before, while nothing that it depends on is different; run CMD otherwise
 ///
@@ -95,7 +95,7 @@ fn explain(outcome: &Outcome) {
         None => say("", "asked: no answer was cached"),
         Some(Verdict::Fresh) => say("", "served from the cache: nothing changed"),
         Some(verdict) => {
-            for line in verdict.reasons_for_people(10) {
+            for line in verdict.reasons_for_people(MOST_LINES) {
                 say("asked again: ", line);
             }
         }

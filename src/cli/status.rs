@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
-use modstamp::{Cache, Mtime, Note, Owner, Profile, Reason, Root, Stamp};
+use modstamp::{Cache, Mtime, Note, Owner, Profile, Root, Stamp, Verdict};
 use serde::Serialize;
 
 use super::{Place, end, print, say};
@@ -73,11 +73,7 @@ struct DirectoryStatus {
 #[derive(Serialize)]
 struct CacheStatus {
     command: String,
-    fresh: bool,
-    reasons: Vec<Reason>,
-    /// The first reason as a sentence.
-    #[serde(skip)]
-    sentence: Option<String>,
+    verdict: Verdict,
 }
 
 /// A path as JSON has it: what is not UTF-8 in it stands as “\u{fffd}”.
@@ -160,14 +156,8 @@ fn caches(profile: &Profile) -> modstamp::Result<Vec<CacheStatus>> {
         }
     };
     let verdicts = cache.verdicts(profile)?.into_iter();
-    Ok(verdicts
-        .map(|(command, verdict)| CacheStatus {
-            command,
-            fresh: verdict.is_fresh(),
-            reasons: verdict.reasons().to_vec(),
-            sentence: verdict.reasons_for_people(1).join("; ").into(),
-        })
-        .collect())
+    let status = |(command, verdict)| CacheStatus { command, verdict };
+    Ok(verdicts.map(status).collect())
 }
 
 impl StampStatus {
@@ -256,9 +246,9 @@ fn table(all: &[Status], root: &Root) -> anyhow::Result<String> {
             writeln!(table, "{name}\tfile\t{}\tfound", outside(file))?;
         }
         for cache in &status.caches {
-            let verdict = match &cache.sentence {
-                Some(why) if !cache.fresh => format!("stale: {why}"),
-                _ => "fresh".to_owned(),
+            let verdict = match cache.verdict.reasons_for_people(2).join("; ") {
+                why if why.is_empty() => "fresh".to_owned(),
+                why => format!("stale: {why}"),
             };
             writeln!(table, "{name}\tcached answer\t{}\t{verdict}", cache.command)?;
         }

@@ -1,0 +1,239 @@
+//! A reason: one cause of a stale verdict, as data and as a sentence.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::witness::Printable;
+use crate::{Mtime, Owner};
+
+/// One cause of a stale verdict. Its [`Display`](fmt::Display) is the sentence for people; with serde it is data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "cause", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Reason {
+    /// A stamp's mtime is another one; `None` where there was, or is, no stamp.
+    Stamp {
+        /// Whose stamp.
+        owner: Owner,
+        /// What the witness has.
+        old: Option<Mtime>,
+        /// What it is now.
+        new: Option<Mtime>,
+    },
+    /// A stamp's mtime cannot be known, now or when the witness was taken.
+    UnknownStamp {
+        /// Whose stamp.
+        owner: Owner,
+        /// What stands in the way.
+        error: String,
+    },
+    /// Something is there that was not.
+    Added(Subject),
+    /// Something that was there is gone.
+    Removed(Subject),
+    /// Something is there as it was, but not the same.
+    Changed {
+        /// What is.
+        #[serde(flatten)]
+        subject: Subject,
+        /// In which respect.
+        what: Aspect,
+        /// What the witness has.
+        old: String,
+        /// What it is now.
+        new: String,
+    },
+    /// What it is, or was, cannot be known.
+    Unknown {
+        /// What cannot.
+        #[serde(flatten)]
+        subject: Subject,
+        /// The error that the system gave.
+        error: String,
+    },
+    /// A variable that names module directories has another value.
+    Variable {
+        /// The variable.
+        name: String,
+        /// What it was; `None` where it was not set.
+        old: Option<String>,
+        /// What it is.
+        new: Option<String>,
+    },
+    /// The witness is of another profile.
+    Profile {
+        /// The witness's profile.
+        old: String,
+        /// The one that was asked about.
+        new: String,
+    },
+    /// The witness itself cannot be read.
+    Witness {
+        /// Why.
+        error: String,
+    },
+}
+
+/// What a reason is about: something at a path. What is not UTF-8 in its name stands as “\u{fffd}” in JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Subject {
+    /// What it is to the profile.
+    pub input: Input,
+    /// The name that people know it by: a module's below its module directory, a program's without its directory.
+    #[serde(serialize_with = "path_text")]
+    pub name: PathBuf,
+    /// Where it is, in the root directory.
+    #[serde(serialize_with = "path_text")]
+    pub path: PathBuf,
+}
+
+/// What a path is to the profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Input {
+    /// A directory that modules are loaded from.
+    ModuleDirectory,
+    /// Something in a module directory.
+    Module,
+    /// A program that loads modules.
+    Program,
+    /// A further file of the profile.
+    File,
+    /// The program whose output is cached.
+    Command,
+}
+
+/// In which respect something changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Aspect {
+    /// `file`, `directory`, `link`, …
+    Type,
+    /// The permission bits, in octal.
+    Permissions,
+    /// The owning user and group, by number.
+    Owner,
+    /// The size of a file, in bytes.
+    Size,
+    /// The digest of a file's bytes; of a link's text and what it leads to.
+    Content,
+}
+
+impl Subject {
+    /// What is at `path`; a module's `directory` is the module directory that it is in.
+    pub(crate) fn new(input: Input, directory: Option<&Path>, path: &Path) -> Subject {
+        let name = match directory {
+            Some(directory) => path.strip_prefix(directory).ok(),
+            None => path.file_name().map(Path::new),
+        };
+        Subject {
+            input,
+            name: name.unwrap_or(path).to_owned(),
+            path: path.to_owned(),
+        }
+    }
+
+    /// The subject as people call it: a module by its name, all else by its path.
+    fn title(&self) -> String {
+        let name = match self.input {
+            Input::Module => &self.name,
+            _ => &self.path,
+        };
+        format!("{} {}", self.input, shown(name))
+    }
+
+    /// Where it is, for what is not called by its path.
+    fn place(&self, preposition: &str) -> String {
+        let directory = self.path.ancestors().nth(self.name.components().count());
+        match (self.input, directory) {
+            (Input::Module, Some(directory)) => format!(" {preposition} {}", shown(directory)),
+            _ => String::new(),
+        }
+    }
+}
+
+impl fmt::Display for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Input::ModuleDirectory => "module directory",
+            Input::Module => "module",
+            Input::Program => "program",
+            Input::File => "file",
+            Input::Command => "command",
+        })
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let or = |value: &Option<String>| match value {
+            Some(value) => format!("“{value}”"),
+            None => "not set".to_owned(),
+        };
+        match self {
+            Reason::Stamp { owner, old, new } => match (old, new) {
+                (Some(old), Some(new)) => {
+                    write!(f, "{owner} stamp touched: its time was {old}, now {new}")
+                }
+                (None, Some(new)) => {
+                    write!(
+                        f,
+                        "{owner} stamp touched for the first time: its time is {new}"
+                    )
+                }
+                (_, None) => write!(f, "{owner} stamp gone"),
+            },
+            Reason::UnknownStamp { owner, error } => write!(f, "{owner} stamp not known: {error}"),
+            Reason::Added(subject) => write!(f, "{} added{}", subject.title(), subject.place("to")),
+            Reason::Removed(subject) => {
+                write!(f, "{} removed{}", subject.title(), subject.place("from"))
+            }
+            Reason::Changed {
+                subject,
+                what,
+                old,
+                new,
+            } => {
+                write!(f, "{}{} changed: ", subject.title(), subject.place("in"))?;
+                match what {
+                    Aspect::Content => f.write_str("its content differs"),
+                    Aspect::Type => write!(f, "it was a {old}, now a {new}"),
+                    Aspect::Permissions => write!(f, "its permissions were {old}, now {new}"),
+                    Aspect::Owner => write!(f, "its owner was {old}, now {new}"),
+                    Aspect::Size => write!(f, "its size was {old} bytes, now {new} bytes"),
+                }
+            }
+            Reason::Unknown { subject, error } => {
+                write!(
+                    f,
+                    "{}{} not known: {error}",
+                    subject.title(),
+                    subject.place("in")
+                )
+            }
+            Reason::Variable { name, old, new } => {
+                let (old, new) = (or(old), or(new));
+                write!(f, "variable {name} changed: it was {old}, now {new}")
+            }
+            Reason::Profile { old, new } => write!(
+                f,
+                "the witness is of the profile {old}, and the question about {new}"
+            ),
+            Reason::Witness { error } => f.write_str(error),
+        }
+    }
+}
+
+/// A path as JSON has it.
+fn path_text<S: serde::Serializer>(path: &Path, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(&path.display())
+}
+
+/// A path as a terminal may have it.
+fn shown(path: &Path) -> Printable<'_> {
+    Printable(path.as_os_str())
+}
