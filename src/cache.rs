@@ -156,7 +156,7 @@ impl Cache {
                 "its output could not be written to {}: {error}",
                 self.path.display()
             )),
-            Ok(answer) => match before.why_touched(&look(None)?) {
+            Ok(answer) => match before.disturbed(&look(None)?) {
                 Some(why) => Err(why),
                 None => self.keep(&question, &before, &answer).map_err(|error| {
                     format!("{} could not be written: {error}", self.path.display())
@@ -180,7 +180,7 @@ impl Cache {
         let now = profile.inputs()?;
         let mut names = Vec::new();
         let _ = crate::root::for_each_name(self.directory.as_fd(), |name| {
-            if name.len() == 16 {
+            if name.to_bytes().len() == 16 {
                 names.push(name.to_string_lossy().into_owned());
             }
         });

@@ -10,7 +10,7 @@ use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use crate::Root;
-use crate::root::{Steps, Stop, stat_at};
+use crate::root::{Steps, Stop};
 
 /// What was seen at one path.
 #[derive(Debug, Clone)]
@@ -30,6 +30,15 @@ pub(crate) struct Entry {
     pub(crate) content: OnceLock<Content>,
 }
 
+/// What stat(2) says of it, without a look at what is inside.
+pub(crate) struct Seen {
+    pub(crate) stat: Stat,
+    /// As [`Entry::fingerprint`].
+    pub(crate) fingerprint: u64,
+    /// As [`Entry::is_evidence`].
+    pub(crate) is_evidence: bool,
+}
+
 /// What is inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content {
@@ -39,6 +48,25 @@ pub(crate) enum Content {
     Digest([u8; 16]),
     /// The error that the system gave.
     Unreadable(i32),
+}
+
+impl Seen {
+    pub(crate) fn file_type(&self) -> FileType {
+        FileType::from_raw_mode(self.stat.st_mode)
+    }
+
+    pub(crate) fn entry(self, name: PathBuf) -> Entry {
+        Entry {
+            name,
+            mode: self.stat.st_mode,
+            uid: self.stat.st_uid,
+            gid: self.stat.st_gid,
+            size: self.stat.st_size as u64,
+            fingerprint: self.fingerprint,
+            is_evidence: self.is_evidence,
+            content: OnceLock::new(),
+        }
+    }
 }
 
 impl Entry {
@@ -125,26 +153,4 @@ fn unreadable(error: io::Error) -> Content {
             .raw_os_error()
             .unwrap_or(rustix::io::Errno::IO.raw_os_error()),
     )
-}
-
-/// What `name` in `directory` is, without a look at what is inside.
-pub(crate) fn see(
-    directory: impl AsFd,
-    name: &OsStr,
-    fingerprint: impl FnOnce(&Stat) -> (u64, bool),
-) -> rustix::io::Result<Option<Entry>> {
-    let Some(stat) = stat_at(directory, name)? else {
-        return Ok(None);
-    };
-    let (fingerprint, is_evidence) = fingerprint(&stat);
-    Ok(Some(Entry {
-        name: PathBuf::from(name),
-        mode: stat.st_mode,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        size: stat.st_size as u64,
-        fingerprint,
-        is_evidence,
-        content: OnceLock::new(),
-    }))
 }

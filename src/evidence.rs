@@ -11,10 +11,12 @@
 //! Without evidence the content decides.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, Stat, StatVfsMountFlags, StatxFlags};
-use rustix::time::ClockId;
+
+use crate::Mtime;
+use crate::tick::Tick;
 
 /// A change is stamped with the time of the last clock tick, on some file systems cut to whole seconds, on FAT to
 /// two. An inode that changed this many seconds before the observation, or later, is not settled yet.
@@ -54,8 +56,8 @@ enum Reach {
 
 /// Makes fingerprints of stat identities, and says which are evidence.
 pub(crate) struct Evidence {
-    /// Seconds since 1970 when the observation began.
-    begun: i64,
+    /// Of the latest times that were seen.
+    pub(crate) tick: Tick,
     /// What is known of the file systems seen so far, by `st_dev`.
     reaches: Vec<(u64, Reach)>,
 }
@@ -63,17 +65,17 @@ pub(crate) struct Evidence {
 impl Evidence {
     pub(crate) fn now() -> Evidence {
         Evidence {
-            begun: rustix::time::clock_gettime(ClockId::RealtimeCoarse).tv_sec,
+            tick: Tick::begin(),
             reaches: Vec::new(),
         }
     }
 
     /// The fingerprint of `stat`, and whether it is evidence. `place` is anything on its file system; it is asked for
     /// once for each.
-    pub(crate) fn fingerprint<'a>(
+    pub(crate) fn fingerprint<F: AsFd>(
         &mut self,
         stat: &Stat,
-        place: impl FnOnce() -> Option<BorrowedFd<'a>>,
+        place: impl FnOnce() -> Option<F>,
     ) -> (u64, bool) {
         let known = self
             .reaches
@@ -82,7 +84,7 @@ impl Evidence {
         let reach = match known {
             Some((_, reach)) => *reach,
             None => {
-                let reach = place().map_or(Reach::None, reach);
+                let reach = place().map_or(Reach::None, |place| reach(place.as_fd()));
                 self.reaches.push((stat.st_dev, reach));
                 reach
             }
@@ -92,7 +94,14 @@ impl Evidence {
             Reach::Mount(mount) => (mount, true),
             Reach::None => (0, false),
         };
-        let is_settled = stat.st_ctime < self.begun - SETTLED_AFTER;
+        let ctime = Mtime {
+            seconds: stat.st_ctime,
+            nanoseconds: stat.st_ctime_nsec as u32,
+        };
+        let is_settled = ctime.seconds < self.tick.begun().seconds - SETTLED_AFTER;
+        if !is_settled {
+            self.tick.see(ctime);
+        }
         let fields = [
             stat.st_dev,
             stat.st_ino,

@@ -4,13 +4,13 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
-use rustix::time::ClockId;
 
 use crate::entry::Entry;
+use crate::tick::Tick;
 use crate::walk::Walk;
 use crate::{Mtime, Owner, Profile, Result, Root, Witness};
 
@@ -19,6 +19,8 @@ use crate::{Mtime, Owner, Profile, Result, Root, Witness};
 pub struct Inputs {
     pub(crate) root: Root,
     pub(crate) observed: Observed,
+    /// Of the latest times that were seen.
+    tick: Tick,
 }
 
 /// What was observed of the inputs: at one time, in a witness, or now.
@@ -43,7 +45,7 @@ impl Observed {
         let modules = self
             .directories
             .iter()
-            .flat_map(|directory| &directory.modules);
+            .flat_map(|directory| directory.modules.iter());
         modules
             .chain(&self.programs)
             .chain(&self.files)
@@ -62,8 +64,13 @@ pub(crate) enum StampState {
 /// A module directory and all that is in it, sorted by name.
 #[derive(Debug, Clone)]
 pub(crate) struct Directory {
+    /// The fingerprint of it is the sum of those of all in it.
     pub(crate) entry: Entry,
-    pub(crate) modules: Vec<Entry>,
+    /// The fingerprint of its own stat identity, which moves with every name that comes or goes. It is not stored: it
+    /// moves with a redeploy, too.
+    pub(crate) own_fingerprint: u64,
+    /// Shared with the witness that it was found to be equal to.
+    pub(crate) modules: Arc<Vec<Entry>>,
 }
 
 impl Inputs {
@@ -72,12 +79,18 @@ impl Inputs {
         // The stamps first: a change that is made and stamped while the rest is looked at must not look seen.
         let stamps = stamps(profile);
         let mut walk = Walk::new(profile.root(), older.map(|older| &older.observed));
+        for (_, state) in &stamps {
+            if let StampState::At(mtime) = state {
+                walk.evidence.tick.see(*mtime);
+            }
+        }
         let variables = profile.variables();
         let directories = walk.directories(profile);
         let programs = walk.globs(&profile.programs);
         let files = walk.globs(&profile.files);
         Ok(Inputs {
             root: profile.root().clone(),
+            tick: walk.evidence.tick,
             observed: Observed {
                 profile: profile.name().to_owned(),
                 stamps,
@@ -103,18 +116,20 @@ impl Inputs {
             return Ok(());
         }
         let root = Root::system()?;
-        let entry = Walk::new(&root, None).entry(path).unwrap_or_else(|| {
+        let mut walk = Walk::new(&root, None);
+        let entry = walk.entry(path).unwrap_or_else(|| {
             Entry::unreadable(path.to_owned(), FileType::RegularFile, Errno::NOENT)
         });
         self.observed.commands.push(entry);
+        self.tick = self.tick.or_later(walk.evidence.tick);
         Ok(())
     }
 
     /// All of it with the contents, as a witness. See [`Profile::observe`].
     pub fn witness(&self) -> Witness {
-        self.wait_for_stamps();
+        self.tick.wait();
         for directory in &self.observed.directories {
-            for module in &directory.modules {
+            for module in directory.modules.iter() {
                 module.content(&self.root, || directory.entry.name.join(&module.name));
             }
         }
@@ -133,7 +148,7 @@ impl Inputs {
 
     /// Takes over from an older witness the contents of what, by its stat identity, is still the same, so that
     /// [`Inputs::witness`] reads only the rest.
-    pub fn trust(&self, older: &Witness) {
+    pub(crate) fn trust(&self, older: &Witness) {
         let older = &older.observed;
         let trust = |now: &[Entry], then: &[Entry]| {
             for entry in now {
@@ -151,7 +166,7 @@ impl Inputs {
                 .directories
                 .iter()
                 .find(|then| then.entry.name == now.entry.name);
-            if let Some(then) = then {
+            if let Some(then) = then.filter(|then| !now.has_the_same_modules(then)) {
                 trust(&now.modules, &then.modules);
             }
         }
@@ -184,33 +199,12 @@ impl Inputs {
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.observed.files.iter().map(|entry| entry.name.as_path())
     }
-
-    /// Waits until a touch by hand could no longer leave the very mtime that was seen.
-    fn wait_for_stamps(&self) {
-        let at = |(_, state): &(Owner, StampState)| match state {
-            StampState::At(mtime) => Some(*mtime),
-            _ => None,
-        };
-        let seen: Vec<Mtime> = self.observed.stamps.iter().filter_map(at).collect();
-        // At most two seconds and a tick, also if the clock is set meanwhile.
-        for _ in 0..2100 {
-            let now = rustix::time::clock_gettime(ClockId::RealtimeCoarse).into();
-            if !seen.iter().any(|mtime| could_be_left_at(*mtime, now)) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
 }
 
-/// Whether a file that is touched at `now` can get the mtime `mtime`: the time of the clock's last tick, which some file
-/// systems cut to 10 ms (exFAT), to a second (ext2, ext3) or to two (FAT).
-fn could_be_left_at(mtime: Mtime, now: Mtime) -> bool {
-    let tens = |time: Mtime| (time.seconds, time.nanoseconds / 10_000_000);
-    match mtime.nanoseconds {
-        0 => mtime.seconds == now.seconds || mtime.seconds == now.seconds & !1,
-        n if n % 10_000_000 == 0 => tens(mtime) == tens(now),
-        _ => mtime == now,
+impl Directory {
+    /// Whether stat alone shows that all in it is the same.
+    pub(crate) fn has_the_same_modules(&self, other: &Directory) -> bool {
+        Arc::ptr_eq(&self.modules, &other.modules)
     }
 }
 
@@ -219,7 +213,7 @@ pub(crate) fn is_same(then: &Entry, now: &Entry) -> bool {
     then.is_evidence && now.is_evidence && then.fingerprint == now.fingerprint
 }
 
-fn stamps(profile: &Profile) -> Vec<(Owner, StampState)> {
+pub(crate) fn stamps(profile: &Profile) -> Vec<(Owner, StampState)> {
     let mut stamps: Vec<(Owner, StampState)> = profile
         .stamps()
         .iter()

@@ -91,6 +91,7 @@ mod profile;
 mod reason;
 mod root;
 mod stamp;
+mod tick;
 pub mod trigger;
 mod verdict;
 mod walk;

@@ -183,13 +183,24 @@ impl Profile {
     /// Observes all inputs, their contents too, into a witness. Call it *before* the probe whose answer is to be
     /// cached, and store the witness with the answer.
     ///
-    /// Where the stamp was touched by hand within the current tick of its file system's clock, it waits until that
-    /// tick is over: some milliseconds, or up to two seconds where the file system keeps whole seconds.
+    /// Where something was changed within the current tick of its file system's clock, it waits until that
+    /// tick is over: some milliseconds, or up to two seconds where the file system keeps whole seconds. No change after
+    /// it looks like one before.
     ///
     /// # Errors
     /// As [`Profile::inputs`].
     pub fn observe(&self) -> Result<Witness> {
         Ok(self.inputs()?.witness())
+    }
+
+    /// As [`Profile::observe`], but reads only what, by its stat identity, changed since an `older` witness.
+    ///
+    /// # Errors
+    /// As [`Profile::inputs`].
+    pub fn observe_again(&self, older: &Witness) -> Result<Witness> {
+        let now = Inputs::of(self, Some(older))?;
+        now.trust(older);
+        Ok(now.witness())
     }
 
     /// Whether a path that a package manager sent lies in one of the module directories, or is one.

@@ -6,7 +6,7 @@
 //! in every container, and it cannot say who owns the steps on the way. In the running system's own root, where nobody
 //! has to be trusted with what is only read, the kernel walks.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -26,6 +26,7 @@ const MOST_LINKS: usize = 40;
 pub struct Root {
     directory: Arc<OwnedFd>,
     path: PathBuf,
+    is_system: bool,
 }
 
 /// What a walk demands of the steps on its way.
@@ -109,6 +110,7 @@ impl Root {
         Ok(Root {
             directory: Arc::new(fd),
             path: directory.to_owned(),
+            is_system: directory == Path::new("/"),
         })
     }
 
@@ -120,12 +122,26 @@ impl Root {
 
     /// Whether this is the running system's own `/`.
     pub fn is_system(&self) -> bool {
-        self.path == Path::new("/")
+        self.is_system
     }
 
     /// Whether there is nothing at `path`. A quick no: where it cannot be told by one system call, there may be something.
     pub(crate) fn lacks(&self, path: &Path) -> bool {
         self.is_system() && rustix::fs::access(path, Access::EXISTS) == Err(Errno::NOENT)
+    }
+
+    /// What is at an absolute `path`, itself and not what it points to; `None` where there is nothing.
+    pub(crate) fn stat(&self, path: &Path) -> std::result::Result<Option<Stat>, Stop> {
+        let stat = match (self.is_system, path.parent(), path.file_name()) {
+            (false, Some(parent), Some(name)) => self
+                .place(parent, Steps::Any)
+                .and_then(|parent| Ok(stat_at(parent, name)?)),
+            _ => Ok(stat_at(CWD, path)?),
+        };
+        match stat {
+            Err(stop) if stop.is_missing() => Ok(None),
+            stat => stat,
+        }
     }
 
     /// Opens what is at `path`, links followed inside the root, for use as a place (`O_PATH`).
@@ -175,7 +191,7 @@ impl Root {
     pub(crate) fn names(&self, path: &Path) -> io::Result<Vec<OsString>> {
         let directory = self.read(path, Steps::Any)?;
         let mut names = Vec::new();
-        for_each_name(directory.as_fd(), |name| names.push(name.to_owned()))?;
+        for_each_name(directory.as_fd(), |name| names.push(os(name).to_owned()))?;
         Ok(names)
     }
 
@@ -247,7 +263,7 @@ impl Root {
 /// Calls `each` with every name in a directory but `.` and `..`, without an allocation for each.
 pub(crate) fn for_each_name(
     directory: BorrowedFd<'_>,
-    mut each: impl FnMut(&OsStr),
+    mut each: impl FnMut(&CStr),
 ) -> rustix::io::Result<()> {
     for_each_entry(directory, |name, _| each(name))
 }
@@ -255,22 +271,30 @@ pub(crate) fn for_each_name(
 /// The same with what kind of file each is, where the file system says so.
 pub(crate) fn for_each_entry(
     directory: BorrowedFd<'_>,
-    mut each: impl FnMut(&OsStr, FileType),
+    mut each: impl FnMut(&CStr, FileType),
 ) -> rustix::io::Result<()> {
     let mut buffer = Vec::with_capacity(32 * 1024);
     let mut entries = rustix::fs::RawDir::new(directory, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
         let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            each(OsStr::from_bytes(name), entry.file_type());
+        let name = entry.file_name();
+        if name != c"." && name != c".." {
+            each(name, entry.file_type());
         }
     }
     Ok(())
 }
 
+/// A name as the kernel gives it, as Rust's standard library has it.
+pub(crate) fn os(name: &CStr) -> &OsStr {
+    OsStr::from_bytes(name.to_bytes())
+}
+
 /// What is at `name` in `directory`, itself and not what it points to; `None` where there is nothing.
-pub(crate) fn stat_at(directory: impl AsFd, name: &OsStr) -> rustix::io::Result<Option<Stat>> {
+pub(crate) fn stat_at(
+    directory: impl AsFd,
+    name: impl rustix::path::Arg,
+) -> rustix::io::Result<Option<Stat>> {
     match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),
         Err(Errno::NOENT) => Ok(None),

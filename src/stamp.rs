@@ -51,7 +51,7 @@ impl Mtime {
         rustix::time::clock_gettime(ClockId::Realtime).into()
     }
 
-    fn plus(self, seconds: i64, nanoseconds: u32) -> Mtime {
+    pub(crate) fn plus(self, seconds: i64, nanoseconds: u32) -> Mtime {
         let nanoseconds = self.nanoseconds + nanoseconds;
         Mtime {
             seconds: self
@@ -161,6 +161,8 @@ pub struct Note {
 pub struct Stamp {
     root: Root,
     directory: PathBuf,
+    /// In that directory.
+    file: PathBuf,
     profile: String,
     owner: Owner,
 }
@@ -172,12 +174,8 @@ impl Stamp {
     /// Where `profile` cannot be a profile's name.
     pub fn system(root: &Root, profile: &str) -> Result<Stamp> {
         check_name(profile)?;
-        Ok(Stamp {
-            root: root.clone(),
-            directory: PathBuf::from(SYSTEM_DIRECTORY),
-            profile: profile.to_owned(),
-            owner: Owner::System,
-        })
+        let directory = PathBuf::from(SYSTEM_DIRECTORY);
+        Ok(Stamp::new(root, directory, profile, Owner::System))
     }
 
     /// The caller's own stamp of a profile, `$XDG_STATE_HOME/modstamp/<profile>.stamp` in `root`; the variable
@@ -186,13 +184,20 @@ impl Stamp {
     /// # Errors
     /// As [`Stamp::system`].
     pub fn user(root: &Root, profile: &str) -> Result<Option<Stamp>> {
-        let system = Stamp::system(root, profile)?;
+        check_name(profile)?;
         let state = crate::home_directory("XDG_STATE_HOME", ".local/state");
-        Ok(state.map(|state| Stamp {
-            directory: state.join("modstamp"),
-            owner: Owner::User,
-            ..system
-        }))
+        let directory = state.map(|state| state.join("modstamp"));
+        Ok(directory.map(|directory| Stamp::new(root, directory, profile, Owner::User)))
+    }
+
+    fn new(root: &Root, directory: PathBuf, profile: &str, owner: Owner) -> Stamp {
+        Stamp {
+            root: root.clone(),
+            file: directory.join(format!("{profile}.stamp")),
+            directory,
+            profile: profile.to_owned(),
+            owner,
+        }
     }
 
     /// The stamp that a touch by the caller moves: the system's for root and for any root directory but `/`,
@@ -215,9 +220,7 @@ impl Stamp {
 
     /// Where it is, as somebody outside the root sees it.
     pub fn path(&self) -> PathBuf {
-        self.root
-            .outside(&self.directory)
-            .join(format!("{}.stamp", self.profile))
+        self.root.outside(&self.file)
     }
 
     /// The stamp's mtime; `None` where there is no stamp.
@@ -227,16 +230,10 @@ impl Stamp {
     pub fn mtime(&self) -> Result<Option<Mtime>> {
         let attempt = "read the stamp";
         let remedy = "make its directory readable for every user";
-        let directory = match self.root.place(&self.directory, Steps::Any) {
-            Ok(directory) => directory,
-            Err(stop) if stop.is_missing() => return Ok(None),
-            Err(stop) => return Err(stop.into_error(attempt, self.path(), remedy)),
-        };
-        let stat = stat_at(&directory, self.name().as_ref())
-            .map_err(|errno| Error::system(attempt, self.path(), errno, remedy))?;
-        match stat {
-            None => Ok(None),
-            Some(stat) => self.regular(&stat).map(|()| Some(Mtime::of(&stat))),
+        match self.root.stat(&self.file) {
+            Ok(None) => Ok(None),
+            Ok(Some(stat)) => self.regular(&stat).map(|()| Some(Mtime::of(&stat))),
+            Err(stop) => Err(stop.into_error(attempt, self.path(), remedy)),
         }
     }
 
@@ -244,8 +241,7 @@ impl Stamp {
     ///
     /// A plain `touch` leaves the text of the touch before it: [`Note::mtime`] then differs from the stamp's.
     pub fn note(&self) -> Option<Note> {
-        let path = self.directory.join(self.name());
-        let fd = self.root.read(&path, Steps::Any).ok()?;
+        let fd = self.root.read(&self.file, Steps::Any).ok()?;
         self.regular(&rustix::fs::fstat(&fd).ok()?).ok()?;
         let mut buffer = vec![0; 4096];
         let length = rustix::io::read(&fd, &mut buffer).ok()?;
@@ -273,7 +269,7 @@ impl Stamp {
     pub fn touch(&self, by: &str, why: &str, durability: Durability) -> Result<Mtime> {
         let (directory, made) = self.open_directory()?;
         let turn = Turn::take(&directory, &self.profile);
-        let old = stat_at(&directory, self.name().as_ref()).map_err(|errno| self.failed(errno))?;
+        let old = stat_at(&directory, self.name()).map_err(|errno| self.failed(errno))?;
         if let Some(old) = &old {
             self.regular(old)?;
         }

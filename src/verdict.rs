@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 
 use crate::entry::{Content, Entry};
 use crate::inputs::{Inputs, StampState, is_same};
-use crate::{Aspect, Input, Owner, Reason, Root, Subject, Witness};
+use crate::{Aspect, Error, Input, Owner, Reason, Root, Subject, Witness};
 
 /// The version of a verdict as JSON. It moves when a reader of an earlier one could be misled.
 const VERSION: u32 = 1;
@@ -61,7 +61,7 @@ impl Verdict {
     pub fn of_text(text: &[u8], now: &Inputs) -> Verdict {
         match Witness::from_bytes(text) {
             Ok(witness) => witness.judge(now),
-            Err(error) => Verdict::unreadable(&error.to_string()),
+            Err(error) => Verdict::from(error),
         }
     }
 
@@ -69,6 +69,12 @@ impl Verdict {
     pub(crate) fn unreadable(error: &str) -> Verdict {
         let error = error.to_owned();
         Verdict::Stale(vec![Reason::Witness { error }])
+    }
+
+    pub(crate) fn of_stamps(witness: &Witness, now: &[(Owner, StampState)]) -> Verdict {
+        let mut reasons = Reasons(Vec::new());
+        reasons.stamps(&witness.observed.stamps, now);
+        reasons.verdict()
     }
 
     pub(crate) fn of(witness: &Witness, now: &Inputs) -> Verdict {
@@ -96,6 +102,9 @@ impl Verdict {
                 None,
             );
             if let (Some(then), Some(now)) = (then, now) {
+                if now.has_the_same_modules(then) {
+                    continue;
+                }
                 let top = Some(now.entry.name.as_path());
                 for (then, now) in merge(&then.modules, &now.modules, |entry| &entry.name) {
                     reasons.entry(Input::Module, root, then, now, top);
@@ -118,16 +127,20 @@ impl Verdict {
                 reasons.entry(Input::Command, &root, then, now, None);
             }
         }
-        match reasons.0.is_empty() {
-            true => Verdict::Fresh,
-            false => Verdict::Stale(reasons.0),
-        }
+        reasons.verdict()
     }
 }
 
 struct Reasons(Vec<Reason>);
 
 impl Reasons {
+    fn verdict(self) -> Verdict {
+        match self.0.is_empty() {
+            true => Verdict::Fresh,
+            false => Verdict::Stale(self.0),
+        }
+    }
+
     fn stamps(&mut self, then: &[(Owner, StampState)], now: &[(Owner, StampState)]) {
         for owner in [Owner::System, Owner::User] {
             let state = |stamps: &[(Owner, StampState)]| {
@@ -260,6 +273,13 @@ fn merge<'a, T>(
             if order.is_ge() { now.next() } else { None },
         ))
     })
+}
+
+/// What cannot be read as a witness is stale, with that as the reason.
+impl From<Error> for Verdict {
+    fn from(error: Error) -> Verdict {
+        Verdict::unreadable(&error.to_string())
+    }
 }
 
 impl Serialize for Verdict {

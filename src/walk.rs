@@ -2,17 +2,18 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::entry::{Content, Entry, see};
+use crate::entry::{Content, Entry, Seen};
 use crate::evidence::Evidence;
 use crate::inputs::{Directory, Observed};
 use crate::profile::{Glob, Source};
-use crate::root::{Steps, for_each_entry, for_each_name, is_match, stat_at};
+use crate::root::{Steps, for_each_entry, for_each_name, is_match, os, stat_at};
 use crate::{Profile, Root};
 
 /// Directories below a module directory are walked so far down and no further.
@@ -33,7 +34,7 @@ enum Search {
 /// One walk over a root directory.
 pub(crate) struct Walk<'a> {
     root: &'a Root,
-    evidence: Evidence,
+    pub(crate) evidence: Evidence,
     /// What was observed before, which spares a search where nothing can have changed.
     older: Option<&'a Observed>,
     pub(crate) searched: Vec<(PathBuf, u64)>,
@@ -90,53 +91,81 @@ impl<'a> Walk<'a> {
         place: &OwnedFd,
         seen: &mut Vec<(u64, u64)>,
     ) -> Option<Directory> {
+        let older = self.older.iter().flat_map(|older| &older.directories);
+        let known = older.filter(|known| known.entry.is_evidence);
+        let known = known.into_iter().find(|known| known.entry.name == path);
         let stat = rustix::fs::fstat(place).ok()?;
         let identity = (stat.st_dev, stat.st_ino);
         if !FileType::from_raw_mode(stat.st_mode).is_dir() || seen.contains(&identity) {
             return None;
         }
         seen.push(identity);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(place, c".", flags, Mode::empty());
-        let mut modules = Vec::new();
-        let walked = opened.and_then(|fd| {
-            let mut walked = vec![identity];
-            self.modules(&fd, &path, Path::new(""), &mut walked, &mut modules)
-        });
-        if let Err(errno) = walked {
-            return Some(Directory::unreadable(path, errno));
-        }
-        modules.sort_by(|a, b| a.name.cmp(&b.name));
-        Some(Directory {
+        let own = crate::evidence::hash((stat.st_mode, stat.st_uid, stat.st_gid));
+        let (own_fingerprint, _) = self.evidence.fingerprint(&stat, || Some(place));
+        let mut walk = |look: &mut Look| {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let fd = rustix::fs::openat(place, c".", flags, Mode::empty())?;
+            self.modules(&fd, &path, Path::new(""), &mut vec![identity], look)
+        };
+        let directory = |path, sum: Option<u64>, modules| Directory {
             entry: Entry {
                 name: path,
                 mode: stat.st_mode,
                 uid: stat.st_uid,
                 gid: stat.st_gid,
                 size: 0,
-                fingerprint: 0,
-                is_evidence: false,
+                fingerprint: sum.unwrap_or_default(),
+                is_evidence: sum.is_some(),
                 content: OnceLock::from(Content::Nothing),
             },
+            own_fingerprint,
             modules,
-        })
+        };
+        if let Some(known) = known {
+            let mut look = Look::Sum(Some(own));
+            if walk(&mut look).is_ok() && look.sum(own) == Some(known.entry.fingerprint) {
+                return Some(directory(path, look.sum(own), Arc::clone(&known.modules)));
+            }
+        }
+        let mut look = Look::List(Vec::new());
+        if let Err(errno) = walk(&mut look) {
+            return Some(Directory::unreadable(path, errno));
+        }
+        let sum = look.sum(own);
+        let Look::List(mut modules) = look else {
+            return None;
+        };
+        modules.sort_by(|a, b| a.name.cmp(&b.name));
+        Some(directory(path, sum, Arc::new(modules)))
     }
 
-    /// Adds what is in `directory`, which is at `top/below`, and in the directories below it.
+    /// Looks at what is in `directory`, which is at `top/below`, and in the directories below it.
     fn modules(
         &mut self,
         directory: &OwnedFd,
         top: &Path,
         below: &Path,
         walked: &mut Vec<(u64, u64)>,
-        modules: &mut Vec<Entry>,
+        look: &mut Look,
     ) -> rustix::io::Result<()> {
-        let first = modules.len();
+        let mut name = below.as_os_str().as_bytes().to_owned();
+        if !name.is_empty() {
+            name.push(b'/');
+        }
+        let prefix = name.len();
+        let mut inner = Vec::new();
         let mut failed = None;
-        for_each_name(directory.as_fd(), |name| {
-            let parent = directory.as_fd();
-            match self.see(parent, name, || top.join(below).join(name)) {
-                Ok(Some(entry)) => modules.push(entry),
+        for_each_name(directory.as_fd(), |file| {
+            name.truncate(prefix);
+            name.extend_from_slice(file.to_bytes());
+            let name = Path::new(OsStr::from_bytes(&name));
+            match self.see(directory.as_fd(), file, || top.join(name)) {
+                Ok(Some(seen)) => {
+                    if seen.file_type().is_dir() || seen.file_type().is_symlink() {
+                        inner.push(name.to_owned());
+                    }
+                    look.add(name, seen);
+                }
                 Ok(None) => {} // Gone since its name was read.
                 Err(errno) => failed = Some(errno),
             }
@@ -145,28 +174,22 @@ impl<'a> Walk<'a> {
             return Err(errno);
         }
         // Of the names of one directory, always the same one is walked.
-        modules[first..].sort_by(|a, b| a.name.cmp(&b.name));
-        for index in first..modules.len() {
-            let name = below.join(&modules[index].name);
-            modules[index].name.clone_from(&name);
-            if modules[index].file_type().is_dir() || modules[index].file_type().is_symlink() {
-                if let Some(errno) = self.below(top, &name, walked, modules).err() {
-                    modules[index].content =
-                        OnceLock::from(Content::Unreadable(errno.raw_os_error()));
-                    modules[index].is_evidence = false;
-                }
+        inner.sort();
+        for name in inner {
+            if let Err(errno) = self.below(top, &name, walked, look) {
+                look.fail(&name, errno);
             }
         }
         Ok(())
     }
 
-    /// Adds what is in the directory at `top/name`, if it is one, and was not walked by another of its names.
+    /// Looks at what is in the directory at `top/name`, if it is one, and was not walked by another of its names.
     fn below(
         &mut self,
         top: &Path,
         name: &Path,
         walked: &mut Vec<(u64, u64)>,
-        modules: &mut Vec<Entry>,
+        look: &mut Look,
     ) -> rustix::io::Result<()> {
         let Ok(place) = self.root.place(&top.join(name), Steps::Any) else {
             return Ok(());
@@ -182,7 +205,7 @@ impl<'a> Walk<'a> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::openat(&place, c".", flags, Mode::empty())?;
         walked.push(identity);
-        self.modules(&directory, top, name, walked, modules)
+        self.modules(&directory, top, name, walked, look)
     }
 
     /// The programs or further files that globs match, sorted.
@@ -311,6 +334,7 @@ impl<'a> Walk<'a> {
             }
         }
         let read = for_each_entry(opened.as_fd(), |name, kind| {
+            let name = os(name);
             if is_match(component, name) && self.leads_on(opened.as_fd(), name, kind, rest) {
                 names.push(name.to_owned());
             }
@@ -353,45 +377,106 @@ impl<'a> Walk<'a> {
         named(seen, path.to_owned())
     }
 
-    /// `name` in `directory`; a link together with what it leads to.
+    /// `name` in `directory`; a link together with what it leads to. `path` is where it is in the root.
     fn see(
         &mut self,
         directory: BorrowedFd<'_>,
-        name: &OsStr,
+        name: impl rustix::path::Arg + Copy,
         path: impl FnOnce() -> PathBuf,
-    ) -> rustix::io::Result<Option<Entry>> {
-        let Walk { root, evidence, .. } = self;
-        see(directory, name, |stat| {
-            if !FileType::from_raw_mode(stat.st_mode).is_symlink() {
+    ) -> rustix::io::Result<Option<Seen>> {
+        let Some(stat) = stat_at(directory, name)? else {
+            return Ok(None);
+        };
+        let is_link = FileType::from_raw_mode(stat.st_mode).is_symlink();
+        let (fingerprint, is_evidence) = match is_link {
+            true => self.link(directory, &stat, &path()),
+            false => {
                 // On an overlay, files are on another device than their directory.
                 let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let mut place = None;
-                return evidence.fingerprint(stat, || {
-                    place = rustix::fs::openat(directory, name, flags, Mode::empty()).ok();
-                    place.as_ref().map(AsFd::as_fd)
-                });
+                let place = || rustix::fs::openat(directory, name, flags, Mode::empty()).ok();
+                self.evidence.fingerprint(&stat, place)
             }
-            let (link, link_is_evidence) = evidence.fingerprint(stat, || Some(directory));
-            let Ok(target) = root.place(&path(), Steps::Any) else {
-                return (link, false);
-            };
-            let Ok(stat) = rustix::fs::fstat(&target) else {
-                return (link, false);
-            };
-            let (led_to, led_to_is_evidence) = evidence.fingerprint(&stat, || Some(target.as_fd()));
-            let both = crate::evidence::hash([link, led_to]);
-            (both, link_is_evidence && led_to_is_evidence)
-        })
+        };
+        Ok(Some(Seen {
+            stat,
+            fingerprint,
+            is_evidence,
+        }))
+    }
+
+    /// The fingerprint of a link and what it leads to, as [`Evidence::fingerprint`].
+    fn link(&mut self, directory: BorrowedFd<'_>, stat: &Stat, path: &Path) -> (u64, bool) {
+        let (link, link_is_evidence) = self.evidence.fingerprint(stat, || Some(directory));
+        let (led_to, led_to_is_evidence) = match self.root.place(path, Steps::Any) {
+            Ok(target) => match rustix::fs::fstat(&target) {
+                Ok(stat) => self.evidence.fingerprint(&stat, || Some(&target)),
+                Err(_) => (0, false),
+            },
+            // Should it come to lead somewhere, that has a fingerprint.
+            Err(stop) => (0, stop.is_missing()),
+        };
+        let both = crate::evidence::hash([link, led_to]);
+        (both, link_is_evidence && led_to_is_evidence)
     }
 }
 
+/// What the walk below a module directory is for.
+enum Look {
+    /// To tell by one number whether all is as an older witness has it; `None` once something seen is no evidence.
+    Sum(Option<u64>),
+    /// To know all that there is.
+    List(Vec<Entry>),
+}
+
+impl Look {
+    fn add(&mut self, name: &Path, seen: Seen) {
+        match self {
+            Look::Sum(sum) => {
+                let so_far = sum.filter(|_| seen.is_evidence);
+                *sum = so_far.map(|sum| add(sum, name, seen.fingerprint));
+            }
+            Look::List(entries) => entries.push(seen.entry(name.to_owned())),
+        }
+    }
+
+    /// What is below `name` cannot be known.
+    fn fail(&mut self, name: &Path, errno: Errno) {
+        match self {
+            Look::Sum(sum) => *sum = None,
+            Look::List(entries) => {
+                if let Some(entry) = entries.iter_mut().rfind(|entry| entry.name == name) {
+                    entry.content = OnceLock::from(Content::Unreadable(errno.raw_os_error()));
+                    entry.is_evidence = false;
+                }
+            }
+        }
+    }
+
+    /// The sum of the fingerprints of all that was seen, each with its name, and of the directory's `own`. Added up they are
+    /// the same in whatever order the file system gives the names. `None` where something is no evidence.
+    fn sum(&self, own: u64) -> Option<u64> {
+        match self {
+            Look::Sum(sum) => *sum,
+            Look::List(entries) => entries.iter().try_fold(own, |sum, entry| {
+                entry
+                    .is_evidence
+                    .then(|| add(sum, &entry.name, entry.fingerprint))
+            }),
+        }
+    }
+}
+
+fn add(sum: u64, name: &Path, fingerprint: u64) -> u64 {
+    sum.wrapping_add(crate::evidence::hash((
+        name.as_os_str().as_bytes(),
+        fingerprint,
+    )))
+}
+
 /// What was seen at an absolute path; what cannot be looked at is there, and not known.
-fn named(seen: rustix::io::Result<Option<Entry>>, path: PathBuf) -> Option<Entry> {
+fn named(seen: rustix::io::Result<Option<Seen>>, path: PathBuf) -> Option<Entry> {
     match seen {
-        Ok(entry) => entry.map(|entry| Entry {
-            name: path,
-            ..entry
-        }),
+        Ok(seen) => seen.map(|seen| seen.entry(path)),
         Err(errno) => Some(Entry::unreadable(path, FileType::RegularFile, errno)),
     }
 }
@@ -405,7 +490,8 @@ impl Directory {
     fn unreadable(path: PathBuf, errno: Errno) -> Directory {
         Directory {
             entry: Entry::unreadable(path, FileType::Directory, errno),
-            modules: Vec::new(),
+            own_fingerprint: 0,
+            modules: Arc::default(),
         }
     }
 }

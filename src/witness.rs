@@ -26,7 +26,7 @@ use std::fmt::Write as _;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use crate::entry::{Content, Entry};
 use crate::inputs::{Directory, Observed, StampState, is_same};
@@ -75,18 +75,33 @@ impl Witness {
         Verdict::of(self, now)
     }
 
-    /// Why this witness, taken before a probe, cannot be stored with its answer: the first reason why it is stale now, or
-    /// that something was changed and changed back. `None` where not even a stat identity is different.
-    pub(crate) fn why_touched(&self, now: &Inputs) -> Option<String> {
-        if let Some(reason) = self.judge(now).reasons().first() {
+    /// Judges this witness by the stamps alone, at the cost of a stat each: for who has no time to look at all modules.
+    ///
+    /// It sees what a trigger, the tool or a hand told by a touch, and nothing else.
+    pub fn check_stamps(&self, profile: &Profile) -> Verdict {
+        Verdict::of_stamps(self, &crate::inputs::stamps(profile))
+    }
+
+    /// Whether, and why, a probe since this witness was taken must not be relied on, by a look at the inputs after it:
+    /// the first reason why the witness is stale now, or that something was changed and changed back, which the answer
+    /// may have seen and no later check will. `None` where not even a stat identity is different.
+    ///
+    /// It is for the witness that [`Profile::observe`] gave, not for one that was stored: those have fewer stat
+    /// identities.
+    pub fn disturbed(&self, after: &Inputs) -> Option<String> {
+        if let Some(reason) = self.judge(after).reasons().first() {
             return Some(reason.to_string());
         }
-        let touched = |(then, now): (&Entry, &Entry)| then.fingerprint != now.fingerprint;
-        let mut pairs = self.observed.entries().zip(now.observed.entries());
-        let (entry, _) = pairs.find(|pair| touched(*pair))?;
-        let name = Escaped(entry.name.as_os_str());
+        let touched = |(then, now): &(&Entry, &Entry)| then.fingerprint != now.fingerprint;
+        let (then, now) = (&self.observed, &after.observed);
+        let entry = then.entries().zip(now.entries()).find(touched);
+        let touched =
+            |(then, now): &(&Directory, &Directory)| then.own_fingerprint != now.own_fingerprint;
+        let directory = then.directories.iter().zip(&now.directories).find(touched);
+        let entry = entry.or(directory.map(|(then, now)| (&then.entry, &now.entry)));
+        let name = Printable(entry?.0.name.as_os_str());
         Some(format!(
-            "{name} was changed, and changed back, while the command ran"
+            "{name} was changed, and changed back, during the probe"
         ))
     }
 
@@ -94,8 +109,10 @@ impl Witness {
     pub(crate) fn can_learn_from(&self, now: &Inputs) -> bool {
         let (then, now) = (&self.observed, &now.observed);
         let better = |(then, now): (&Entry, &Entry)| now.is_evidence && !is_same(then, now);
-        let mut pairs = then.entries().zip(now.entries());
-        pairs.any(better)
+        let directories = then.directories.iter().zip(&now.directories);
+        let mut directories = directories.map(|(then, now)| (&then.entry, &now.entry));
+        then.entries().zip(now.entries()).any(better)
+            || directories.any(better)
             || now
                 .searched
                 .iter()
@@ -105,34 +122,26 @@ impl Witness {
 
 impl fmt::Display for Witness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.text()?;
-        writeln!(f, "{text}end {}", text.lines().count())
-    }
-}
-
-impl Witness {
-    /// All lines but the last.
-    fn text(&self) -> std::result::Result<String, fmt::Error> {
-        let mut text = String::new();
+        let mut lines = Lines { f, count: 0 };
         let observed = &self.observed;
-        writeln!(text, "modstamp-witness {VERSION} {}", observed.profile)?;
+        writeln!(lines, "modstamp-witness {VERSION} {}", observed.profile)?;
         for (owner, state) in &observed.stamps {
             match state {
-                StampState::Absent => writeln!(text, "stamp {owner} -")?,
-                StampState::At(mtime) => writeln!(text, "stamp {owner} {mtime}")?,
-                StampState::Unreadable => writeln!(text, "stamp {owner} !")?,
+                StampState::Absent => writeln!(lines, "stamp {owner} -")?,
+                StampState::At(mtime) => writeln!(lines, "stamp {owner} {mtime}")?,
+                StampState::Unreadable => writeln!(lines, "stamp {owner} !")?,
             }
         }
         for (name, value) in &observed.variables {
             match value {
-                None => writeln!(text, "variable {name} -")?,
-                Some(value) => writeln!(text, "variable {name} ={}", Escaped(value))?,
+                None => writeln!(lines, "variable {name} -")?,
+                Some(value) => writeln!(lines, "variable {name} ={}", Escaped(value))?,
             }
         }
         for directory in &observed.directories {
-            write_entry(&mut text, "directory", &directory.entry)?;
-            for module in &directory.modules {
-                write_entry(&mut text, "module", module)?;
+            write_entry(&mut lines, "directory", &directory.entry)?;
+            for module in directory.modules.iter() {
+                write_entry(&mut lines, "module", module)?;
             }
         }
         for (what, entries) in [
@@ -141,21 +150,32 @@ impl Witness {
             ("command", &observed.commands),
         ] {
             for entry in entries {
-                write_entry(&mut text, what, entry)?;
+                write_entry(&mut lines, what, entry)?;
             }
         }
         for (path, fingerprint) in &observed.searched {
-            writeln!(
-                text,
-                "searched {fingerprint:016x} {}",
-                Escaped(path.as_os_str())
-            )?;
+            let path = Escaped(path.as_os_str());
+            writeln!(lines, "searched {fingerprint:016x} {path}")?;
         }
-        Ok(text)
+        let count = lines.count;
+        writeln!(lines, "end {count}")
     }
 }
 
-fn write_entry(f: &mut String, what: &str, entry: &Entry) -> fmt::Result {
+/// Counts the lines that go through it.
+struct Lines<'a, 'b> {
+    f: &'a mut fmt::Formatter<'b>,
+    count: usize,
+}
+
+impl fmt::Write for Lines<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.count += text.bytes().filter(|byte| *byte == b'\n').count();
+        self.f.write_str(text)
+    }
+}
+
+fn write_entry(f: &mut Lines, what: &str, entry: &Entry) -> fmt::Result {
     let Entry {
         mode,
         uid,
@@ -272,13 +292,13 @@ fn parse_line(line: &str, observed: &mut Observed) -> Option<()> {
         }
         "directory" => observed.directories.push(Directory {
             entry: parse_entry(rest)?,
-            modules: Vec::new(),
+            own_fingerprint: 0,
+            modules: Arc::default(),
         }),
-        "module" => observed
-            .directories
-            .last_mut()?
-            .modules
-            .push(parse_entry(rest)?),
+        "module" => {
+            let modules = &mut observed.directories.last_mut()?.modules;
+            Arc::get_mut(modules)?.push(parse_entry(rest)?);
+        }
         "program" => observed.programs.push(parse_entry(rest)?),
         "file" => observed.files.push(parse_entry(rest)?),
         "searched" => {

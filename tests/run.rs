@@ -327,7 +327,7 @@ fn a_change_during_the_probe_is_never_kept() {
     for asked in 1..3 {
         let (_, why) = world.ask();
         assert!(
-            why.contains("not kept: qxl.so was changed, and changed back, while the command ran"),
+            why.contains("not kept: qxl.so was changed, and changed back, during the probe"),
             "{why}"
         );
         assert_eq!(world.count(), asked);

@@ -1,16 +1,11 @@
 //! `modstamp check`: a stored witness against now.
 
-use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use modstamp::Verdict;
 
-use super::{MOST_LINES, Which, end, print};
-
-/// A witness is some 100 bytes an input. What is larger than this is not one.
-const MOST_BYTES: u64 = 256 << 20;
+use super::{MOST_LINES, Which, end, print, stored_witness};
 
 /// Judge a stored witness by what is there now; the exit status is 0 fresh, 1 stale, 2 could not be asked
 #[derive(clap::Args)]
@@ -32,17 +27,11 @@ impl Arguments {
 
     fn check(self) -> anyhow::Result<ExitCode> {
         let profile = self.which.load()?;
-        let mut text = Vec::new();
-        if self.file.as_os_str() == "-" {
-            let read = std::io::stdin().take(MOST_BYTES).read_to_end(&mut text);
-            read.context("cannot read the witness from standard input")?;
-        } else {
-            let read = fs_err::File::open(&self.file)
-                .and_then(|file| file.take(MOST_BYTES).read_to_end(&mut text));
-            read.context("cannot read the witness; name a file that “modstamp observe” filled")?;
-        }
-        let verdict = Verdict::of_text(&text, &profile.inputs()?);
-        print(&match self.json {
+        let verdict = match stored_witness(&self.file)? {
+            Ok(witness) => witness.check(&profile)?,
+            Err(error) => Verdict::from(error),
+        };
+        print(match self.json {
             true => serde_json::to_string(&verdict)? + "\n",
             false => sentences(&verdict),
         })?;

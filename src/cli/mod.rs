@@ -7,15 +7,18 @@ pub mod status;
 pub mod touch;
 pub mod trigger;
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use modstamp::{Profile, Root};
+use modstamp::{Profile, Root, Witness};
 
 /// The lines that a verdict takes for a person.
 const MOST_LINES: usize = 10;
+
+/// A witness is some 100 bytes an input. What is larger than this is not one.
+const MOST_BYTES: u64 = 256 << 20;
 
 /// Which profile, and where.
 #[derive(clap::Args)]
@@ -67,10 +70,24 @@ impl Which {
     }
 }
 
+/// Reads a stored witness; “-” is standard input. What is read may be anything: then the inner result says what is wrong.
+pub fn stored_witness(file: &Path) -> anyhow::Result<modstamp::Result<Witness>> {
+    let mut text = Vec::new();
+    if file.as_os_str() == "-" {
+        let read = io::stdin().take(MOST_BYTES).read_to_end(&mut text);
+        read.context("cannot read the witness from standard input")?;
+    } else {
+        let read =
+            fs_err::File::open(file).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut text));
+        read.context("cannot read the witness; name a file that “modstamp observe” filled")?;
+    }
+    Ok(Witness::from_bytes(&text))
+}
+
 /// Prints to standard output. A reader that has left early has seen what it wanted.
-pub fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+pub fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match write!(out, "{text}").and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.context(
             "cannot write to standard output; make room where it goes to, or send it elsewhere",

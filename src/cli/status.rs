@@ -108,7 +108,7 @@ impl Arguments {
                 }
             }
         }
-        print(&match self.json {
+        print(match self.json {
             true => {
                 serde_json::to_string(&Json {
                     version: 1,
