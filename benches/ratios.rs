@@ -3,12 +3,17 @@
 //! The triggers' program touches the real `/var/lib/modstamp`, so it is measured in a mount namespace of its own with a scratch
 //! directory, on this checkout's disk, in the place of `/var/lib`. That needs root.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::Command;
 
+mod checks;
 #[path = "../tests/support/mod.rs"]
 mod support;
+mod table;
+mod timed;
+
+use table::{Table, milliseconds};
+use timed::{Timed, measure};
 
 const ROUNDS: usize = 1000;
 
@@ -23,20 +28,30 @@ fn main() {
     }
     let scratch = tempfile::tempdir_in("target").unwrap();
     let mut table = Table::default();
+    // “cargo bench --bench ratios -- checks” measures those alone.
+    let parts: Vec<String> = std::env::args().skip(1).collect();
+    let is_wanted = |part: &str| parts.len() == 1 || parts.iter().any(|wanted| wanted == part);
     if is_root {
+        stand_in_for_var_lib(scratch.path());
+    }
+    if is_wanted("triggers") && is_root {
         triggers(&mut table, scratch.path());
-    } else {
+    } else if !is_root {
         println!("skipped, needs root: the triggers' program\n");
     }
-    if support::missing(&["qemu-system-x86_64"]).is_none_or(|missing| missing == "root") {
+    let qemu = support::missing(&["qemu-system-x86_64"]).is_none_or(|missing| missing == "root");
+    if is_wanted("run") && qemu {
         cached(&mut table, scratch.path());
-    } else {
+    } else if !qemu {
         println!("skipped, needs qemu-system-x86_64: modstamp run\n");
+    }
+    if is_wanted("checks") {
+        checks::checks(&mut table, scratch.path());
     }
     table.print();
 }
 
-fn triggers(table: &mut Table, scratch: &Path) {
+fn stand_in_for_var_lib(scratch: &Path) {
     let lib = std::path::absolute(scratch.join("lib")).unwrap();
     std::fs::create_dir(&lib).unwrap();
     support::run(
@@ -45,6 +60,9 @@ fn triggers(table: &mut Table, scratch: &Path) {
             .arg(&lib)
             .arg("/var/lib"),
     );
+}
+
+fn triggers(table: &mut Table, scratch: &Path) {
     let body = scratch.join("body");
     std::fs::write(
         &body,
@@ -126,15 +144,7 @@ fn triggers(table: &mut Table, scratch: &Path) {
 
 fn cached(table: &mut Table, scratch: &Path) {
     let question = ["qemu-system-x86_64", "-device", "help"];
-    let modules = [
-        "/usr/lib64/qemu",
-        "/usr/lib/qemu",
-        "/usr/lib/x86_64-linux-gnu/qemu",
-    ];
-    let modules = modules
-        .iter()
-        .rfind(|path| Path::new(path).exists())
-        .unwrap_or(&"/usr/lib");
+    let modules = checks::qemu_modules().unwrap_or(Path::new("/usr/lib"));
     let cache = std::path::absolute(scratch.join("cache")).unwrap();
     let cache = cache.to_str().unwrap();
     let program = support::release().join("modstamp");
@@ -144,7 +154,7 @@ fn cached(table: &mut Table, scratch: &Path) {
         .collect();
     let ours = Timed::new("modstamp run, a hit", &program, &ours, &None);
     let bkt = std::path::absolute("target/bench/bin/bkt").unwrap();
-    let modtime = format!("--modtime={modules}");
+    let modtime = format!("--modtime={}", modules.display());
     let theirs = ["--cache-dir", cache, "--ttl=1h", &modtime, "--"];
     let theirs: Vec<&str> = theirs.into_iter().chain(question).collect();
     let theirs = Timed::new("bkt --ttl=1h --modtime=DIR, its hit", &bkt, &theirs, &None);
@@ -173,138 +183,4 @@ fn cached(table: &mut Table, scratch: &Path) {
         format!("1/{:.0}", qemu.as_secs_f64() / times[0].as_secs_f64()),
         "at most 1/25",
     );
-}
-
-/// A command that is started and waited for.
-struct Timed {
-    name: String,
-    program: PathBuf,
-    arguments: Vec<String>,
-    input: Option<PathBuf>,
-}
-
-impl Timed {
-    fn new(name: &str, program: &Path, arguments: &[&str], input: &Option<PathBuf>) -> Timed {
-        Timed {
-            name: name.to_owned(),
-            program: program.to_owned(),
-            arguments: arguments
-                .iter()
-                .map(|argument| argument.to_string())
-                .collect(),
-            input: input.clone(),
-        }
-    }
-
-    fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        command.stdin(match &self.input {
-            Some(path) => Stdio::from(std::fs::File::open(path).unwrap()),
-            None => Stdio::null(),
-        });
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        command
-    }
-
-    fn time(&self) -> Duration {
-        let mut command = self.command(&self.program);
-        command.args(&self.arguments);
-        let start = Instant::now();
-        let status = command.status().unwrap();
-        let time = start.elapsed();
-        assert!(status.success(), "{}: {status}", self.name);
-        time
-    }
-
-    fn output(&self) -> Vec<u8> {
-        let mut command = self.command(&self.program);
-        command
-            .args(&self.arguments)
-            .stdout(Stdio::piped())
-            .output()
-            .unwrap()
-            .stdout
-    }
-
-    /// The peak of its resident memory in KiB, as GNU time tells it.
-    fn peak(&self) -> Option<u64> {
-        let mut command = self.command("/usr/bin/time".as_ref());
-        command
-            .args(["-f", "%M"])
-            .arg(&self.program)
-            .args(&self.arguments);
-        let output = command.stderr(Stdio::piped()).output().ok()?;
-        String::from_utf8(output.stderr).ok()?.trim().parse().ok()
-    }
-}
-
-/// The median time of each, all of them by turns, so that what else the machine does falls on all.
-fn measure(commands: &[&Timed], rounds: usize) -> Vec<Duration> {
-    let mut times = vec![Vec::with_capacity(rounds); commands.len()];
-    for round in 0..rounds + 20 {
-        for (command, times) in commands.iter().zip(&mut times) {
-            let time = command.time();
-            if round >= 20 {
-                times.push(time);
-            }
-        }
-    }
-    times.iter_mut().for_each(|times| times.sort());
-    times.iter().map(|times| times[times.len() / 2]).collect()
-}
-
-fn milliseconds(time: Duration) -> String {
-    format!("{:.2} ms", time.as_secs_f64() * 1000.0)
-}
-
-#[derive(Default)]
-struct Table(Vec<[String; 5]>);
-
-impl Table {
-    fn ratio(&mut self, what: &str, time: Duration, peer: &str, theirs: Duration, wanted: &str) {
-        let ratio = format!("{:.2}", time.as_secs_f64() / theirs.as_secs_f64());
-        let peer = format!("{peer}, {}", milliseconds(theirs));
-        self.row(what, milliseconds(time), &peer, ratio, wanted);
-    }
-
-    fn row(&mut self, what: &str, ours: String, peer: &str, ratio: String, wanted: &str) {
-        self.0.push([
-            what.to_owned(),
-            ours,
-            peer.to_owned(),
-            ratio,
-            wanted.to_owned(),
-        ]);
-    }
-
-    fn print(&self) {
-        let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let cpu = cpu
-            .lines()
-            .find_map(|line| line.strip_prefix("model name\t: "))
-            .unwrap_or("?");
-        let cores = std::thread::available_parallelism().map_or(0, usize::from);
-        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let date = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
-        println!(
-            "{cpu}, {cores} cores, Linux {}, {}\n",
-            kernel.trim(),
-            &date[..10]
-        );
-        let head = ["what", "ours", "peer", "ratio", "wanted"].map(str::to_owned);
-        let rows: Vec<&[String; 5]> = std::iter::once(&head).chain(&self.0).collect();
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-        let widths: Vec<usize> = (0..5).filter_map(width).collect();
-        for (number, row) in rows.iter().enumerate() {
-            let cells = row
-                .iter()
-                .zip(&widths)
-                .map(|(cell, width)| format!("{cell:<width$}"));
-            println!("| {} |", cells.collect::<Vec<_>>().join(" | "));
-            if number == 0 {
-                let rules = widths.iter().map(|width| "-".repeat(*width));
-                println!("| {} |", rules.collect::<Vec<_>>().join(" | "));
-            }
-        }
-    }
 }

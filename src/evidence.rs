@@ -129,11 +129,12 @@ pub(crate) fn hash(value: impl Hash) -> u64 {
 }
 
 fn reach(place: BorrowedFd<'_>) -> Reach {
-    let (Ok(kind), Ok(flags)) = (rustix::fs::fstatfs(place), rustix::fs::fstatvfs(place)) else {
+    let Ok(statfs) = rustix::fs::fstatfs(place) else {
         return Reach::None;
     };
-    let kind = kind.f_type as u32;
-    let is_read_only = flags.f_flag.contains(StatVfsMountFlags::RDONLY);
+    let kind = statfs.f_type as u32;
+    let flags = StatVfsMountFlags::from_bits_retain(statfs.f_flags as u64); // statfs(2): as those of statvfs(3)
+    let is_read_only = flags.contains(StatVfsMountFlags::RDONLY);
     if LOCAL.contains(&kind) && !is_read_only {
         return Reach::Lasting;
     }

@@ -18,6 +18,8 @@ use crate::{Mtime, Owner, Profile, Result, Root, Witness};
 #[derive(Debug, Clone)]
 pub struct Inputs {
     pub(crate) root: Root,
+    /// The root that commands are looked up in: that of who asks.
+    pub(crate) command_root: Root,
     pub(crate) observed: Observed,
     /// Of the latest times that were seen.
     tick: Tick,
@@ -35,7 +37,7 @@ pub(crate) struct Observed {
     /// Patterns that programs and files were searched by, each with its directory's fingerprint, which shows that the
     /// same names are in it.
     pub(crate) searched: Vec<(PathBuf, u64)>,
-    /// The program whose output is cached, outside the root directory.
+    /// The program whose output is cached, by its path outside the root directory.
     pub(crate) commands: Vec<Entry>,
 }
 
@@ -90,6 +92,7 @@ impl Inputs {
         let files = walk.globs(&profile.files);
         Ok(Inputs {
             root: profile.root().clone(),
+            command_root: profile.root().clone(),
             tick: walk.evidence.tick,
             observed: Observed {
                 profile: profile.name().to_owned(),
@@ -122,6 +125,7 @@ impl Inputs {
         });
         self.observed.commands.push(entry);
         self.tick = self.tick.or_later(walk.evidence.tick);
+        self.command_root = root;
         Ok(())
     }
 
@@ -136,10 +140,8 @@ impl Inputs {
         for entry in self.observed.programs.iter().chain(&self.observed.files) {
             entry.content(&self.root, || entry.name.clone());
         }
-        if let (false, Ok(root)) = (self.observed.commands.is_empty(), Root::system()) {
-            for entry in &self.observed.commands {
-                entry.content(&root, || entry.name.clone());
-            }
+        for entry in &self.observed.commands {
+            entry.content(&self.command_root, || entry.name.clone());
         }
         Witness {
             observed: self.observed.clone(),

@@ -4,7 +4,6 @@
 //! that of `packaging/qemu.toml`, which a test holds against the built-in profile.
 
 use std::ffi::OsString;
-
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
@@ -31,6 +30,7 @@ const KEYS: [&str; 3] = ["module-directories", "programs", "files"];
 pub struct Profile {
     name: String,
     root: Root,
+    stamps: Vec<Stamp>,
     pub(crate) directories: Vec<Source>,
     pub(crate) programs: Vec<Glob>,
     pub(crate) files: Vec<Glob>,
@@ -164,10 +164,8 @@ impl Profile {
     }
 
     /// Its stamps: the system's and, where the caller has a home, the caller's own.
-    pub fn stamps(&self) -> Vec<Stamp> {
-        let system = Stamp::system(&self.root, &self.name).ok();
-        let user = Stamp::user(&self.root, &self.name).ok().flatten();
-        system.into_iter().chain(user).collect()
+    pub fn stamps(&self) -> &[Stamp] {
+        &self.stamps
     }
 
     /// What the inputs are now: one walk over the module directories, programs and files, by stat alone.
@@ -229,9 +227,12 @@ impl Profile {
     }
 
     fn empty(name: &str, root: &Root) -> Profile {
+        let system = Stamp::system(root, name).ok();
+        let user = Stamp::user(root, name).ok().flatten();
         Profile {
             name: name.to_owned(),
             root: root.clone(),
+            stamps: system.into_iter().chain(user).collect(),
             directories: Vec::new(),
             programs: Vec::new(),
             files: Vec::new(),

@@ -132,13 +132,19 @@ impl Root {
 
     /// What is at an absolute `path`, itself and not what it points to; `None` where there is nothing.
     pub(crate) fn stat(&self, path: &Path) -> std::result::Result<Option<Stat>, Stop> {
-        let stat = match (self.is_system, path.parent(), path.file_name()) {
-            (false, Some(parent), Some(name)) => self
-                .place(parent, Steps::Any)
-                .and_then(|parent| Ok(stat_at(parent, name)?)),
-            _ => Ok(stat_at(CWD, path)?),
+        let stat = || -> std::result::Result<_, Stop> {
+            match self.is_system {
+                true => Ok(stat_at(CWD, path)?),
+                false => {
+                    let parent = self.place(path.parent().unwrap_or(path), Steps::Any)?;
+                    Ok(stat_at(
+                        parent,
+                        path.file_name().unwrap_or(OsStr::new(".")),
+                    )?)
+                }
+            }
         };
-        match stat {
+        match stat() {
             Err(stop) if stop.is_missing() => Ok(None),
             stat => stat,
         }

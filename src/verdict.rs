@@ -79,7 +79,7 @@ impl Verdict {
 
     pub(crate) fn of(witness: &Witness, now: &Inputs) -> Verdict {
         let mut reasons = Reasons(Vec::new());
-        let (then, root) = (&witness.observed, &now.root);
+        let (then, root, command_root) = (&witness.observed, &now.root, &now.command_root);
         let now = &now.observed;
         if then.profile != now.profile {
             return Verdict::Stale(vec![Reason::Profile {
@@ -119,13 +119,8 @@ impl Verdict {
                 reasons.entry(input, root, then, now, None);
             }
         }
-        if let (false, Ok(root)) = (
-            then.commands.is_empty() && now.commands.is_empty(),
-            Root::system(),
-        ) {
-            for (then, now) in merge(&then.commands, &now.commands, |entry| &entry.name) {
-                reasons.entry(Input::Command, &root, then, now, None);
-            }
+        for (then, now) in merge(&then.commands, &now.commands, |entry| &entry.name) {
+            reasons.entry(Input::Command, command_root, then, now, None);
         }
         reasons.verdict()
     }

@@ -55,6 +55,12 @@ impl<'a> Walk<'a> {
         let mut directories = Vec::new();
         for source in &profile.directories {
             match source {
+                Source::Glob(glob) if !glob.0.iter().any(is_wild) => {
+                    let mut path = PathBuf::from("/");
+                    path.extend(glob.0.iter().map(glob::Pattern::as_str));
+                    let opened = self.root.place(&path, Steps::Any).ok();
+                    found.extend(opened.map(|fd| (path, fd)));
+                }
                 Source::Glob(glob) => {
                     self.find(glob, Search::Always, &mut |walk, directory, name, path| {
                         let opened = walk.directory_at(directory, name, &path);

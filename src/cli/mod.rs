@@ -72,7 +72,7 @@ impl Which {
 
 /// Reads a stored witness; “-” is standard input. What is read may be anything: then the inner result says what is wrong.
 pub fn stored_witness(file: &Path) -> anyhow::Result<modstamp::Result<Witness>> {
-    let mut text = Vec::new();
+    let mut text = Vec::with_capacity(64 << 10);
     if file.as_os_str() == "-" {
         let read = io::stdin().take(MOST_BYTES).read_to_end(&mut text);
         read.context("cannot read the witness from standard input")?;

@@ -1,0 +1,246 @@
+//! Checks and observations: in this process against a bare loop in C, as a whole against cat(1), and what they need
+//! of memory.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use modstamp::{Profile, Witness};
+
+use crate::support;
+use crate::table::Table;
+use crate::timed::{Timed, measure};
+
+/// Directories of so many modules, and how often each is looked at.
+const SIZES: [(usize, usize); 3] = [(1_000, 1000), (10_000, 200), (100_000, 30)];
+
+/// Where this machine's QEMU has its modules.
+pub fn qemu_modules() -> Option<&'static Path> {
+    let candidates = [
+        "/usr/lib64/qemu",
+        "/usr/lib/x86_64-linux-gnu/qemu",
+        "/usr/lib/qemu",
+    ];
+    let is_there = |path: &&Path| path.join("hw-display-qxl.so").exists();
+    candidates.map(Path::new).into_iter().find(is_there)
+}
+
+pub fn checks(table: &mut Table, scratch: &Path) {
+    let scratch = std::path::absolute(scratch).unwrap();
+    let peer = scratch.join("peer");
+    support::run(
+        Command::new("cc")
+            .args(["-O2", "-o"])
+            .arg(&peer)
+            .arg("benches/peer.c"),
+    );
+    let many: Vec<PathBuf> = SIZES
+        .iter()
+        .map(|(size, _)| modules(&scratch, *size))
+        .collect();
+    // What was changed just now is looked at more closely.
+    std::thread::sleep(Duration::from_secs(5));
+    stamps(table, &peer, &profile(&scratch, &scratch));
+    match qemu_modules() {
+        Some(real) => {
+            check(table, &peer, &profile(&scratch, real), real, 3000);
+            observe(table, &scratch, real);
+        }
+        None => println!("skipped, needs QEMU's modules: check and observe of them\n"),
+    }
+    for (path, (_, rounds)) in many.iter().zip(SIZES) {
+        check(table, &peer, &profile(&scratch, path), path, rounds);
+    }
+    memory(table, &scratch, &many[SIZES.len() - 1]);
+}
+
+/// A directory of `size` modules of a few bytes.
+fn modules(scratch: &Path, size: usize) -> PathBuf {
+    let directory = scratch.join(size.to_string());
+    std::fs::create_dir(&directory).unwrap();
+    for number in 0..size {
+        let name = format!("hw-display-virtio-{number:06}.so");
+        std::fs::write(directory.join(name), number.to_string()).unwrap();
+    }
+    directory
+}
+
+/// A profile of one module directory, with the stamps of the real one.
+fn profile(scratch: &Path, directory: &Path) -> Profile {
+    let file = scratch.join("qemu.toml");
+    let text = format!("module-directories = [\"{}\"]\n", directory.display());
+    std::fs::write(&file, text).unwrap();
+    Profile::load(file.to_str().unwrap()).unwrap()
+}
+
+/// A stored witness, as one that was kept comes back.
+fn stored(profile: &Profile) -> Witness {
+    profile.observe().unwrap().to_string().parse().unwrap()
+}
+
+fn check(table: &mut Table, peer: &Path, profile: &Profile, directory: &Path, rounds: usize) {
+    let witness = stored(profile);
+    let mut peer = Peer::start(peer, directory, profile);
+    let ours = || assert!(witness.check(profile).unwrap().is_fresh());
+    let (ours, theirs) = by_turns(ours, &mut peer, rounds);
+    let count = std::fs::read_dir(directory).unwrap().count();
+    let what = format!("check in process, {count} modules");
+    table.times(&what, ours, "a bare loop in C", theirs, "at most 1.15");
+}
+
+fn stamps(table: &mut Table, peer: &Path, profile: &Profile) {
+    let stamp = &profile.stamps()[0];
+    let recorded = stamp.mtime().unwrap();
+    let one = || {
+        for _ in 0..1000 {
+            assert!(std::hint::black_box(stamp).mtime().unwrap() == recorded);
+        }
+    };
+    let mut stat = Peer::start_with(peer, Path::new("-"), &[stamp.path()]);
+    let (ours, theirs) = by_turns(one, &mut stat, 1000);
+    let what = "one stamp's mtime against the recorded, 1,000 times";
+    table.times(what, ours, "stat(2)", theirs, "at most 1.2");
+
+    let witness = stored(profile);
+    let all = || {
+        for _ in 0..1000 {
+            assert!(
+                std::hint::black_box(&witness)
+                    .check_stamps(profile)
+                    .is_fresh()
+            );
+        }
+    };
+    let mut stat = Peer::start(peer, Path::new("-"), profile);
+    let (ours, theirs) = by_turns(all, &mut stat, 1000);
+    let what = "check of the stamps alone, 1,000 times";
+    let peer = format!("{} stat(2)", profile.stamps().len());
+    table.times(what, ours, &peer, theirs, "at most 1.2");
+}
+
+fn observe(table: &mut Table, scratch: &Path, directory: &Path) {
+    let file = scratch.join("qemu.toml");
+    let file = file.to_str().unwrap();
+    let witness = scratch.join("witness");
+    std::fs::write(
+        &witness,
+        profile(scratch, directory).observe().unwrap().to_string(),
+    )
+    .unwrap();
+    let program = support::release().join("modstamp");
+    let first = Timed::new("observe", &program, &["observe", "--profile", file], &None);
+    let again = [
+        "observe",
+        "--profile",
+        file,
+        "--trust",
+        witness.to_str().unwrap(),
+    ];
+    let again = Timed::new("observe --trust", &program, &again, &None);
+    let files: Vec<PathBuf> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    let bytes: u64 = files
+        .iter()
+        .map(|path| path.metadata().unwrap().len())
+        .sum();
+    let files: Vec<&str> = files.iter().map(|path| path.to_str().unwrap()).collect();
+    let cat = Timed::new("cat", "cat".as_ref(), &files, &None);
+    let times = measure(&[&first, &again, &cat], 1000);
+    let what = format!("observe, {} modules, {bytes} bytes", files.len());
+    table.ratio(&what, times[0], "cat of them", times[2], "at most 1.5");
+    table.ratio(
+        "the same with --trust",
+        times[1],
+        "cat of them",
+        times[2],
+        "-",
+    );
+}
+
+fn memory(table: &mut Table, scratch: &Path, directory: &Path) {
+    let file = scratch.join("qemu.toml");
+    let file = file.to_str().unwrap();
+    let witness = scratch.join("witness");
+    let text = profile(scratch, directory).observe().unwrap().to_string();
+    let entry = text.len() / text.lines().count();
+    std::fs::write(&witness, text).unwrap();
+    table.row(
+        "a witness's size for an entry",
+        format!("{entry} bytes"),
+        "120 bytes",
+        format!("{:.2}", entry as f64 / 120.0),
+        "at most 1.0",
+    );
+    let program = support::release().join("modstamp");
+    let witness = witness.to_str().unwrap();
+    let check = ["check", "--profile", file, witness];
+    for arguments in [&["observe", "--profile", file][..], &check] {
+        let peak = Timed::new("", &program, arguments, &None).peak();
+        let Some(peak) = peak else {
+            println!("skipped, needs GNU time: peak memory of {}\n", arguments[0]);
+            continue;
+        };
+        table.row(
+            &format!("{} of 100,000 modules, peak memory", arguments[0]),
+            format!("{peak} KiB"),
+            "40 MiB",
+            format!("{:.2}", peak as f64 / (40.0 * 1024.0)),
+            "at most 1.0",
+        );
+    }
+}
+
+/// The program in C, which says by turns how long it took.
+struct Peer(Child, BufReader<std::process::ChildStdout>);
+
+impl Peer {
+    fn start(program: &Path, directory: &Path, profile: &Profile) -> Peer {
+        let stamps: Vec<PathBuf> = profile.stamps().iter().map(|stamp| stamp.path()).collect();
+        Peer::start_with(program, directory, &stamps)
+    }
+
+    fn start_with(program: &Path, directory: &Path, stamps: &[PathBuf]) -> Peer {
+        let mut command = Command::new(program);
+        command.arg(directory).args(stamps);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        Peer(child, answers)
+    }
+
+    fn time(&mut self) -> Duration {
+        self.0.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
+        let mut line = String::new();
+        self.1.read_line(&mut line).unwrap();
+        Duration::from_nanos(line.trim().parse().unwrap())
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// The median times of ours and of the peer's, by turns.
+fn by_turns(ours: impl Fn(), peer: &mut Peer, rounds: usize) -> (Duration, Duration) {
+    let mut times = (Vec::new(), Vec::new());
+    for round in 0..rounds + rounds / 10 {
+        let start = Instant::now();
+        ours();
+        let (own, theirs) = (start.elapsed(), peer.time());
+        if round >= rounds / 10 {
+            times.0.push(own);
+            times.1.push(theirs);
+        }
+    }
+    let median = |mut times: Vec<Duration>| {
+        times.sort();
+        times[times.len() / 2]
+    };
+    (median(times.0), median(times.1))
+}

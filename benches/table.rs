@@ -1,0 +1,87 @@
+//! The table: what was measured, its peer, the ratio and what was wanted.
+
+use std::time::Duration;
+
+/// A time as the table has it.
+pub fn milliseconds(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1000.0)
+}
+
+/// The table that is printed at the end.
+#[derive(Default)]
+pub struct Table(Vec<[String; 5]>);
+
+impl Table {
+    /// A ratio of times too short for milliseconds.
+    pub fn times(
+        &mut self,
+        what: &str,
+        time: Duration,
+        peer: &str,
+        theirs: Duration,
+        wanted: &str,
+    ) {
+        let microseconds = |time: Duration| format!("{:.1} µs", time.as_secs_f64() * 1e6);
+        self.row(
+            what,
+            microseconds(time),
+            &format!("{peer}, {}", microseconds(theirs)),
+            format!("{:.2}", time.as_secs_f64() / theirs.as_secs_f64()),
+            wanted,
+        );
+    }
+
+    pub fn ratio(
+        &mut self,
+        what: &str,
+        time: Duration,
+        peer: &str,
+        theirs: Duration,
+        wanted: &str,
+    ) {
+        let ratio = format!("{:.2}", time.as_secs_f64() / theirs.as_secs_f64());
+        let peer = format!("{peer}, {}", milliseconds(theirs));
+        self.row(what, milliseconds(time), &peer, ratio, wanted);
+    }
+
+    pub fn row(&mut self, what: &str, ours: String, peer: &str, ratio: String, wanted: &str) {
+        self.0.push([
+            what.to_owned(),
+            ours,
+            peer.to_owned(),
+            ratio,
+            wanted.to_owned(),
+        ]);
+    }
+
+    pub fn print(&self) {
+        let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let cpu = cpu
+            .lines()
+            .find_map(|line| line.strip_prefix("model name\t: "))
+            .unwrap_or("?");
+        let cores = std::thread::available_parallelism().map_or(0, usize::from);
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let date = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+        println!(
+            "{cpu}, {cores} cores, Linux {}, {}\n",
+            kernel.trim(),
+            &date[..10]
+        );
+        let head = ["what", "ours", "peer", "ratio", "wanted"].map(str::to_owned);
+        let rows: Vec<&[String; 5]> = std::iter::once(&head).chain(&self.0).collect();
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+        let widths: Vec<usize> = (0..5).filter_map(width).collect();
+        for (number, row) in rows.iter().enumerate() {
+            let cells = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:<width$}"));
+            println!("| {} |", cells.collect::<Vec<_>>().join(" | "));
+            if number == 0 {
+                let rules = widths.iter().map(|width| "-".repeat(*width));
+                println!("| {} |", rules.collect::<Vec<_>>().join(" | "));
+            }
+        }
+    }
+}
