@@ -362,6 +362,14 @@ impl Glob {
         }
     }
 
+    /// The path up to the first component that matches more than one name, and the components from there on.
+    pub(crate) fn split(&self) -> (PathBuf, &[glob::Pattern]) {
+        let plain = self.0.iter().position(is_wild).unwrap_or(self.0.len());
+        let (plain, rest) = self.0.split_at(plain);
+        let names = plain.iter().map(glob::Pattern::as_str);
+        (Path::new("/").join(names.collect::<PathBuf>()), rest)
+    }
+
     /// Whether `path` is a place that the glob matches, or lies below one.
     fn covers(&self, path: &Path) -> bool {
         let mut names = path.iter().filter(|name| *name != "/");
@@ -369,6 +377,11 @@ impl Glob {
             .iter()
             .all(|component| names.next().is_some_and(|name| is_match(component, name)))
     }
+}
+
+/// Whether a component of a glob matches more than one name.
+pub(crate) fn is_wild(component: &glob::Pattern) -> bool {
+    component.as_str().contains(['*', '?', '['])
 }
 
 fn profile_directories() -> impl Iterator<Item = PathBuf> {

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::entry::{Content, Entry, Seen};
 use crate::evidence::Evidence;
 use crate::inputs::{Directory, Observed};
-use crate::profile::{Glob, Source};
+use crate::profile::{Glob, Source, is_wild};
 use crate::root::{Steps, for_each_entry, for_each_name, is_match, os, stat_at};
 use crate::{Profile, Root};
 
@@ -55,25 +55,17 @@ impl<'a> Walk<'a> {
         let mut directories = Vec::new();
         for source in &profile.directories {
             match source {
-                Source::Glob(glob) if !glob.0.iter().any(is_wild) => {
-                    let mut path = PathBuf::from("/");
-                    path.extend(glob.0.iter().map(glob::Pattern::as_str));
-                    let opened = self.root.place(&path, Steps::Any).ok();
-                    found.extend(opened.map(|fd| (path, fd)));
-                }
-                Source::Glob(glob) => {
-                    self.find(glob, Search::Always, &mut |walk, directory, name, path| {
+                Source::Glob(glob) => match glob.split() {
+                    (path, []) => found.extend(self.placed(path)),
+                    _ => self.find(glob, Search::Always, &mut |walk, directory, name, path| {
                         let opened = walk.directory_at(directory, name, &path);
                         found.extend(opened.map(|fd| (path, fd)));
-                    })
-                }
+                    }),
+                },
                 Source::Variable(name) => {
                     let value = std::env::var_os(name).filter(|value| !value.is_empty());
                     match value.map(PathBuf::from) {
-                        Some(path) if path.is_absolute() => {
-                            let opened = self.root.place(&path, Steps::Any).ok();
-                            found.extend(opened.map(|fd| (path, fd)));
-                        }
+                        Some(path) if path.is_absolute() => found.extend(self.placed(path)),
                         // Where this leads depends on the directory that the program runs in.
                         Some(path) => directories.push(Directory::unreadable(path, Errno::INVAL)),
                         None => {}
@@ -88,6 +80,11 @@ impl<'a> Walk<'a> {
         }
         directories.sort_by(|a, b| a.entry.name.cmp(&b.entry.name));
         directories
+    }
+
+    fn placed(&self, path: PathBuf) -> Option<(PathBuf, OwnedFd)> {
+        let place = self.root.place(&path, Steps::Any).ok()?;
+        Some((path, place))
     }
 
     /// One module directory; `None` where it is none, or was seen by another of its names.
@@ -235,16 +232,12 @@ impl<'a> Walk<'a> {
     /// Calls `each` for every path that a glob matches, with its directory and its name there. Something may be there or
     /// not. What cannot be read is left out: nothing can be loaded from it either.
     fn find(&mut self, glob: &Glob, how: Search, each: &mut Each<'_>) {
-        // The last component is looked for by name in its directory, however plain it is.
-        let last = glob.0.len().saturating_sub(1);
-        let plain = glob
-            .0
-            .iter()
-            .take(last)
-            .take_while(|component| !is_wild(component));
-        let mut path = PathBuf::from("/");
-        path.extend(plain.map(glob::Pattern::as_str));
-        let rest = &glob.0[path.iter().count() - 1..];
+        let (mut path, mut rest) = glob.split();
+        if rest.is_empty() {
+            // The last component is looked for by name in its directory, however plain it is.
+            path.pop();
+            rest = &glob.0[glob.0.len().saturating_sub(1)..];
+        }
         if let Ok(place) = self.root.place(&path, Steps::Any) {
             self.find_below(place.as_fd(), &path, rest, how, each);
         }
@@ -485,11 +478,6 @@ fn named(seen: rustix::io::Result<Option<Seen>>, path: PathBuf) -> Option<Entry>
         Ok(seen) => seen.map(|seen| seen.entry(path)),
         Err(errno) => Some(Entry::unreadable(path, FileType::RegularFile, errno)),
     }
-}
-
-/// Whether a component of a glob matches more than one name.
-fn is_wild(component: &glob::Pattern) -> bool {
-    component.as_str().contains(['*', '?', '['])
 }
 
 impl Directory {
