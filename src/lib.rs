@@ -27,7 +27,9 @@
 //! let profile = Profile::load("qemu")?;
 //! let before = profile.observe()?; // a Witness: what there is before the probe
 //! let answer = probe();
-//! store(&answer, &before); // Display and FromStr, or serde
+//! if before.disturbed(&profile.inputs()?).is_none() {
+//!     store(&answer, &before); // Display and FromStr, or serde
+//! }
 //!
 //! // Later, and in another process:
 //! # let stored = before;
@@ -40,19 +42,27 @@
 //! ```
 //!
 //! A change that is made while the probe runs is then different from what was observed, and the next check says so. In the
-//! other order it would be recorded as known to an answer that never saw it. One observation judges any number of
-//! witnesses: see [`Profile::inputs`] and [`Witness::judge`]. [`Cache`] does all of it for the output of commands.
+//! other order it would be recorded as known to an answer that never saw it. A change that is made *and undone* while the
+//! probe runs leaves nothing different; [`Witness::disturbed`] sees it, because even then a stat identity
+//! moved. Such an answer is used once and not stored.
+//!
+//! One observation judges any number of witnesses: see [`Profile::inputs`] and [`Witness::judge`].
+//! [`Profile::observe_again`] reads only what changed since an older witness. [`Cache`] does all of it for the
+//! output of commands.
+//!
+//! That no order of package triggers, probes, checks, hands, crashes and clocks makes this serve an old answer is not argued
+//! here but searched: `tests/model.rs` goes through every state of a model of it.
 //!
 //! # What is tracked
 //!
-//! | input | where it comes from | what is recorded | what differs when it is stale |
-//! | --- | --- | --- | --- |
-//! | stamps, the system's and the user's own | [`Stamp`] | mtime | the mtime, in either direction |
-//! | variables | the profile | value | the value |
-//! | module directories | the profile's globs and variables | permissions, owner, all names in it | one that came or went |
-//! | modules, at any depth | all that is in them | type, permissions, owner, size, stat identity, digest of the content | any of it but the stat identity |
-//! | programs, further files | the profile's globs | the same | the same |
-//! | the command | [`Cache::run`]'s caller | the same | the same |
+//! | input | where it comes from | what is recorded | what differs when it is stale | why |
+//! | --- | --- | --- | --- | --- |
+//! | stamps, the system's and the user's own | [`Stamp`] | mtime | the mtime, in either direction | package triggers and people say by it what a look cannot see |
+//! | variables | the profile | value | the value | they lead the program to other modules |
+//! | module directories | the profile's globs and variables | permissions, owner, all names in it | one that came or went | a program loads what it finds there |
+//! | modules, at any depth | all that is in them | type, permissions, owner, size, stat identity, digest of the content | any of it but the stat identity | another module is another answer, and one that may not be read is none |
+//! | programs, further files | the profile's globs | the same | the same | another build answers differently |
+//! | the command | [`Cache::run`]'s caller | the same | the same | it may be none of the profile's programs |
 //!
 //! A symbolic link is recorded with what it leads to. A directory that has several names below one module directory is
 //! walked by the first of them.
@@ -60,11 +70,20 @@
 //! # Stat first, content last
 //!
 //! Equal stat identities (device, inode, size, permissions, owner, mtime, ctime) mean "the same", at the cost of one stat.
-//! Unequal ones mean "look at the content", and only if that differs too is the verdict stale: a redeploy with new inodes
-//! and times, a restored backup or a reboot costs a look, and no probe. Nothing is ever compared by "newer": no
-//! clock has a say. Where an equal stat identity would be no evidence, the content is looked at, too: right
-//! after a change (git calls such an entry racy), on file systems whose ctimes this kernel does not keep, and on images,
-//! whose makers choose all times, after they were mounted anew: that is, on whatever is mounted read-only, and on overlays.
+//! A check adds up those of a module directory's entries to one number, and where that is the one that was recorded, nothing
+//! in it is different. Unequal ones mean "look at the content", and only if that differs too is the verdict stale: a redeploy
+//! with new inodes and times, a restored backup or a reboot costs a look, and no probe. Nothing is ever compared by "newer":
+//! no clock has a say.
+//!
+//! An equal stat identity is evidence because the kernel sets the ctime by its own clock at every change, and nobody
+//! can put it back. It is none, and the content is looked at, in these cases:
+//!
+//! - Right after a change (git calls such an entry racy): two changes within one tick of the file system's clock look
+//!   like one. [`Profile::observe`] also waits until that tick is over, so that what is changed during the probe is told from
+//!   what was changed just before.
+//! - On file systems whose ctimes this kernel does not keep: over the network, in user space, on FAT.
+//! - On images, whose makers choose all times, after they were mounted anew: that is, on whatever is mounted read-only,
+//!   and on overlays.
 //!
 //! # Life of the files
 //!
@@ -74,12 +93,14 @@
 //!
 //! # What cannot be seen
 //!
-//! - What a probe depends on beyond the profile: a library of a module's, the kernel, the processor, a configuration file
-//!   that the profile does not name.
+//! - What a probe depends on beyond the profile, and so also a module whose bytes stay and whose meaning changes: a
+//!   library that it loads, the kernel, the processor, a configuration file that the profile does not name.
 //! - A store through a shared memory mapping, until the kernel has written the page back: the ctime moves no earlier.
 //! - A change that a program makes with the clock set back to the very tick of an earlier change of the same file.
 //! - A file system mounted writable in the place of another, on the same device number and with the same inodes, sizes and
 //!   ctimes: only who writes to the disk itself can make one.
+//! - A module directory that comes, or is mounted over another, and goes again while the probe runs.
+//! - A touch by hand, after the clock was set back, that leaves the very time that the stamp had when it was observed.
 //! - Beyond 32 levels of directories below a module directory: there the answer is "not known", which is stale.
 
 mod cache;
