@@ -132,9 +132,9 @@ fn digest(fd: OwnedFd) -> io::Result<blake3::Hash> {
         return Err(io::Error::other("it is no longer a regular file"));
     }
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 128 * 1024];
+    let mut buffer = [0; 32 * 1024];
     loop {
-        match rustix::io::retry_on_intr(|| rustix::io::read(fd.as_fd(), &mut *buffer))? {
+        match rustix::io::retry_on_intr(|| rustix::io::read(fd.as_fd(), &mut buffer))? {
             0 => return Ok(hasher.finalize()),
             length => hasher.update(&buffer[..length]),
         };
