@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
 use modstamp::{Profile, Root, Witness};
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, StatxFlags, Timespec, Timestamps, UTIME_NOW, statx, utimensat};
 use support::mounted::Mounted;
-use support::world::{MODULES, World, bytes_read, keep_mtime, sentences};
+use support::world::{MODULES, STAMP, World, bytes_read, keep_mtime, sentences};
 
 /// A kind of file system.
 struct Kind {
@@ -68,6 +68,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_rewrite_in_the_tick_of_the_observation_is_not_missed,
     a_replacement_in_the_tick_of_the_observation_is_not_missed,
     a_name_in_the_tick_of_the_observation_is_not_missed,
+    a_touch_by_hand_in_the_tick_of_the_observation_is_not_missed,
     what_has_settled_is_not_read_until_it_changes,
 ];
 
@@ -197,6 +198,28 @@ fn a_name_in_the_tick_of_the_observation_is_not_missed(disk: &Mounted) {
         in_all("two", &remove);
         assert_eq!(sentences(&world.check(&before)), goes, "round {number}");
         in_all("one", &remove);
+    });
+}
+
+fn a_touch_by_hand_in_the_tick_of_the_observation_is_not_missed(disk: &Mounted) {
+    let world = World::on(disk.path(), |_| ());
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_NOW,
+    };
+    let times = Timestamps {
+        last_access: now,
+        last_modification: now,
+    };
+    // What touch(1) does, and sooner.
+    let touch = || utimensat(CWD, world.path(STAMP), &times, AtFlags::empty()).unwrap();
+    rounds(|number| {
+        touch();
+        let before = world.observe();
+        touch();
+        let said = sentences(&world.check(&before)).join("\n");
+        let expected = "system stamp touched: its time was ";
+        assert!(said.starts_with(expected), "round {number}: {said:?}");
     });
 }
 
