@@ -64,7 +64,8 @@ fn stale_for(
     expected: Vec<String>,
     change: impl Fn(&World) + Send + Sync + 'static,
 ) -> Case {
-    case(name, move |world| {
+    assert!(!expected.is_empty());
+    case(&format!("stale_once::{name}"), move |world| {
         let before = world.observe();
         change(world);
         expect(&sentences(&world.check(&before)), &expected);
@@ -75,7 +76,9 @@ fn stale_for(
 
 /// `change` leaves fresh.
 fn fresh(name: &str, change: fn(&World)) -> Case {
-    stale_for(name, Vec::new(), change)
+    case(&format!("fresh_though::{name}"), move |world| {
+        expect(&sentences(&world.verdict(change)), &[]);
+    })
 }
 
 fn case(name: &str, scenario: impl Fn(&World) + Send + Sync + 'static) -> Case {
@@ -734,7 +737,7 @@ fn of_module_directories() -> impl Iterator<Item = Case> {
         )
         .needs(MOUNT),
         case(
-            "a_module_directory_is_no_longer_hidden_under_another",
+            "stale_once::a_module_directory_is_no_longer_hidden_under_another",
             |w| {
                 staged(w, |w| w.write("usr/share/staged/ui-gtk.so", "after  1"));
                 let staged = w.path("usr/share/staged");
@@ -825,7 +828,7 @@ fn of_variables() -> impl Iterator<Item = Case> {
     type Values = [Option<&'static str>; 2];
     fn changes(name: &str, values: Values, expected: &[&str], change: fn(&World)) -> Case {
         let expected: Vec<String> = expected.iter().map(|line| line.to_string()).collect();
-        case(name, move |world| {
+        case(&format!("stale_once::{name}"), move |world| {
             let file = world.beside("witness");
             fs::write(&file, ask(world, &["observe"], values[0]).stdout).unwrap();
             let check = ["check", file.to_str().unwrap()];
@@ -955,7 +958,7 @@ fn of_readers() -> impl Iterator<Item = Case> {
     }
     fn changes(name: &str, change: fn(&World), expected: &[&str]) -> Case {
         let expected: Vec<String> = expected.iter().map(|line| line.to_string()).collect();
-        let case = case(name, move |world| {
+        let case = case(&format!("stale_once::{name}"), move |world| {
             let top = world.beside("");
             fs::set_permissions(&top, fs::Permissions::from_mode(0o755)).unwrap();
             // Where every user can start it.
