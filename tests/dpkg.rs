@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{LazyLock, Mutex};
@@ -104,6 +105,7 @@ const PLAIN: &[(&str, Scenario)] = named![
     a_package_that_still_says_lib_moves_the_stamp,
     a_reader_is_protected_between_unpacking_and_the_trigger,
     a_deferred_trigger_moves_the_stamp_when_it_runs,
+    the_same_package_again_without_triggers_is_fresh,
     triggers_alone_move_the_stamp,
     a_diversion_by_hand_is_seen_without_the_stamp,
     dpkg_from_outside_the_root_moves_the_stamp_in_it,
@@ -563,6 +565,23 @@ fn a_deferred_trigger_moves_the_stamp_when_it_runs(host: &Host) {
     assert_eq!(status, "install ok installed");
     assert!(host.moves(|| host.dpkg("--configure --pending")));
     assert!(!host.moves(|| host.dpkg("--configure --pending")));
+}
+
+/// Other inodes and times, the same modules, and no trigger that says otherwise until the pending ones run.
+fn the_same_package_again_without_triggers_is_fresh(host: &Host) {
+    let a = host.package("a", "1", &[&module("a.so")]);
+    host.dpkg(&format!("--install {a}"));
+    host.observe();
+    let inode = || {
+        std::fs::metadata(host.outside(&module("a.so")))
+            .unwrap()
+            .ino()
+    };
+    let before = inode();
+    assert!(!host.moves(|| host.dpkg(&format!("--no-triggers --install {a}"))));
+    assert_ne!(inode(), before);
+    assert_eq!(host.check(), None);
+    assert!(host.moves(|| host.dpkg("--triggers-only --pending")));
 }
 
 fn triggers_alone_move_the_stamp(host: &Host) {

@@ -28,6 +28,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     qemus_answer_is_served_until_a_module_goes_and_again_until_it_comes_back,
     qemus_answer_survives_a_redeploy_of_the_same_modules,
     a_qemu_that_is_replaced_is_asked_again,
+    a_witness_of_qemus_modules_keeps_to_120_bytes_an_entry,
 ];
 
 fn find(directory: &str, name: &str) -> Option<PathBuf> {
@@ -141,4 +142,22 @@ fn a_qemu_that_is_replaced_is_asked_again(qemu: &Qemu) {
     fs::write(&qemu.program, bytes).unwrap();
     qemu.expect(true, true);
     qemu.expect(false, true);
+}
+
+fn a_witness_of_qemus_modules_keeps_to_120_bytes_an_entry(qemu: &Qemu) {
+    let mut observe = Command::new(env!("CARGO_BIN_EXE_modstamp"));
+    let witness = support::run(observe.args(["observe", "--root"]).arg(qemu.scratch.path()));
+    let modules = fs::read_dir(&qemu.modules).unwrap().count();
+    let is_entry = |line: &&str| {
+        ["module ", "program "]
+            .iter()
+            .any(|what| line.starts_with(what))
+    };
+    let entries = witness.lines().filter(is_entry).count();
+    assert!(entries > modules, "{witness}");
+    assert!(
+        witness.len() <= 120 * entries,
+        "{} bytes of {entries}",
+        witness.len()
+    );
 }

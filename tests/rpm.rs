@@ -76,6 +76,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_transaction_that_rpm_refuses_does_not_touch,
     without_scriptlets_the_modules_themselves_tell,
     without_triggers_the_modules_themselves_tell,
+    the_same_package_again_without_triggers_is_fresh,
     an_answer_from_before_a_transaction_is_stale_and_one_from_after_it_fresh,
     rpm_from_outside_the_root_moves_the_stamp_in_it_alone,
     the_triggers_start_no_shell,
@@ -626,14 +627,33 @@ fn without_triggers_the_modules_themselves_tell(host: &Host) {
 
 /// With this option rpm runs no triggers, so that the stamp stays.
 fn the_modules_themselves_tell(host: &Host, option: &str) {
-    let module = "/usr/lib64/qemu/nfs.so";
     host.observe();
     assert!(!host.rpm_moves(&["-i", option, &host.module("nfs", "1", "nfs.so")]));
-    assert!(host.check().is_some_and(|reasons| reasons.contains(module)));
+    let added = "stale: module nfs.so added to /usr/lib64/qemu\n";
+    assert_eq!(host.check().as_deref(), Some(added));
 
     host.observe();
     assert!(!host.rpm_moves(&["-e", option, "nfs"]));
-    assert!(host.check().is_some_and(|reasons| reasons.contains(module)));
+    let removed = "stale: module nfs.so removed from /usr/lib64/qemu\n";
+    assert_eq!(host.check().as_deref(), Some(removed));
+}
+
+/// Other inodes and times, the same modules, and no trigger that says otherwise.
+fn the_same_package_again_without_triggers_is_fresh(host: &Host) {
+    let nfs = host.module("nfs", "1", "nfs.so");
+    host.rpm(&["-i", &nfs]);
+    let inode = || {
+        std::fs::metadata(host.outside("/usr/lib64/qemu/nfs.so"))
+            .unwrap()
+            .ino()
+    };
+    for option in ["--notriggers", "--noscripts"] {
+        host.observe();
+        let before = inode();
+        assert!(!host.rpm_moves(&["-U", "--replacepkgs", option, &nfs]));
+        assert_ne!(inode(), before);
+        assert_eq!(host.check(), None);
+    }
 }
 
 fn an_answer_from_before_a_transaction_is_stale_and_one_from_after_it_fresh(host: &Host) {

@@ -5,6 +5,9 @@
 //! namespace of the test program's own, so that nothing is left behind even where it is killed.
 #![allow(dead_code, missing_docs)] // Each test program uses its own part of this.
 
+pub mod mounted;
+pub mod world;
+
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -14,16 +17,20 @@ use libtest_mimic::{Completion, Failed, Trial};
 
 /// Which of `programs` cannot be found, or that root is what is missing; `None` where all is there.
 pub fn missing(programs: &[&str]) -> Option<String> {
+    missing_of(&[programs, &[ROOT]].concat())
+}
+
+/// The need for root's rights.
+pub const ROOT: &str = "root";
+
+/// Which of `needs`, programs and perhaps root's rights, are not there; `None` where all is.
+pub fn missing_of(needs: &[&str]) -> Option<String> {
     let path = std::env::var("PATH").unwrap_or_default();
-    let found = |program: &&&str| path.split(':').any(|d| Path::new(d).join(program).exists());
-    let mut missing: Vec<String> = programs
-        .iter()
-        .filter(|program| !found(program))
-        .map(|program| program.to_string())
-        .collect();
-    if !rustix::process::geteuid().is_root() {
-        missing.push("root".to_owned());
-    }
+    let found = |need: &&&str| match **need {
+        ROOT => rustix::process::geteuid().is_root(),
+        program => path.split(':').any(|d| Path::new(d).join(program).exists()),
+    };
+    let missing: Vec<&str> = needs.iter().filter(|need| !found(need)).copied().collect();
     (!missing.is_empty()).then(|| missing.join(", "))
 }
 
