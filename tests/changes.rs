@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, makedev, mknodat, renameat_with};
-use support::world::{MODULES, STAMP, World, sentences};
+use support::world::{GTK, MODULES, STAMP, World, sentences};
 
 fn main() {
     let arguments = Arguments::from_args();
@@ -1020,7 +1020,6 @@ fn of_no_change() -> impl Iterator<Item = Case> {
         assert_ne!(inode(), before);
         fs::remove_dir_all(world.path("usr/lib64/new")).unwrap();
     }
-    const GTK: &str = "usr/lib64/qemu/ui-gtk.so";
     [
         fresh("nothing_is_done", |_| ()),
         fresh("a_redeploy_with_other_inodes_and_times", |w| {

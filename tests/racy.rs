@@ -5,13 +5,14 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
 use modstamp::{Profile, Root, Witness};
 use rustix::fs::{AtFlags, CWD, StatxFlags, Timespec, Timestamps, UTIME_NOW, statx, utimensat};
 use support::mounted::Mounted;
-use support::world::{MODULES, STAMP, World, bytes_read, keep_mtime, sentences};
+use support::world::{GTK, MODULES, STAMP, World, bytes_read, keep_mtime, sentences};
 
 /// A kind of file system.
 struct Kind {
@@ -69,6 +70,8 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_replacement_in_the_tick_of_the_observation_is_not_missed,
     a_name_in_the_tick_of_the_observation_is_not_missed,
     a_touch_by_hand_in_the_tick_of_the_observation_is_not_missed,
+    an_observation_amid_rewrites_is_fresh_for_what_it_read_alone,
+    a_change_there_and_back_in_the_tick_of_the_observation_is_told,
     what_has_settled_is_not_read_until_it_changes,
 ];
 
@@ -122,7 +125,6 @@ fn mounts_are_told_apart() -> bool {
     statx.is_ok_and(|statx| statx.stx_mask & wanted.bits() != 0)
 }
 
-const GTK: &str = "usr/lib64/qemu/ui-gtk.so";
 const GTK_DIFFERS: &str = "module ui-gtk.so in /usr/lib64/qemu changed: its content differs";
 
 /// Calls `round` 200 times; less often where observations wait for the next second.
@@ -220,6 +222,59 @@ fn a_touch_by_hand_in_the_tick_of_the_observation_is_not_missed(disk: &Mounted) 
         let said = sentences(&world.check(&before)).join("\n");
         let expected = "system stamp touched: its time was ";
         assert!(said.starts_with(expected), "round {number}: {said:?}");
+    });
+}
+
+/// Somebody writes all the while, also between the observation's look at the inode and the tick's end.
+fn an_observation_amid_rewrites_is_fresh_for_what_it_read_alone(disk: &Mounted) {
+    let world = World::on(disk.path(), |_| ());
+    let digest = |witness: &Witness| {
+        let text = witness.to_string();
+        let line = text.lines().find(|line| line.ends_with(" ui-gtk.so"));
+        line.unwrap().split(' ').nth(5).unwrap().to_owned()
+    };
+    rounds(|number| {
+        let before = thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for turn in 0..number % 100 {
+                    world.write(
+                        GTK,
+                        if turn % 2 == 0 {
+                            "one way "
+                        } else {
+                            "or other"
+                        },
+                    );
+                }
+            });
+            let before = world.observe();
+            writer.join().unwrap();
+            before
+        });
+        let is_fresh = world.check(&before).is_fresh();
+        let same = digest(&before) == digest(&world.observe());
+        assert!(same || !is_fresh, "round {number}");
+    });
+}
+
+/// What a probe saw in between is neither before nor after, and no later check could tell.
+fn a_change_there_and_back_in_the_tick_of_the_observation_is_told(disk: &Mounted) {
+    let world = World::on(disk.path(), |_| ());
+    rounds(|number| {
+        world.write(GTK, "one way ");
+        let before = world.profile.observe().unwrap();
+        world.keep_mtime(GTK, || {
+            world.write(GTK, "or other");
+            world.write(GTK, "one way ");
+        });
+        let after = world.profile.inputs().unwrap();
+        assert!(before.judge(&after).is_fresh());
+        let told = "ui-gtk.so was changed, and changed back, during the probe";
+        assert_eq!(
+            before.disturbed(&after).as_deref(),
+            Some(told),
+            "round {number}"
+        );
     });
 }
 

@@ -16,6 +16,9 @@ use super::run;
 /// The module directory, in the root.
 pub const MODULES: &str = "usr/lib64/qemu";
 
+/// One of the modules, in the root. At first it holds “before 1”.
+pub const GTK: &str = "usr/lib64/qemu/ui-gtk.so";
+
 /// The stamp, in the root. At first its time is [`STAMPED`], in seconds since 1970.
 pub const STAMP: &str = "var/lib/modstamp/qemu.stamp";
 pub const STAMPED: i64 = 1_600_000_000;
