@@ -1,8 +1,8 @@
 //! Every change makes stale, with its reason and no other; and only change does.
 //!
 //! Each case runs on a tree that was made just now, where contents decide, and on one that has settled, where stat identities
-//! are evidence. After a change all is put back with other inodes, and that is fresh again. What needs root, or mounts
-//! something in a mount namespace of its own, says so.
+//! are evidence; there the change is judged at once and again when it has settled, too. Then all is put back with other inodes,
+//! and that is fresh again. What needs root, or mounts something in a mount namespace of its own, says so.
 
 mod support;
 
@@ -15,10 +15,10 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, makedev, mknodat, renameat_with};
-use support::world::{GTK, MODULES, STAMP, World, sentences};
+use support::world::{GTK, MODULES, SETTLED, STAMP, World, sentences};
 
 fn main() {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
     if support::missing(&["unshare"]).is_none() {
         support::enter_own_mount_namespace();
     }
@@ -32,6 +32,8 @@ fn main() {
         .chain(of_readers())
         .chain(of_no_change())
         .collect();
+    // Most of the time they wait until something has settled.
+    arguments.test_threads.get_or_insert(64);
     // Those are made now, and settle while the others run.
     let is_wanted = |case: &Case| {
         let filter = arguments.filter.as_deref();
@@ -43,13 +45,16 @@ fn main() {
     libtest_mimic::run(&arguments, trials.collect()).exit();
 }
 
+/// What is done to a world. By the function it waits until what it changed has settled, where that is wanted.
+type Scenario = dyn Fn(&World, fn()) + Send + Sync;
+
 /// What is done to a world, and what must come of it.
 struct Case {
     name: String,
     /// Programs, and perhaps root's rights.
     needs: &'static [&'static str],
     prepare: fn(&World),
-    scenario: Arc<dyn Fn(&World) + Send + Sync>,
+    scenario: Arc<Scenario>,
 }
 
 /// `change` makes stale for the reasons that `expected` has, in any order, and for no other. An expected “…” at the end stands
@@ -65,9 +70,11 @@ fn stale_for(
     change: impl Fn(&World) + Send + Sync + 'static,
 ) -> Case {
     assert!(!expected.is_empty());
-    case(&format!("stale_once::{name}"), move |world| {
+    case(&format!("stale_once::{name}"), move |world, settle| {
         let before = world.observe();
         change(world);
+        expect(&sentences(&world.check(&before)), &expected);
+        settle();
         expect(&sentences(&world.check(&before)), &expected);
         world.put_back();
         expect(&sentences(&world.check(&before)), &[]);
@@ -76,12 +83,16 @@ fn stale_for(
 
 /// `change` leaves fresh.
 fn fresh(name: &str, change: fn(&World)) -> Case {
-    case(&format!("fresh_though::{name}"), move |world| {
-        expect(&sentences(&world.verdict(change)), &[]);
+    case(&format!("fresh_though::{name}"), move |world, settle| {
+        let before = world.observe();
+        change(world);
+        expect(&sentences(&world.check(&before)), &[]);
+        settle();
+        expect(&sentences(&world.check(&before)), &[]);
     })
 }
 
-fn case(name: &str, scenario: impl Fn(&World) + Send + Sync + 'static) -> Case {
+fn case(name: &str, scenario: impl Fn(&World, fn()) + Send + Sync + 'static) -> Case {
     Case {
         name: name.to_owned(),
         needs: &[],
@@ -102,7 +113,7 @@ impl Case {
 
     fn on_a_new_tree(&self) -> Trial {
         let (prepare, scenario) = (self.prepare, self.scenario.clone());
-        self.trial("new", move || scenario(&World::prepared(prepare)))
+        self.trial("new", move || scenario(&World::prepared(prepare), || ()))
     }
 
     fn on_a_settled_tree(&self, is_wanted: bool) -> Trial {
@@ -112,7 +123,7 @@ impl Case {
         self.trial("settled", move || {
             let world = world.unwrap();
             world.settle();
-            scenario(&world);
+            scenario(&world, || std::thread::sleep(SETTLED));
         })
     }
 
@@ -738,7 +749,7 @@ fn of_module_directories() -> impl Iterator<Item = Case> {
         .needs(MOUNT),
         case(
             "stale_once::a_module_directory_is_no_longer_hidden_under_another",
-            |w| {
+            |w, _| {
                 staged(w, |w| w.write("usr/share/staged/ui-gtk.so", "after  1"));
                 let staged = w.path("usr/share/staged");
                 w.mount(&["--bind", staged.to_str().unwrap()], MODULES);
@@ -828,7 +839,7 @@ fn of_variables() -> impl Iterator<Item = Case> {
     type Values = [Option<&'static str>; 2];
     fn changes(name: &str, values: Values, expected: &[&str], change: fn(&World)) -> Case {
         let expected: Vec<String> = expected.iter().map(|line| line.to_string()).collect();
-        case(&format!("stale_once::{name}"), move |world| {
+        case(&format!("stale_once::{name}"), move |world, _| {
             let file = world.beside("witness");
             fs::write(&file, ask(world, &["observe"], values[0]).stdout).unwrap();
             let check = ["check", file.to_str().unwrap()];
@@ -958,7 +969,7 @@ fn of_readers() -> impl Iterator<Item = Case> {
     }
     fn changes(name: &str, change: fn(&World), expected: &[&str]) -> Case {
         let expected: Vec<String> = expected.iter().map(|line| line.to_string()).collect();
-        let case = case(&format!("stale_once::{name}"), move |world| {
+        let case = case(&format!("stale_once::{name}"), move |world, settle| {
             let top = world.beside("");
             fs::set_permissions(&top, fs::Permissions::from_mode(0o755)).unwrap();
             // Where every user can start it.
@@ -969,8 +980,10 @@ fn of_readers() -> impl Iterator<Item = Case> {
             let file = world.beside("witness");
             fs::write(&file, as_nobody(world, &["observe"]).stdout).unwrap();
             change(world);
-            let output = as_nobody(world, &["check", file.to_str().unwrap()]);
-            expect(&said(&output), &expected);
+            let check = || said(&as_nobody(world, &["check", file.to_str().unwrap()]));
+            expect(&check(), &expected);
+            settle();
+            expect(&check(), &expected);
         });
         case.needs(NEEDS)
     }

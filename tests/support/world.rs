@@ -55,7 +55,7 @@ const LINKS: [(&str, &str); 6] = [
 ];
 
 /// An inode that changed so long before an observation is settled: its stat identity is evidence.
-const SETTLED: Duration = Duration::from_secs(5);
+pub const SETTLED: Duration = Duration::from_secs(5);
 
 /// A root directory that a test may do anything to.
 pub struct World {
