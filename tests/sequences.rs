@@ -230,7 +230,7 @@ fn cases() -> impl Strategy<Value = Case> {
         2 => select(&SECOND_NAMES[..]).prop_map(|(at, to)| (at, MakeLink(to))),
     ];
     let tree = vec(tree, 0..12);
-    (tree, vec(group, 0..32)).prop_map(|(tree, groups)| {
+    (tree, vec(group, 0..25)).prop_map(|(tree, groups)| {
         let mut steps = groups.concat();
         if !matches!(steps[..], [Step::Settle, ..]) {
             steps.insert(0, Step::Witness);
@@ -730,11 +730,18 @@ fn scratch() -> PathBuf {
     }
 }
 
-/// The simplest sequence that disagrees in the same way as the one of that number.
+/// The simplest sequence to be found that disagrees, beginning with the one of that number.
 ///
-/// proptest tries one after the other, and each may have to settle. So what it would try next is run at once, as if
-/// nothing of it disagreed, and then it is asked again.
+/// proptest tries one after the other, and each may have to settle. So what it would try next is run at once, for several
+/// guesses at what of it will disagree, and then it is asked again.
 fn simplest(seed: u64, number: u64, how: String) -> (Case, String) {
+    const GUESSES: [u64; 5] = [
+        0,
+        u64::MAX,
+        0x5555_5555_5555_5555,
+        0x7777_7777_7777_7777,
+        0xFF00_FF00_FF00_FF00,
+    ];
     let begun = Instant::now();
     let run = |cases: &[Case]| run(&|number| cases.get(number as usize).cloned(), usize::MAX);
     let hurried = |mut case: Case| {
@@ -744,40 +751,47 @@ fn simplest(seed: u64, number: u64, how: String) -> (Case, String) {
     let original = tree(seed, number).current();
     let must_settle = run(&[hurried(original.clone())]).is_empty();
     let prepared = |case: Case| if must_settle { case } else { hurried(case) };
-    let mut known = HashMap::from([(format!("{:?}", prepared(original)), Some(how))]);
-    loop {
-        let mut tree = tree(seed, number);
-        let (mut simplest, mut unknown) = (None, Vec::new());
-        loop {
-            let case = prepared(tree.current());
-            let disagrees = match known.get(&format!("{case:?}")) {
-                Some(Some(how)) => {
-                    simplest = Some((case, how.clone()));
-                    true
-                }
-                Some(None) => false,
-                None => {
-                    unknown.push(case);
-                    false
-                }
-            };
-            let goes_on = if disagrees {
-                tree.simplify()
-            } else {
-                tree.complicate()
-            };
-            if !goes_on || unknown.len() == 64 {
+    let key = |case: &Case| format!("{case:?}");
+    let original = prepared(original);
+    let mut known = HashMap::from([(key(&original), (original, Some(how)))]);
+    while begun.elapsed() < SHRINKING {
+        let mut unknown = HashMap::new();
+        for guess in GUESSES {
+            let (mut tree, mut guessed) = (tree(seed, number), 0);
+            let mut goes_on = true;
+            while goes_on && guessed < u64::BITS {
+                let case = prepared(tree.current());
+                let disagrees = match known.get(&key(&case)) {
+                    Some((_, how)) => how.is_some(),
+                    None => {
+                        unknown.insert(key(&case), case);
+                        guessed += 1;
+                        guess >> (guessed - 1) & 1 == 1
+                    }
+                };
+                goes_on = if disagrees {
+                    tree.simplify()
+                } else {
+                    tree.complicate()
+                };
+            }
+            if unknown.is_empty() {
                 break;
             }
         }
-        if unknown.is_empty() || begun.elapsed() > SHRINKING {
-            return simplest.unwrap();
+        let unknown: Vec<Case> = unknown.into_values().collect();
+        if unknown.is_empty() {
+            break;
         }
         let mut found: HashMap<u64, String> = run(&unknown).into_iter().collect();
         for (number, case) in (0..).zip(unknown) {
-            known.insert(format!("{case:?}"), found.remove(&number));
+            known.insert(key(&case), (case, found.remove(&number)));
         }
     }
+    let disagreeing = known
+        .into_values()
+        .filter_map(|(case, how)| Some((case, how?)));
+    disagreeing.min_by_key(|(case, _)| key(case).len()).unwrap()
 }
 
 fn agree() -> Result<(), Failed> {
