@@ -25,6 +25,7 @@ use filetime::FileTime;
 use libtest_mimic::{Arguments, Failed, Trial};
 use modstamp::{Profile, Root, Verdict, Witness};
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::ValueTree;
@@ -56,67 +57,22 @@ type Place = &'static str;
 type Text = &'static str;
 
 /// The names that operations are tried on: whatever is there, or nothing.
-const MODULES: [Place; 9] = [
-    "usr/lib64/qemu/a.so",
-    "usr/lib64/qemu/b.so",
-    "usr/lib64/qemu/sub",
-    "usr/lib64/qemu/sub/a.so",
-    "usr/lib64/qemu/sub/b.so",
-    "usr/lib64/qemu/sub/sub",
-    "usr/lib64/qemu/sub/sub/a.so",
-    "usr/lib64/qemu/zub",
-    "usr/lib64/qemu/zub/a.so",
-];
-const DIRECTORIES: [Place; 4] = [
-    "usr/lib64/qemu",
-    "usr/lib/qemu",
-    "usr/lib/a/qemu",
-    "usr/lib/a",
-];
-const PROGRAMS: [Place; 5] = [
-    "usr/bin/qemu-system-x86_64",
-    "usr/bin/qemu-system-arm",
-    "usr/bin/other",
-    "usr/bin",
-    "etc/qemu.conf",
-];
+const MODULES: &str = "usr/lib64/qemu/a.so usr/lib64/qemu/b.so usr/lib64/qemu/sub usr/lib64/qemu/sub/a.so \
+    usr/lib64/qemu/sub/b.so usr/lib64/qemu/sub/sub usr/lib64/qemu/sub/sub/a.so usr/lib64/qemu/zub \
+    usr/lib64/qemu/zub/a.so";
+const DIRECTORIES: &str = "usr/lib64/qemu usr/lib/qemu usr/lib/a/qemu usr/lib/a";
+const PROGRAMS: &str =
+    "usr/bin/qemu-system-x86_64 usr/bin/qemu-system-arm usr/bin/other usr/bin etc/qemu.conf";
 /// What only links lead to.
-const OUTSIDE: [Place; 6] = [
-    "opt/a.so",
-    "opt/sub",
-    "opt/sub/a.so",
-    "opt/link",
-    "usr/lib/qemu/a.so",
-    AWAY,
-];
-/// What is there before the random rest.
-const BEGINNING: [Place; 8] = [
-    "usr/lib64/qemu/a.so",
-    "usr/lib64/qemu/sub/a.so",
-    "usr/lib64/qemu/sub/sub/a.so",
-    "usr/lib/a/a.so",
-    "usr/bin/qemu-system-x86_64",
-    "etc/qemu.conf",
-    "opt/a.so",
-    "opt/sub/a.so",
-];
+const OUTSIDE: &str = "opt/a.so opt/sub opt/sub/a.so opt/link usr/lib/qemu/a.so opt/away";
 /// Where something is put for a moment.
-const AWAY: Place = "srv/away";
+const AWAY: Place = "opt/away";
+/// What is there before the random rest.
+const BEGINNING: &str = "usr/lib64/qemu/a.so usr/lib64/qemu/sub/a.so usr/lib64/qemu/sub/sub/a.so usr/lib/a/a.so \
+    usr/bin/qemu-system-x86_64 etc/qemu.conf opt/a.so opt/sub/a.so";
 const CONTENTS: [Text; 4] = ["one", "two", "three", ""];
-const TARGETS: [Text; 12] = [
-    "a.so",
-    "b.so",
-    "sub",
-    "../a.so",
-    ".",
-    "..",
-    "nowhere",
-    "/opt/a.so",
-    "/opt/sub",
-    "/opt/link",
-    "/usr/lib64/qemu/sub",
-    "/usr/lib64/qemu",
-];
+const TARGETS: &str = "a.so b.so sub ../a.so . .. nowhere /opt/a.so /opt/sub /opt/link /usr/lib64/qemu/sub \
+    /usr/lib64/qemu";
 /// Links that give directories more names, by a way that is not seen in the module directory.
 const SECOND_NAMES: [(Place, Text); 4] = [
     ("opt/link", "/usr/lib64/qemu/sub"),
@@ -166,19 +122,24 @@ enum Verb {
     /// Takes the other's place, with the mtimes, and all that is below.
     CopyTo(Place),
     Redeploy,
-    Chmod(u32),
+    /// In octal.
+    Chmod(Text),
     Chown(u32),
     SetMtime(i64),
 }
 use Verb::*;
 
+fn word(words: &'static str) -> impl Strategy<Value = &'static str> {
+    select(words.split_whitespace().collect::<Vec<_>>())
+}
+
 fn cases() -> impl Strategy<Value = Case> {
     let place = || {
         prop_oneof![
-            12 => select(&MODULES[..]),
-            2 => select(&DIRECTORIES[..]),
-            3 => select(&PROGRAMS[..]),
-            4 => select(&OUTSIDE[..]),
+            12 => word(MODULES),
+            2 => word(DIRECTORIES),
+            3 => word(PROGRAMS),
+            4 => word(OUTSIDE),
         ]
     };
     let text = || select(&CONTENTS[..]);
@@ -186,7 +147,7 @@ fn cases() -> impl Strategy<Value = Case> {
         prop_oneof![
             4 => text().prop_map(Write),
             2 => Just(MakeDirectory),
-            2 => select(&TARGETS[..]).prop_map(MakeLink),
+            2 => word(TARGETS).prop_map(MakeLink),
         ]
     };
     let verb = || {
@@ -204,13 +165,15 @@ fn cases() -> impl Strategy<Value = Case> {
             3 => place().prop_map(ExchangeWith),
             2 => place().prop_map(CopyTo),
             3 => Just(Redeploy),
-            2 => select(&[0o644, 0o755, 0o700][..]).prop_map(Chmod),
+            2 => word("644 755 700").prop_map(Chmod),
             1 => (0..2_u32).prop_map(Chown),
             3 => select(&MTIMES[..]).prop_map(SetMtime),
         ]
     };
     let there_and_back = |there: Step, back: Step| vec![there, Step::Check, back, Step::Check];
+    // Simplified to the first of these, if not to none at all.
     let group = prop_oneof![
+        1 => Just(vec![]),
         16 => (place(), verb()).prop_map(|(at, verb)| vec![Step::Do(at, verb)]),
         8 => (place(), verb()).prop_map(|(at, verb)| vec![Step::DoQuietly(at, verb)]),
         1 => (place(), place()).prop_map(move |(at, other)| {
@@ -229,13 +192,14 @@ fn cases() -> impl Strategy<Value = Case> {
         8 => (place(), make()),
         2 => select(&SECOND_NAMES[..]).prop_map(|(at, to)| (at, MakeLink(to))),
     ];
-    let tree = vec(tree, 0..12);
+    let tree = vec(option::weighted(0.95, tree), 0..12);
     (tree, vec(group, 0..25)).prop_map(|(tree, groups)| {
         let mut steps = groups.concat();
         if !matches!(steps[..], [Step::Settle, ..]) {
             steps.insert(0, Step::Witness);
         }
         steps.push(Step::Check);
+        let tree = tree.into_iter().flatten().collect();
         Case { tree, steps }
     })
 }
@@ -359,6 +323,9 @@ fn apply(root: &Path, place: Place, verb: &Verb) -> io::Result<()> {
         Redeploy => put_copy(&path, &spare, &path),
         Chmod(mode) => {
             let path = resolve(root, Path::new(place)).ok_or(io::ErrorKind::NotFound)?;
+            // A directory stays one that its owner can look into.
+            let mode = u32::from_str_radix(mode, 8).unwrap();
+            let mode = if path.is_dir() { mode | 0o100 } else { mode };
             fs::set_permissions(path, fs::Permissions::from_mode(mode))
         }
         Chown(owner) => lchown(path, Some(owner), Some(owner)),
@@ -367,6 +334,7 @@ fn apply(root: &Path, place: Place, verb: &Verb) -> io::Result<()> {
 }
 
 fn put_copy(from: &Path, spare: &Path, to: &Path) -> io::Result<()> {
+    let _ = remove(spare);
     copy(from, spare)?;
     let _ = remove(to);
     fs::rename(spare, to)
@@ -575,7 +543,7 @@ impl World {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
-        BEGINNING.iter().for_each(|place| write(place, "one"));
+        BEGINNING.split(' ').for_each(|place| write(place, "one"));
         let profile = "etc/modstamp/profiles.d/qemu.toml";
         write(profile, "files = [\"/etc/qemu.conf\"]");
         for (place, verb) in &case.tree {
