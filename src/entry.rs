@@ -84,6 +84,11 @@ impl Entry {
         }
     }
 
+    /// Whether somebody tried to read it and could not.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        matches!(self.content.get(), Some(Content::Unreadable(_)))
+    }
+
     pub(crate) fn file_type(&self) -> FileType {
         FileType::from_raw_mode(self.mode)
     }

@@ -143,9 +143,13 @@ impl Inputs {
         for entry in &self.observed.commands {
             entry.content(&self.command_root, || entry.name.clone());
         }
-        Witness {
-            observed: self.observed.clone(),
+        let mut observed = self.observed.clone();
+        for directory in &mut observed.directories {
+            // By the sum nobody would look at it again.
+            let is_unreadable = directory.modules.iter().any(Entry::is_unreadable);
+            directory.entry.is_evidence &= !is_unreadable;
         }
+        Witness { observed }
     }
 
     /// Takes over from an older witness the contents of what, by its stat identity, is still the same, so that
@@ -210,9 +214,10 @@ impl Directory {
     }
 }
 
-/// Whether stat alone shows that two entries are the same.
+/// Whether stat alone shows that two entries are the same. What could not be read never is: who asks now may be allowed to.
 pub(crate) fn is_same(then: &Entry, now: &Entry) -> bool {
-    then.is_evidence && now.is_evidence && then.fingerprint == now.fingerprint
+    let is_evidence = then.is_evidence && now.is_evidence && !then.is_unreadable();
+    is_evidence && then.fingerprint == now.fingerprint
 }
 
 pub(crate) fn stamps(profile: &Profile) -> Vec<(Owner, StampState)> {

@@ -9,7 +9,7 @@ use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use crate::entry::{Content, Entry};
-use crate::inputs::{Inputs, StampState, is_same};
+use crate::inputs::{Directory, Inputs, StampState, is_same};
 use crate::{Aspect, Error, Input, Owner, Reason, Root, Subject, Witness};
 
 /// The version of a verdict as JSON. It moves when a reader of an earlier one could be misled.
@@ -102,13 +102,7 @@ impl Verdict {
                 None,
             );
             if let (Some(then), Some(now)) = (then, now) {
-                if now.has_the_same_modules(then) {
-                    continue;
-                }
-                let top = Some(now.entry.name.as_path());
-                for (then, now) in merge(&then.modules, &now.modules, |entry| &entry.name) {
-                    reasons.entry(Input::Module, root, then, now, top);
-                }
+                reasons.modules(root, then, now);
             }
         }
         for (input, then, now) in [
@@ -185,6 +179,29 @@ impl Reasons {
                     old: old.map(text),
                     new: new.map(text),
                 });
+            }
+        }
+    }
+
+    /// What is in a module directory. Below a directory that could not be read, then or now, nothing is known to have come
+    /// or gone.
+    fn modules(&mut self, root: &Root, then: &Directory, now: &Directory) {
+        if now.has_the_same_modules(then)
+            || then.entry.is_unreadable()
+            || now.entry.is_unreadable()
+        {
+            return;
+        }
+        let top = Some(now.entry.name.as_path());
+        let mut unknown: Option<&Path> = None;
+        for (then, now) in merge(&then.modules, &now.modules, |entry| &entry.name) {
+            let Some(either) = now.or(then) else { continue };
+            if unknown.is_some_and(|unknown| either.name.starts_with(unknown)) {
+                continue;
+            }
+            self.entry(Input::Module, root, then, now, top);
+            if [then, now].into_iter().flatten().any(Entry::is_unreadable) {
+                unknown = Some(&either.name);
             }
         }
     }

@@ -110,7 +110,7 @@ impl<'a> Walk<'a> {
             let fd = rustix::fs::openat(place, c".", flags, Mode::empty())?;
             self.modules(&fd, &path, Path::new(""), &mut vec![identity], look)
         };
-        let directory = |path, sum: Option<u64>, modules| Directory {
+        let directory = |path, sum: Option<u64>, content, modules| Directory {
             entry: Entry {
                 name: path,
                 mode: stat.st_mode,
@@ -119,7 +119,7 @@ impl<'a> Walk<'a> {
                 size: 0,
                 fingerprint: sum.unwrap_or_default(),
                 is_evidence: sum.is_some(),
-                content: OnceLock::from(Content::Nothing),
+                content: OnceLock::from(content),
             },
             own_fingerprint,
             modules,
@@ -127,19 +127,20 @@ impl<'a> Walk<'a> {
         if let Some(known) = known {
             let mut look = Look::Sum(Some(own));
             if walk(&mut look).is_ok() && look.sum(own) == Some(known.entry.fingerprint) {
-                return Some(directory(path, look.sum(own), Arc::clone(&known.modules)));
+                let modules = Arc::clone(&known.modules);
+                return Some(directory(path, look.sum(own), Content::Nothing, modules));
             }
         }
         let mut look = Look::List(Vec::new());
-        if let Err(errno) = walk(&mut look) {
-            return Some(Directory::unreadable(path, errno));
-        }
-        let sum = look.sum(own);
+        let (sum, content) = match walk(&mut look) {
+            Ok(()) => (look.sum(own), Content::Nothing),
+            Err(errno) => (None, Content::Unreadable(errno.raw_os_error())),
+        };
         let Look::List(mut modules) = look else {
             return None;
         };
         modules.sort_by(|a, b| a.name.cmp(&b.name));
-        Some(directory(path, sum, Arc::new(modules)))
+        Some(directory(path, sum, content, Arc::new(modules)))
     }
 
     /// Looks at what is in `directory`, which is at `top/below`, and in the directories below it.
@@ -157,8 +158,9 @@ impl<'a> Walk<'a> {
         }
         let prefix = name.len();
         let mut inner = Vec::new();
+        let before = look.count();
         let mut failed = None;
-        for_each_name(directory.as_fd(), |file| {
+        let read = for_each_name(directory.as_fd(), |file| {
             name.truncate(prefix);
             name.extend_from_slice(file.to_bytes());
             let name = Path::new(OsStr::from_bytes(&name));
@@ -172,8 +174,9 @@ impl<'a> Walk<'a> {
                 Ok(None) => {} // Gone since its name was read.
                 Err(errno) => failed = Some(errno),
             }
-        })?;
-        if let Some(errno) = failed {
+        });
+        if let Some(errno) = failed.or(read.err()) {
+            look.forget(before); // Some of them are not all.
             return Err(errno);
         }
         // Of the names of one directory, always the same one is walked.
@@ -435,6 +438,21 @@ impl Look {
                 *sum = so_far.map(|sum| add(sum, name, seen.fingerprint));
             }
             Look::List(entries) => entries.push(seen.entry(name.to_owned())),
+        }
+    }
+
+    fn count(&self) -> usize {
+        match self {
+            Look::Sum(_) => 0,
+            Look::List(entries) => entries.len(),
+        }
+    }
+
+    /// All but the first so many.
+    fn forget(&mut self, count: usize) {
+        match self {
+            Look::Sum(sum) => *sum = None,
+            Look::List(entries) => entries.truncate(count),
         }
     }
 

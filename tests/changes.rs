@@ -996,7 +996,7 @@ fn of_readers() -> impl Iterator<Item = Case> {
     let module = format!("module ui-gtk.so in /usr/lib64/qemu not known: {DENIED}");
     let below = format!("module below in /usr/lib64/qemu not known: {DENIED}");
     let directory = format!("module directory /usr/lib64/qemu not known: {DENIED}");
-    let could_not = format!("{module}, when the witness was taken");
+    let could_not = |not_known: &str| format!("{not_known}, when the witness was taken");
     [
         changes(
             "a_module_can_no_longer_be_read",
@@ -1006,17 +1006,68 @@ fn of_readers() -> impl Iterator<Item = Case> {
                 &module,
             ],
         ),
+        changes("a_module_can_not_be_read", |_| (), &[&module]).after(hide[0]),
         changes(
             "a_module_can_be_read_again",
             |w| w.set_permissions("usr/lib64/qemu/ui-gtk.so", 0o644),
             &[
                 "module ui-gtk.so in /usr/lib64/qemu changed: its permissions were 0600, now 0644",
-                &could_not,
+                &could_not(&module),
             ],
         )
         .after(hide[0]),
+        changes(
+            "a_subdirectory_can_no_longer_be_read",
+            hide[1],
+            &[
+                "module below in /usr/lib64/qemu changed: its permissions were 0755, now 0700",
+                &below,
+            ],
+        ),
         changes("a_subdirectory_can_not_be_read", |_| (), &[&below]).after(hide[1]),
+        changes(
+            "a_subdirectory_can_be_read_again",
+            |w| w.set_permissions("usr/lib64/qemu/below", 0o755),
+            &[
+                "module below in /usr/lib64/qemu changed: its permissions were 0700, now 0755",
+                &could_not(&below),
+            ],
+        )
+        .after(hide[1]),
+        changes(
+            "a_subdirectory_can_no_longer_be_searched",
+            |w| w.set_permissions("usr/lib64/qemu/below", 0o744),
+            &[
+                "module below in /usr/lib64/qemu changed: its permissions were 0755, now 0744",
+                &below,
+            ],
+        ),
+        changes(
+            "a_module_directory_can_no_longer_be_read",
+            hide[2],
+            &[
+                "module directory /usr/lib64/qemu changed: its permissions were 0755, now 0700",
+                &directory,
+            ],
+        ),
         changes("a_module_directory_can_not_be_read", |_| (), &[&directory]).after(hide[2]),
+        changes(
+            "a_module_directory_can_be_read_again",
+            |w| w.set_permissions(MODULES, 0o755),
+            &[
+                "module directory /usr/lib64/qemu changed: its permissions were 0700, now 0755",
+                &could_not(&directory),
+            ],
+        )
+        .after(hide[2]),
+        changes(
+            "a_module_directory_can_no_longer_be_searched",
+            |w| w.set_permissions(MODULES, 0o744),
+            &[
+                "module directory /usr/lib64/qemu changed: its permissions were 0755, now 0744",
+                &directory,
+            ],
+        ),
     ]
     .into_iter()
 }
