@@ -178,13 +178,8 @@ impl Cache {
     pub fn verdicts(&self, profile: &Profile) -> Result<Vec<(String, Verdict)>> {
         let mut found = Vec::new();
         let now = profile.inputs()?;
-        let mut names = Vec::new();
-        let _ = crate::root::for_each_name(self.directory.as_fd(), |name| {
-            if name.to_bytes().len() == 16 {
-                names.push(name.to_string_lossy().into_owned());
-            }
-        });
-        for answer in names.iter().filter_map(|name| self.find(name)) {
+        let names = self.names().into_iter().filter(|name| name.len() == 16);
+        for answer in names.filter_map(|name| self.find(&name)) {
             let Some(witness) = answer.witness() else {
                 found.push((answer.command_line(), answer.judge(&now)));
                 continue;
@@ -214,7 +209,24 @@ impl Cache {
         let file = open_private(&self.directory, format!("{name}.lock")).ok()?;
         rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
             .ok()?;
+        // What one that was killed had begun to write. One that only learns may write without a turn: that is lost then.
+        let begun = format!(".{name}.");
+        for name in self.names().iter().filter(|name| name.starts_with(&begun)) {
+            let _ = rustix::fs::unlinkat(&self.directory, name, AtFlags::empty());
+        }
         Some(file)
+    }
+
+    /// The names of all files in it.
+    fn names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        if let Ok(directory) = rustix::fs::openat(&self.directory, c".", flags, Mode::empty()) {
+            let _ = crate::root::for_each_name(directory.as_fd(), |name| {
+                names.push(name.to_string_lossy().into_owned());
+            });
+        }
+        names
     }
 
     /// Runs the command, passes on what it prints and takes it down. Returns its status, and the answer or why it could

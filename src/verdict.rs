@@ -186,9 +186,7 @@ impl Reasons {
     /// What is in a module directory. Below a directory that could not be read, then or now, nothing is known to have come
     /// or gone.
     fn modules(&mut self, root: &Root, then: &Directory, now: &Directory) {
-        if now.has_the_same_modules(then)
-            || then.entry.is_unreadable()
-            || now.entry.is_unreadable()
+        if now.has_the_same_modules(then) || then.entry.is_unreadable() || now.entry.is_unreadable()
         {
             return;
         }

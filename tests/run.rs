@@ -279,23 +279,43 @@ fn a_torn_answer_is_asked_again() {
     assert_eq!(before, after, "each torn one was asked again");
 }
 
+/// Starts ten callers at once; returns what each printed, and its exit status.
+fn ten_at_once(world: &World) -> Vec<(String, Option<i32>)> {
+    let start = || {
+        let mut run = world.run();
+        run.stdout(Stdio::piped()).stderr(Stdio::piped());
+        run.spawn().unwrap()
+    };
+    let children: Vec<_> = (0..10).map(|_| start()).collect();
+    let outputs = children.into_iter().map(|child| {
+        let output = child.wait_with_output().unwrap();
+        (
+            String::from_utf8(output.stdout).unwrap(),
+            output.status.code(),
+        )
+    });
+    outputs.collect()
+}
+
 #[test]
 fn callers_at_once_share_one_probe() {
     let world = World::new();
-    world.command("sleep 0.5; echo done");
-    let start = || {
-        world
-            .run()
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
-    };
-    let children: Vec<_> = (0..10).map(|_| start()).collect();
-    for child in children {
-        assert_eq!(child.wait_with_output().unwrap().stdout, b"done\n");
-    }
+    world.command("sleep 0.5; ls $ROOT/usr/lib64/qemu");
+    let all = |answer: &str| vec![(answer.to_owned(), Some(0)); 10];
+    assert_eq!(ten_at_once(&world), all("qxl.so\n"));
     assert_eq!(world.count(), 1);
+    // Also where there is an answer, and it is stale.
+    fs::write(world.path("usr/lib64/qemu/zzz.so"), "").unwrap();
+    assert_eq!(ten_at_once(&world), all("qxl.so\nzzz.so\n"));
+    assert_eq!(world.count(), 2);
+}
+
+#[test]
+fn callers_at_once_of_a_command_that_fails_ask_for_themselves() {
+    let world = World::new();
+    world.command("echo no; exit 3");
+    assert_eq!(ten_at_once(&world), vec![("no\n".to_owned(), Some(3)); 10]);
+    assert_eq!(world.count(), 10);
 }
 
 #[test]
@@ -320,17 +340,95 @@ fn a_caller_that_is_killed_while_it_asks_keeps_nobody_waiting() {
 }
 
 #[test]
-fn a_change_during_the_probe_is_never_kept() {
+fn a_caller_that_is_killed_leaves_no_half_written_file() {
     let world = World::new();
-    // There and back again: what was asked saw something that is neither before nor after.
-    world.command("mv $ROOT/usr/lib64/qemu/qxl.so $ROOT/x; ls $ROOT/usr/lib64/qemu; mv $ROOT/x $ROOT/usr/lib64/qemu/qxl.so");
-    for asked in 1..3 {
-        let (_, why) = world.ask();
+    world.command("test -e $ROOT/quick || sleep 60; echo done");
+    let names = || {
+        let names = fs::read_dir(world.path("cache")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    };
+    let mut first = world.run().spawn().unwrap();
+    while world.count() == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let [lock] = names().try_into().unwrap();
+    let question = lock.strip_suffix(".lock").unwrap().to_owned();
+    // What one that is killed while it writes an answer leaves.
+    fs::write(
+        world.path(&format!("cache/.{question}.1234.new")),
+        "modstamp-cache 1",
+    )
+    .unwrap();
+    fs::write(world.path("quick"), "").unwrap();
+    assert_eq!(world.ask().0, "done\n");
+    assert_eq!(names(), [question, lock]);
+}
+
+#[test]
+fn a_change_during_the_probe_is_never_kept() {
+    for (during, why) in [
+        (
+            "echo > $MODULES/new.so",
+            "module new.so added to /usr/lib64/qemu",
+        ),
+        (
+            "rm $MODULES/qxl.so",
+            "module qxl.so removed from /usr/lib64/qemu",
+        ),
+        (
+            "printf QXL > $MODULES/qxl.so",
+            "module qxl.so in /usr/lib64/qemu changed: its content differs",
+        ),
+        (
+            "echo more >> $ROOT/usr/bin/qemu-system-arm",
+            "program /usr/bin/qemu-system-arm changed: its size was",
+        ),
+        (
+            "cp $0 $ROOT/new; echo >> $ROOT/new; mv $ROOT/new $0",
+            "/ask changed: its size was",
+        ),
+        (
+            "touch $ROOT/var/lib/modstamp/qemu.stamp",
+            "system stamp touched",
+        ),
+        ("rm $ROOT/var/lib/modstamp/qemu.stamp", "system stamp gone"),
+        // There and back again: what was asked saw something that is neither before nor after.
+        (
+            "mv $MODULES/qxl.so $ROOT/x; ls $MODULES; mv $ROOT/x $MODULES/qxl.so",
+            "qxl.so was changed, and changed back, during the probe",
+        ),
+        (
+            "echo > $MODULES/new.so; ls $MODULES; rm $MODULES/new.so",
+            "/usr/lib64/qemu was changed, and changed back, during the probe",
+        ),
+    ] {
+        let world = World::new();
+        for (path, text) in [
+            ("usr/bin/qemu-system-arm", "arm"),
+            ("var/lib/modstamp/qemu.stamp", ""),
+        ] {
+            let path = world.path(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        world.command(&format!(
+            "MODULES=$ROOT/usr/lib64/qemu; test -e $ROOT/later || {{ {during}; }}; echo answer"
+        ));
+        let (_, told) = world.ask();
+        assert!(told.contains("not kept: "), "{during}: {told}");
+        assert!(told.contains(why), "{during}: {told}");
+        fs::write(world.path("later"), "").unwrap();
+        let (_, told) = world.ask();
         assert!(
-            why.contains("not kept: qxl.so was changed, and changed back, during the probe"),
-            "{why}"
+            told.contains("asked: no answer was cached"),
+            "{during}: {told}"
         );
-        assert_eq!(world.count(), asked);
+        assert_eq!((world.ask().0.as_str(), world.count()), ("answer\n", 2));
     }
 }
 
