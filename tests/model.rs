@@ -38,7 +38,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
 use Do::*;
@@ -56,7 +56,7 @@ enum Step {
     /// Puts a module with this content in its place by rename; 0 removes it.
     Lay(usize, u8),
     Touch,
-    SyncedTouch,
+    SyncTouch,
     /// The transaction is over.
     End,
 }
@@ -67,13 +67,13 @@ const RPM: &[Step] = &[
     Lay(A, 2),
     Lay(B, 2),
     Touch,
-    SyncedTouch,
+    SyncTouch,
     End,
     Touch,
     Lay(A, 0),
     Lay(B, 0),
     Touch,
-    SyncedTouch,
+    SyncTouch,
     End,
 ];
 
@@ -82,10 +82,10 @@ const DPKG: &[Step] = &[
     Lay(A, 2),
     Lay(B, 2),
     Lay(A, 0),
-    SyncedTouch,
+    SyncTouch,
     End,
     Lay(B, 0),
-    SyncedTouch,
+    SyncTouch,
     End,
 ];
 
@@ -168,7 +168,7 @@ enum Kind {
 }
 
 /// How often something may happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 struct Often {
     /// Touches by a person's `modstamp touch`.
     touches: u8,
@@ -209,17 +209,6 @@ struct Plan {
     learn: bool,
 }
 
-const NEVER: Often = Often {
-    touches: 0,
-    changes: 0,
-    redeploys: 0,
-    hand_touches: 0,
-    stamp_removals: 0,
-    mounts: 0,
-    steps_back: 0,
-    power_losses: 0,
-};
-
 const EITHER: &[&[Kind]] = &[&[Kind::StampOnly], &[Kind::Folding]];
 
 /// The protocol as it is, in a world in which nothing happens.
@@ -231,7 +220,7 @@ fn plan() -> Plan {
         stamp_only: STAMP_ONLY.to_vec(),
         consumers: EITHER,
         share: false,
-        often: NEVER,
+        often: Often::default(),
         kills: false,
         ticks: 3,
         whole_seconds: false,
@@ -239,6 +228,19 @@ fn plan() -> Plan {
         newer: false,
         learn: true,
     }
+}
+
+/// A plan with some of it changed.
+macro_rules! with {
+    ($plan:expr, $($($name:ident).+: $value:expr),*) => {{
+        let mut plan = $plan.clone();
+        $(plan.$($name).+ = $value;)*
+        plan
+    }};
+}
+
+macro_rules! plan {
+    ($($changed:tt)*) => { with!(plan(), $($changed)*) };
 }
 
 /// A time as a file keeps it.
@@ -313,13 +315,14 @@ enum At {
     /// It found the stamp the same, and looked at some modules.
     Checking(Check),
     Fresh(Check),
-    Stale {
-        needless: bool,
-    },
+    Stale(Needless),
     /// It has done so many steps of its list.
     Asking(u8),
     NotKept,
 }
+
+/// Ghost: whether nothing changed.
+type Needless = bool;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 struct Check {
@@ -388,7 +391,14 @@ enum Action {
     Unmount,
     Consumer(usize),
     ConsumerKilled(usize),
-    PowerLoss { unsynced_is_lost: bool },
+    PowerLoss(Unsynced),
+}
+
+/// What becomes of a touch that was not synced.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Unsynced {
+    Lost,
+    Kept,
 }
 
 impl World {
@@ -527,8 +537,8 @@ impl Plan {
                 world.set(module, content, true);
                 world.own = world.changes;
             }
-            step @ (Touch | SyncedTouch) => {
-                world.trigger = self.touch(world, world.trigger, step == SyncedTouch)?;
+            step @ (Touch | SyncTouch) => {
+                world.trigger = self.touch(world, world.trigger, step == SyncTouch)?;
                 if world.trigger.is_some() {
                     return Some(());
                 }
@@ -579,7 +589,7 @@ impl Plan {
                 let stored = consumer.stored?;
                 self.check(world, &mut consumer, stored, check);
             }
-            At::Stale { .. } => self.ask(world, &mut consumer, 0)?,
+            At::Stale(_) => self.ask(world, &mut consumer, 0)?,
             At::Asking(done) => self.ask(world, &mut consumer, done)?,
         }
         if self.share && !matches!(consumer.at, At::Checking(_)) {
@@ -595,9 +605,7 @@ impl Plan {
             ..Check::default()
         };
         consumer.at = match consumer.kind {
-            _ if !self.is_same(stored.witness.stamp, world.stamp) => At::Stale {
-                needless: !stored.touched,
-            },
+            _ if !self.is_same(stored.witness.stamp, world.stamp) => At::Stale(!stored.touched),
             Kind::StampOnly => At::Fresh(check),
             Kind::Folding => At::Checking(check),
         };
@@ -628,9 +636,7 @@ impl Plan {
         let next = (check.step + 1..4).find(next);
         let seen = consumer.new.witness;
         if differs {
-            consumer.at = At::Stale {
-                needless: !stored.touched,
-            };
+            consumer.at = At::Stale(!stored.touched);
         } else if let Some(step) = next {
             consumer.at = At::Checking(Check { step, ..check });
             return;
@@ -781,12 +787,12 @@ impl Plan {
             }
             Action::Consumer(index) => self.consumer(world, index)?,
             Action::ConsumerKilled(index) => world.stop(index),
-            Action::PowerLoss { unsynced_is_lost } => {
+            Action::PowerLoss(unsynced) => {
                 world.left.power_losses -= 1;
                 self.kill_manager(world);
                 world.person = None;
                 (0..world.consumers.len()).for_each(|index| world.stop(index));
-                if unsynced_is_lost {
+                if unsynced == Unsynced::Lost {
                     world.latest = None;
                     world.highest = world.durable;
                     if world.stamp != world.durable {
@@ -877,11 +883,8 @@ impl Model for Plan {
         );
         may(left.mounts > 0 && world.hidden.is_none(), Action::Mount);
         may(world.hidden.is_some(), Action::Unmount);
-        for unsynced_is_lost in [false, true] {
-            may(
-                left.power_losses > 0,
-                Action::PowerLoss { unsynced_is_lost },
-            );
+        for unsynced in [Unsynced::Lost, Unsynced::Kept] {
+            may(left.power_losses > 0, Action::PowerLoss(unsynced));
         }
         may(world.clock.tick < self.ticks, Action::Tick);
         for tick in 0..world.clock.tick {
@@ -908,14 +911,10 @@ impl Model for Plan {
         vec![
             Property::always(OLDER, |_, world| !fresh(world, |check| check.older)),
             Property::always(WRONG, |_, world| !fresh(world, |check| check.wrong)),
-            Property::always(NEEDLESS, |_, world| {
-                !any(world, |at| at == At::Stale { needless: true })
-            }),
+            Property::always(NEEDLESS, |_, world| !any(world, |at| at == At::Stale(true))),
             Property::always(BACK, |_, world: &World| !world.went_back),
             Property::sometimes(FRESH, |_, world| fresh(world, |_| true)),
-            Property::sometimes(STALE, |_, world| {
-                any(world, |at| at == At::Stale { needless: false })
-            }),
+            Property::sometimes(STALE, |_, world| any(world, |at| at == At::Stale(false))),
             Property::sometimes(NOT_KEPT, |_, world| any(world, |at| at == At::NotKept)),
             Property::sometimes(LOOKED, |_, world| {
                 fresh(world, |check| check.is_same != [true; 2])
@@ -940,35 +939,30 @@ const FRESH: &str = "a check says fresh";
 const LOOKED: &str = "a check says fresh after a look at a content";
 const STALE: &str = "a check says stale";
 const NOT_KEPT: &str = "a change during a probe is noticed";
+const SEEN: &[&str] = &[FRESH, STALE, NOT_KEPT];
 const AHEAD: &str = "a touch goes past the clock's time";
 
 const FOLDING: &[&[Kind]] = &[&[Kind::Folding]];
 const STAMP: &[&[Kind]] = &[&[Kind::StampOnly]];
+const BOTH: &[&[Kind]] = &[&[Kind::StampOnly, Kind::Folding]];
+const TWO_FOLDING: &[&[Kind]] = &[&[Kind::Folding; 2]];
 const NOBODY: &[&[Kind]] = &[&[]];
 
 /// One module's installation by rpm, and its removal by dpkg: each kind of touch, and both orders of change and touch.
-const IN_AND_OUT: &[Step] = &[
-    Lay(A, 2),
-    Touch,
-    SyncedTouch,
-    End,
-    Lay(A, 0),
-    SyncedTouch,
-    End,
-];
-const IN: &[Step] = &[Lay(A, 2), SyncedTouch, End];
+const IN_AND_OUT: &[Step] = &[Lay(A, 2), Touch, SyncTouch, End, Lay(A, 0), SyncTouch, End];
+const IN: &[Step] = &[Lay(A, 2), SyncTouch, End];
 
 /// How many different states all proofs looked at.
 static STATES: AtomicUsize = AtomicUsize::new(0);
 
 /// Explores all states of a plan: none breaks a promise, and all of `sights` are seen.
-fn proof(name: &str, sights: &[&str], plan: Plan) {
+fn proof(sights: &[&str], plan: Plan) {
     let start = Instant::now();
     let checker = plan.checker().threads(2).spawn_bfs().join();
     let (states, unique) = (checker.state_count(), checker.unique_state_count());
     STATES.fetch_add(unique, Ordering::Relaxed);
     let (depth, time) = (checker.max_depth(), start.elapsed());
-    println!("{name}: {states} states, {unique} unique, depth {depth}, {time:.1?}");
+    println!("{states} states, {unique} unique, depth {depth}, {time:.1?}");
     assert!(checker.is_done());
     let mut found = checker.discoveries();
     for promise in [OLDER, WRONG, NEEDLESS, BACK] {
@@ -981,7 +975,7 @@ fn proof(name: &str, sights: &[&str], plan: Plan) {
 }
 
 /// Explores a plan until it breaks `promise`, and prints a shortest way there.
-fn hole(name: &str, promise: &'static str, plan: Plan) {
+fn hole(promise: &'static str, plan: Plan) {
     let mut found: Option<Vec<Action>> = None;
     loop {
         // The checker stops some states after the first that it finds, and tells the last: that need not be the nearest.
@@ -995,7 +989,7 @@ fn hole(name: &str, promise: &'static str, plan: Plan) {
         }
     }
     let path = found.unwrap_or_else(|| panic!("not found: {promise}"));
-    println!("{name}: {promise} after {} steps: {path:?}", path.len());
+    println!("{promise} after {} steps: {path:?}", path.len());
 }
 
 fn without(list: &[Do], is_left_out: fn(&Do) -> bool) -> Vec<Do> {
@@ -1005,263 +999,92 @@ fn without(list: &[Do], is_left_out: fn(&Do) -> bool) -> Vec<Do> {
         .collect()
 }
 
-fn rpm_order_never_serves_an_older_answer(name: &str) {
+fn rpm_order_never_serves_an_older_answer() {
+    proof(SEEN, plan!(manager: RPM));
+}
+
+fn dpkg_order_never_serves_an_older_answer() {
+    proof(SEEN, plan!(manager: DPKG, ticks: 4));
+}
+
+fn a_hand_without_triggers_never_fools_a_consumer_that_folds() {
+    let sights = &[FRESH, LOOKED, STALE, NOT_KEPT];
     proof(
-        name,
-        &[FRESH, STALE, NOT_KEPT],
-        Plan {
-            manager: RPM,
-            ..plan()
-        },
+        sights,
+        plan!(consumers: FOLDING, often.changes: 3, often.redeploys: 1),
     );
 }
 
-fn dpkg_order_never_serves_an_older_answer(name: &str) {
-    let plan = Plan {
-        manager: DPKG,
-        ticks: 4,
-        ..plan()
-    };
-    proof(name, &[FRESH, STALE, NOT_KEPT], plan);
+fn a_touch_by_hand_counts_like_any_other() {
+    let plan = plan!(consumers: STAMP, often.changes: 1, often.touches: 1, often.hand_touches: 1);
+    proof(SEEN, with!(plan, often.hand_touches: 2));
+    proof(SEEN, with!(plan, often.touches: 2, whole_seconds: true));
 }
 
-fn a_hand_without_triggers_never_fools_a_consumer_that_folds(name: &str) {
-    let often = Often {
-        changes: 3,
-        redeploys: 1,
-        ..NEVER
-    };
-    let plan = Plan {
-        consumers: FOLDING,
-        often,
-        ..plan()
-    };
-    proof(name, &[FRESH, LOOKED, STALE, NOT_KEPT], plan);
-}
-
-fn a_touch_by_hand_counts_like_any_other(name: &str) {
-    let often = Often {
-        changes: 1,
-        touches: 1,
-        hand_touches: 2,
-        ..NEVER
-    };
+fn a_clock_that_steps_back_fools_nobody() {
+    proof(SEEN, plan!(manager: IN, often.steps_back: 1));
     proof(
-        name,
-        &[FRESH, STALE, NOT_KEPT],
-        Plan {
-            consumers: STAMP,
-            often,
-            ..plan()
-        },
-    );
-    let often = Often {
-        touches: 2,
-        hand_touches: 1,
-        ..often
-    };
-    let plan = Plan {
-        consumers: STAMP,
-        whole_seconds: true,
-        often,
-        ..plan()
-    };
-    proof(name, &[FRESH, STALE, NOT_KEPT], plan);
-}
-
-fn a_clock_that_steps_back_fools_nobody(name: &str) {
-    let often = Often {
-        steps_back: 1,
-        ..NEVER
-    };
-    proof(
-        name,
-        &[FRESH, STALE, NOT_KEPT],
-        Plan {
-            manager: IN,
-            often,
-            ..plan()
-        },
-    );
-    let often = Often {
-        changes: 2,
-        ..often
-    };
-    proof(
-        name,
-        &[FRESH, STALE, NOT_KEPT],
-        Plan {
-            consumers: FOLDING,
-            often,
-            ..plan()
-        },
+        SEEN,
+        plan!(consumers: FOLDING, often.changes: 2, often.steps_back: 1),
     );
 }
 
-fn a_crash_at_any_step_fools_nobody(name: &str) {
-    let often = Often {
-        touches: 1,
-        ..NEVER
-    };
-    let plan = Plan {
-        manager: IN_AND_OUT,
-        kills: true,
-        often,
-        ticks: 2,
-        ..plan()
-    };
-    proof(name, &[FRESH, STALE, NOT_KEPT], plan);
-}
-
-fn a_power_loss_fools_nobody_once_a_touch_is_synced(name: &str) {
-    let often = Often {
-        power_losses: 1,
-        ..NEVER
-    };
-    let plan = Plan {
-        manager: IN_AND_OUT,
-        kills: true,
-        often,
-        ..plan()
-    };
-    proof(name, &[FRESH, STALE, NOT_KEPT], plan);
-}
-
-fn a_touch_always_leaves_a_later_time(name: &str) {
-    for whole_seconds in [false, true] {
-        let often = Often {
-            touches: 2,
-            stamp_removals: 1,
-            steps_back: 1,
-            ..NEVER
-        };
-        let plan = Plan {
-            manager: IN_AND_OUT,
-            kills: true,
-            consumers: NOBODY,
-            whole_seconds,
-            often,
-            ..plan()
-        };
-        proof(name, &[AHEAD], plan);
-    }
-}
-
-fn two_consumers_fool_nobody(name: &str) {
-    let consumers = &[&[Kind::StampOnly, Kind::Folding] as &[_]];
+fn a_crash_at_any_step_fools_nobody() {
+    proof(SEEN, plan!(manager: IN_AND_OUT, kills: true, ticks: 2));
     proof(
-        name,
-        &[FRESH, STALE, NOT_KEPT],
-        Plan {
-            manager: IN,
-            consumers,
-            ticks: 2,
-            ..plan()
-        },
+        SEEN,
+        plan!(manager: IN, kills: true, often.touches: 1, ticks: 2),
     );
+}
+
+fn a_power_loss_fools_nobody_once_a_touch_is_synced() {
+    proof(
+        SEEN,
+        plan!(manager: IN_AND_OUT, kills: true, often.power_losses: 1),
+    );
+}
+
+fn a_touch_always_leaves_a_later_time() {
+    let plan =
+        plan!(consumers: NOBODY, manager: IN_AND_OUT, kills: true, ticks: 2, often.touches: 2);
+    let plan = with!(plan, often.stamp_removals: 1, often.steps_back: 1);
+    proof(&[AHEAD], plan.clone());
+    proof(&[AHEAD], with!(plan, whole_seconds: true));
+}
+
+fn two_consumers_fool_nobody() {
+    proof(SEEN, plan!(consumers: BOTH, manager: IN, ticks: 2));
     // Two of one cache, which store over each other's answers.
-    let consumers = &[&[Kind::Folding; 2] as &[_]];
-    let often = Often {
-        changes: 1,
-        touches: 1,
-        ..NEVER
-    };
-    let plan = Plan {
-        share: true,
-        consumers,
-        ticks: 2,
-        often,
-        ..plan()
-    };
-    proof(name, &[FRESH, STALE, NOT_KEPT], plan);
+    let plan = plan!(consumers: TWO_FOLDING, share: true, ticks: 2);
+    proof(SEEN, with!(plan, often.changes: 1, often.touches: 1));
 }
 
-fn only_filetriggerun_on_removal_is_found_to_be_a_hole(name: &str) {
+fn only_filetriggerun_on_removal_is_found_to_be_a_hole() {
     const REMOVAL: &[Step] = &[Touch, Lay(A, 0), End];
-    hole(
-        name,
-        OLDER,
-        Plan {
-            manager: REMOVAL,
-            consumers: STAMP,
-            ..plan()
-        },
-    );
+    hole(OLDER, plan!(consumers: STAMP, manager: REMOVAL));
 }
 
-fn newer_instead_of_different_is_found_to_be_a_hole(name: &str) {
-    let often = Often {
-        changes: 1,
-        hand_touches: 1,
-        steps_back: 1,
-        ..NEVER
-    };
-    let newer = Plan {
-        newer: true,
-        often,
-        ..plan()
-    };
-    hole(
-        name,
-        OLDER,
-        Plan {
-            consumers: STAMP,
-            ..newer.clone()
-        },
-    );
-    hole(
-        name,
-        WRONG,
-        Plan {
-            consumers: FOLDING,
-            ..newer
-        },
-    );
+fn newer_instead_of_different_is_found_to_be_a_hole() {
+    let plan = plan!(newer: true, often.changes: 1, often.hand_touches: 1, often.steps_back: 1);
+    hole(OLDER, with!(plan, consumers: STAMP));
+    hole(WRONG, with!(plan, consumers: FOLDING));
 }
 
-fn observe_after_probe_is_found_to_be_a_hole(name: &str) {
+fn observe_after_probe_is_found_to_be_a_hole() {
     let is_probe = |step: &Do| matches!(step, Probe(_));
-    let late = |list: &[Do]| [&[Probe(A), Probe(B)], without(list, is_probe).as_slice()].concat();
-    let plan = Plan {
-        fold: late(FOLD),
-        stamp_only: late(STAMP_ONLY),
-        manager: IN,
-        ..plan()
-    };
-    hole(
-        name,
-        OLDER,
-        Plan {
-            consumers: STAMP,
-            ..plan.clone()
-        },
-    );
-    hole(
-        name,
-        WRONG,
-        Plan {
-            consumers: FOLDING,
-            ..plan
-        },
-    );
+    let late = |list| [&[Probe(A), Probe(B)], &*without(list, is_probe)].concat();
+    let plan = plan!(manager: IN, fold: late(FOLD), stamp_only: late(STAMP_ONLY));
+    hole(OLDER, with!(plan, consumers: STAMP));
+    hole(WRONG, with!(plan, consumers: FOLDING));
 }
 
-fn without_the_wait_a_change_there_and_back_in_one_tick_is_found_to_be_a_hole(name: &str) {
-    let often = Often {
-        changes: 3,
-        ..NEVER
-    };
-    let fold = without(FOLD, |step| matches!(step, Wait(_)));
+fn without_the_wait_a_change_there_and_back_in_one_tick_is_found_to_be_a_hole() {
+    let plan = plan!(consumers: FOLDING, often.changes: 3);
     hole(
-        name,
         WRONG,
-        Plan {
-            fold,
-            consumers: FOLDING,
-            often,
-            ..plan()
-        },
+        with!(plan, fold: without(FOLD, |step| matches!(step, Wait(_)))),
     );
+    // Nor is it enough to wait for the stamp.
     let for_stamp = |step: &Do| {
         if let Wait(_) = step {
             Wait(For::Stamp)
@@ -1269,283 +1092,99 @@ fn without_the_wait_a_change_there_and_back_in_one_tick_is_found_to_be_a_hole(na
             *step
         }
     };
-    let fold = FOLD.iter().map(for_stamp).collect();
     hole(
-        name,
         WRONG,
-        Plan {
-            fold,
-            consumers: FOLDING,
-            often,
-            ..plan()
-        },
+        with!(plan, fold: FOLD.iter().map(for_stamp).collect()),
     );
 }
 
-fn without_the_wait_a_touch_by_hand_in_one_tick_is_found_to_be_a_hole(name: &str) {
-    let often = Often {
-        changes: 1,
-        hand_touches: 2,
-        ..NEVER
-    };
-    let stamp_only = without(STAMP_ONLY, |step| matches!(step, Wait(_)));
+fn without_the_wait_a_touch_by_hand_in_one_tick_is_found_to_be_a_hole() {
+    let plan = plan!(consumers: STAMP, often.changes: 1, often.hand_touches: 2);
     hole(
-        name,
         OLDER,
-        Plan {
-            stamp_only,
-            consumers: STAMP,
-            often,
-            ..plan()
-        },
+        with!(plan, stamp_only: without(STAMP_ONLY, |step| matches!(step, Wait(_)))),
     );
 }
 
-fn not_waiting_for_a_stamp_ahead_of_the_clock_is_found_to_be_a_hole(name: &str) {
-    let often = Often {
-        changes: 1,
-        touches: 2,
-        hand_touches: 1,
-        ..NEVER
-    };
-    let stamp_only = vec![See(Stamp), Wait(For::StampsTick), Probe(A)];
+fn not_waiting_for_a_stamp_ahead_of_the_clock_is_found_to_be_a_hole() {
+    let plan = plan!(consumers: STAMP, whole_seconds: true, often.touches: 2);
+    let plan = with!(plan, often.changes: 1, often.hand_touches: 1);
     hole(
-        name,
         OLDER,
-        Plan {
-            stamp_only,
-            whole_seconds: true,
-            consumers: STAMP,
-            often,
-            ..plan()
-        },
+        with!(plan, stamp_only: vec![See(Stamp), Wait(For::StampsTick), Probe(A)]),
     );
 }
 
-fn without_looking_again_a_change_there_and_back_is_found_to_be_a_hole(name: &str) {
-    let often = Often {
-        changes: 2,
-        ..NEVER
-    };
+fn without_looking_again_a_change_there_and_back_is_found_to_be_a_hole() {
     let fold = without(FOLD, |step| matches!(step, Again(_)));
     hole(
-        name,
         WRONG,
-        Plan {
-            fold,
-            consumers: FOLDING,
-            often,
-            ..plan()
-        },
+        plan!(consumers: FOLDING, often.changes: 2, fold: fold),
     );
 }
 
-fn without_looking_again_at_the_directory_is_found_to_be_a_hole(name: &str) {
-    let often = Often {
-        changes: 2,
-        ..NEVER
-    };
-    let fold = without(FOLD, |step| *step == Again(Directory));
-    hole(
-        name,
-        WRONG,
-        Plan {
-            fold: fold.clone(),
-            consumers: FOLDING,
-            often,
-            ..plan()
-        },
-    );
+fn without_looking_again_at_the_directory_is_found_to_be_a_hole() {
+    let mut fold = without(FOLD, |step| *step == Again(Directory));
+    let plan = plan!(consumers: FOLDING, often.changes: 3);
+    hole(WRONG, with!(plan, fold: fold.clone()));
     // Nor is it enough before the names: one that came in the tick of the first look goes between the two.
-    let again = fold
-        .iter()
-        .position(|step| *step == Again(Module(A)))
-        .unwrap();
-    let fold = [&fold[..again], &[Again(Directory)], &fold[again..]].concat();
-    hole(
-        name,
-        WRONG,
-        Plan {
-            fold,
-            consumers: FOLDING,
-            often: Often {
-                changes: 3,
-                ..often
-            },
-            ..plan()
-        },
-    );
+    fold.insert(FOLD.len() - 3, Again(Directory));
+    hole(WRONG, with!(plan, fold: fold));
 }
 
-fn trusting_a_stat_in_the_tick_of_its_change_is_found_to_be_a_hole(name: &str) {
-    let often = Often {
-        changes: 3,
-        ..NEVER
-    };
-    hole(
-        name,
-        WRONG,
-        Plan {
-            racy_is_no_evidence: false,
-            consumers: FOLDING,
-            often,
-            ..plan()
-        },
-    );
+fn trusting_a_stat_in_the_tick_of_its_change_is_found_to_be_a_hole() {
+    let plan = plan!(consumers: FOLDING, often.changes: 3);
+    hole(WRONG, with!(plan, racy_is_no_evidence: false));
 }
 
-fn touching_without_the_lock_is_found_to_be_a_hole(name: &str) {
-    let often = Often {
-        touches: 1,
-        ..NEVER
-    };
-    let plan = Plan {
-        manager: IN_AND_OUT,
-        touch: &[Reckon, Remember, Exchange, Sync],
-        often,
-        ..plan()
-    };
-    hole(
-        name,
-        BACK,
-        Plan {
-            consumers: NOBODY,
-            ..plan.clone()
-        },
-    );
-    hole(
-        name,
-        OLDER,
-        Plan {
-            consumers: STAMP,
-            ..plan
-        },
-    );
+fn touching_without_the_lock_is_found_to_be_a_hole() {
+    const UNLOCKED: &[Turn] = &[Reckon, Remember, Exchange, Sync];
+    let plan = plan!(manager: IN_AND_OUT, touch: UNLOCKED, often.touches: 1);
+    hole(BACK, with!(plan, consumers: NOBODY));
+    hole(OLDER, with!(plan, consumers: STAMP));
 }
 
-fn forgetting_the_latest_time_is_found_to_be_a_hole(name: &str) {
-    let often = Often {
-        touches: 2,
-        stamp_removals: 1,
-        ..NEVER
-    };
-    let plan = Plan {
-        touch: &[Lock, Exchange, Sync],
-        consumers: NOBODY,
-        often,
-        ..plan()
-    };
-    hole(name, BACK, plan);
+fn forgetting_the_latest_time_is_found_to_be_a_hole() {
+    let plan = plan!(consumers: NOBODY, often.touches: 2, often.stamp_removals: 1);
+    hole(BACK, with!(plan, touch: &[Lock, Exchange, Sync]));
 }
 
-fn remembering_after_the_exchange_is_found_to_be_a_hole(name: &str) {
-    let often = Often {
-        touches: 2,
-        stamp_removals: 1,
-        ..NEVER
-    };
-    let touch = &[Lock, Exchange, Remember, Sync];
-    hole(
-        name,
-        BACK,
-        Plan {
-            touch,
-            kills: true,
-            consumers: NOBODY,
-            often,
-            ..plan()
-        },
-    );
+fn remembering_after_the_exchange_is_found_to_be_a_hole() {
+    let plan = plan!(consumers: NOBODY, often.touches: 2, often.stamp_removals: 1, kills: true);
+    hole(BACK, with!(plan, touch: &[Lock, Exchange, Remember, Sync]));
 }
 
-fn no_synced_touch_and_a_power_loss_is_found_to_be_a_hole(name: &str) {
+fn no_synced_touch_and_a_power_loss_is_found_to_be_a_hole() {
     const UNSYNCED: &[Step] = &[Lay(A, 2), Touch, End];
-    let often = Often {
-        power_losses: 1,
-        ..NEVER
-    };
     hole(
-        name,
         OLDER,
-        Plan {
-            manager: UNSYNCED,
-            consumers: STAMP,
-            often,
-            ..plan()
-        },
+        plan!(consumers: STAMP, manager: UNSYNCED, often.power_losses: 1),
     );
 }
 
-fn a_power_loss_with_the_clock_behind_the_stamp_is_found_to_be_a_limit(name: &str) {
-    let often = Often {
-        touches: 1,
-        steps_back: 1,
-        power_losses: 1,
-        ..NEVER
-    };
+fn a_power_loss_with_the_clock_behind_the_stamp_is_found_to_be_a_limit() {
+    let plan = plan!(consumers: STAMP, manager: IN_AND_OUT, often.touches: 1);
     hole(
-        name,
         OLDER,
-        Plan {
-            manager: IN_AND_OUT,
-            consumers: STAMP,
-            often,
-            ..plan()
-        },
+        with!(plan, often.power_losses: 1, often.steps_back: 1),
     );
 }
 
-fn a_clock_set_back_to_the_very_tick_of_a_change_is_found_to_be_a_limit(name: &str) {
-    let often = Often {
-        changes: 2,
-        steps_back: 1,
-        ..NEVER
-    };
-    hole(
-        name,
-        WRONG,
-        Plan {
-            whole_seconds: true,
-            consumers: FOLDING,
-            often,
-            ..plan()
-        },
-    );
+fn a_clock_set_back_to_the_very_tick_of_a_change_is_found_to_be_a_limit() {
+    let plan = plan!(consumers: FOLDING, often.changes: 2, often.steps_back: 1);
+    hole(WRONG, with!(plan, whole_seconds: true));
 }
 
-fn a_touch_by_hand_during_a_touch_where_whole_seconds_are_kept_is_found_to_be_a_limit(name: &str) {
-    let often = Often {
-        changes: 1,
-        touches: 1,
-        hand_touches: 2,
-        ..NEVER
-    };
-    hole(
-        name,
-        OLDER,
-        Plan {
-            whole_seconds: true,
-            consumers: STAMP,
-            often,
-            ..plan()
-        },
-    );
+fn a_touch_by_hand_in_the_midst_of_a_touch_is_found_to_be_a_limit_of_whole_seconds() {
+    let plan = plan!(consumers: STAMP, whole_seconds: true, often.touches: 1);
+    hole(OLDER, with!(plan, often.changes: 1, often.hand_touches: 2));
 }
 
-fn a_mount_there_and_back_during_a_probe_is_found_to_be_a_limit(name: &str) {
-    let often = Often { mounts: 1, ..NEVER };
-    hole(
-        name,
-        WRONG,
-        Plan {
-            consumers: FOLDING,
-            often,
-            ..plan()
-        },
-    );
+fn a_mount_there_and_back_during_a_probe_is_found_to_be_a_limit() {
+    hole(WRONG, plan!(consumers: FOLDING, often.mounts: 1));
 }
 
-type Scenario = fn(&str);
+type Scenario = fn();
 
 const SCENARIOS: &[(&str, Scenario)] = named![
     rpm_order_never_serves_an_older_answer,
@@ -1572,19 +1211,18 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     no_synced_touch_and_a_power_loss_is_found_to_be_a_hole,
     a_power_loss_with_the_clock_behind_the_stamp_is_found_to_be_a_limit,
     a_clock_set_back_to_the_very_tick_of_a_change_is_found_to_be_a_limit,
-    a_touch_by_hand_during_a_touch_where_whole_seconds_are_kept_is_found_to_be_a_limit,
+    a_touch_by_hand_in_the_midst_of_a_touch_is_found_to_be_a_limit_of_whole_seconds,
     a_mount_there_and_back_during_a_probe_is_found_to_be_a_limit,
 ];
 
 fn main() {
     let mut arguments = Arguments::from_args();
-    // Each exploration has its own two threads.
+    // Each exploration has two threads of its own.
     arguments.test_threads.get_or_insert(1);
-    let trial = |(name, scenario): &(&'static str, Scenario)| -> Trial {
-        let (name, scenario) = (*name, *scenario);
-        support::trial(name, &None, move || scenario(name))
-    };
-    let conclusion = libtest_mimic::run(&arguments, SCENARIOS.iter().map(trial).collect());
+    let trials = SCENARIOS
+        .iter()
+        .map(|(name, scenario)| support::trial(*name, &None, *scenario));
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
     println!("{} states in all proofs", STATES.load(Ordering::Relaxed));
     conclusion.exit();
 }
