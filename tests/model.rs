@@ -1085,6 +1085,16 @@ fn not_waiting_for_a_stamp_ahead_of_the_clock_is_found_to_be_a_hole() {
     );
 }
 
+fn reading_the_contents_before_the_wait_is_found_to_be_a_hole() {
+    // As a check does that looks at contents, if what it read then goes into a new witness.
+    let mut fold = without(FOLD, |step| matches!(step, Wait(_)));
+    fold.insert(FOLD.len() - 7, Wait(For::All));
+    hole(
+        WRONG,
+        plan!(consumers: FOLDING, often.changes: 3, fold: fold),
+    );
+}
+
 fn without_looking_again_a_change_there_and_back_is_found_to_be_a_hole() {
     let fold = without(FOLD, |step| matches!(step, Again(_)));
     hole(
@@ -1150,6 +1160,9 @@ fn a_power_loss_with_the_clock_behind_the_stamp_is_found_to_be_a_limit() {
 fn a_clock_set_back_to_the_very_tick_of_a_change_is_found_to_be_a_limit() {
     let plan = plan!(consumers: FOLDING, often.changes: 2, often.steps_back: 1);
     hole(WRONG, with!(plan, whole_seconds: true));
+    // And of a touch by hand.
+    let plan = with!(plan, consumers: STAMP, often.changes: 1, often.hand_touches: 2);
+    hole(OLDER, with!(plan, whole_seconds: true));
 }
 
 fn a_touch_by_hand_in_the_midst_of_a_touch_is_found_to_be_a_limit_of_whole_seconds() {
@@ -1179,6 +1192,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     without_the_wait_a_change_there_and_back_in_one_tick_is_found_to_be_a_hole,
     without_the_wait_a_touch_by_hand_in_one_tick_is_found_to_be_a_hole,
     not_waiting_for_a_stamp_ahead_of_the_clock_is_found_to_be_a_hole,
+    reading_the_contents_before_the_wait_is_found_to_be_a_hole,
     without_looking_again_a_change_there_and_back_is_found_to_be_a_hole,
     without_looking_again_at_the_directory_is_found_to_be_a_hole,
     a_stat_alone_is_found_to_cost_needless_probes,
