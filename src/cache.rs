@@ -145,6 +145,10 @@ impl Cache {
         }
 
         // Observe, then probe, then store.
+        if now.wait_if_racy() {
+            // What the verdict read may have changed again within that tick.
+            now = look(older)?;
+        }
         if let Some(older) = older {
             now.trust(older);
         }

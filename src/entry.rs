@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -37,6 +38,8 @@ pub(crate) struct Seen {
     pub(crate) fingerprint: u64,
     /// As [`Entry::is_evidence`].
     pub(crate) is_evidence: bool,
+    /// Where it is known already.
+    pub(crate) content: Option<Content>,
 }
 
 /// What is inside.
@@ -55,6 +58,26 @@ impl Seen {
         FileType::from_raw_mode(self.stat.st_mode)
     }
 
+    /// It is a directory that was walked by its name `first`, or leads to one.
+    pub(crate) fn make_alias(&mut self, first: &Path, root: &Root, path: &Path) {
+        self.fingerprint = crate::evidence::hash((self.fingerprint, first));
+        self.content = Some(match self.file_type() {
+            FileType::Symlink => link_digest(root, path).map_or_else(unreadable, |link| {
+                let mut hasher = blake3::Hasher::new();
+                hasher.update(link.as_bytes());
+                hasher.update(first.as_os_str().as_bytes());
+                content(hasher.finalize())
+            }),
+            _ => Content::alias(first),
+        });
+    }
+
+    /// What is inside cannot be known.
+    pub(crate) fn make_unreadable(&mut self, errno: Errno) {
+        self.is_evidence = false;
+        self.content = Some(Content::unreadable(errno));
+    }
+
     pub(crate) fn entry(self, name: PathBuf) -> Entry {
         Entry {
             name,
@@ -64,8 +87,19 @@ impl Seen {
             size: self.stat.st_size as u64,
             fingerprint: self.fingerprint,
             is_evidence: self.is_evidence,
-            content: OnceLock::new(),
+            content: self.content.map_or_else(OnceLock::new, OnceLock::from),
         }
+    }
+}
+
+impl Content {
+    pub(crate) fn unreadable(errno: Errno) -> Content {
+        Content::Unreadable(errno.raw_os_error())
+    }
+
+    /// That of a directory which was walked by its name `first`.
+    pub(crate) fn alias(first: &Path) -> Content {
+        content(blake3::hash(first.as_os_str().as_bytes()))
     }
 }
 

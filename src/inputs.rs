@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use crate::entry::Entry;
+use crate::entry::{Content, Entry};
 use crate::tick::Tick;
 use crate::walk::Walk;
 use crate::{Mtime, Owner, Profile, Result, Root, Witness};
@@ -78,7 +78,7 @@ pub(crate) struct Directory {
 impl Inputs {
     /// Looks at all inputs. What an `older` witness has spares a search where nothing can have changed.
     pub(crate) fn of(profile: &Profile, older: Option<&Witness>) -> Result<Inputs> {
-        // The stamps first: a change that is made and stamped while the rest is looked at must not look seen.
+        // The stamps first: what is stamped while the rest is looked at does not look seen, also to a check by them alone.
         let stamps = stamps(profile);
         let mut walk = Walk::new(profile.root(), older.map(|older| &older.observed));
         for (_, state) in &stamps {
@@ -127,6 +127,13 @@ impl Inputs {
         self.tick = self.tick.or_later(walk.evidence.tick);
         self.command_root = root;
         Ok(())
+    }
+
+    /// Waits, where something was changed so shortly before it was looked at that a later change could not be told from
+    /// it; says whether it was.
+    pub(crate) fn wait_if_racy(&self) -> bool {
+        self.tick.wait();
+        self.tick.is_racy()
     }
 
     /// All of it with the contents, as a witness. See [`Profile::observe`].
@@ -183,14 +190,17 @@ impl Inputs {
 
     /// The module directories that were found, each with the names of its modules below it.
     pub fn module_directories(&self) -> impl Iterator<Item = (&Path, Vec<&Path>)> {
-        self.observed.directories.iter().map(|directory| {
-            let modules = directory
-                .modules
-                .iter()
-                .filter(|entry| !entry.file_type().is_dir());
-            let names = modules.map(|entry| entry.name.as_path()).collect();
-            (directory.entry.name.as_path(), names)
-        })
+        let directories = self.observed.directories.iter();
+        directories
+            .filter(|directory| !directory.is_alias())
+            .map(|directory| {
+                let modules = directory
+                    .modules
+                    .iter()
+                    .filter(|entry| !entry.file_type().is_dir());
+                let names = modules.map(|entry| entry.name.as_path()).collect();
+                (directory.entry.name.as_path(), names)
+            })
     }
 
     /// The programs that were found.
@@ -208,6 +218,11 @@ impl Inputs {
 }
 
 impl Directory {
+    /// Whether it is another name of one that is there already.
+    pub(crate) fn is_alias(&self) -> bool {
+        matches!(self.entry.content.get(), Some(Content::Digest(_)))
+    }
+
     /// Whether stat alone shows that all in it is the same.
     pub(crate) fn has_the_same_modules(&self, other: &Directory) -> bool {
         Arc::ptr_eq(&self.modules, &other.modules)

@@ -64,8 +64,8 @@
 //! | programs, further files | the profile's globs | the same | the same | another build answers differently |
 //! | the command | [`Cache::run`]'s caller | the same | the same | it may be none of the profile's programs |
 //!
-//! A symbolic link is recorded with what it leads to. A directory that has several names below one module directory is
-//! walked by the first of them.
+//! A symbolic link is recorded with what it leads to. A directory that has several names is walked once, by its own rather
+//! than by a link's, and each other name is recorded as one of it.
 //!
 //! # Stat first, content last
 //!
@@ -100,7 +100,9 @@
 //! - A file system mounted writable in the place of another, on the same device number and with the same inodes, sizes and
 //!   ctimes: only who writes to the disk itself can make one.
 //! - A module directory that comes, or is mounted over another, and goes again while the probe runs.
-//! - A touch by hand, after the clock was set back, that leaves the very time that the stamp had when it was observed.
+//! - A touch of the stamp that leaves the very time that it had when it was observed: by hand after the clock was set back,
+//!   or more than some seconds ahead of the clock, where a file system keeps whole seconds and the tool had to go on; or
+//!   the same touch again after a power loss took the first one back and set the clock back, too.
 //! - Beyond 32 levels of directories below a module directory: there the answer is "not known", which is stale.
 
 mod cache;

@@ -10,7 +10,7 @@ use std::ffi::{CStr, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, Stat};
@@ -210,9 +210,13 @@ impl Root {
         let mut parents: Vec<(OwnedFd, OsString)> = Vec::new();
         let mut links = 0;
         while let Some(name) = todo.pop() {
-            if name.as_bytes() == b".." {
-                parents.pop();
-                continue;
+            match name.as_bytes() {
+                b"." => continue,
+                b".." => {
+                    parents.pop();
+                    continue;
+                }
+                _ => {}
             }
             let here = parents.last().map_or(&*self.directory, |(fd, _)| fd);
             let step = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -246,6 +250,9 @@ impl Root {
                 }
                 todo.extend(reversed_components(&target));
                 continue;
+            }
+            if !todo.is_empty() && !FileType::from_raw_mode(stat.st_mode).is_dir() {
+                return Err(Errno::NOTDIR.into());
             }
             if todo.is_empty() && last != OFlags::PATH {
                 let flags = last | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -346,14 +353,18 @@ pub(crate) fn is_match(component: &glob::Pattern, name: &OsStr) -> bool {
     component.matches_with(&name.to_string_lossy(), options)
 }
 
+/// The components of a path, the last one first. A “.”, and a slash at the end, demand a directory.
 fn reversed_components(path: &Path) -> Vec<OsString> {
-    let mut names: Vec<OsString> = path
-        .components()
-        .filter(|component| matches!(component, Component::Normal(_) | Component::ParentDir))
-        .map(|component| component.as_os_str().to_owned())
-        .collect();
-    names.reverse();
+    let bytes = path.as_os_str().as_bytes();
+    let names = bytes.split(|byte| *byte == b'/');
+    let mut names: Vec<&[u8]> = names.filter(|name| !name.is_empty()).collect();
+    if bytes.ends_with(b"/") {
+        names.push(b".");
+    }
+    let names = names.into_iter().rev();
     names
+        .map(|name| OsStr::from_bytes(name).to_owned())
+        .collect()
 }
 
 /// Who besides root and the caller could have put something else here.

@@ -273,16 +273,25 @@ impl Stamp {
         if let Some(old) = &old {
             self.regular(old)?;
         }
-        let last = old.as_ref().map(Mtime::of).max(turn.latest());
+        let mut last = old.as_ref().map(Mtime::of).max(turn.latest());
 
         let text = format!("by: {}\nwhy: {}\n", one_line(by), one_line(why));
-        let mtime = match self.replace(&directory, &text, last, durability, &turn) {
-            Err(error) if old.is_some() && is_full(&error) => {
-                self.move_in_place(&directory, last, durability)?
+        let mut mtime;
+        loop {
+            let replaced = match self.replace(&directory, &text, last, durability, &turn) {
+                Err(error) if old.is_some() && is_full(&error) => {
+                    mtime = self.move_in_place(&directory, last, durability, &turn)?;
+                    break;
+                }
+                replaced => replaced?,
+            };
+            mtime = replaced.mtime;
+            // Somebody touched it by hand since it was looked at: this must differ from what they left, too.
+            match replaced.old.filter(|old| *old >= mtime) {
+                Some(old) => last = Some(old),
+                None => break,
             }
-            result => result?,
-        };
-        turn.remember(mtime);
+        }
         drop(turn);
         if durability == Durability::Synced {
             self.sync_directories(&directory, made)?;
@@ -307,7 +316,7 @@ impl Stamp {
         last: Option<Mtime>,
         durability: Durability,
         turn: &Turn,
-    ) -> Result<Mtime> {
+    ) -> Result<Replaced> {
         let new = turn.new_name(&self.profile);
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -334,14 +343,15 @@ impl Stamp {
             if durability == Durability::Synced {
                 rustix::fs::fsync(&file)?;
             }
-            take_place(directory, &new, &self.name())
+            // Before it is seen: killed in between, a touch only skips a time, and never leaves one twice.
+            turn.remember(mtime);
+            let old = take_place(directory, &new, &self.name())?;
+            Ok(Replaced { mtime, old })
         };
+        let move_past = |wanted| self.set_mtime(&file, wanted);
         let result = self
-            .move_past(&file, last)
-            .and_then(|mtime| match fill(mtime) {
-                Ok(()) => Ok(mtime),
-                Err(errno) => Err(self.failed(errno)),
-            });
+            .move_past(last, move_past)
+            .and_then(|mtime| fill(mtime).map_err(|errno| self.failed(errno)));
         if result.is_err() {
             // What is left over does no harm; the next touch removes it too.
             let _ = rustix::fs::unlinkat(directory, &new, rustix::fs::AtFlags::empty());
@@ -354,25 +364,31 @@ impl Stamp {
         directory: &OwnedFd,
         last: Option<Mtime>,
         durability: Durability,
+        turn: &Turn,
     ) -> Result<Mtime> {
         let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::openat(directory, self.name(), flags, Mode::empty())
             .map_err(|errno| self.failed(errno))?;
         self.regular(&rustix::fs::fstat(&file).map_err(|errno| self.failed(errno))?)?;
-        let mtime = self.move_past(&file, last)?;
+        let mtime = self.move_past(last, |wanted| {
+            turn.remember(wanted);
+            self.set_mtime(&file, wanted)
+        })?;
         if durability == Durability::Synced {
             rustix::fs::fsync(&file).map_err(|errno| self.failed(errno))?;
         }
         Ok(mtime)
     }
 
-    /// Gives `file` an mtime later than `last`, as the file system stores it.
-    fn move_past(&self, file: &OwnedFd, last: Option<Mtime>) -> Result<Mtime> {
-        later_than(last, Mtime::now(), |wanted| self.set_mtime(file, wanted))?.map_err(|last| {
-            Error::NoLaterTime {
-                path: self.path(),
-                last,
-            }
+    /// Stores an mtime later than `last`; returns what the file system made of it.
+    fn move_past(
+        &self,
+        last: Option<Mtime>,
+        store: impl FnMut(Mtime) -> Result<Mtime>,
+    ) -> Result<Mtime> {
+        later_than(last, Mtime::now(), store)?.map_err(|last| Error::NoLaterTime {
+            path: self.path(),
+            last,
         })
     }
 
@@ -434,20 +450,28 @@ impl Stamp {
     }
 }
 
-/// Puts the file `new` in the place of `old`, in one step.
+/// What a touch left.
+struct Replaced {
+    mtime: Mtime,
+    /// The mtime of the stamp that it took the place of, where that can be told.
+    old: Option<Mtime>,
+}
+
+/// Puts the file `new` in the place of `old`, in one step; returns the mtime of the one that was there.
 ///
 /// By exchange where there is an old one: ext4 answers a rename over a file by writing out the new one's data at once
 /// (`auto_da_alloc`, ext4(5)), which takes several times as long as all the rest of a touch.
-fn take_place(directory: &OwnedFd, new: &str, old: &str) -> rustix::io::Result<()> {
+fn take_place(directory: &OwnedFd, new: &str, old: &str) -> rustix::io::Result<Option<Mtime>> {
     use rustix::fs::{AtFlags, RenameFlags, renameat, renameat_with, unlinkat};
     match renameat_with(directory, new, directory, old, RenameFlags::EXCHANGE) {
         Ok(()) => {
             // It has moved, whatever becomes of the old one; the next touch removes that too.
+            let stat = stat_at(directory, new).ok().flatten();
             let _ = unlinkat(directory, new, AtFlags::empty());
-            Ok(())
+            Ok(stat.as_ref().map(Mtime::of))
         }
         // There is no old one, or the file system cannot exchange.
-        Err(_) => renameat(directory, new, directory, old),
+        Err(_) => renameat(directory, new, directory, old).map(|()| None),
     }
 }
 

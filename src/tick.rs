@@ -26,10 +26,10 @@ impl Tick {
         self.begun
     }
 
-    /// Counts in a time that a file has. One that is far ahead of the clock is not waited for.
+    /// Counts in a time that a file has. One that is more than some seconds ahead of the clock is not waited for.
     pub(crate) fn see(&mut self, time: Mtime) {
         let over = end(time);
-        if over.seconds <= self.begun.seconds + 2 {
+        if over.seconds <= self.begun.seconds + 3 {
             self.over = self.over.max(over);
         }
     }
@@ -42,11 +42,16 @@ impl Tick {
         }
     }
 
-    /// Waits until the clock can leave none of the times that were seen: some milliseconds after a change, at most two
-    /// seconds where the file system keeps whole ones, and no time at all where nothing was changed just now.
+    /// Whether a later change could have left one of the times when the first was seen.
+    pub(crate) fn is_racy(self) -> bool {
+        self.over > self.begun
+    }
+
+    /// Waits until the clock can leave none of the times that were seen: some milliseconds after a change, some seconds
+    /// where the file system keeps whole ones, and no time at all where nothing was changed just now.
     pub(crate) fn wait(self) {
         // An end to it also where the clock is set back meanwhile.
-        for _ in 0..2100 {
+        for _ in 0..4000 {
             if now() >= self.over {
                 return;
             }

@@ -1,5 +1,6 @@
 //! The walk that finds a profile's inputs in a root directory and looks at them by stat.
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -18,6 +19,13 @@ use crate::{Profile, Root};
 
 /// Directories below a module directory are walked so far down and no further.
 const MOST_LEVELS: usize = 32;
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+fn identity(stat: &Stat) -> Identity {
+    (stat.st_dev, stat.st_ino)
+}
 
 /// What is called with a directory, the name that matched in it, and the path of that in the root.
 type Each<'a> = dyn FnMut(&mut Walk<'_>, BorrowedFd<'_>, &OsStr, PathBuf) + 'a;
@@ -73,7 +81,14 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        found.sort_by(|(a, _), (b, _)| a.cmp(b));
+        // Directories go by their own names rather than by those of links.
+        if found.len() > 1 {
+            let is_link = |path: &Path| match self.root.stat(path) {
+                Ok(Some(stat)) => FileType::from_raw_mode(stat.st_mode).is_symlink(),
+                _ => false,
+            };
+            found.sort_by_cached_key(|(path, _)| (is_link(path), path.clone()));
+        }
         let mut seen = Vec::new();
         for (path, place) in found {
             directories.extend(self.directory(path, &place, &mut seen));
@@ -87,60 +102,91 @@ impl<'a> Walk<'a> {
         Some((path, place))
     }
 
-    /// One module directory; `None` where it is none, or was seen by another of its names.
+    /// One module directory; `None` where it is none.
     fn directory(
         &mut self,
         path: PathBuf,
         place: &OwnedFd,
-        seen: &mut Vec<(u64, u64)>,
+        seen: &mut Vec<(Identity, PathBuf)>,
     ) -> Option<Directory> {
-        let older = self.older.iter().flat_map(|older| &older.directories);
-        let known = older.filter(|known| known.entry.is_evidence);
-        let known = known.into_iter().find(|known| known.entry.name == path);
         let stat = rustix::fs::fstat(place).ok()?;
-        let identity = (stat.st_dev, stat.st_ino);
-        if !FileType::from_raw_mode(stat.st_mode).is_dir() || seen.contains(&identity) {
+        if !FileType::from_raw_mode(stat.st_mode).is_dir() {
             return None;
         }
-        seen.push(identity);
-        let own = crate::evidence::hash((stat.st_mode, stat.st_uid, stat.st_gid));
-        let (own_fingerprint, _) = self.evidence.fingerprint(&stat, || Some(place));
-        let mut walk = |look: &mut Look| {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let fd = rustix::fs::openat(place, c".", flags, Mode::empty())?;
-            self.modules(&fd, &path, Path::new(""), &mut vec![identity], look)
-        };
-        let directory = |path, sum: Option<u64>, content, modules| Directory {
+        let mut directory = Directory {
             entry: Entry {
                 name: path,
                 mode: stat.st_mode,
                 uid: stat.st_uid,
                 gid: stat.st_gid,
                 size: 0,
-                fingerprint: sum.unwrap_or_default(),
-                is_evidence: sum.is_some(),
-                content: OnceLock::from(content),
+                fingerprint: 0,
+                is_evidence: false,
+                content: OnceLock::new(),
             },
-            own_fingerprint,
-            modules,
+            own_fingerprint: 0,
+            modules: Arc::default(),
         };
-        if let Some(known) = known {
-            let mut look = Look::Sum(Some(own));
-            if walk(&mut look).is_ok() && look.sum(own) == Some(known.entry.fingerprint) {
-                let modules = Arc::clone(&known.modules);
-                return Some(directory(path, look.sum(own), Content::Nothing, modules));
+        let first = seen.iter().find(|(seen, _)| *seen == identity(&stat));
+        let content = match first {
+            Some((_, first)) => Content::alias(first),
+            None => {
+                seen.push((identity(&stat), directory.entry.name.clone()));
+                let walked = self.fill(&mut directory, place);
+                walked.map_or_else(Content::unreadable, |()| Content::Nothing)
+            }
+        };
+        directory.entry.content = OnceLock::from(content);
+        Some(directory)
+    }
+
+    /// Finds what is in a module directory: in an older witness, where all is as it was, or else by a list.
+    fn fill(&mut self, directory: &mut Directory, place: &OwnedFd) -> rustix::io::Result<()> {
+        let Entry { mode, uid, gid, .. } = directory.entry;
+        let own = crate::evidence::hash((mode, uid, gid));
+        let path = directory.entry.name.clone();
+        let older = self.older.iter().flat_map(|older| &older.directories);
+        let mut known = older.filter(|known| known.entry.is_evidence);
+        if let Some(known) = known.find(|known| known.entry.name == path) {
+            let mut look = Look::new(Found::Sum(Some(own)));
+            let walked = self.top(&path, place, &mut look);
+            if walked.is_ok() && look.found.sum(own) == Some(known.entry.fingerprint) {
+                directory.modules = Arc::clone(&known.modules);
+                directory.entry.fingerprint = known.entry.fingerprint;
+                directory.entry.is_evidence = true;
             }
         }
-        let mut look = Look::List(Vec::new());
-        let (sum, content) = match walk(&mut look) {
-            Ok(()) => (look.sum(own), Content::Nothing),
-            Err(errno) => (None, Content::Unreadable(errno.raw_os_error())),
-        };
-        let Look::List(mut modules) = look else {
-            return None;
-        };
-        modules.sort_by(|a, b| a.name.cmp(&b.name));
-        Some(directory(path, sum, content, Arc::new(modules)))
+        if !directory.entry.is_evidence {
+            let mut look = Look::new(Found::List(Vec::new()));
+            let walked = self.top(&path, place, &mut look);
+            let sum = look.found.sum(own).filter(|_| walked.is_ok());
+            directory.entry.fingerprint = sum.unwrap_or_default();
+            directory.entry.is_evidence = sum.is_some();
+            directory.modules = Arc::new(look.found.sorted());
+            walked?;
+        }
+        // After its names: one that came in between must not slip away unseen.
+        let stat = rustix::fs::fstat(place)?;
+        (directory.own_fingerprint, _) = self.evidence.fingerprint(&stat, || Some(place));
+        Ok(())
+    }
+
+    /// Looks at all that is in the module directory at `top`.
+    fn top(&mut self, top: &Path, place: &OwnedFd, look: &mut Look) -> rustix::io::Result<()> {
+        let stat = rustix::fs::fstat(place)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(place, c".", flags, Mode::empty())?;
+        look.walked.insert(identity(&stat), PathBuf::new());
+        self.modules(&opened, top, Path::new(""), look)?;
+        // Directories go by their own names, and by those of links only where they are elsewhere.
+        while !look.links.is_empty() {
+            let mut links = std::mem::take(&mut look.links);
+            links.sort_by(|(a, _), (b, _)| a.cmp(b));
+            for (name, seen) in links {
+                self.inner(top, &name, seen, look);
+            }
+        }
+        Ok(())
     }
 
     /// Looks at what is in `directory`, which is at `top/below`, and in the directories below it.
@@ -149,7 +195,6 @@ impl<'a> Walk<'a> {
         directory: &OwnedFd,
         top: &Path,
         below: &Path,
-        walked: &mut Vec<(u64, u64)>,
         look: &mut Look,
     ) -> rustix::io::Result<()> {
         let mut name = below.as_os_str().as_bytes().to_owned();
@@ -157,52 +202,63 @@ impl<'a> Walk<'a> {
             name.push(b'/');
         }
         let prefix = name.len();
-        let mut inner = Vec::new();
-        let before = look.count();
+        let before = look.found.count();
+        let (mut directories, mut links) = (Vec::new(), Vec::new());
         let mut failed = None;
         let read = for_each_name(directory.as_fd(), |file| {
             name.truncate(prefix);
             name.extend_from_slice(file.to_bytes());
             let name = Path::new(OsStr::from_bytes(&name));
             match self.see(directory.as_fd(), file, || top.join(name)) {
-                Ok(Some(seen)) => {
-                    if seen.file_type().is_dir() || seen.file_type().is_symlink() {
-                        inner.push(name.to_owned());
-                    }
-                    look.add(name, seen);
-                }
+                Ok(Some(seen)) => match seen.file_type() {
+                    FileType::Directory => directories.push((name.to_owned(), seen)),
+                    FileType::Symlink => links.push((name.to_owned(), seen)),
+                    _ => look.found.add(name, seen),
+                },
                 Ok(None) => {} // Gone since its name was read.
                 Err(errno) => failed = Some(errno),
             }
         });
         if let Some(errno) = failed.or(read.err()) {
-            look.forget(before); // Some of them are not all.
+            look.found.forget(before); // Some of them are not all.
             return Err(errno);
         }
+        look.links.extend(links);
         // Of the names of one directory, always the same one is walked.
-        inner.sort();
-        for name in inner {
-            if let Err(errno) = self.below(top, &name, walked, look) {
-                look.fail(&name, errno);
-            }
+        directories.sort_by(|(a, _), (b, _)| a.cmp(b));
+        for (name, seen) in directories {
+            self.inner(top, &name, seen, look);
         }
         Ok(())
     }
 
-    /// Looks at what is in the directory at `top/name`, if it is one, and was not walked by another of its names.
+    /// Looks at a directory or a link at `top/name`, and at all that is below it.
+    fn inner(&mut self, top: &Path, name: &Path, mut seen: Seen, look: &mut Look) {
+        if let Err(errno) = self.below(top, name, &mut seen, look) {
+            seen.make_unreadable(errno);
+        }
+        look.found.add(name, seen);
+    }
+
+    /// Looks at what is in the directory that `seen`, at `top/name`, is or leads to, if it is one and was not walked by
+    /// another of its names.
     fn below(
         &mut self,
         top: &Path,
         name: &Path,
-        walked: &mut Vec<(u64, u64)>,
+        seen: &mut Seen,
         look: &mut Look,
     ) -> rustix::io::Result<()> {
-        let Ok(place) = self.root.place(&top.join(name), Steps::Any) else {
+        let path = top.join(name);
+        let Ok(place) = self.root.place(&path, Steps::Any) else {
             return Ok(());
         };
         let stat = rustix::fs::fstat(&place)?;
-        let identity = (stat.st_dev, stat.st_ino);
-        if !FileType::from_raw_mode(stat.st_mode).is_dir() || walked.contains(&identity) {
+        if !FileType::from_raw_mode(stat.st_mode).is_dir() {
+            return Ok(());
+        }
+        if let Some(first) = look.walked.get(&identity(&stat)) {
+            seen.make_alias(first, self.root, &path);
             return Ok(());
         }
         if name.components().count() > MOST_LEVELS {
@@ -210,8 +266,15 @@ impl<'a> Walk<'a> {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::openat(&place, c".", flags, Mode::empty())?;
-        walked.push(identity);
-        self.modules(&directory, top, name, walked, look)
+        look.walked.insert(identity(&stat), name.to_owned());
+        self.modules(&directory, top, name, look)?;
+        // A name that came while they were read must not slip away unseen.
+        let after = rustix::fs::fstat(&place)?;
+        if (after.st_ctime, after.st_ctime_nsec) != (stat.st_ctime, stat.st_ctime_nsec) {
+            (seen.fingerprint, _) = self.evidence.fingerprint(&after, || Some(&place));
+            seen.is_evidence = false;
+        }
+        Ok(())
     }
 
     /// The programs or further files that globs match, sorted.
@@ -403,6 +466,7 @@ impl<'a> Walk<'a> {
             stat,
             fingerprint,
             is_evidence,
+            content: None,
         }))
     }
 
@@ -422,49 +486,66 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// What the walk below a module directory is for.
-enum Look {
+/// A look at all that is in a module directory.
+struct Look {
+    /// Directories below it that were walked, with the names that they were walked by.
+    walked: HashMap<Identity, PathBuf>,
+    /// Links that were seen and not followed yet.
+    links: Vec<(PathBuf, Seen)>,
+    found: Found,
+}
+
+impl Look {
+    fn new(found: Found) -> Look {
+        Look {
+            walked: HashMap::new(),
+            links: Vec::new(),
+            found,
+        }
+    }
+}
+
+/// What comes of a look.
+enum Found {
     /// To tell by one number whether all is as an older witness has it; `None` once something seen is no evidence.
     Sum(Option<u64>),
     /// To know all that there is.
     List(Vec<Entry>),
 }
 
-impl Look {
+impl Found {
     fn add(&mut self, name: &Path, seen: Seen) {
         match self {
-            Look::Sum(sum) => {
+            Found::Sum(sum) => {
                 let so_far = sum.filter(|_| seen.is_evidence);
                 *sum = so_far.map(|sum| add(sum, name, seen.fingerprint));
             }
-            Look::List(entries) => entries.push(seen.entry(name.to_owned())),
+            Found::List(entries) => entries.push(seen.entry(name.to_owned())),
         }
     }
 
     fn count(&self) -> usize {
         match self {
-            Look::Sum(_) => 0,
-            Look::List(entries) => entries.len(),
+            Found::Sum(_) => 0,
+            Found::List(entries) => entries.len(),
         }
     }
 
     /// All but the first so many.
     fn forget(&mut self, count: usize) {
         match self {
-            Look::Sum(sum) => *sum = None,
-            Look::List(entries) => entries.truncate(count),
+            Found::Sum(sum) => *sum = None,
+            Found::List(entries) => entries.truncate(count),
         }
     }
 
-    /// What is below `name` cannot be known.
-    fn fail(&mut self, name: &Path, errno: Errno) {
+    /// All that there is, by name.
+    fn sorted(self) -> Vec<Entry> {
         match self {
-            Look::Sum(sum) => *sum = None,
-            Look::List(entries) => {
-                if let Some(entry) = entries.iter_mut().rfind(|entry| entry.name == name) {
-                    entry.content = OnceLock::from(Content::Unreadable(errno.raw_os_error()));
-                    entry.is_evidence = false;
-                }
+            Found::Sum(_) => Vec::new(),
+            Found::List(mut entries) => {
+                entries.sort_by(|a, b| a.name.cmp(&b.name));
+                entries
             }
         }
     }
@@ -473,8 +554,8 @@ impl Look {
     /// the same in whatever order the file system gives the names. `None` where something is no evidence.
     fn sum(&self, own: u64) -> Option<u64> {
         match self {
-            Look::Sum(sum) => *sum,
-            Look::List(entries) => entries.iter().try_fold(own, |sum, entry| {
+            Found::Sum(sum) => *sum,
+            Found::List(entries) => entries.iter().try_fold(own, |sum, entry| {
                 entry
                     .is_evidence
                     .then(|| add(sum, &entry.name, entry.fingerprint))

@@ -72,7 +72,7 @@ const BEGINNING: &str = "usr/lib64/qemu/a.so usr/lib64/qemu/sub/a.so usr/lib64/q
     usr/bin/qemu-system-x86_64 etc/qemu.conf opt/a.so opt/sub/a.so";
 const CONTENTS: [Text; 4] = ["one", "two", "three", ""];
 const TARGETS: &str = "a.so b.so sub ../a.so . .. nowhere /opt/a.so /opt/sub /opt/link /usr/lib64/qemu/sub \
-    /usr/lib64/qemu";
+    /usr/lib64/qemu ../../../opt/sub/../a.so";
 /// Links that give directories more names, by a way that is not seen in the module directory.
 const SECOND_NAMES: [(Place, Text); 4] = [
     ("opt/link", "/usr/lib64/qemu/sub"),
@@ -386,6 +386,7 @@ fn listing(root: &Path) -> Listing {
         };
         let name = format!("{}:", top.display());
         if let Some(first) = seen.insert(identity(&real), name.clone()) {
+            listing.insert(name, format!("the same as {first}"));
             seen.insert(identity(&real), first);
             continue;
         }
@@ -418,10 +419,10 @@ fn walk(
     let real = real.strip_prefix(root).unwrap();
     for entry_name in names(root, real) {
         let (real, name) = (real.join(&entry_name), format!("{name}/{entry_name}"));
-        let text = entry(root, &real).unwrap();
+        let mut text = entry(root, &real).unwrap();
         if let Some(below) = directory(root, &real) {
             match walked.get(&identity(&below)) {
-                Some(_) => {}
+                Some(first) => text += &format!(", the same as {first}"),
                 None => walk(root, &below, &name, walked, listing),
             }
         }

@@ -209,3 +209,39 @@ fn check_says_by_its_exit_status_fresh_stale_or_not_asked() {
     fs::write(&file, "").unwrap();
     assert_eq!(check(&[&file]).0, 1);
 }
+
+#[test]
+fn another_name_of_a_directory_makes_stale_once_it_is_one_of_another() {
+    let world = World::new();
+    world.link("usr/share/way", "/usr/lib64/qemu/below");
+    world.link("usr/lib64/qemu/second", "/usr/share/way");
+    let verdict = world.verdict(|w| w.link("usr/share/way", "/usr/share/plugins"));
+    let told = "module second in /usr/lib64/qemu changed: its content differs";
+    assert_eq!(sentences(&verdict), [told]);
+}
+
+#[test]
+fn another_name_of_a_module_directory_makes_stale_when_it_comes_and_goes() {
+    let world = World::new();
+    let name = "usr/lib/x86_64-linux-gnu/qemu";
+    fs::create_dir_all(world.path("usr/lib/x86_64-linux-gnu")).unwrap();
+    let verdict = world.verdict(|w| w.link(name, "/usr/lib64/qemu"));
+    let added = format!("module directory /{name} added");
+    assert_eq!(sentences(&verdict), [added]);
+    let verdict = world.verdict(|w| w.remove(name));
+    let removed = format!("module directory /{name} removed");
+    assert_eq!(sentences(&verdict), [removed]);
+}
+
+#[test]
+fn a_way_that_goes_up_from_a_file_leads_nowhere() {
+    let world = World::new();
+    fs::create_dir(world.path("usr/share/step")).unwrap();
+    world.link("usr/lib64/qemu/way.so", "/usr/share/step/../linked.so");
+    let verdict = world.verdict(|w| {
+        fs::remove_dir(w.path("usr/share/step")).unwrap();
+        w.write("usr/share/step", "");
+    });
+    let told = "module way.so in /usr/lib64/qemu changed: its content differs";
+    assert_eq!(sentences(&verdict), [told]);
+}
