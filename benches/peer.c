@@ -1,8 +1,8 @@
 /*
  * The peer of a check: a bare loop that asks the kernel what a check must ask, and does nothing with the answers.
  *
- * peer DIRECTORY STAMP...: for each line on standard input, stats the stamps, reads the directory and stats all in it, and
- * prints how long that took, in nanoseconds. With "-" for the directory it stats the stamps alone, a thousand times.
+ * peer DIRECTORY STAMP...: for each number on standard input, so many times stats the stamps, reads the directory and stats
+ * all in it, and prints how long that took, in nanoseconds. With "-" for the directory it stats the stamps alone.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -50,12 +50,10 @@ int main(int count, char **words)
 	while (fgets(line, sizeof line, stdin)) {
 		long start = nanoseconds();
 
-		if (words[1][0] == '-') {
-			for (int round = 0; round < 1000; round++)
-				stat_stamps(words + 2);
-		} else {
+		for (int times = atoi(line); times; times--) {
 			stat_stamps(words + 2);
-			look_below(words[1]);
+			if (words[1][0] != '-')
+				look_below(words[1]);
 		}
 		printf("%ld\n", nanoseconds() - start);
 		fflush(stdout);

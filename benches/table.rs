@@ -21,7 +21,7 @@ impl Table {
         theirs: Duration,
         wanted: &str,
     ) {
-        let microseconds = |time: Duration| format!("{:.1} µs", time.as_secs_f64() * 1e6);
+        let microseconds = |time: Duration| format!("{:.2} µs", time.as_secs_f64() * 1e6);
         self.row(
             what,
             microseconds(time),

@@ -521,7 +521,7 @@ impl Question {
             .map(|word| Escaped(word).to_string())
             .collect::<Vec<_>>()
             .join(" ");
-        let name = format!("{:016x}", crate::evidence::hash(&text));
+        let name = format!("{:016x}", crate::evidence::hash(0, text.as_bytes()));
         Question { text, name }
     }
 }

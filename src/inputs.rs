@@ -29,7 +29,7 @@ pub struct Inputs {
 #[derive(Debug, Clone)]
 pub(crate) struct Observed {
     pub(crate) profile: String,
-    pub(crate) stamps: Vec<(Owner, StampState)>,
+    pub(crate) stamps: Stamps,
     pub(crate) variables: Vec<(String, Option<OsString>)>,
     pub(crate) directories: Vec<Directory>,
     pub(crate) programs: Vec<Entry>,
@@ -55,9 +55,17 @@ impl Observed {
     }
 }
 
+/// Both stamps as they were seen.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Stamps {
+    pub(crate) system: StampState,
+    pub(crate) user: StampState,
+}
+
 /// A stamp as it was seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum StampState {
+    #[default]
     Absent,
     At(Mtime),
     Unreadable,
@@ -79,11 +87,11 @@ impl Inputs {
     /// Looks at all inputs. What an `older` witness has spares a search where nothing can have changed.
     pub(crate) fn of(profile: &Profile, older: Option<&Witness>) -> Result<Inputs> {
         // The stamps first: what is stamped while the rest is looked at does not look seen, also to a check by them alone.
-        let stamps = stamps(profile);
+        let stamps = Stamps::of(profile);
         let mut walk = Walk::new(profile.root(), older.map(|older| &older.observed));
-        for (_, state) in &stamps {
+        for state in [stamps.system, stamps.user] {
             if let StampState::At(mtime) = state {
-                walk.evidence.tick.see(*mtime);
+                walk.evidence.tick.see(mtime);
             }
         }
         let variables = profile.variables();
@@ -235,22 +243,24 @@ pub(crate) fn is_same(then: &Entry, now: &Entry) -> bool {
     is_evidence && then.fingerprint == now.fingerprint
 }
 
-pub(crate) fn stamps(profile: &Profile) -> Vec<(Owner, StampState)> {
-    let mut stamps: Vec<(Owner, StampState)> = profile
-        .stamps()
-        .iter()
-        .map(|stamp| {
-            let state = match stamp.mtime() {
+impl Stamps {
+    /// A user without a home is as good as one without a stamp.
+    pub(crate) fn of(profile: &Profile) -> Stamps {
+        let mut stamps = Stamps::default();
+        for stamp in profile.stamps() {
+            *stamps.of_mut(stamp.owner()) = match stamp.mtime() {
                 Ok(None) => StampState::Absent,
                 Ok(Some(mtime)) => StampState::At(mtime),
                 Err(_) => StampState::Unreadable,
             };
-            (stamp.owner(), state)
-        })
-        .collect();
-    if stamps.len() < 2 {
-        // No home: as good as a home without a stamp.
-        stamps.push((Owner::User, StampState::Absent));
+        }
+        stamps
     }
-    stamps
+
+    pub(crate) fn of_mut(&mut self, owner: Owner) -> &mut StampState {
+        match owner {
+            Owner::System => &mut self.system,
+            Owner::User => &mut self.user,
+        }
+    }
 }

@@ -8,6 +8,7 @@
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -155,6 +156,14 @@ impl Root {
         self.walk(path, OFlags::PATH, steps)
     }
 
+    /// Opens the directory at `path`, links followed inside the root, for reading; as a place only, where it may not be read.
+    pub(crate) fn directory(&self, path: &Path) -> std::result::Result<OwnedFd, Stop> {
+        match self.walk(path, OFlags::RDONLY | OFlags::DIRECTORY, Steps::Any) {
+            Err(Stop::System(Errno::ACCESS)) => self.walk(path, OFlags::PATH, Steps::Any),
+            opened => opened,
+        }
+    }
+
     /// Opens what is at `path`, links followed inside the root, for reading; never waits for a FIFO's writer.
     pub(crate) fn read(&self, path: &Path, steps: Steps) -> std::result::Result<OwnedFd, Stop> {
         self.walk(
@@ -286,8 +295,8 @@ pub(crate) fn for_each_entry(
     directory: BorrowedFd<'_>,
     mut each: impl FnMut(&CStr, FileType),
 ) -> rustix::io::Result<()> {
-    let mut buffer = Vec::with_capacity(32 * 1024);
-    let mut entries = rustix::fs::RawDir::new(directory, buffer.spare_capacity_mut());
+    let mut buffer = [const { MaybeUninit::uninit() }; 16 * 1024];
+    let mut entries = rustix::fs::RawDir::new(directory, &mut buffer);
     while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name();

@@ -9,7 +9,7 @@ use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use crate::entry::{Content, Entry};
-use crate::inputs::{Directory, Inputs, StampState, is_same};
+use crate::inputs::{Directory, Inputs, StampState, Stamps, is_same};
 use crate::{Aspect, Error, Input, Owner, Reason, Root, Subject, Witness};
 
 /// The version of a verdict as JSON. It moves when a reader of an earlier one could be misled.
@@ -71,9 +71,9 @@ impl Verdict {
         Verdict::Stale(vec![Reason::Witness { error }])
     }
 
-    pub(crate) fn of_stamps(witness: &Witness, now: &[(Owner, StampState)]) -> Verdict {
+    pub(crate) fn of_stamps(witness: &Witness, now: Stamps) -> Verdict {
         let mut reasons = Reasons(Vec::new());
-        reasons.stamps(&witness.observed.stamps, now);
+        reasons.stamps(witness.observed.stamps, now);
         reasons.verdict()
     }
 
@@ -87,7 +87,7 @@ impl Verdict {
                 new: now.profile.clone(),
             }]);
         }
-        reasons.stamps(&then.stamps, &now.stamps);
+        reasons.stamps(then.stamps, now.stamps);
         reasons.variables(&then.variables, &now.variables);
         let directories = merge(&then.directories, &now.directories, |directory| {
             &directory.entry.name
@@ -130,17 +130,15 @@ impl Reasons {
         }
     }
 
-    fn stamps(&mut self, then: &[(Owner, StampState)], now: &[(Owner, StampState)]) {
-        for owner in [Owner::System, Owner::User] {
-            let state = |stamps: &[(Owner, StampState)]| {
-                let found = stamps.iter().find(|(whose, _)| *whose == owner);
-                found.map_or(StampState::Absent, |(_, state)| *state)
-            };
-            let mtime = |state| match state {
-                StampState::At(mtime) => Some(mtime),
-                _ => None,
-            };
-            let (then, now) = (state(then), state(now));
+    fn stamps(&mut self, then: Stamps, now: Stamps) {
+        let mtime = |state| match state {
+            StampState::At(mtime) => Some(mtime),
+            _ => None,
+        };
+        for (owner, then, now) in [
+            (Owner::System, then.system, now.system),
+            (Owner::User, then.user, now.user),
+        ] {
             if [then, now].contains(&StampState::Unreadable) {
                 let when = match now {
                     StampState::Unreadable => "it cannot be read, or is not a regular file",

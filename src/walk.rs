@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
 use crate::entry::{Content, Entry, Seen};
@@ -98,7 +98,7 @@ impl<'a> Walk<'a> {
     }
 
     fn placed(&self, path: PathBuf) -> Option<(PathBuf, OwnedFd)> {
-        let place = self.root.place(&path, Steps::Any).ok()?;
+        let place = self.root.directory(&path).ok()?;
         Some((path, place))
     }
 
@@ -143,7 +143,7 @@ impl<'a> Walk<'a> {
     /// Finds what is in a module directory: in an older witness, where all is as it was, or else by a list.
     fn fill(&mut self, directory: &mut Directory, place: &OwnedFd) -> rustix::io::Result<()> {
         let Entry { mode, uid, gid, .. } = directory.entry;
-        let own = crate::evidence::hash((mode, uid, gid));
+        let own = crate::evidence::hash_numbers([mode, uid, gid].map(u64::from));
         let path = directory.entry.name.clone();
         let older = self.older.iter().flat_map(|older| &older.directories);
         let mut known = older.filter(|known| known.entry.is_evidence);
@@ -174,10 +174,16 @@ impl<'a> Walk<'a> {
     /// Looks at all that is in the module directory at `top`.
     fn top(&mut self, top: &Path, place: &OwnedFd, look: &mut Look) -> rustix::io::Result<()> {
         let stat = rustix::fs::fstat(place)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(place, c".", flags, Mode::empty())?;
         look.walked.insert(identity(&stat), PathBuf::new());
-        self.modules(&opened, top, Path::new(""), look)?;
+        match rustix::fs::seek(place, SeekFrom::Start(0)) {
+            Ok(_) => self.modules(place.as_fd(), top, Path::new(""), look)?,
+            // It was only opened as a place.
+            Err(_) => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let opened = rustix::fs::openat(place, c".", flags, Mode::empty())?;
+                self.modules(opened.as_fd(), top, Path::new(""), look)?;
+            }
+        }
         // Directories go by their own names, and by those of links only where they are elsewhere.
         while !look.links.is_empty() {
             let mut links = std::mem::take(&mut look.links);
@@ -192,7 +198,7 @@ impl<'a> Walk<'a> {
     /// Looks at what is in `directory`, which is at `top/below`, and in the directories below it.
     fn modules(
         &mut self,
-        directory: &OwnedFd,
+        directory: BorrowedFd<'_>,
         top: &Path,
         below: &Path,
         look: &mut Look,
@@ -205,11 +211,11 @@ impl<'a> Walk<'a> {
         let before = look.found.count();
         let (mut directories, mut links) = (Vec::new(), Vec::new());
         let mut failed = None;
-        let read = for_each_name(directory.as_fd(), |file| {
+        let read = for_each_name(directory, |file| {
             name.truncate(prefix);
             name.extend_from_slice(file.to_bytes());
             let name = Path::new(OsStr::from_bytes(&name));
-            match self.see(directory.as_fd(), file, || top.join(name)) {
+            match self.see(directory, file, || top.join(name)) {
                 Ok(Some(seen)) => match seen.file_type() {
                     FileType::Directory => directories.push((name.to_owned(), seen)),
                     FileType::Symlink => links.push((name.to_owned(), seen)),
@@ -267,7 +273,7 @@ impl<'a> Walk<'a> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::openat(&place, c".", flags, Mode::empty())?;
         look.walked.insert(identity(&stat), name.to_owned());
-        self.modules(&directory, top, name, look)?;
+        self.modules(directory.as_fd(), top, name, look)?;
         // A name that came while they were read must not slip away unseen.
         let after = rustix::fs::fstat(&place)?;
         if (after.st_ctime, after.st_ctime_nsec) != (stat.st_ctime, stat.st_ctime_nsec) {
@@ -481,7 +487,7 @@ impl<'a> Walk<'a> {
             // Should it come to lead somewhere, that has a fingerprint.
             Err(stop) => (0, stop.is_missing()),
         };
-        let both = crate::evidence::hash([link, led_to]);
+        let both = crate::evidence::hash_numbers([link, led_to]);
         (both, link_is_evidence && led_to_is_evidence)
     }
 }
@@ -565,10 +571,10 @@ impl Found {
 }
 
 fn add(sum: u64, name: &Path, fingerprint: u64) -> u64 {
-    sum.wrapping_add(crate::evidence::hash((
-        name.as_os_str().as_bytes(),
+    sum.wrapping_add(crate::evidence::hash(
         fingerprint,
-    )))
+        name.as_os_str().as_bytes(),
+    ))
 }
 
 /// What was seen at an absolute path; what cannot be looked at is there, and not known.

@@ -29,7 +29,7 @@ use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 
 use crate::entry::{Content, Entry};
-use crate::inputs::{Directory, Observed, StampState, is_same};
+use crate::inputs::{Directory, Observed, StampState, Stamps, is_same};
 use crate::{Error, Inputs, Owner, Profile, Result, Verdict};
 
 /// The version of the text that is written. Every earlier one is read too.
@@ -79,7 +79,7 @@ impl Witness {
     ///
     /// It sees what a trigger, the tool or a hand told by a touch, and nothing else.
     pub fn check_stamps(&self, profile: &Profile) -> Verdict {
-        Verdict::of_stamps(self, &crate::inputs::stamps(profile))
+        Verdict::of_stamps(self, Stamps::of(profile))
     }
 
     /// Whether, and why, a probe since this witness was taken must not be relied on, by a look at the inputs after it:
@@ -125,7 +125,10 @@ impl fmt::Display for Witness {
         let mut lines = Lines { f, count: 0 };
         let observed = &self.observed;
         writeln!(lines, "modstamp-witness {VERSION} {}", observed.profile)?;
-        for (owner, state) in &observed.stamps {
+        for (owner, state) in [
+            (Owner::System, observed.stamps.system),
+            (Owner::User, observed.stamps.user),
+        ] {
             match state {
                 StampState::Absent => writeln!(lines, "stamp {owner} -")?,
                 StampState::At(mtime) => writeln!(lines, "stamp {owner} {mtime}")?,
@@ -209,7 +212,7 @@ impl FromStr for Witness {
     fn from_str(text: &str) -> Result<Witness> {
         let mut observed = Observed {
             profile: head(text)?.to_owned(),
-            stamps: Vec::new(),
+            stamps: Stamps::default(),
             variables: Vec::new(),
             directories: Vec::new(),
             programs: Vec::new(),
@@ -279,7 +282,7 @@ fn parse_line(line: &str, observed: &mut Observed) -> Option<()> {
                 "!" => StampState::Unreadable,
                 mtime => StampState::At(mtime.parse().ok()?),
             };
-            observed.stamps.push((owner, state));
+            *observed.stamps.of_mut(owner) = state;
         }
         "variable" => {
             let (name, value) = rest.split_once(' ')?;
