@@ -86,7 +86,7 @@ fn check(table: &mut Table, peer: &Path, profile: &Profile, directory: &Path, ro
     let count = std::fs::read_dir(directory).unwrap().count();
     let (ours, theirs) = by_turns(ours, &mut peer, rounds, (1000 / count).max(1));
     let what = format!("check in process, {count} modules");
-    table.times(&what, ours, "a bare loop in C", theirs, "at most 1.15");
+    table.ratio(&what, ours, "a bare loop in C", theirs, "at most 1.15");
 }
 
 fn stamps(table: &mut Table, peer: &Path, profile: &Profile) {
@@ -96,7 +96,7 @@ fn stamps(table: &mut Table, peer: &Path, profile: &Profile) {
     let mut stat = Peer::start_with(peer, Path::new("-"), &[stamp.path()]);
     let (ours, theirs) = by_turns(one, &mut stat, 1000, 1000);
     let what = "one stamp's mtime against the recorded";
-    table.times(what, ours, "stat(2)", theirs, "at most 1.2");
+    table.ratio(what, ours, "stat(2)", theirs, "at most 1.2");
 
     let witness = stored(profile);
     let all = || assert!(witness.check_stamps(profile).is_fresh());
@@ -104,7 +104,7 @@ fn stamps(table: &mut Table, peer: &Path, profile: &Profile) {
     let (ours, theirs) = by_turns(all, &mut stat, 1000, 1000);
     let what = "check of the stamps alone";
     let peer = format!("{} stat(2)", profile.stamps().len());
-    table.times(what, ours, &peer, theirs, "at most 1.2");
+    table.ratio(what, ours, &peer, theirs, "at most 1.2");
 }
 
 fn observe(table: &mut Table, scratch: &Path, directory: &Path) {

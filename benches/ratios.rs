@@ -12,7 +12,7 @@ mod support;
 mod table;
 mod timed;
 
-use table::{Table, milliseconds};
+use table::{Table, show};
 use timed::{Timed, measure};
 
 const ROUNDS: usize = 1000;
@@ -186,8 +186,8 @@ fn cached(table: &mut Table, scratch: &Path) {
     );
     table.row(
         "modstamp run, a hit, all inputs verified",
-        milliseconds(times[0]),
-        &format!("qemu -device help, {}", milliseconds(qemu)),
+        show(times[0]),
+        &format!("qemu -device help, {}", show(qemu)),
         format!("1/{:.0}", qemu.as_secs_f64() / times[0].as_secs_f64()),
         "at most 1/25",
     );

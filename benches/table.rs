@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 /// A time as the table has it.
-pub fn milliseconds(time: Duration) -> String {
-    format!("{:.2} ms", time.as_secs_f64() * 1000.0)
+pub fn show(time: Duration) -> String {
+    match time.as_secs_f64() * 1e6 {
+        long @ 1000.0.. => format!("{:.2} ms", long / 1000.0),
+        short => format!("{short:.2} µs"),
+    }
 }
 
 /// The table that is printed at the end.
@@ -12,25 +15,6 @@ pub fn milliseconds(time: Duration) -> String {
 pub struct Table(Vec<[String; 5]>);
 
 impl Table {
-    /// A ratio of times too short for milliseconds.
-    pub fn times(
-        &mut self,
-        what: &str,
-        time: Duration,
-        peer: &str,
-        theirs: Duration,
-        wanted: &str,
-    ) {
-        let microseconds = |time: Duration| format!("{:.2} µs", time.as_secs_f64() * 1e6);
-        self.row(
-            what,
-            microseconds(time),
-            &format!("{peer}, {}", microseconds(theirs)),
-            format!("{:.2}", time.as_secs_f64() / theirs.as_secs_f64()),
-            wanted,
-        );
-    }
-
     pub fn ratio(
         &mut self,
         what: &str,
@@ -40,8 +24,8 @@ impl Table {
         wanted: &str,
     ) {
         let ratio = format!("{:.2}", time.as_secs_f64() / theirs.as_secs_f64());
-        let peer = format!("{peer}, {}", milliseconds(theirs));
-        self.row(what, milliseconds(time), &peer, ratio, wanted);
+        let peer = format!("{peer}, {}", show(theirs));
+        self.row(what, show(time), &peer, ratio, wanted);
     }
 
     pub fn row(&mut self, what: &str, ours: String, peer: &str, ratio: String, wanted: &str) {

@@ -7,7 +7,7 @@
 //! stamp system 1700000000.123456789
 //! stamp user -
 //! variable QEMU_MODULE_DIR -
-//! directory 40755 0:0 0 - - /usr/lib64/qemu
+//! directory 40755 0:0 0 c1f7a05e2b9d3846 - /usr/lib64/qemu
 //! module 100755 0:0 101128 6cfb0e4f6d9a7b1c 0f3e…(32 digits) hw-display-qxl.so
 //! program 100755 0:0 18397984 a2d4c0b39e5f1807 51aa… /usr/bin/qemu-system-x86_64
 //! searched 95d4c1aa03b7e6f2 /usr/bin/qemu-system-*
@@ -15,7 +15,8 @@
 //! ```
 //!
 //! The columns are: what it is; type and permissions, in octal; owner and group; size in bytes; the stat identity's
-//! fingerprint, or `-` where an equal one would be no evidence; the content's digest, `-` where there is nothing
+//! fingerprint, of a module directory the sum of those of all in it, or `-` where an equal one would be no evidence; the
+//! content's digest, `-` where there is nothing
 //! to read, `!` and the error's number where it could not be read; and the name, of a module below the directory that
 //! was named last. Bytes that are not printable stand as `\x` and two digits. A pattern that
 //! programs were searched by stands with the fingerprint of its directory. The last line counts all before it.

@@ -307,24 +307,6 @@ impl Host {
         log.matches(" trigproc modstamp-qemu").count()
     }
 
-    /// Keeps a witness of now, as a reader would that fills its cache.
-    fn observe(&self) {
-        self.sh("modstamp observe > /srv/witness");
-        assert_eq!(self.check(), None);
-    }
-
-    /// Why the kept witness is stale; `None` where it is fresh.
-    fn check(&self) -> Option<String> {
-        let mut command = self.machine.command("modstamp");
-        let output = command.args(["check", "/srv/witness"]).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        match output.status.code() {
-            Some(0) => None,
-            Some(1) => Some(text),
-            status => panic!("check: {status:?}, {output:?}"),
-        }
-    }
-
     /// Asks a question through the cache; says whether the answer was served from it.
     fn ask(&self, question: &[&str]) -> (bool, String) {
         let mut command = self.machine.command("modstamp");
@@ -375,9 +357,9 @@ fn upgrading_a_module_package_moves_the_stamp(host: &Host) {
     let old = host.package("a", "1", &[&module("a.so")]);
     let new = host.package("a", "2", &[&module("a.so")]);
     host.dpkg(&format!("--install {old}"));
-    host.observe();
+    host.machine.observe();
     assert!(host.moves(|| host.dpkg(&format!("--install {new}"))));
-    let reasons = host.check().expect("stale");
+    let reasons = host.machine.check().expect("stale");
     assert!(reasons.contains("a.so"), "{reasons}");
 }
 
@@ -398,9 +380,9 @@ fn removing_a_module_package_moves_the_stamp(host: &Host) {
     let a = host.package("a", "1", &[&module("a.so")]);
     let b = host.package("b", "1", &[&module("b.so")]);
     host.dpkg(&format!("--install {a} {b}"));
-    host.observe();
+    host.machine.observe();
     assert!(host.moves(|| host.dpkg("--remove a")));
-    let reasons = host.check().expect("stale");
+    let reasons = host.machine.check().expect("stale");
     assert!(reasons.contains("a.so"), "{reasons}");
 }
 
@@ -442,10 +424,10 @@ fn a_module_that_goes_over_to_another_package_moves_the_stamp(host: &Host) {
 fn the_last_module_moves_the_stamp_as_it_takes_the_directory_along(host: &Host) {
     let a = host.package("a", "1", &[&module("a.so")]);
     host.dpkg(&format!("--install {a}"));
-    host.observe();
+    host.machine.observe();
     assert!(host.moves(|| host.dpkg("--remove a")));
     assert!(!host.outside(&MODULES).exists());
-    let reasons = host.check().expect("stale");
+    let reasons = host.machine.check().expect("stale");
     assert!(reasons.contains(&*MODULES), "{reasons}");
 }
 
@@ -492,34 +474,34 @@ fn a_run_in_which_a_package_fails_moves_the_stamp(host: &Host) {
 fn a_run_that_dpkg_undoes_costs_one_probe_and_no_more(host: &Host) {
     let a = host.package("a", "1", &[&module("a.so")]);
     host.dpkg(&format!("--install {a}"));
-    host.observe();
+    host.machine.observe();
     // Its first module is unpacked before the second is found to be another package's.
     let b = host.package("b", "1", &[&module("Z.so"), &module("a.so")]);
     assert!(host.moves(|| host.sh(&format!("! dpkg --install {b}"))));
     assert!(!host.outside(&module("Z.so")).exists());
-    let reasons = host.check().expect("stale by the stamp");
+    let reasons = host.machine.check().expect("stale by the stamp");
     assert!(!reasons.contains(&*MODULES), "{reasons}");
-    host.observe();
+    host.machine.observe();
 }
 
 fn a_package_elsewhere_does_not_touch(host: &Host) {
     let old = host.package("a", "1", &["/usr/share/qemu/a.so", "/usr/lib/qemu.so"]);
     let new = host.package("a", "2", &["/usr/share/qemu/a.so", "/usr/lib/qemu.so"]);
-    host.observe();
+    host.machine.observe();
     assert!(!host.moves(|| host.dpkg(&format!("--install {old}"))));
     assert!(!host.moves(|| host.dpkg(&format!("--install {new}"))));
     assert!(!host.moves(|| host.dpkg("--remove a")));
-    assert_eq!(host.check(), None);
+    assert_eq!(host.machine.check(), None);
 }
 
 fn a_directory_whose_name_only_begins_like_the_modules_does_not_touch(host: &Host) {
     let anything = format!("{}-anything/a.so", *MODULES);
     let file = format!("{}.so", *MODULES);
     let a = host.package("a", "1", &[&anything, &file]);
-    host.observe();
+    host.machine.observe();
     assert!(!host.moves(|| host.dpkg(&format!("--install {a}"))));
     assert!(!host.moves(|| host.dpkg("--remove a")));
-    assert_eq!(host.check(), None);
+    assert_eq!(host.machine.check(), None);
 }
 
 fn a_package_that_still_says_lib_moves_the_stamp(host: &Host) {
@@ -545,7 +527,7 @@ fn a_reader_is_protected_between_unpacking_and_the_trigger(host: &Host) {
         )),
         ..Package::default()
     });
-    host.observe();
+    host.machine.observe();
     let time = host.sh("stat -c %y /var/lib/modstamp/qemu.stamp");
     assert!(host.moves(|| host.dpkg(&format!("--install {a}"))));
     assert_eq!(host.sh("cat /srv/time"), time, "the stamp had not moved");
@@ -556,9 +538,12 @@ fn a_reader_is_protected_between_unpacking_and_the_trigger(host: &Host) {
 
 fn a_deferred_trigger_moves_the_stamp_when_it_runs(host: &Host) {
     let a = host.package("a", "1", &[&module("a.so")]);
-    host.observe();
+    host.machine.observe();
     assert!(!host.moves(|| host.dpkg(&format!("--no-triggers --install {a}"))));
-    let reasons = host.check().expect("stale by the fold of the directories");
+    let reasons = host
+        .machine
+        .check()
+        .expect("stale by the fold of the directories");
     assert!(reasons.contains(&*MODULES), "{reasons}");
     // noawait: the package itself is in order already.
     let status = host.sh("dpkg-query --show --showformat '${Status}' a");
@@ -571,7 +556,7 @@ fn a_deferred_trigger_moves_the_stamp_when_it_runs(host: &Host) {
 fn the_same_package_again_without_triggers_is_fresh(host: &Host) {
     let a = host.package("a", "1", &[&module("a.so")]);
     host.dpkg(&format!("--install {a}"));
-    host.observe();
+    host.machine.observe();
     let inode = || {
         std::fs::metadata(host.outside(&module("a.so")))
             .unwrap()
@@ -580,17 +565,17 @@ fn the_same_package_again_without_triggers_is_fresh(host: &Host) {
     let before = inode();
     assert!(!host.moves(|| host.dpkg(&format!("--no-triggers --install {a}"))));
     assert_ne!(inode(), before);
-    assert_eq!(host.check(), None);
+    assert_eq!(host.machine.check(), None);
     assert!(host.moves(|| host.dpkg("--triggers-only --pending")));
 }
 
 fn triggers_alone_move_the_stamp(host: &Host) {
     let a = host.package("a", "1", &[&module("a.so")]);
     host.dpkg(&format!("--install {a}"));
-    host.observe();
+    host.machine.observe();
     assert!(!host.moves(|| host.dpkg("--no-triggers --remove a")));
     assert!(
-        host.check().is_some(),
+        host.machine.check().is_some(),
         "stale by the fold of the directories"
     );
     assert!(host.moves(|| host.dpkg("--triggers-only --pending")));
@@ -599,7 +584,7 @@ fn triggers_alone_move_the_stamp(host: &Host) {
 fn a_diversion_by_hand_is_seen_without_the_stamp(host: &Host) {
     let a = host.package("a", "1", &[&module("a.so")]);
     host.dpkg(&format!("--install {a}"));
-    host.observe();
+    host.machine.observe();
     let divert = format!(
         "dpkg-divert --local --rename --divert /srv/a.so --add {}",
         module("a.so")
@@ -608,7 +593,7 @@ fn a_diversion_by_hand_is_seen_without_the_stamp(host: &Host) {
         !host.moves(|| host.sh(&divert)),
         "dpkg-divert starts no triggers"
     );
-    let reasons = host.check().expect("stale");
+    let reasons = host.machine.check().expect("stale");
     assert!(reasons.contains("a.so"), "{reasons}");
 }
 
@@ -740,21 +725,21 @@ fn a_program_that_is_not_there_fails_no_run(host: &Host) {
 
 /// dpkg starts no trigger of a package whose dependencies are not configured: it keeps it for later.
 fn a_trigger_waits_until_the_program_is_configured(host: &Host) {
-    host.observe();
+    host.machine.observe();
     let a = host.package("a", "1", &[&module("a.so")]);
     assert!(!host.moves(|| host.dpkg(&format!("--unpack /srv/modstamp.deb {a}"))));
     assert!(
-        host.check().is_some(),
+        host.machine.check().is_some(),
         "stale by the fold of the directories"
     );
     assert!(host.moves(|| host.dpkg("--configure --pending")));
 
-    host.observe();
+    host.machine.observe();
     host.dpkg("--force-depends --remove modstamp");
     let b = host.package("b", "1", &[&module("b.so")]);
     assert!(!host.moves(|| host.dpkg(&format!("--install {b}"))));
     host.dpkg("--install /srv/modstamp.deb");
-    assert!(host.check().is_some());
+    assert!(host.machine.check().is_some());
     assert!(host.moves(|| host.dpkg("--configure --pending")));
 }
 

@@ -361,25 +361,6 @@ impl Host {
         self.outside(path).symlink_metadata().is_ok()
     }
 
-    /// Keeps a witness of now, as a reader would that fills its cache.
-    fn observe(&self) {
-        self.machine
-            .sh("modstamp observe --profile qemu > /srv/witness");
-        assert_eq!(self.check(), None);
-    }
-
-    /// Why the kept witness is stale; `None` where it is fresh.
-    fn check(&self) -> Option<String> {
-        let mut command = self.machine.command("modstamp");
-        let output = command.args(["check", "/srv/witness"]).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        match output.status.code() {
-            Some(0) => None,
-            Some(1) => Some(text),
-            status => panic!("check: {status:?}, {output:?}"),
-        }
-    }
-
     /// rpm finds no file of an installed package that is not as it was packed.
     fn is_well(&self) {
         let mut command = self.machine.command("rpm");
@@ -627,15 +608,15 @@ fn without_triggers_the_modules_themselves_tell(host: &Host) {
 
 /// With this option rpm runs no triggers, so that the stamp stays.
 fn the_modules_themselves_tell(host: &Host, option: &str) {
-    host.observe();
+    host.machine.observe();
     assert!(!host.rpm_moves(&["-i", option, &host.module("nfs", "1", "nfs.so")]));
     let added = "stale: module nfs.so added to /usr/lib64/qemu\n";
-    assert_eq!(host.check().as_deref(), Some(added));
+    assert_eq!(host.machine.check().as_deref(), Some(added));
 
-    host.observe();
+    host.machine.observe();
     assert!(!host.rpm_moves(&["-e", option, "nfs"]));
     let removed = "stale: module nfs.so removed from /usr/lib64/qemu\n";
-    assert_eq!(host.check().as_deref(), Some(removed));
+    assert_eq!(host.machine.check().as_deref(), Some(removed));
 }
 
 /// Other inodes and times, the same modules, and no trigger that says otherwise.
@@ -648,30 +629,31 @@ fn the_same_package_again_without_triggers_is_fresh(host: &Host) {
             .ino()
     };
     for option in ["--notriggers", "--noscripts"] {
-        host.observe();
+        host.machine.observe();
         let before = inode();
         assert!(!host.rpm_moves(&["-U", "--replacepkgs", option, &nfs]));
         assert_ne!(inode(), before);
-        assert_eq!(host.check(), None);
+        assert_eq!(host.machine.check(), None);
     }
 }
 
 fn an_answer_from_before_a_transaction_is_stale_and_one_from_after_it_fresh(host: &Host) {
-    host.observe();
+    host.machine.observe();
     host.rpm(&[
         "-i",
         &host.package("elsewhere", "1", &["/usr/share/elsewhere/text"]),
     ]);
-    assert_eq!(host.check(), None);
+    assert_eq!(host.machine.check(), None);
 
     host.rpm(&["-i", &host.module("nfs", "1", "nfs.so")]);
     assert!(
-        host.check()
+        host.machine
+            .check()
             .is_some_and(|reasons| reasons.contains("stamp touched"))
     );
 
-    host.observe();
-    assert_eq!(host.check(), None);
+    host.machine.observe();
+    assert_eq!(host.machine.check(), None);
 }
 
 /// A root with nothing in it but what the packages bring.

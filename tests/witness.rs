@@ -143,8 +143,12 @@ fn one_observation_judges_26_witnesses_by_one_look_at_each_content() {
 
 #[test]
 fn a_witness_of_version_1_is_read_for_ever() {
-    let text = include_str!("fixtures/witness-1.txt");
-    assert_eq!(text.parse::<Witness>().unwrap().to_string(), text);
+    for text in [
+        include_str!("fixtures/witness-1.txt"),
+        include_str!("fixtures/witness-1-sum.txt"),
+    ] {
+        assert_eq!(text.parse::<Witness>().unwrap().to_string(), text);
+    }
 }
 
 #[test]

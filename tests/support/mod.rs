@@ -175,6 +175,24 @@ impl Machine {
         std::fs::copy(from, to).unwrap();
     }
 
+    /// Keeps a witness of now, as a reader would that fills its cache.
+    pub fn observe(&self) {
+        self.sh("modstamp observe --profile qemu > /srv/witness");
+        assert_eq!(self.check(), None);
+    }
+
+    /// Why the kept witness is stale; `None` where it is fresh.
+    pub fn check(&self) -> Option<String> {
+        let mut command = self.command("modstamp");
+        let output = command.args(["check", "/srv/witness"]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        match output.status.code() {
+            Some(0) => None,
+            Some(1) => Some(text),
+            status => panic!("check: {status:?}, {output:?}"),
+        }
+    }
+
     /// Whether QEMU's stamp moves while `action` runs. It never goes back.
     pub fn moves<T>(&self, action: impl FnOnce() -> T) -> bool {
         let before = self.stamp("qemu");
