@@ -16,10 +16,10 @@
 //!
 //! The columns are: what it is; type and permissions, in octal; owner and group; size in bytes; the stat identity's
 //! fingerprint, of a module directory the sum of those of all in it, or `-` where an equal one would be no evidence; the
-//! content's digest, `-` where there is nothing
-//! to read, `!` and the error's number where it could not be read; and the name, of a module below the directory that
-//! was named last. Bytes that are not printable stand as `\x` and two digits. A pattern that
-//! programs were searched by stands with the fingerprint of its directory. The last line counts all before it.
+//! content's digest, `-` where there is nothing to read, `!` and the error's number where it could not be read; and the
+//! name, of a module below the directory that was named last. Bytes that are not printable stand as `\x` and two digits.
+//! A pattern that programs were searched by stands with the fingerprint of its directory. The last line counts all
+//! before it.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -300,8 +300,9 @@ fn parse_line(line: &str, observed: &mut Observed) -> Option<()> {
             modules: Arc::default(),
         }),
         "module" => {
-            let modules = &mut observed.directories.last_mut()?.modules;
-            Arc::get_mut(modules)?.push(parse_entry(rest)?);
+            let (directory, module) = (observed.directories.last_mut()?, parse_entry(rest)?);
+            directory.entry.is_evidence &= !module.is_unreadable();
+            Arc::get_mut(&mut directory.modules)?.push(module);
         }
         "program" => observed.programs.push(parse_entry(rest)?),
         "file" => observed.files.push(parse_entry(rest)?),
