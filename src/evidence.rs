@@ -1,6 +1,6 @@
 //! When equal stat identities show that nothing changed, and when they do not.
 //!
-//! The identity is what stat(2) says of device, inode, size, mtime and ctime. It is evidence because the kernel sets
+//! The identity is what stat(2) says of device, inode, type, permissions, owner, size, mtime and ctime. It is evidence because the kernel sets
 //! the ctime by its own clock at every change, and nobody can put it back. So it is none
 //!
 //! - where the ctime is so near to the observation that a later change could have the same one (git's "racy" entries);

@@ -43,15 +43,16 @@
 //!
 //! A change that is made while the probe runs is then different from what was observed, and the next check says so. In the
 //! other order it would be recorded as known to an answer that never saw it. A change that is made *and undone* while the
-//! probe runs leaves nothing different; [`Witness::disturbed`] sees it, because even then a stat identity
-//! moved. Such an answer is used once and not stored.
+//! probe runs leaves nothing different; [`Witness::disturbed`] sees it in what was there all the while, because even then a
+//! stat identity moved. Such an answer is used once and not stored.
 //!
 //! One observation judges any number of witnesses: see [`Profile::inputs`] and [`Witness::judge`].
 //! [`Profile::observe_again`] reads only what changed since an older witness. [`Cache`] does all of it for the
 //! output of commands.
 //!
 //! That no order of package triggers, probes, checks, hands, crashes and clocks makes this serve an old answer is not argued
-//! here but searched: `tests/model.rs` goes through every state of a model of it.
+//! here but searched: `tests/model.rs` goes through every state of a model of it, and its first page says what that
+//! leaves out.
 //!
 //! # What is tracked
 //!
@@ -59,7 +60,7 @@
 //! | --- | --- | --- | --- | --- |
 //! | stamps, the system's and the user's own | [`Stamp`] | mtime | the mtime, in either direction | package triggers and people say by it what a look cannot see |
 //! | variables | the profile | value | the value | they lead the program to other modules |
-//! | module directories | the profile's globs and variables | permissions, owner, all names in it | one that came or went | a program loads what it finds there |
+//! | module directories | the profile's globs and variables | permissions, owner, all names in it | any of it | a program loads what it finds there |
 //! | modules, at any depth | all that is in them | type, permissions, owner, size, stat identity, digest of the content | any of it but the stat identity | another module is another answer, and one that may not be read is none |
 //! | programs, further files | the profile's globs | the same | the same | another build answers differently |
 //! | the command | [`Cache::run`]'s caller | the same | the same | it may be none of the profile's programs |
@@ -88,8 +89,9 @@
 //! # Life of the files
 //!
 //! `/var/lib/modstamp/<profile>.stamp` is the stamp, and `.<profile>.lock` beside it makes touches take turns and
-//! remembers the latest time that the stamp ever had. `~/.cache/modstamp/` has one file for each cached answer.
-//! Witnesses are kept by whoever caches. All of them may be removed at any time: that costs a probe each.
+//! remembers the latest time that the stamp ever had. A user's own are in `~/.local/state/modstamp/`.
+//! `~/.cache/modstamp/` has a file for each cached answer, and a lock beside it. Witnesses are kept by whoever caches.
+//! Stamps, answers and witnesses may be removed at any time: that costs a probe each.
 //!
 //! # What cannot be seen
 //!
@@ -99,7 +101,8 @@
 //! - A change that a program makes with the clock set back to the very tick of an earlier change of the same file.
 //! - A file system mounted writable in the place of another, on the same device number and with the same inodes, sizes and
 //!   ctimes: only who writes to the disk itself can make one.
-//! - A module directory that comes, or is mounted over another, and goes again while the probe runs.
+//! - What comes and goes again while the probe runs: a program, a further file, a module directory, something mounted over
+//!   one; a link on the way to one that leads elsewhere, and back. Only below a module directory that stays is it seen.
 //! - A touch of the stamp that leaves the very time that it had when it was observed: by hand after the clock was set back,
 //!   or more than some seconds ahead of the clock, where a file system keeps whole seconds and the tool had to go on; or
 //!   the same touch again after a power loss took the first one back and set the clock back, too.

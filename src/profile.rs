@@ -182,8 +182,8 @@ impl Profile {
     /// cached, and store the witness with the answer.
     ///
     /// Where something was changed within the current tick of its file system's clock, it waits until that
-    /// tick is over: some milliseconds, or up to two seconds where the file system keeps whole seconds. No change after
-    /// it looks like one before.
+    /// tick is over: some milliseconds, or up to three seconds where the file system keeps whole seconds or the stamp is
+    /// a little ahead of the clock. No change after it looks like one before.
     ///
     /// # Errors
     /// As [`Profile::inputs`].

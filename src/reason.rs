@@ -171,7 +171,7 @@ impl fmt::Display for Input {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let or = |value: &Option<String>| match value {
-            Some(value) => format!("“{value}”"),
+            Some(value) => format!("“{}”", Printable(value.as_ref())),
             None => "not set".to_owned(),
         };
         match self {
@@ -221,7 +221,8 @@ impl fmt::Display for Reason {
             }
             Reason::Profile { old, new } => write!(
                 f,
-                "the witness is of the profile {old}, and the question about {new}"
+                "the witness is of the profile {}, and the question about {new}",
+                Printable(old.as_ref())
             ),
             Reason::Witness { error } => f.write_str(error),
         }

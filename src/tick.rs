@@ -7,6 +7,9 @@ use rustix::time::ClockId;
 
 use crate::Mtime;
 
+/// How far ahead of the clock a time may be that is waited for, in seconds.
+const MOST_AHEAD: i64 = 3;
+
 /// The latest of the ticks of all times that were seen.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tick {
@@ -26,10 +29,10 @@ impl Tick {
         self.begun
     }
 
-    /// Counts in a time that a file has. One that is more than some seconds ahead of the clock is not waited for.
+    /// Counts in a time that a file has. One that is far ahead of the clock is not waited for.
     pub(crate) fn see(&mut self, time: Mtime) {
         let over = end(time);
-        if over.seconds <= self.begun.seconds + 3 {
+        if over.seconds <= self.begun.seconds + MOST_AHEAD {
             self.over = self.over.max(over);
         }
     }

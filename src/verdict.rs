@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 
 use crate::entry::{Content, Entry};
 use crate::inputs::{Directory, Inputs, StampState, Stamps, is_same};
-use crate::{Aspect, Error, Input, Owner, Reason, Root, Subject, Witness};
+use crate::{Aspect, Error, Input, Owner, Profile, Reason, Root, Subject, Witness};
 
 /// The version of a verdict as JSON. It moves when a reader of an earlier one could be misled.
 const VERSION: u32 = 1;
@@ -50,7 +50,7 @@ impl Verdict {
         let mut lines: Vec<String> = reasons[..shown].iter().map(Reason::to_string).collect();
         if shown < reasons.len() {
             let rest = reasons.len() - shown;
-            lines.push(format!("and {rest} more; --json shows all"));
+            lines.push(format!("and {rest} more"));
         }
         lines
     }
@@ -71,21 +71,26 @@ impl Verdict {
         Verdict::Stale(vec![Reason::Witness { error }])
     }
 
-    pub(crate) fn of_stamps(witness: &Witness, now: Stamps) -> Verdict {
+    pub(crate) fn of_stamps(witness: &Witness, profile: &Profile) -> Verdict {
+        if let Some(other) = Verdict::of_other_profile(witness, profile.name()) {
+            return other;
+        }
         let mut reasons = Reasons(Vec::new());
-        reasons.stamps(witness.observed.stamps, now);
+        reasons.stamps(witness.observed.stamps, Stamps::of(profile));
         reasons.verdict()
+    }
+
+    fn of_other_profile(witness: &Witness, profile: &str) -> Option<Verdict> {
+        let (old, new) = (witness.profile().to_owned(), profile.to_owned());
+        (old != new).then(|| Verdict::Stale(vec![Reason::Profile { old, new }]))
     }
 
     pub(crate) fn of(witness: &Witness, now: &Inputs) -> Verdict {
         let mut reasons = Reasons(Vec::new());
         let (then, root, command_root) = (&witness.observed, &now.root, &now.command_root);
         let now = &now.observed;
-        if then.profile != now.profile {
-            return Verdict::Stale(vec![Reason::Profile {
-                old: then.profile.clone(),
-                new: now.profile.clone(),
-            }]);
+        if let Some(other) = Verdict::of_other_profile(witness, &now.profile) {
+            return other;
         }
         reasons.stamps(then.stamps, now.stamps);
         reasons.variables(&then.variables, &now.variables);
@@ -218,7 +223,16 @@ impl Reasons {
         let subject = |entry: &Entry| Subject::new(input, top, &path(entry));
         let (then, now) = match (then, now) {
             (Some(then), Some(now)) => (then, now),
-            (None, Some(now)) => return self.0.push(Reason::Added(subject(now))),
+            (None, Some(now)) => {
+                let subject = subject(now);
+                return self.0.push(match now.content.get() {
+                    Some(Content::Unreadable(errno)) => Reason::Unknown {
+                        subject,
+                        error: error_text(*errno),
+                    },
+                    _ => Reason::Added(subject),
+                });
+            }
             (Some(then), None) => return self.0.push(Reason::Removed(subject(then))),
             (None, None) => return,
         };

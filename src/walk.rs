@@ -46,6 +46,8 @@ pub(crate) struct Walk<'a> {
     /// What was observed before, which spares a search where nothing can have changed.
     older: Option<&'a Observed>,
     pub(crate) searched: Vec<(PathBuf, u64)>,
+    /// Directories that were to be searched, and may not be read.
+    unreadable: Vec<(PathBuf, Errno)>,
 }
 
 impl<'a> Walk<'a> {
@@ -55,6 +57,7 @@ impl<'a> Walk<'a> {
             evidence: Evidence::now(),
             older,
             searched: Vec::new(),
+            unreadable: Vec::new(),
         }
     }
 
@@ -93,6 +96,8 @@ impl<'a> Walk<'a> {
         for (path, place) in found {
             directories.extend(self.directory(path, &place, &mut seen));
         }
+        let unreadable = std::mem::take(&mut self.unreadable).into_iter();
+        directories.extend(unreadable.map(|(path, errno)| Directory::unreadable(path, errno)));
         directories.sort_by(|a, b| a.entry.name.cmp(&b.entry.name));
         directories
     }
@@ -296,13 +301,17 @@ impl<'a> Walk<'a> {
                 },
             );
         }
+        let unreadable = std::mem::take(&mut self.unreadable).into_iter();
+        let unreadable =
+            unreadable.map(|(path, errno)| Entry::unreadable(path, FileType::Directory, errno));
+        entries.extend(unreadable);
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         entries.dedup_by(|a, b| a.name == b.name);
         entries
     }
 
     /// Calls `each` for every path that a glob matches, with its directory and its name there. Something may be there or
-    /// not. What cannot be read is left out: nothing can be loaded from it either.
+    /// not. What is below a directory that may not be entered is left out: nothing can be loaded from it either.
     fn find(&mut self, glob: &Glob, how: Search, each: &mut Each<'_>) {
         let (mut path, mut rest) = glob.split();
         if rest.is_empty() {
@@ -327,7 +336,11 @@ impl<'a> Walk<'a> {
             return;
         };
         let names = match is_wild(component) {
-            true => self.search(directory, path, component, rest, how),
+            true => match self.search(directory, path, component, rest, how) {
+                Ok(names) => names,
+                Err(Errno::NOENT) => return, // Gone since it was found.
+                Err(errno) => return self.unreadable.push((path.to_owned(), errno)),
+            },
             false => vec![OsString::from(component.as_str())],
         };
         for name in names {
@@ -369,16 +382,12 @@ impl<'a> Walk<'a> {
         component: &glob::Pattern,
         rest: &[glob::Pattern],
         how: Search,
-    ) -> Vec<OsString> {
+    ) -> rustix::io::Result<Vec<OsString>> {
         let mut names = Vec::new();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let Ok(opened) = rustix::fs::openat(directory, c".", flags, Mode::empty()) else {
-            return names;
-        };
+        let opened = rustix::fs::openat(directory, c".", flags, Mode::empty())?;
         if rest.is_empty() && how == Search::UnlessKnown {
-            let Ok(stat) = rustix::fs::fstat(&opened) else {
-                return names;
-            };
+            let stat = rustix::fs::fstat(&opened)?;
             let place = || Some(opened.as_fd());
             if let (fingerprint, true) = self.evidence.fingerprint(&stat, place) {
                 let searched = (path.join(component.as_str()), fingerprint);
@@ -399,23 +408,23 @@ impl<'a> Walk<'a> {
                             .map(OsStr::to_owned),
                     );
                     self.searched.push(searched);
-                    return names;
+                    return Ok(names);
                 }
                 self.searched.push(searched);
             }
         }
-        let read = for_each_entry(opened.as_fd(), |name, kind| {
+        for_each_entry(opened.as_fd(), |name, kind| {
             let name = os(name);
             if is_match(component, name) && self.leads_on(opened.as_fd(), name, kind, rest) {
                 names.push(name.to_owned());
             }
-        });
-        if read.is_err() {
+        })
+        .inspect_err(|_| {
             // Perhaps not all of them: the next search must not rely on this one.
-            self.searched
-                .retain(|(pattern, _)| pattern.parent() != Some(path));
-        }
-        names
+            let is_here = |(pattern, _): &(PathBuf, u64)| pattern.parent() == Some(path);
+            self.searched.retain(|searched| !is_here(searched));
+        })?;
+        Ok(names)
     }
 
     /// Whether a glob can go on below `name`. Tells most of those apart that do not, at the cost of one system call.

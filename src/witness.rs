@@ -80,7 +80,7 @@ impl Witness {
     ///
     /// It sees what a trigger, the tool or a hand told by a touch, and nothing else.
     pub fn check_stamps(&self, profile: &Profile) -> Verdict {
-        Verdict::of_stamps(self, Stamps::of(profile))
+        Verdict::of_stamps(self, profile)
     }
 
     /// Whether, and why, a probe since this witness was taken must not be relied on, by a look at the inputs after it:
@@ -102,7 +102,7 @@ impl Witness {
         let entry = entry.or(directory.map(|(then, now)| (&then.entry, &now.entry)));
         let name = Printable(entry?.0.name.as_os_str());
         Some(format!(
-            "{name} was changed, and changed back, during the probe"
+            "{name} was touched during the probe, or changed and changed back"
         ))
     }
 
@@ -235,6 +235,7 @@ impl FromStr for Witness {
             }
             parse_line(line, &mut observed).ok_or_else(|| {
                 let start: String = line.chars().take(60).collect();
+                let start = Printable(start.as_ref());
                 Error::Witness(format!("line {} is “{start}”", number + 1))
             })?;
         }

@@ -1025,6 +1025,13 @@ fn of_readers() -> impl Iterator<Item = Case> {
             ],
         ),
         changes("a_subdirectory_can_not_be_read", |_| (), &[&below]).after(hide[1]),
+        // Who may enter it can start a program in it, and cannot find one.
+        changes(
+            "a_directory_of_programs_can_be_entered_and_not_searched",
+            |w| w.write("usr/bin/qemu-system-arm", "before 3"),
+            &[&format!("program /usr/bin not known: {DENIED}")],
+        )
+        .after(|w| w.set_permissions("usr/bin", 0o711)),
         changes(
             "a_subdirectory_can_be_read_again",
             |w| w.set_permissions("usr/lib64/qemu/below", 0o755),

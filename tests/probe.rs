@@ -5,7 +5,7 @@ mod support;
 
 use std::fs;
 
-use modstamp::Witness;
+use modstamp::{Profile, Witness};
 use support::world::{GTK, MODULES, STAMP, World, bytes_read, sentences};
 
 type Change = fn(&World);
@@ -73,7 +73,7 @@ fn what_is_changed_and_changed_back_during_a_probe_is_told() {
     ];
     for (name, there_and_back) in there_and_back {
         let world = World::new();
-        let told = format!("{name} was changed, and changed back, during the probe");
+        let told = format!("{name} was touched during the probe, or changed and changed back");
         assert_eq!(disturbed(&world, there_and_back), Some(told));
     }
 }
@@ -120,6 +120,7 @@ fn an_observation_says_that_what_it_was_to_trust_is_no_witness_and_reads_all() {
 #[test]
 fn a_check_by_the_stamps_alone_sees_touches_and_nothing_else() {
     let world = World::new();
+    world.write("etc/other.toml", "files = [\"/etc/other.toml\"]");
     let before = world.observe();
     world.write(GTK, "other");
     assert!(before.check_stamps(&world.profile).is_fresh());
@@ -127,6 +128,16 @@ fn a_check_by_the_stamps_alone_sees_touches_and_nothing_else() {
     let said = sentences(&before.check_stamps(&world.profile));
     let [said] = said.try_into().unwrap();
     assert!(said.starts_with("system stamp touched: "), "{said}");
+    // One of another profile tells nothing about this one.
+    let other = Profile::load_in(
+        world.path("etc/other.toml").to_str().unwrap(),
+        world.profile.root(),
+    );
+    let said = sentences(&before.check_stamps(&other.unwrap()));
+    assert_eq!(
+        said,
+        ["the witness is of the profile qemu, and the question about other"]
+    );
     world.remove(STAMP);
     let said = sentences(&before.check_stamps(&world.profile));
     assert_eq!(said, ["system stamp gone"]);
