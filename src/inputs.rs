@@ -42,6 +42,13 @@ pub(crate) struct Observed {
 }
 
 impl Observed {
+    /// The module directory of that name.
+    pub(crate) fn directory(&self, name: &Path) -> Option<&Directory> {
+        let by_name = |directory: &Directory| directory.entry.name.as_path().cmp(name);
+        let index = self.directories.binary_search_by(by_name).ok()?;
+        Some(&self.directories[index])
+    }
+
     /// Every module, program, file and command, in that order.
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
         let modules = self
@@ -183,10 +190,7 @@ impl Inputs {
             }
         };
         for now in &self.observed.directories {
-            let then = older
-                .directories
-                .iter()
-                .find(|then| then.entry.name == now.entry.name);
+            let then = older.directory(&now.entry.name);
             if let Some(then) = then.filter(|then| !now.has_the_same_modules(then)) {
                 trust(&now.modules, &then.modules);
             }

@@ -69,6 +69,23 @@ impl Stop {
         }
     }
 
+    /// Whether there is no way to anything: it is missing, or the way goes round in a circle.
+    pub(crate) fn leads_nowhere(&self) -> bool {
+        self.is_missing() || matches!(self, Stop::System(Errno::LOOP))
+    }
+
+    /// Whether, for the caller, there can be nothing: it leads nowhere, or may not be entered.
+    pub(crate) fn is_shut(&self) -> bool {
+        self.leads_nowhere() || matches!(self, Stop::System(Errno::ACCESS))
+    }
+
+    pub(crate) fn errno(&self) -> Errno {
+        match self {
+            Stop::System(errno) => *errno,
+            Stop::Untrusted { .. } => Errno::PERM,
+        }
+    }
+
     pub(crate) fn is_missing(&self) -> bool {
         matches!(self, Stop::System(Errno::NOENT | Errno::NOTDIR))
     }

@@ -14,7 +14,7 @@ use crate::entry::{Content, Entry, Seen};
 use crate::evidence::Evidence;
 use crate::inputs::{Directory, Observed};
 use crate::profile::{Glob, Source, is_wild};
-use crate::root::{Steps, for_each_entry, for_each_name, is_match, os, stat_at};
+use crate::root::{Steps, Stop, for_each_entry, for_each_name, is_match, os, stat_at};
 use crate::{Profile, Root};
 
 /// Directories below a module directory are walked so far down and no further.
@@ -62,21 +62,18 @@ impl<'a> Walk<'a> {
     }
 
     pub(crate) fn directories(&mut self, profile: &Profile) -> Vec<Directory> {
-        let mut found: Vec<(PathBuf, OwnedFd)> = Vec::new();
+        let mut found: Vec<PathBuf> = Vec::new();
         let mut directories = Vec::new();
         for source in &profile.directories {
             match source {
                 Source::Glob(glob) => match glob.split() {
-                    (path, []) => found.extend(self.placed(path)),
-                    _ => self.find(glob, Search::Always, &mut |walk, directory, name, path| {
-                        let opened = walk.directory_at(directory, name, &path);
-                        found.extend(opened.map(|fd| (path, fd)));
-                    }),
+                    (path, []) => found.push(path),
+                    _ => self.find(glob, Search::Always, &mut |_, _, _, path| found.push(path)),
                 },
                 Source::Variable(name) => {
                     let value = std::env::var_os(name).filter(|value| !value.is_empty());
                     match value.map(PathBuf::from) {
-                        Some(path) if path.is_absolute() => found.extend(self.placed(path)),
+                        Some(path) if path.is_absolute() => found.push(path),
                         // Where this leads depends on the directory that the program runs in.
                         Some(path) => directories.push(Directory::unreadable(path, Errno::INVAL)),
                         None => {}
@@ -90,11 +87,16 @@ impl<'a> Walk<'a> {
                 Ok(Some(stat)) => FileType::from_raw_mode(stat.st_mode).is_symlink(),
                 _ => false,
             };
-            found.sort_by_cached_key(|(path, _)| (is_link(path), path.clone()));
+            found.sort_by_cached_key(|path| (is_link(path), path.clone()));
+            found.dedup();
         }
-        let mut seen = Vec::new();
-        for (path, place) in found {
-            directories.extend(self.directory(path, &place, &mut seen));
+        let mut seen = HashMap::new();
+        for path in found {
+            directories.extend(match self.root.directory(&path) {
+                Ok(place) => self.directory(path, &place, &mut seen),
+                Err(stop) if stop.is_shut() => None,
+                Err(stop) => Some(Directory::unreadable(path, stop.errno())),
+            });
         }
         let unreadable = std::mem::take(&mut self.unreadable).into_iter();
         directories.extend(unreadable.map(|(path, errno)| Directory::unreadable(path, errno)));
@@ -102,17 +104,12 @@ impl<'a> Walk<'a> {
         directories
     }
 
-    fn placed(&self, path: PathBuf) -> Option<(PathBuf, OwnedFd)> {
-        let place = self.root.directory(&path).ok()?;
-        Some((path, place))
-    }
-
     /// One module directory; `None` where it is none.
     fn directory(
         &mut self,
         path: PathBuf,
         place: &OwnedFd,
-        seen: &mut Vec<(Identity, PathBuf)>,
+        seen: &mut HashMap<Identity, PathBuf>,
     ) -> Option<Directory> {
         let stat = rustix::fs::fstat(place).ok()?;
         if !FileType::from_raw_mode(stat.st_mode).is_dir() {
@@ -132,11 +129,10 @@ impl<'a> Walk<'a> {
             own_fingerprint: 0,
             modules: Arc::default(),
         };
-        let first = seen.iter().find(|(seen, _)| *seen == identity(&stat));
-        let content = match first {
-            Some((_, first)) => Content::alias(first),
+        let content = match seen.get(&identity(&stat)) {
+            Some(first) => Content::alias(first),
             None => {
-                seen.push((identity(&stat), directory.entry.name.clone()));
+                seen.insert(identity(&stat), directory.entry.name.clone());
                 let walked = self.fill(&mut directory, place);
                 walked.map_or_else(Content::unreadable, |()| Content::Nothing)
             }
@@ -150,9 +146,8 @@ impl<'a> Walk<'a> {
         let Entry { mode, uid, gid, .. } = directory.entry;
         let own = crate::evidence::hash_numbers([mode, uid, gid].map(u64::from));
         let path = directory.entry.name.clone();
-        let older = self.older.iter().flat_map(|older| &older.directories);
-        let mut known = older.filter(|known| known.entry.is_evidence);
-        if let Some(known) = known.find(|known| known.entry.name == path) {
+        let known = self.older.and_then(|older| older.directory(&path));
+        if let Some(known) = known.filter(|known| known.entry.is_evidence) {
             let mut look = Look::new(Found::Sum(Some(own)));
             let walked = self.top(&path, place, &mut look);
             if walked.is_ok() && look.found.sum(own) == Some(known.entry.fingerprint) {
@@ -261,8 +256,10 @@ impl<'a> Walk<'a> {
         look: &mut Look,
     ) -> rustix::io::Result<()> {
         let path = top.join(name);
-        let Ok(place) = self.root.place(&path, Steps::Any) else {
-            return Ok(());
+        let place = match self.root.place(&path, Steps::Any) {
+            Ok(place) => place,
+            Err(stop) if stop.leads_nowhere() => return Ok(()),
+            Err(stop) => return Err(stop.errno()),
         };
         let stat = rustix::fs::fstat(&place)?;
         if !FileType::from_raw_mode(stat.st_mode).is_dir() {
@@ -319,8 +316,10 @@ impl<'a> Walk<'a> {
             path.pop();
             rest = &glob.0[glob.0.len().saturating_sub(1)..];
         }
-        if let Ok(place) = self.root.place(&path, Steps::Any) {
-            self.find_below(place.as_fd(), &path, rest, how, each);
+        match self.root.place(&path, Steps::Any) {
+            Ok(place) => self.find_below(place.as_fd(), &path, rest, how, each),
+            Err(stop) if stop.is_shut() => {}
+            Err(stop) => self.unreadable.push((path, stop.errno())),
         }
     }
 
@@ -347,8 +346,12 @@ impl<'a> Walk<'a> {
             let path = path.join(&name);
             if rest.is_empty() {
                 each(self, directory, &name, path);
-            } else if let Some(child) = self.directory_at(directory, &name, &path) {
-                self.find_below(child.as_fd(), &path, rest, how, each);
+                continue;
+            }
+            match self.directory_at(directory, &name, &path) {
+                Ok(child) => self.find_below(child.as_fd(), &path, rest, how, each),
+                Err(stop) if stop.is_shut() => {}
+                Err(stop) => self.unreadable.push((path, stop.errno())),
             }
         }
     }
@@ -359,18 +362,19 @@ impl<'a> Walk<'a> {
         directory: BorrowedFd<'_>,
         name: &OsStr,
         path: &Path,
-    ) -> Option<OwnedFd> {
+    ) -> Result<OwnedFd, Stop> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::openat(directory, name, flags, Mode::empty()) {
             // A link, or no directory.
             Err(Errno::NOTDIR | Errno::LOOP) => {
-                let place = self.root.place(path, Steps::Any).ok()?;
-                let stat = rustix::fs::fstat(&place).ok()?;
-                FileType::from_raw_mode(stat.st_mode)
-                    .is_dir()
-                    .then_some(place)
+                let place = self.root.place(path, Steps::Any)?;
+                let stat = rustix::fs::fstat(&place)?;
+                match FileType::from_raw_mode(stat.st_mode).is_dir() {
+                    true => Ok(place),
+                    false => Err(Errno::NOTDIR.into()),
+                }
             }
-            opened => opened.ok(),
+            opened => Ok(opened?),
         }
     }
 
@@ -494,7 +498,7 @@ impl<'a> Walk<'a> {
                 Err(_) => (0, false),
             },
             // Should it come to lead somewhere, that has a fingerprint.
-            Err(stop) => (0, stop.is_missing()),
+            Err(stop) => (0, stop.leads_nowhere()),
         };
         let both = crate::evidence::hash_numbers([link, led_to]);
         (both, link_is_evidence && led_to_is_evidence)

@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 use libtest_mimic::Arguments;
 use modstamp::{Durability, Mtime, Profile, Root, Stamp};
 use support::mounted::{Loop, Mounted};
-use support::world::{World, sentences};
+use support::world::{SETTLED, World, sentences};
 
 const PROGRAMS: [&str; 8] = [
     "debugfs",
@@ -54,6 +54,9 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     another_user_can_not_bend_the_way_to_the_stamp,
     another_user_moves_a_stamp_of_their_own_and_not_the_systems,
     another_device_number_for_the_same_file_system_is_fresh,
+    an_empty_directory_that_only_others_can_read_is_stale_with_that_reason,
+    files_mounted_over_modules_are_told_apart_when_they_swap,
+    module_directories_beyond_the_limit_of_open_files_are_all_seen,
     the_same_image_is_fresh_and_another_with_the_same_times_is_stale,
 ];
 
@@ -296,6 +299,67 @@ fn another_user_moves_a_stamp_of_their_own_and_not_the_systems() {
         fs::metadata(system).and_then(|stat| stat.modified()).ok(),
         before
     );
+}
+
+/// Root's witness has a number for all that is in the module directory, and it still is the same number.
+fn an_empty_directory_that_only_others_can_read_is_stale_with_that_reason() {
+    let disk = Mounted::tmpfs("mode=755");
+    let below = disk.path().join("usr/lib64/qemu/below");
+    fs::create_dir_all(&below).unwrap();
+    fs::set_permissions(&below, fs::Permissions::from_mode(0o700)).unwrap();
+    std::thread::sleep(SETTLED);
+    let profile = Profile::load_in("qemu", &Root::open(disk.path()).unwrap()).unwrap();
+    let witness = disk.path().join("witness");
+    fs::write(&witness, profile.observe().unwrap().to_string()).unwrap();
+    let (root, witness) = (disk.path().display(), witness.display());
+    let script = format!("exec \"$1\" check --root {root} {witness}");
+    let text = String::from_utf8(as_nobody(&script, Path::new("/")).stdout).unwrap();
+    let expected = "module below in /usr/lib64/qemu not known: Permission denied";
+    assert!(text.contains(expected), "{text}");
+}
+
+/// Not even a ctime moves: each file stays what it is, and is there by another name.
+fn files_mounted_over_modules_are_told_apart_when_they_swap() {
+    let disk = Mounted::tmpfs("mode=755");
+    let path = |below: &str| disk.path().join(below);
+    fs::create_dir_all(path("usr/lib64/qemu")).unwrap();
+    for name in ["usr/lib64/qemu/a.so", "usr/lib64/qemu/b.so", "one", "two"] {
+        fs::write(path(name), name).unwrap();
+    }
+    let mount = |from: &str, over: &str| {
+        let mut mount = Command::new("mount");
+        support::run(mount.arg("--bind").args([path(from), path(over)]));
+    };
+    let [a, b] = ["usr/lib64/qemu/a.so", "usr/lib64/qemu/b.so"];
+    mount("one", a);
+    mount("two", b);
+    std::thread::sleep(SETTLED);
+    let profile = Profile::load_in("qemu", &Root::open(disk.path()).unwrap()).unwrap();
+    let before = profile.observe().unwrap();
+    assert!(before.check(&profile).unwrap().is_fresh());
+    for over in [a, b] {
+        support::run(Command::new("umount").arg(path(over)));
+    }
+    mount("one", b);
+    mount("two", a);
+    let verdict = before.check(&profile).unwrap();
+    let differ = ["a.so", "b.so"]
+        .map(|name| format!("module {name} in /usr/lib64/qemu changed: its content differs"));
+    assert_eq!(verdict.reasons_for_people(9), differ);
+}
+
+fn module_directories_beyond_the_limit_of_open_files_are_all_seen() {
+    let disk = Mounted::tmpfs("mode=755");
+    for number in 0..300 {
+        let directory = disk.path().join(format!("run/qemu/{number:03}/sub"));
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("m.so"), "").unwrap();
+    }
+    let script = "ulimit -n 64; exec \"$0\" observe --root \"$1\"";
+    let mut observe = Command::new("sh");
+    observe.args(["-c", script, env!("CARGO_BIN_EXE_modstamp")]);
+    let text = support::run(observe.arg(disk.path()));
+    assert_eq!(text.matches(" sub/m.so\n").count(), 300);
 }
 
 /// Two images with the same names, sizes, inodes and times: only content tells them apart.
