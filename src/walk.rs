@@ -337,7 +337,7 @@ impl<'a> Walk<'a> {
         let names = match is_wild(component) {
             true => match self.search(directory, path, component, rest, how) {
                 Ok(names) => names,
-                Err(Errno::NOENT) => return, // Gone since it was found.
+                Err(Errno::NOENT | Errno::NOTDIR) => return, // Gone since it was found, or none.
                 Err(errno) => return self.unreadable.push((path.to_owned(), errno)),
             },
             false => vec![OsString::from(component.as_str())],
