@@ -276,22 +276,20 @@ impl Stamp {
         let mut last = old.as_ref().map(Mtime::of).max(turn.latest());
 
         let text = format!("by: {}\nwhy: {}\n", one_line(by), one_line(why));
-        let mut mtime;
-        loop {
-            let replaced = match self.replace(&directory, &text, last, durability, &turn) {
-                Err(error) if old.is_some() && is_full(&error) => {
-                    mtime = self.move_in_place(&directory, last, durability, &turn)?;
-                    break;
-                }
-                replaced => replaced?,
-            };
-            mtime = replaced.mtime;
-            // Somebody touched it by hand since it was looked at: this must differ from what they left, too.
-            match replaced.old.filter(|old| *old >= mtime) {
+        let mtime = loop {
+            let Replaced { mtime, old } =
+                match self.replace(&directory, &text, last, durability, &turn) {
+                    Err(error) if old.is_some() && is_full(&error) => {
+                        break self.move_in_place(&directory, last, durability, &turn)?;
+                    }
+                    replaced => replaced?,
+                };
+            // Somebody touched it by hand since it was looked at: this must be later than what they left, too.
+            match old.filter(|old| *old >= mtime) {
                 Some(old) => last = Some(old),
-                None => break,
+                None => break mtime,
             }
-        }
+        };
         drop(turn);
         if durability == Durability::Synced {
             self.sync_directories(&directory, made)?;

@@ -14,7 +14,7 @@ use modstamp::{Durability, Mtime, Profile, Root, Stamp};
 use support::mounted::{Loop, Mounted};
 use support::world::{SETTLED, World, sentences};
 
-const PROGRAMS: [&str; 8] = [
+const PROGRAMS: [&str; 9] = [
     "debugfs",
     "losetup",
     "mkfs.ext2",
@@ -22,6 +22,7 @@ const PROGRAMS: [&str; 8] = [
     "mknod",
     "mount",
     "setpriv",
+    "strace",
     "unshare",
 ];
 
@@ -50,6 +51,8 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_read_only_cache_just_runs_the_command,
     a_full_cache_serves_whole_answers,
     a_stamp_that_is_a_device_is_refused,
+    a_touch_by_hand_in_the_midst_of_a_touch_is_passed,
+    a_touch_that_is_killed_has_remembered_its_time,
     another_user_can_not_hold_the_lock_of_the_systems_stamp,
     another_user_can_not_bend_the_way_to_the_stamp,
     another_user_moves_a_stamp_of_their_own_and_not_the_systems,
@@ -188,6 +191,40 @@ fn a_full_cache_serves_whole_answers() {
     for _ in 0..2 {
         assert!(ask() == whole);
     }
+}
+
+/// Starts a touch, and does to the step that makes it seen what strace(1) calls `injection`.
+fn touch_with(disk: &Mounted, injection: &str) -> std::process::Child {
+    let mut strace = Command::new("strace");
+    strace.args(["-o", "/dev/null", "-e"]);
+    strace.arg(format!("inject=renameat2:{injection}"));
+    strace.args([env!("CARGO_BIN_EXE_modstamp"), "touch", "--root"]);
+    strace.arg(disk.path()).spawn().unwrap()
+}
+
+fn touch_an_hour_ahead(stamp: &Stamp) -> Mtime {
+    let mut touch = Command::new("touch");
+    support::run(touch.args(["-d", "1 hour"]).arg(stamp.path()));
+    stamp.mtime().unwrap().unwrap()
+}
+
+fn a_touch_by_hand_in_the_midst_of_a_touch_is_passed() {
+    let disk = Mounted::tmpfs("size=1m");
+    touch(&stamp_on(&disk)).unwrap();
+    let mut slow = touch_with(&disk, "delay_enter=1s");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let by_hand = touch_an_hour_ahead(&stamp_on(&disk));
+    assert!(slow.wait().unwrap().success());
+    assert!(stamp_on(&disk).mtime().unwrap() > Some(by_hand));
+}
+
+fn a_touch_that_is_killed_has_remembered_its_time() {
+    let disk = Mounted::tmpfs("size=1m");
+    touch(&stamp_on(&disk)).unwrap();
+    let ahead = touch_an_hour_ahead(&stamp_on(&disk));
+    let _ = touch_with(&disk, "signal=KILL").wait().unwrap();
+    fs::remove_file(stamp_on(&disk).path()).unwrap();
+    assert!(touch(&stamp_on(&disk)).unwrap() > ahead);
 }
 
 fn a_stamp_that_is_a_device_is_refused() {
