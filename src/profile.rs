@@ -1,7 +1,7 @@
 //! A profile: what one ecosystem's caches depend on.
 //!
-//! `qemu` is built in; others are TOML files, and a file may override `qemu` too. The lay-out of such a file is
-//! that of `packaging/qemu.toml`, which a test holds against the built-in profile.
+//! `qemu` and `nbdkit` are built in, from `packaging/`; others are TOML files of the same lay-out, and such a file may
+//! override what is built in, too.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,16 @@ const SYSTEM_DIRECTORIES: [&str; 3] = [
 /// A profile is a few lines. A larger file is something else, and is not read.
 const MOST_BYTES: u64 = 1 << 20;
 
-const KEYS: [&str; 3] = ["module-directories", "programs", "files"];
+/// The profiles that are built in.
+const BUILT_IN: [(&str, &str); 2] = [
+    ("nbdkit", include_str!("../packaging/nbdkit.toml")),
+    ("qemu", include_str!("../packaging/qemu.toml")),
+];
+
+const KEYS: [&str; 4] = ["module-directories", "programs", "files", REFRESH];
+
+/// Whether a touch also refreshes libvirt.
+const REFRESH: &str = "refresh-libvirt";
 
 /// What one ecosystem's caches depend on: module directories, programs, further files.
 #[derive(Debug, Clone)]
@@ -34,6 +43,7 @@ pub struct Profile {
     pub(crate) directories: Vec<Source>,
     pub(crate) programs: Vec<Glob>,
     pub(crate) files: Vec<Glob>,
+    refreshes_libvirt: bool,
 }
 
 /// Where module directories come from.
@@ -52,7 +62,7 @@ pub(crate) struct Glob(pub(crate) Vec<glob::Pattern>);
 impl Profile {
     /// The profile of that name for the running system.
     ///
-    /// `name` is "qemu", or the name of a `<name>.toml` in `/usr/lib/modstamp/profiles.d`,
+    /// `name` is "qemu", "nbdkit", or the name of a `<name>.toml` in `/usr/lib/modstamp/profiles.d`,
     /// `/run/modstamp/profiles.d`, `/etc/modstamp/profiles.d` or `$XDG_CONFIG_HOME/modstamp/profiles.d`, of which
     /// a later one's keys replace an earlier one's. A value with a `/` in it is the path of such a file, which is
     /// then read alone.
@@ -111,34 +121,15 @@ impl Profile {
 
     /// The profile that is built in under that name, whatever files say.
     pub fn built_in(name: &str, root: &Root) -> Option<Profile> {
-        if name != "qemu" {
-            return None;
-        }
-        let glob = |text: &&str| Source::Glob(Glob::literal(text));
-        let mut directories: Vec<Source> = [
-            "/usr/lib64/qemu",
-            "/usr/lib64/qemu-kvm",
-            "/usr/lib/qemu",
-            "/usr/lib/*/qemu",
-            "/usr/local/lib*/qemu",
-        ]
-        .iter()
-        .map(glob)
-        .collect();
-        directories.push(Source::Variable("QEMU_MODULE_DIR".to_owned()));
-        // Where packages leave the modules of a QEMU that is still running (QEMU's util/module.c).
-        directories.push(glob(&"/run/qemu/*"));
-        let programs = ["/usr/bin/qemu-system-*", "/usr/libexec/qemu-kvm"];
-        Some(Profile {
-            directories,
-            programs: programs.iter().map(|text| Glob::literal(text)).collect(),
-            ..Profile::empty(name, root)
-        })
+        let (_, text) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name)?;
+        let mut profile = Profile::empty(name, root);
+        profile.merge(Path::new(name), text).ok()?;
+        Some(profile)
     }
 
     /// The names of all profiles there are, sorted.
     pub fn names(root: &Root) -> Vec<String> {
-        let mut names = vec!["qemu".to_owned()];
+        let mut names: Vec<String> = BUILT_IN.map(|(name, _)| name.to_owned()).into();
         for directory in profile_directories() {
             for file in root.names(&directory).unwrap_or_default() {
                 let name = file.to_string_lossy();
@@ -166,6 +157,11 @@ impl Profile {
     /// Its stamps: the system's and, where the caller has a home, the caller's own.
     pub fn stamps(&self) -> &[Stamp] {
         &self.stamps
+    }
+
+    /// Whether a touch of the system's stamp also makes libvirt ask again: see [`crate::libvirt::refresh`].
+    pub fn refreshes_libvirt(&self) -> bool {
+        self.refreshes_libvirt
     }
 
     /// What the inputs are now: one walk over the module directories, programs and files, by stat alone.
@@ -236,6 +232,7 @@ impl Profile {
             directories: Vec::new(),
             programs: Vec::new(),
             files: Vec::new(),
+            refreshes_libvirt: false,
         }
     }
 
@@ -277,6 +274,15 @@ impl Profile {
                     at,
                     format!("there is no key “{key}”; the keys are {keys}"),
                 ));
+            }
+            if key == REFRESH {
+                let DeValue::Boolean(refreshes) = value.get_ref() else {
+                    let kind = value.get_ref().type_str();
+                    let problem = format!("“{key}” is of type {kind}; write {key} = true or false");
+                    return Err(wrong(at, problem));
+                };
+                self.refreshes_libvirt = *refreshes;
+                continue;
             }
             let DeValue::Array(array) = value.get_ref() else {
                 let kind = value.get_ref().type_str();
@@ -354,14 +360,6 @@ impl Source {
 }
 
 impl Glob {
-    /// A glob that is known to be good.
-    fn literal(text: &str) -> Glob {
-        match Source::parse(text, false) {
-            Ok(Source::Glob(glob)) => glob,
-            _ => unreachable!("{text} is a good glob"),
-        }
-    }
-
     /// The path up to the first component that matches more than one name, and the components from there on.
     pub(crate) fn split(&self) -> (PathBuf, &[glob::Pattern]) {
         let plain = self.0.iter().position(is_wild).unwrap_or(self.0.len());
