@@ -17,10 +17,6 @@ use rustix::fs::{AtFlags, Stat, StatVfsMountFlags, StatxFlags};
 use crate::Mtime;
 use crate::tick::Tick;
 
-/// A change is stamped with the time of the last clock tick, on some file systems cut to whole seconds, on FAT to
-/// two. An inode that changed this many seconds before the observation, or later, is not settled yet.
-const SETTLED_AFTER: i64 = 3;
-
 /// File systems whose ctimes this machine's own kernel keeps (the `*_SUPER_MAGIC` of linux/magic.h).
 const LOCAL: [u32; 8] = [
     0x0000_EF53, // ext2, ext3, ext4
@@ -97,7 +93,7 @@ impl Evidence {
             seconds: stat.st_ctime,
             nanoseconds: stat.st_ctime_nsec as u32,
         };
-        let is_settled = ctime.seconds < self.tick.begun().seconds - SETTLED_AFTER;
+        let is_settled = crate::tick::end(ctime) <= self.tick.begun();
         if !is_settled {
             self.tick.see(ctime);
         }

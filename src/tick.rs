@@ -70,7 +70,7 @@ fn now() -> Mtime {
 
 /// The first time of the clock at which a file cannot get `time` any more. Some file systems cut the clock's time to
 /// 10 ms (exFAT), to a second (ext2, ext3) or to two (FAT).
-fn end(time: Mtime) -> Mtime {
+pub(crate) fn end(time: Mtime) -> Mtime {
     match time.nanoseconds {
         0 if time.seconds % 2 == 0 => time.plus(2, 0),
         0 => time.plus(1, 0),
