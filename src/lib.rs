@@ -113,6 +113,7 @@ mod entry;
 mod error;
 mod evidence;
 mod inputs;
+pub mod libvirt;
 mod profile;
 mod reason;
 mod root;
