@@ -73,10 +73,10 @@ impl Kind {
     /// Whether an element counts.
     fn has(&self, element: &[u8]) -> bool {
         let directories = self.directories.iter();
-        let names = directories.flat_map(|(path, mtime)| path.iter().chain([mtime]));
+        let mut names = directories.flat_map(|(path, mtime)| path.iter().chain([mtime]));
         let others = [self.program, self.program_ctime, "selfctime", "selfvers"];
         let is_it = |name: &&str| name.as_bytes() == element;
-        others.iter().any(is_it) || names.into_iter().any(|name| is_it(name))
+        others.iter().any(is_it) || names.any(|name| is_it(&name))
     }
 }
 
