@@ -76,7 +76,7 @@ impl Kind {
         let mut names = directories.flat_map(|(path, mtime)| path.iter().chain([mtime]));
         let others = [self.program, self.program_ctime, "selfctime", "selfvers"];
         let is_it = |name: &&str| name.as_bytes() == element;
-        others.iter().any(is_it) || names.any(|name| is_it(&name))
+        others.iter().any(is_it) || names.any(is_it)
     }
 }
 
