@@ -124,10 +124,7 @@ impl Status {
         };
         let mut rows = Vec::new();
         let mut table = tabwriter::TabWriter::new(Vec::new()).padding(2);
-        writeln!(
-            table,
-            "EMULATOR\tWHOSE\tCACHED\tLIBVIRT SAYS\tMODSTAMP SAYS"
-        )?;
+        writeln!(table, "PROGRAM\tWHOSE\tCACHED\tLIBVIRT SAYS\tMODSTAMP SAYS")?;
         for name in names {
             let profile = Profile::load_in(&name, &root)?;
             let cached = Cached::find(&profile)?;
@@ -136,16 +133,13 @@ impl Status {
             }
             for file in cached.files() {
                 let (rule, verdict) = (cached.rule(file), cached.verdict(file));
-                let program = match file.recorded() {
-                    Ok(recorded) => recorded.program.display().to_string(),
-                    Err(_) => file.path().display().to_string(),
-                };
                 let age = ago(age(file.written()));
                 let says = match verdict.reasons_for_people(2).join("; ") {
                     why if why.is_empty() => "fresh".to_owned(),
                     why => format!("stale: {why}"),
                 };
-                writeln!(table, "{program}\t{}\t{age}\t{rule}\t{says}", file.owner())?;
+                let (title, owner) = (file.title(), file.owner());
+                writeln!(table, "{title}\t{owner}\t{age}\t{rule}\t{says}")?;
                 rows.push(Row::new(&profile, file, rule, verdict));
             }
         }
@@ -245,18 +239,17 @@ impl Evict {
                 why if why.is_empty() => "fresh".to_owned(),
                 why => why,
             };
-            let (path, program) = (file.path(), file.program());
-            lines.push(format!(
-                "{verb} {} ({}): {why}\n",
-                path.display(),
-                program.display()
-            ));
+            let (path, title) = (file.path(), file.title());
+            lines.push(format!("{verb} {} ({title}): {why}\n", path.display()));
         }
         if removed.is_empty() {
             lines.push("nothing to remove\n".to_owned());
         }
         print(lines.concat())?;
-        for error in cached.errors().iter().chain(&errors) {
+        for error in cached.errors() {
+            say("note: ", error);
+        }
+        for error in &errors {
             say("", error);
         }
         if !removed.is_empty() && !self.dry_run {

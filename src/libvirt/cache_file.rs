@@ -102,7 +102,7 @@ impl CacheDirectory {
             .filter(|name| name.ends_with(".xml"))
             .filter_map(|name| CacheFile::read(&directory, name))
             .collect();
-        files.sort_by(|a, b| (a.program(), &a.name).cmp(&(b.program(), &b.name)));
+        files.sort_by_cached_key(CacheFile::title);
         Ok(files)
     }
 }
@@ -164,10 +164,15 @@ impl CacheFile {
         self.recorded.as_ref().map_err(String::as_str)
     }
 
-    /// The program that was asked; nothing where the file does not say.
-    pub fn program(&self) -> &Path {
-        let program = self.recorded.as_ref().map(|recorded| &*recorded.program);
-        program.unwrap_or(Path::new(""))
+    /// What people know it by, as a terminal may have it: the program that was asked, or the file's own path where it does
+    /// not say.
+    pub fn title(&self) -> String {
+        let path = self
+            .recorded
+            .as_ref()
+            .map(|recorded| recorded.program.clone());
+        let path = path.unwrap_or_else(|_| self.path());
+        crate::witness::Printable(path.as_os_str()).to_string()
     }
 
     /// Removes it: libvirt then probes again, once a daemon that has the answer in memory has ended. A link is not

@@ -243,6 +243,7 @@ fn change(root: &Root, programs: &[&Path]) -> (Vec<(PathBuf, i64)>, Option<Failu
             .and_then(change_ctime)
         {
             Ok(second) => changed.push((path.to_path_buf(), second)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {} // Gone, or a link to nothing.
             Err(error) => failed = failed.or(Some((path.to_path_buf(), error))),
         }
     }
