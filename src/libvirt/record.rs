@@ -142,9 +142,14 @@ impl Record {
         let program = (recorded.program.clone(), recorded.program_ctime);
         let is_left = record.evicted && file.owner() == Owner::System;
         if !directory && !record.changed.contains(&program) && !is_left {
-            return not_known(
-                "cached before modstamp's last refresh, or after a change since".to_owned(),
-            );
+            let is_moved = |(path, second): &(PathBuf, i64)| {
+                stat(&now.root, path).map(|stat| stat.st_mtime) == Some(*second)
+            };
+            return not_known(match record.moved.iter().all(is_moved) {
+                true => "cached before the last refresh".to_owned(),
+                false => "not known: a module directory changed since the last refresh, run “modstamp libvirt refresh”"
+                    .to_owned(),
+            });
         }
         let Verdict::Stale(mut reasons) = record.witness.judge(now) else {
             return Verdict::Fresh;

@@ -142,8 +142,9 @@ pub fn refresh(profile: &Profile, directories: &[PathBuf], depth: Depth) -> Resu
             witness,
         };
         if let Err(errno) = record.write(&directory, profile) {
-            let remedy = "make its directory one that root can write";
-            let error = Error::system("keep the record of", stamp.path(), errno, remedy);
+            let remedy = "make room there, or make it writable for root, and refresh again";
+            let attempt = "keep the record of the refresh beside";
+            let error = Error::system(attempt, stamp.path(), errno, remedy);
             done.warnings.push(error.to_string());
         }
     }

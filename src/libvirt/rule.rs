@@ -13,7 +13,8 @@ use crate::witness::Printable;
 /// One clause of libvirt's rule that a cache file does not keep (`virQEMUCapsIsValid` in libvirt's
 /// `src/qemu/qemu_capabilities.c`, `virNbdkitCapsIsValid` in `src/qemu/qemu_nbdkit.c`).
 ///
-/// All times are in whole seconds since 1970, as libvirt compares them; it compares for equality.
+/// All times are in whole seconds since 1970, as libvirt compares them; it compares for equality. Serde has them, the sentence
+/// for people does not.
 /// Its clauses about KVM, the processor and the kernel only ever make it probe more often, and are not looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "clause", rename_all = "kebab-case")]
@@ -170,30 +171,14 @@ impl fmt::Display for Clause {
             Clause::Version { old, new } => {
                 write!(f, "libvirt was {}, now {}", version(*old), version(*new))
             }
-            Clause::Libvirt { old } => {
-                write!(
-                    f,
-                    "libvirt's own files changed: their latest ctime was {old}"
-                )
+            Clause::Libvirt { .. } => f.write_str("libvirt's own files changed"),
+            Clause::ModuleDirectory { path, old, .. } => {
+                let how = if old.is_some() { "changed" } else { "is new" };
+                write!(f, "module directory {} {how}", shown(path))
             }
-            Clause::ModuleDirectory { path, old, new } => {
-                let path = shown(path);
-                match old {
-                    Some(old) => {
-                        write!(f, "module directory {path}: its mtime was {old}, now {new}")
-                    }
-                    None => write!(
-                        f,
-                        "module directory {path}: there was none, now its mtime is {new}"
-                    ),
-                }
-            }
-            Clause::Program { path, old, new } => {
-                let path = shown(path);
-                match new {
-                    Some(new) => write!(f, "program {path}: its ctime was {old}, now {new}"),
-                    None => write!(f, "program {path}: it is gone"),
-                }
+            Clause::Program { path, new, .. } => {
+                let how = if new.is_some() { "changed" } else { "is gone" };
+                write!(f, "program {} {how}", shown(path))
             }
         }
     }
