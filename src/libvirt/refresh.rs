@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, Timespec, Timestamps, UTIME_OMIT, fstat, futimens};
 
+use super::installation::Installation;
 use super::record::Record;
-use super::{Cached, installation::Installation};
+use super::{Cached, Kind};
 use crate::root::Steps;
 use crate::stamp::later_than;
 use crate::{Error, Inputs, Mtime, Profile, Result, Root, Stamp, Witness};
@@ -181,20 +182,21 @@ impl Depth {
     }
 }
 
-/// The module directories that libvirt watches, and whether these are known to be all. Where no driver of libvirt's says
-/// so, it may be any of those that there are.
+/// The module directories that libvirt watches, and whether to move them is enough. Where nothing says which it watches, it
+/// may be any of those that there are; a driver that names none, as before libvirt 6.8, watches none.
 fn watched(profile: &Profile, inputs: &Inputs) -> (Vec<PathBuf>, bool) {
-    let installation = Installation::find(profile.root());
-    let watched = installation
-        .map(|installation| installation.watched(profile))
-        .unwrap_or_default();
-    if !watched.is_empty() {
-        return (watched, true);
-    }
     let all = inputs.module_directories().map(|(path, _)| path.to_owned());
     let all: Vec<PathBuf> = all.filter(|path| profile.has_directory(path)).collect();
-    let are_known = !all.is_empty();
-    (all, are_known)
+    let is_in_driver = Kind::of(profile).is_some_and(Kind::is_directory_in_driver);
+    let installation = Installation::find(profile.root()).filter(|_| is_in_driver);
+    match installation.map(|installation| installation.watched(profile)) {
+        None => {
+            let is_any = !all.is_empty();
+            (all, is_any)
+        }
+        Some(watched) if watched.is_empty() => (all, false),
+        Some(watched) => (watched, true),
+    }
 }
 
 /// Opens a module directory by a way that nobody but root or the caller could have bent.
