@@ -30,6 +30,7 @@ all:               ## build the programs
 install: $(if $(shell command -v $(CARGO)),all) ## install them: DESTDIR=, PREFIX=
 	install -D -m 0755 $(RELEASE)/modstamp $(DESTDIR)$(BINDIR)/modstamp
 	install -D -m 0755 $(RELEASE)/modstamp-rpm-trigger $(DESTDIR)$(LIBEXECDIR)/modstamp/rpm-trigger
+	ln -sfr $(DESTDIR)$(BINDIR)/modstamp $(DESTDIR)$(LIBEXECDIR)/modstamp/rpm-transaction
 	install -d -m 0755 $(DESTDIR)$(STATEDIR)/modstamp
 
 dist:              ## write dist/modstamp-VERSION.tar.gz, what rpmbuild and dpkg-buildpackage take

@@ -154,17 +154,33 @@ impl Inputs {
     /// All of it with the contents, as a witness. See [`Profile::observe`].
     pub fn witness(&self) -> Witness {
         self.tick.wait();
-        for directory in &self.observed.directories {
-            for module in directory.modules.iter() {
-                module.content(&self.root, || directory.entry.name.join(&module.name));
-            }
-        }
+        self.read_modules(|_| true);
         for entry in self.observed.programs.iter().chain(&self.observed.files) {
             entry.content(&self.root, || entry.name.clone());
         }
         for entry in &self.observed.commands {
             entry.content(&self.command_root, || entry.name.clone());
         }
+        self.seen()
+    }
+
+    /// The same with the contents of just those modules for which stat is no evidence: for who may not take the time. What
+    /// then has another stat identity is "not known".
+    pub(crate) fn outline(&self) -> Witness {
+        self.read_modules(|module| !module.is_evidence);
+        self.seen()
+    }
+
+    fn read_modules(&self, is_wanted: impl Fn(&Entry) -> bool) {
+        for directory in &self.observed.directories {
+            for module in directory.modules.iter().filter(|module| is_wanted(module)) {
+                module.content(&self.root, || directory.entry.name.join(&module.name));
+            }
+        }
+    }
+
+    /// What was seen and read so far, as a witness.
+    fn seen(&self) -> Witness {
         let mut observed = self.observed.clone();
         for directory in &mut observed.directories {
             // By the sum nobody would look at it again.

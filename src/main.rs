@@ -22,9 +22,16 @@ enum Verb {
     Check(cli::check::Arguments),
     Run(cli::run::Arguments),
     Status(cli::status::Arguments),
+    Libvirt(cli::libvirt::Arguments),
 }
 
 fn main() -> ExitCode {
+    // rpm passes no arguments to what it starts for a trigger, but it can start it by another name.
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().map(std::path::PathBuf::from);
+    if name.as_ref().and_then(|name| name.file_name()) == Some("rpm-transaction".as_ref()) {
+        return cli::trigger::rpm_transaction(arguments.next());
+    }
     match Arguments::parse().verb {
         Verb::Touch(arguments) => arguments.run(),
         Verb::Trigger(arguments) => arguments.run(),
@@ -32,5 +39,6 @@ fn main() -> ExitCode {
         Verb::Check(arguments) => arguments.run(),
         Verb::Run(arguments) => arguments.run(),
         Verb::Status(arguments) => arguments.run(),
+        Verb::Libvirt(arguments) => arguments.run(),
     }
 }

@@ -211,6 +211,14 @@ impl Profile {
         })
     }
 
+    /// Whether `path` is what one of the module directories is given as.
+    pub(crate) fn has_directory(&self, path: &Path) -> bool {
+        self.directories.iter().any(|source| match source {
+            Source::Glob(glob) => glob.0.len() + 1 == path.iter().count() && glob.covers(path),
+            Source::Variable(_) => false,
+        })
+    }
+
     /// The environment variables that the profile asks, with their values.
     pub(crate) fn variables(&self) -> Vec<(String, Option<OsString>)> {
         self.directories

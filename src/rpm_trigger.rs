@@ -6,13 +6,8 @@
 //! no profile: it is told the module directories. It has no Rust `main`, because the standard library's set-up for
 //! one adds another 150 KiB. `make bench` measures both.
 //!
-//! rpm passes no arguments to a trigger's interpreter but the path of a file with the scriptlet's body, and counts. So the
-//! body is the arguments:
-//!
-//! ```text
-//! %filetriggerin -p /usr/libexec/modstamp/rpm-trigger -- /usr/lib64/qemu
-//! --profile qemu --no-sync /usr/lib64/qemu /usr/lib64/qemu-kvm
-//! ```
+//! [`trigger::Body`] tells how it is told. At the end of a transaction rpm starts `modstamp` itself, by the name
+//! `rpm-transaction`, which reads the profile and can refresh libvirt.
 //!
 //! Where the administrator has a say in the profile (`/etc` or `/run/modstamp/profiles.d`), any path that rpm sends may
 //! lie in a module directory, and touches.
@@ -20,10 +15,10 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use modstamp::trigger::{self, Manager};
-use modstamp::{Durability, Root};
+use modstamp::Root;
+use modstamp::trigger::{self, Body, Manager};
 
 /// What C calls. Always returns 0: a transaction is never failed.
 #[allow(unsafe_code)] // The one name that C has to find; std's own `main` does the same.
@@ -38,42 +33,20 @@ extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
 
 /// Runs the trigger whose scriptlet's body is in the file `script`. Returns warnings.
 fn run(script: Option<OsString>) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let mut name = "qemu";
-    let mut directories: Vec<PathBuf> = Vec::new();
-    let mut durability = Durability::Synced;
-    let body = match script.map(std::fs::read_to_string) {
-        Some(Ok(body)) => body,
-        Some(Err(error)) => {
-            warnings.push(format!("cannot read the body of rpm's trigger: {error}"));
-            String::new()
-        }
-        None => String::new(),
-    };
-    let mut words = body.split_whitespace();
-    while let Some(word) = words.next() {
-        match word {
-            "--no-sync" => durability = Durability::NotSynced,
-            "--profile" => name = words.next().unwrap_or(name),
-            _ if word.starts_with('/') => directories.push(word.into()),
-            _ => warnings.push(format!(
-                "the body of rpm's trigger has “{word}”; it may have --profile NAME, --no-sync and directories"
-            )),
-        }
-    }
+    let mut body = Body::read(script);
     let root = match Root::system() {
         Ok(root) => root,
         Err(error) => return vec![error.to_string()],
     };
-    let any = directories.is_empty() || has_administrators_file(name);
+    let any = body.directories.is_empty() || has_administrators_file(&body.profile);
     let covers = |path: &Path| {
-        any || directories
-            .iter()
-            .any(|directory| path.starts_with(directory))
+        let mut directories = body.directories.iter();
+        any || directories.any(|directory| path.starts_with(directory))
     };
+    let (name, durability) = (&body.profile, body.durability);
     let done = trigger::run(Manager::Rpm, &root, name, covers, &[], durability);
-    warnings.extend(done.warnings);
-    warnings
+    body.warnings.extend(done.warnings);
+    body.warnings
 }
 
 fn has_administrators_file(profile: &str) -> bool {

@@ -47,7 +47,7 @@ impl Mtime {
         }
     }
 
-    fn now() -> Mtime {
+    pub(crate) fn now() -> Mtime {
         rustix::time::clock_gettime(ClockId::Realtime).into()
     }
 
@@ -62,7 +62,7 @@ impl Mtime {
         }
     }
 
-    fn timestamps(self) -> Timestamps {
+    pub(crate) fn timestamps(self) -> Timestamps {
         let time = Timespec {
             tv_sec: self.seconds,
             tv_nsec: self.nanoseconds.into(),
@@ -297,6 +297,13 @@ impl Stamp {
         Ok(mtime)
     }
 
+    /// The stamp's directory, made where it is missing, and a turn to change what is in it.
+    pub(crate) fn take_turn(&self) -> Result<(OwnedFd, Turn)> {
+        let (directory, _) = self.open_directory()?;
+        let turn = Turn::take(&directory, &self.profile);
+        Ok((directory, turn))
+    }
+
     fn open_directory(&self) -> Result<(OwnedFd, usize)> {
         let mode = match self.owner {
             Owner::System => Mode::from_raw_mode(0o755),
@@ -459,7 +466,11 @@ struct Replaced {
 ///
 /// By exchange where there is an old one: ext4 answers a rename over a file by writing out the new one's data at once
 /// (`auto_da_alloc`, ext4(5)), which takes several times as long as all the rest of a touch.
-fn take_place(directory: &OwnedFd, new: &str, old: &str) -> rustix::io::Result<Option<Mtime>> {
+pub(crate) fn take_place(
+    directory: &OwnedFd,
+    new: &str,
+    old: &str,
+) -> rustix::io::Result<Option<Mtime>> {
     use rustix::fs::{AtFlags, RenameFlags, renameat, renameat_with, unlinkat};
     match renameat_with(directory, new, directory, old, RenameFlags::EXCHANGE) {
         Ok(()) => {
@@ -476,11 +487,11 @@ fn take_place(directory: &OwnedFd, new: &str, old: &str) -> rustix::io::Result<O
 /// Stores `now`, or the next time after `last` where that is later; some file systems keep whole seconds, FAT two.
 ///
 /// `store` returns what the file system made of the time. The inner error is `last`, where nothing later can be stored.
-fn later_than(
+pub(crate) fn later_than<E>(
     last: Option<Mtime>,
     now: Mtime,
-    mut store: impl FnMut(Mtime) -> Result<Mtime>,
-) -> Result<std::result::Result<Mtime, Mtime>> {
+    mut store: impl FnMut(Mtime) -> std::result::Result<Mtime, E>,
+) -> std::result::Result<std::result::Result<Mtime, Mtime>, E> {
     let Some(last) = last else {
         return store(now).map(Ok);
     };
@@ -509,7 +520,7 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
 
 /// One touch's turn: held until it is dropped, or not got within [`PATIENCE`], which does no more harm than that two
 /// touches at once may leave the same time.
-struct Turn(Option<OwnedFd>);
+pub(crate) struct Turn(Option<OwnedFd>);
 
 impl Turn {
     fn take(directory: &OwnedFd, profile: &str) -> Turn {
@@ -580,7 +591,7 @@ mod tests {
 
     /// A file system that cannot be mounted everywhere, as a function: what it makes of a time.
     fn next(now: Mtime, stored: impl Fn(Mtime) -> Mtime) -> std::result::Result<Mtime, Mtime> {
-        later_than(Some(LAST), now, |wanted| Ok(stored(wanted))).unwrap()
+        later_than(Some(LAST), now, |wanted| Ok::<_, ()>(stored(wanted))).unwrap()
     }
 
     #[test]

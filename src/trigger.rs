@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -29,6 +29,60 @@ pub enum Manager {
     Dpkg,
 }
 
+/// What the body of one of rpm's triggers asks for.
+///
+/// rpm passes no arguments to a trigger's interpreter but the path of a file with the scriptlet's body, and counts. So the
+/// body is the arguments:
+///
+/// ```text
+/// %filetriggerin -p /usr/libexec/modstamp/rpm-trigger -- /usr/lib64/qemu
+/// --profile qemu --no-sync /usr/lib64/qemu /usr/lib64/qemu-kvm
+/// ```
+#[derive(Debug)]
+pub struct Body {
+    /// The profile's name; "qemu" where the body has none.
+    pub profile: String,
+    /// Whether a touch is to be on disk when it is done.
+    pub durability: Durability,
+    /// The module directories.
+    pub directories: Vec<PathBuf>,
+    /// What is wrong with it, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+impl Body {
+    /// Reads the body from the file `script`. What cannot be read asks for a touch.
+    pub fn read(script: Option<OsString>) -> Body {
+        let mut body = Body {
+            profile: "qemu".to_owned(),
+            durability: Durability::Synced,
+            directories: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let text = match script.map(std::fs::read_to_string) {
+            Some(Ok(text)) => text,
+            Some(Err(error)) => {
+                let warning = format!("cannot read the body of rpm's trigger: {error}");
+                body.warnings.push(warning);
+                return body;
+            }
+            None => return body,
+        };
+        let mut words = text.split_whitespace();
+        while let Some(word) = words.next() {
+            match word {
+                "--no-sync" => body.durability = Durability::NotSynced,
+                "--profile" => body.profile = words.next().unwrap_or(&body.profile).to_owned(),
+                _ if word.starts_with('/') => body.directories.push(word.into()),
+                _ => body.warnings.push(format!(
+                    "the body of rpm's trigger has “{word}”; it may have --profile NAME, --no-sync and directories"
+                )),
+            }
+        }
+        body
+    }
+}
+
 /// Why a trigger touches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
@@ -43,6 +97,8 @@ pub enum Cause {
 /// What a trigger did.
 #[derive(Debug)]
 pub struct Done {
+    /// Why it touched, or tried to; `None` where nothing sent lies in a module directory.
+    pub cause: Option<Cause>,
     /// The stamp's new mtime; `None` where nothing sent lies in a module directory, or where the touch failed.
     pub touched: Option<Mtime>,
     /// What a person should know of, one sentence each.
@@ -70,14 +126,18 @@ pub fn run(
     if let Some(Cause::Unknown(why)) = &cause {
         warnings.push(format!("touching the stamp to be safe: {why}"));
     }
-    let touched = cause.and_then(|cause| {
+    let touched = cause.as_ref().and_then(|cause| {
         let touched = Stamp::system(root, name)
             .and_then(|stamp| stamp.touch(&manager.to_string(), &cause.to_string(), durability));
         touched
             .map_err(|error| warnings.push(error.to_string()))
             .ok()
     });
-    Done { touched, warnings }
+    Done {
+        cause,
+        touched,
+        warnings,
+    }
 }
 
 /// Reads paths, one a line, until `covers` one; `None` where there were some and it covers none.
@@ -129,15 +189,19 @@ pub fn read_paths(
 
 /// What dpkg's second argument to a triggered postinst says: the directories that fired, separated by spaces.
 fn fired(covers: impl Fn(&Path) -> bool, directories: &[OsString]) -> Cause {
-    let names = directories
-        .iter()
-        .flat_map(|names| names.as_bytes().split(|byte| *byte == b' '));
-    let mut paths = names.map(|name| Path::new(OsStr::from_bytes(name)));
-    match paths.find(|path| covers(path)) {
+    match names(directories).find(|path| covers(path)) {
         Some(path) => Cause::Path(path.display().to_string()),
         // The triggers file is the package's own: whatever fired is meant to touch.
         None => Cause::NoPaths,
     }
+}
+
+/// The single directories in arguments that each may have several, separated by spaces, as dpkg passes them.
+pub fn names(directories: &[OsString]) -> impl Iterator<Item = &Path> {
+    let names = directories
+        .iter()
+        .flat_map(|names| names.as_bytes().split(|byte| *byte == b' '));
+    names.map(|name| Path::new(OsStr::from_bytes(name)))
 }
 
 /// Reads once; `None` where nothing came in time.

@@ -12,6 +12,9 @@ use crate::entry::{Content, Entry};
 use crate::inputs::{Directory, Inputs, StampState, Stamps, is_same};
 use crate::{Aspect, Error, Input, Owner, Profile, Reason, Root, Subject, Witness};
 
+/// Why something with another stat identity is not known (see `Inputs::outline`).
+const NOT_READ: &str = "it was touched, and what was in it before was not read";
+
 /// The version of a verdict as JSON. It moves when a reader of an earlier one could be misled.
 const VERSION: u32 = 1;
 
@@ -261,7 +264,10 @@ impl Reasons {
         if now.file_type().is_file() && then.size != now.size {
             return changed(Aspect::Size, then.size.to_string(), now.size.to_string());
         }
-        let old = then.content.get().copied().unwrap_or(Content::Nothing);
+        let Some(old) = then.content.get().copied() else {
+            let (subject, error) = (subject(now), NOT_READ.to_owned());
+            return self.0.push(Reason::Unknown { subject, error });
+        };
         let new = now.content(root, || path(now));
         let error = match (old, new) {
             (_, Content::Unreadable(errno)) => error_text(errno),

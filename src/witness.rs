@@ -16,8 +16,8 @@
 //!
 //! The columns are: what it is; type and permissions, in octal; owner and group; size in bytes; the stat identity's
 //! fingerprint, of a module directory the sum of those of all in it, or `-` where an equal one would be no evidence; the
-//! content's digest, `-` where there is nothing to read, `!` and the error's number where it could not be read; and the
-//! name, of a module below the directory that was named last. Bytes that are not printable stand as `\x` and two digits.
+//! content's digest, `-` where there is nothing to read, `?` where nobody read it, `!` and the error's number where it
+//! could not be read; and the name, of a module below the directory that was named last. Bytes that are not printable stand as `\x` and two digits.
 //! A pattern that programs were searched by stands with the fingerprint of its directory. The last line counts all
 //! before it.
 
@@ -198,7 +198,7 @@ fn write_entry(f: &mut Lines, what: &str, entry: &Entry) -> fmt::Result {
         }
         Some(Content::Nothing) => f.write_char('-')?,
         Some(Content::Unreadable(errno)) => write!(f, "!{errno}")?,
-        None => f.write_char('!')?,
+        None => f.write_char('?')?,
     }
     writeln!(f, " {}", Escaped(entry.name.as_os_str()))
 }
@@ -330,11 +330,12 @@ fn parse_entry(rest: &str) -> Option<Entry> {
         digits => Some(u64::from_str_radix(digits, 16).ok()?),
     };
     let content = match words.next()? {
-        "-" => Content::Nothing,
-        word => match word.strip_prefix('!') {
+        "-" => Some(Content::Nothing),
+        "?" => None,
+        word => Some(match word.strip_prefix('!') {
             Some(errno) => Content::Unreadable(errno.parse().ok()?),
             None => Content::Digest(u128::from_str_radix(word, 16).ok()?.to_be_bytes()),
-        },
+        }),
     };
     Some(Entry {
         name: PathBuf::from(unescape(words.next()?)?),
@@ -344,7 +345,7 @@ fn parse_entry(rest: &str) -> Option<Entry> {
         size,
         fingerprint: fingerprint.unwrap_or_default(),
         is_evidence: fingerprint.is_some(),
-        content: OnceLock::from(content),
+        content: content.map_or_else(OnceLock::new, OnceLock::from),
     })
 }
 
@@ -403,7 +404,7 @@ fn escape(
     Ok(())
 }
 
-fn unescape(text: &str) -> Option<OsString> {
+pub(crate) fn unescape(text: &str) -> Option<OsString> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('\\') {

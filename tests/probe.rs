@@ -106,6 +106,7 @@ fn an_observation_that_trusts_an_older_one_reads_only_what_changed() {
 #[test]
 fn an_observation_says_that_what_it_was_to_trust_is_no_witness_and_reads_all() {
     let world = World::new();
+    world.settle();
     let file = world.path("older").display().to_string();
     fs::write(&file, "hello").unwrap();
     let output = world.output(&["observe", "--trust", &file]);

@@ -111,7 +111,7 @@ fn a_later_file_overrides_an_earlier_one_key_by_key() {
     let qemu = world.load("qemu").unwrap();
     assert!(covers(&qemu, "/usr/lib64/qemu/a.so") && format!("{qemu:?}").contains("opt"));
     let root = Root::open(world.0.path()).unwrap();
-    assert_eq!(Profile::names(&root), ["gst", "qemu"]);
+    assert_eq!(Profile::names(&root), ["gst", "nbdkit", "qemu"]);
 }
 
 #[test]

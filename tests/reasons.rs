@@ -92,8 +92,9 @@ fn much_has_happened() -> (World, String) {
         .iter_mut()
         .find(|line| line.ends_with("qemu-system-arm"))
         .unwrap();
-    let owner = arm.split(' ').nth(2).unwrap().to_owned();
-    *arm = arm.replace(&owner, "4242:4242");
+    let mut words: Vec<&str> = arm.split(' ').collect();
+    (words[2], words[4]) = ("4242:4242", "-");
+    *arm = words.join(" ");
     lines.push("command 100755 0:0 1 - 00000000000000000000000000000000 /bin/ask".to_owned());
     lines.push(format!("end {}\n", lines.len()));
 

@@ -1,6 +1,7 @@
 //! The verbs, one file each: what they take, and what they print.
 
 pub mod check;
+pub mod libvirt;
 pub mod observe;
 pub mod run;
 pub mod status;

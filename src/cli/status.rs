@@ -190,30 +190,35 @@ impl Touch {
         Touch {
             mtime,
             local: local.strftime("%Y-%m-%d %H:%M:%S %:z").to_string(),
-            age_seconds: Timestamp::now().as_second().saturating_sub(mtime.seconds),
+            age_seconds: age(mtime.seconds),
             note: note.filter(|note| note.mtime == mtime),
         }
     }
 
     fn sentence(&self) -> String {
-        let age = match self.age_seconds {
-            seconds @ 0.. => {
-                let age = humantime::format_duration(Duration::from_secs(seconds.unsigned_abs()));
-                // Two units tell enough: "3days 4h".
-                let age = age.to_string();
-                format!(
-                    "{} ago",
-                    age.split(' ').take(2).collect::<Vec<_>>().join(" ")
-                )
-            }
-            _ => "ahead of the clock".to_owned(),
-        };
+        let age = ago(self.age_seconds);
         let who = match &self.note {
             Some(Note { by, why, .. }) => format!("by {by}: {why}"),
             None => "by hand".to_owned(),
         };
         format!("touched {} ({age}), {who}", self.local)
     }
+}
+
+/// How many seconds ago that second since 1970 was; negative where it is ahead of the clock.
+pub fn age(seconds: i64) -> i64 {
+    Timestamp::now().as_second().saturating_sub(seconds)
+}
+
+/// An age in seconds, for people.
+pub fn ago(age: i64) -> String {
+    if age < 0 {
+        return "ahead of the clock".to_owned();
+    }
+    let age = humantime::format_duration(Duration::from_secs(age.unsigned_abs())).to_string();
+    // Two units tell enough: "3days 4h".
+    let age: Vec<&str> = age.split(' ').take(2).collect();
+    format!("{} ago", age.join(" "))
 }
 
 /// One line a thing, in columns that line up.

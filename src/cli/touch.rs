@@ -2,14 +2,15 @@
 
 use std::process::ExitCode;
 
-use modstamp::{Durability, Stamp};
+use modstamp::{Durability, Owner, Stamp};
 
 use super::{Which, end};
 
 /// Say that something changed: every cache of the profile is asked again
 ///
 /// Moves the system's stamp, /var/lib/modstamp/PROFILE.stamp, for root and below --root, and your own,
-/// ~/.local/state/modstamp/PROFILE.stamp, for everybody else.
+/// ~/.local/state/modstamp/PROFILE.stamp, for everybody else. With the system's, libvirt is made to ask again, too, where
+/// the profile says so.
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -36,6 +37,9 @@ impl Arguments {
         };
         let stamp = Stamp::own(profile.root(), profile.name())?;
         stamp.touch(&by, &self.reason, durability(self.no_sync))?;
+        if stamp.owner() == Owner::System {
+            super::libvirt::refresh_too(&profile, &[]);
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

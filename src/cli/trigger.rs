@@ -1,14 +1,15 @@
 //! `modstamp trigger`: what package managers start.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use modstamp::trigger::{self, Manager};
+use modstamp::trigger::{self, Body, Manager};
+use modstamp::{Durability, Profile, Root};
 
 use super::{Which, say, touch::durability};
 
-/// For package managers: touch the stamp if a change concerns the profile's module directories
+/// For package managers: touch the stamp, and have libvirt ask again, if a change concerns the profile's module directories
 ///
 /// Never fails once its arguments parse: trouble is a warning, because a package transaction must go on.
 #[derive(clap::Args)]
@@ -38,34 +39,79 @@ impl Arguments {
             Starter::Rpm => Manager::Rpm,
             Starter::Dpkg => Manager::Dpkg,
         };
-        let root = match self.which.root() {
-            Ok(root) => root,
-            Err(error) => {
-                say("warning: ", error);
-                return ExitCode::SUCCESS;
-            }
-        };
-        let profile = self.which.load_in(&root);
-        let name = match &profile {
-            Ok(profile) => profile.name().to_owned(),
-            Err(error) => {
-                say(
-                    "warning: ",
-                    format_args!("{error}; so any path is taken for a module's"),
-                );
-                self.which.name()
-            }
-        };
-        let covers = |path: &Path| {
-            profile
-                .as_ref()
-                .map_or(true, |profile| profile.covers(path))
-        };
-        let sync = durability(self.no_sync);
-        let done = trigger::run(manager, &root, &name, covers, &self.directories, sync);
-        for warning in done.warnings {
-            say("warning: ", warning);
-        }
-        ExitCode::SUCCESS
+        let root = self.which.root();
+        let profile = |root: &Root| self.which.load_in(root);
+        let durability = durability(self.no_sync);
+        trigger(
+            manager,
+            root,
+            &self.which.name(),
+            profile,
+            &self.directories,
+            durability,
+        )
     }
+}
+
+/// What rpm starts at the end of a transaction, by the name `rpm-transaction`: the trigger whose body is in the file
+/// `script`.
+pub fn rpm_transaction(script: Option<OsString>) -> ExitCode {
+    let body = Body::read(script);
+    for warning in &body.warnings {
+        say("warning: ", warning);
+    }
+    let profile = |root: &Root| Profile::load_in(&body.profile, root);
+    let directories: Vec<OsString> = body.directories.into_iter().map(OsString::from).collect();
+    trigger(
+        Manager::Rpm,
+        Root::system(),
+        &body.profile,
+        profile,
+        &directories,
+        body.durability,
+    )
+}
+
+/// Runs a trigger; refreshes libvirt, too, where the profile says so.
+fn trigger(
+    manager: Manager,
+    root: modstamp::Result<Root>,
+    name: &str,
+    load: impl FnOnce(&Root) -> modstamp::Result<Profile>,
+    directories: &[OsString],
+    durability: Durability,
+) -> ExitCode {
+    let root = match root {
+        Ok(root) => root,
+        Err(error) => {
+            say("warning: ", error);
+            return ExitCode::SUCCESS;
+        }
+    };
+    let profile = load(&root);
+    let name = match &profile {
+        Ok(profile) => profile.name(),
+        Err(error) => {
+            say(
+                "warning: ",
+                format_args!("{error}; so any path is taken for a module's"),
+            );
+            name
+        }
+    };
+    let covers = |path: &Path| {
+        profile
+            .as_ref()
+            .map_or(true, |profile| profile.covers(path))
+    };
+    let done = trigger::run(manager, &root, name, covers, directories, durability);
+    for warning in done.warnings {
+        say("warning: ", warning);
+    }
+    if let (Some(_), Ok(profile)) = (done.cause, &profile) {
+        let directories = trigger::names(directories).filter(|path| profile.covers(path));
+        let directories: Vec<PathBuf> = directories.map(Path::to_owned).collect();
+        super::libvirt::refresh_too(profile, &directories);
+    }
+    ExitCode::SUCCESS
 }

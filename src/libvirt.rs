@@ -1,0 +1,210 @@
+//! libvirt's own cache, for a libvirt that knows nothing of stamps.
+//!
+//! libvirt keeps what it learnt from each QEMU, and from nbdkit, in a file for each program, and in the memory of its
+//! daemons. Whether that still holds it tells by the whole seconds of three times: the program's ctime, the module directory's
+//! mtime, and the latest ctime of its own files. So it does not notice a module that is removed while the directory's mtime
+//! is put back, one that is rewritten in place, a directory that vanishes, or what happens within a second; `docs/libvirt.md`
+//! has the whole list.
+//!
+//! [`refresh`] moves these times, so that every daemon probes again, and keeps a record of it. [`Cached`] is what is in the
+//! cache, with libvirt's own rule and, by the record, modstamp's verdict on each file; it removes what is stale.
+
+mod cache_file;
+mod installation;
+mod record;
+mod refresh;
+mod rule;
+
+use std::path::PathBuf;
+
+pub use cache_file::{CacheFile, Recorded};
+pub use refresh::{Depth, Refreshed, refresh};
+pub use rule::{Clause, Rule};
+
+use cache_file::CacheDirectory;
+use installation::Installation;
+use record::Record;
+use rule::Now;
+
+use crate::{Error, Inputs, Owner, Profile, Result, Root, Verdict};
+
+/// How libvirt caches what it learns from one kind of program.
+#[derive(Debug)]
+pub(crate) struct Kind {
+    profile: &'static str,
+    /// The cache's directory below that of libvirt's QEMU driver.
+    folder: &'static str,
+    /// The root element of a file, and the elements in it that say by what it is told to hold.
+    element: &'static str,
+    program: &'static str,
+    program_ctime: &'static str,
+    /// Of each module directory its path, where a file says it, and its mtime.
+    directories: &'static [(Option<&'static str>, &'static str)],
+}
+
+/// libvirt's `virQEMUCapsFormatCache` and `qemuNbdkitCapsFormatCache` write these.
+static KINDS: [Kind; 2] = [
+    Kind {
+        profile: "qemu",
+        folder: "capabilities",
+        element: "qemuCaps",
+        program: "emulator",
+        program_ctime: "qemuctime",
+        directories: &[(None, "qemumoddirmtime")],
+    },
+    Kind {
+        profile: "nbdkit",
+        folder: "nbdkitcapabilities",
+        element: "nbdkitCaps",
+        program: "path",
+        program_ctime: "nbdkitctime",
+        directories: &[
+            (Some("plugindir"), "plugindirmtime"),
+            (Some("filterdir"), "filterdirmtime"),
+        ],
+    },
+];
+
+impl Kind {
+    fn of(profile: &Profile) -> Option<&'static Kind> {
+        KINDS.iter().find(|kind| kind.profile == profile.name())
+    }
+
+    /// Whether which directory it is is compiled into libvirt's driver, and not in the file.
+    fn is_directory_in_driver(&self) -> bool {
+        self.directories.iter().any(|(path, _)| path.is_none())
+    }
+
+    /// Whether an element counts.
+    fn has(&self, element: &[u8]) -> bool {
+        let directories = self.directories.iter();
+        let mut names = directories.flat_map(|(path, mtime)| path.iter().chain([mtime]));
+        let others = [self.program, self.program_ctime, "selfctime", "selfvers"];
+        let is_it = |name: &&str| name.as_bytes() == element;
+        others.iter().any(is_it) || names.any(is_it)
+    }
+}
+
+/// The profiles whose programs' answers libvirt caches.
+pub fn profiles() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().map(|kind| kind.profile)
+}
+
+/// What libvirt has cached of one profile's programs, for the system's daemon and for the caller's own.
+pub struct Cached {
+    root: Root,
+    kind: Option<&'static Kind>,
+    files: Vec<CacheFile>,
+    errors: Vec<Error>,
+    record: Option<Record>,
+    inputs: Inputs,
+    now: Now,
+}
+
+impl Cached {
+    /// Looks at all of it. Other users' caches are left alone.
+    ///
+    /// # Errors
+    /// As [`Profile::inputs`]. What cannot be looked at is in [`Cached::errors`].
+    pub fn find(profile: &Profile) -> Result<Cached> {
+        let record = Record::read(profile);
+        let inputs = Inputs::of(profile, record.as_ref().map(|record| &record.witness))?;
+        Cached::with(profile, record, inputs)
+    }
+
+    fn with(profile: &Profile, record: Option<Record>, inputs: Inputs) -> Result<Cached> {
+        let root = profile.root().clone();
+        let kind = Kind::of(profile);
+        let (mut files, mut errors) = (Vec::new(), Vec::new());
+        if let Some(kind) = kind {
+            let (directories, trouble) = CacheDirectory::all(&root, kind);
+            errors = trouble;
+            for directory in directories {
+                match directory.files() {
+                    Ok(found) => files.extend(found),
+                    Err(error) => errors.push(error),
+                }
+            }
+        }
+        let installation = Installation::find(&root).filter(|_| !files.is_empty());
+        let watched = installation
+            .as_ref()
+            .map(|installation| installation.watched(profile));
+        let now = Now::new(installation, watched.unwrap_or_default());
+        Ok(Cached {
+            root,
+            kind,
+            files,
+            errors,
+            record,
+            inputs,
+            now,
+        })
+    }
+
+    /// The cache files, those of the system's daemon first.
+    pub fn files(&self) -> &[CacheFile] {
+        &self.files
+    }
+
+    /// What could not be looked at, such as the system's cache for an ordinary user.
+    pub fn errors(&self) -> &[Error] {
+        &self.errors
+    }
+
+    /// What libvirt's own rule says of a file.
+    pub fn rule(&self, file: &CacheFile) -> Rule {
+        match (self.kind, file.recorded()) {
+            (Some(kind), Ok(recorded)) => self.now.judge(&self.root, kind, recorded),
+            (_, Err(error)) => Rule::Unknown(error.to_owned()),
+            (None, _) => Rule::Unknown("libvirt does not cache this profile's programs".to_owned()),
+        }
+    }
+
+    /// What modstamp says of a file: whether all that the last refresh saw is as it was, and the file from after that.
+    pub fn verdict(&self, file: &CacheFile) -> Verdict {
+        Record::judge(self.record.as_ref(), file, &self.inputs)
+    }
+
+    /// Removes the files whose verdict is stale, or `all` of them; with `dry_run` only says which. Returns those, and what
+    /// could not be removed. A link is never followed, and a file of another user's left alone.
+    pub fn evict(&self, all: bool, dry_run: bool) -> (Vec<&CacheFile>, Vec<Error>) {
+        let is_wanted = |file: &&CacheFile| all || !self.verdict(file).is_fresh();
+        let (mut removed, mut errors) = (Vec::new(), Vec::new());
+        for file in self.files.iter().filter(is_wanted) {
+            match file.remove(dry_run) {
+                Ok(()) => removed.push(file),
+                Err(error) => errors.push(error),
+            }
+        }
+        (removed, errors)
+    }
+
+    /// Removes what is stale from the system daemon's cache alone.
+    fn evict_of_system(mut self, warnings: &mut Vec<String>) -> Vec<PathBuf> {
+        self.files.retain(|file| file.owner() == Owner::System);
+        let (removed, errors) = self.evict(false, false);
+        let errors = errors.iter().chain(&self.errors);
+        warnings.extend(errors.map(Error::to_string));
+        removed.iter().map(|file| file.path()).collect()
+    }
+}
+
+/// The running daemons that may hold an older answer in memory, a sentence each.
+pub fn daemons(root: &Root) -> Vec<String> {
+    if !root.is_system() {
+        return Vec::new();
+    }
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let daemon = |process: std::fs::DirEntry| {
+        let pid: u32 = process.file_name().to_str()?.parse().ok()?;
+        let name = std::fs::read_to_string(process.path().join("comm")).ok()?;
+        let name = name.trim_end();
+        installation::DAEMONS.contains(&name).then_some(())?;
+        let user = std::os::unix::fs::MetadataExt::uid(&process.metadata().ok()?);
+        Some(format!(
+            "{name} of user {user}, process {pid}, holds what it has in memory until it is restarted"
+        ))
+    };
+    processes.filter_map(daemon).collect()
+}

@@ -1,0 +1,260 @@
+//! A refresh: makes every libvirt on the host, whoever's, running or not, probe again at its next look-up, by what libvirt
+//! itself compares: the module directory's mtime and the program's ctime.
+//!
+//! libvirt compares whole seconds, for equality, so the mtime must become a second that it never had. No change so far left
+//! one that is later than the clock's, or, where the clock was set back, than that of the last refresh; the next
+//! second after both is new.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FileType, Mode, Timespec, Timestamps, UTIME_OMIT, fstat, futimens};
+
+use super::installation::Installation;
+use super::record::Record;
+use super::{Cached, Kind};
+use crate::root::Steps;
+use crate::stamp::later_than;
+use crate::{Error, Inputs, Mtime, Profile, Result, Root, Stamp, Witness};
+
+/// How much a refresh looks at, for the record that later verdicts are told from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// At stat alone where that is evidence: for triggers, which may not take the time.
+    Stat,
+    /// At all contents, too.
+    Contents,
+}
+
+/// What a refresh did. All paths are as somebody outside the root sees them.
+#[derive(Debug, Default)]
+pub struct Refreshed {
+    /// The module directories that were moved, and the second since 1970 that each was moved to.
+    pub moved: Vec<(PathBuf, i64)>,
+    /// The programs whose ctime was moved, because no module directory that stands for them could be.
+    pub changed: Vec<PathBuf>,
+    /// The cache files that were removed from the system daemon's cache, because nothing could be moved.
+    pub evicted: Vec<PathBuf>,
+    /// What a person should know of, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Makes every libvirt probe again what it cached of `profile`'s programs.
+///
+/// `directories` are the module directories that changed, from a package manager that says which; where there are none,
+/// those that libvirt watches. Each is moved to a second that it never had. Where one is gone or cannot be moved, a chmod
+/// of the programs to the mode that they have moves their ctime. Where that fails, too, as on a read-only `/usr`, what is stale
+/// is removed from the system daemon's cache.
+///
+/// # Errors
+/// Where the caller may do none of this.
+pub fn refresh(profile: &Profile, directories: &[PathBuf], depth: Depth) -> Result<Refreshed> {
+    let root = profile.root();
+    let old = Record::read(profile);
+    // Before anything is moved: what libvirt then probes is not older than this.
+    let inputs = Inputs::of(profile, old.as_ref().map(|old| &old.witness))?;
+    let mut witness = depth.witness(&inputs, old.as_ref());
+    let (directories, is_enough) = match directories {
+        [] => watched(profile, &inputs),
+        _ => (directories.to_vec(), true),
+    };
+
+    let mut done = Refreshed::default();
+    let stamp = Stamp::system(root, profile.name())?;
+    let turn = stamp.take_turn();
+    let turn = turn.map_err(|error| done.warnings.push(error.to_string()));
+    let latest = Record::latest(profile).unwrap_or(i64::MIN);
+    let (moved, latest, mut failed) = move_all(root, &directories, latest);
+    let mut changed = Vec::new();
+    if failed.is_some() || !is_enough {
+        let programs: Vec<&Path> = inputs.programs().collect();
+        let error;
+        (changed, error) = change_all(root, &programs);
+        failed = error.or(failed.filter(|_| programs.is_empty()));
+        if !changed.is_empty() {
+            witness = depth.again(profile, witness)?;
+        }
+    }
+    let failed = failed.filter(|(_, error)| error.kind() != io::ErrorKind::NotFound);
+    let evicted = failed.is_some();
+    if let Some((path, cause)) = failed {
+        let attempt = "make libvirt ask again by the time of";
+        let remedy =
+            "run as root; “modstamp libvirt evict” removes what is stale from your own cache";
+        let error = Error::system(attempt, root.outside(&path), cause, remedy);
+        if root.is_system() && !rustix::process::geteuid().is_root() {
+            return Err(error);
+        }
+        done.warnings.push(format!(
+            "{error}; removed what is stale from the system's cache instead"
+        ));
+        done.evicted = Cached::with(profile, old, inputs)?.evict_of_system(&mut done.warnings);
+        done.warnings.extend(super::daemons(root));
+    }
+    let outside = |path: &PathBuf| root.outside(path);
+    done.moved = moved
+        .iter()
+        .map(|(path, second)| (outside(path), *second))
+        .collect();
+    done.changed = changed.iter().map(|(path, _)| outside(path)).collect();
+
+    let record = Record {
+        latest,
+        moved,
+        changed,
+        evicted,
+        witness,
+    };
+    let written = turn.map(|(directory, _turn)| record.write(&directory, profile));
+    if let Ok(Err(errno)) = written {
+        let remedy = "make room there, or make it writable for root, and refresh again";
+        let attempt = "keep the record of the refresh beside";
+        let error = Error::system(attempt, stamp.path(), errno, remedy);
+        done.warnings.push(error.to_string());
+    }
+    Ok(done)
+}
+
+impl Depth {
+    fn witness(self, inputs: &Inputs, older: Option<&Record>) -> Witness {
+        match self {
+            Depth::Stat => inputs.outline(),
+            Depth::Contents => {
+                if let Some(older) = older {
+                    inputs.trust(&older.witness);
+                }
+                inputs.witness()
+            }
+        }
+    }
+
+    /// A witness that knows the programs by their new ctimes, if nothing else is different from the one before.
+    fn again(self, profile: &Profile, before: Witness) -> Result<Witness> {
+        let now = Inputs::of(profile, Some(&before))?;
+        now.trust(&before);
+        let again = match self {
+            Depth::Stat => now.outline(),
+            Depth::Contents => now.witness(),
+        };
+        let is_program = |reason: &crate::Reason| match reason {
+            crate::Reason::Unknown { subject, .. } => subject.input == crate::Input::Program,
+            _ => false,
+        };
+        let is_same = before.judge(&now).reasons().iter().all(is_program);
+        Ok(if is_same { again } else { before })
+    }
+}
+
+/// The module directories that libvirt watches, and whether to move them is enough. Where nothing says which it watches, it
+/// may be any of those that there are; a driver that names none, as before libvirt 6.8, watches none.
+fn watched(profile: &Profile, inputs: &Inputs) -> (Vec<PathBuf>, bool) {
+    let all = inputs.module_directories().map(|(path, _)| path.to_owned());
+    let all: Vec<PathBuf> = all.filter(|path| profile.has_directory(path)).collect();
+    let is_in_driver = Kind::of(profile).is_some_and(Kind::is_directory_in_driver);
+    let installation = Installation::find(profile.root()).filter(|_| is_in_driver);
+    match installation.map(|installation| installation.watched(profile)) {
+        None => {
+            let is_any = !all.is_empty();
+            (all, is_any)
+        }
+        Some(watched) if watched.is_empty() => (all, false),
+        Some(watched) => (watched, true),
+    }
+}
+
+/// Opens a module directory by a way that nobody but root or the caller could have bent.
+fn open(root: &Root, path: &Path) -> io::Result<OwnedFd> {
+    let fd = root.read(path, Steps::Trusted)?;
+    match FileType::from_raw_mode(fstat(&fd)?.st_mode).is_dir() {
+        true => Ok(fd),
+        false => Err(io::Error::other("it is not a directory")),
+    }
+}
+
+type Moved = Vec<(PathBuf, i64)>;
+type Failure = (PathBuf, io::Error);
+
+/// Moves the mtimes of directories to a second that none of them ever had, after `latest`. Returns those that moved, the
+/// latest second that any was ever moved to, and what failed first.
+fn move_all(root: &Root, directories: &[PathBuf], latest: i64) -> (Moved, i64, Option<Failure>) {
+    let opened: Vec<_> = directories.iter().map(|path| open(root, path)).collect();
+    let had = opened
+        .iter()
+        .flatten()
+        .filter_map(|fd| Some(fstat(fd).ok()?.st_mtime));
+    let mut latest = had.fold(latest, i64::max);
+    let (mut moved, mut failed) = (Vec::new(), None);
+    let before = latest.max(Mtime::now().seconds);
+    for (path, directory) in directories.iter().zip(opened) {
+        match directory.and_then(|directory| move_past(&directory, before)) {
+            Ok(second) => {
+                latest = latest.max(second);
+                moved.push((path.clone(), second));
+            }
+            Err(error) => failed = failed.or(Some((path.clone(), error))),
+        }
+    }
+    (moved, latest, failed)
+}
+
+/// Moves the mtime of a directory to a second after `latest`.
+fn move_past(directory: &OwnedFd, latest: i64) -> io::Result<i64> {
+    let latest = Mtime {
+        seconds: latest,
+        nanoseconds: 999_999_999,
+    };
+    let store = |wanted: Mtime| {
+        let times = Timestamps {
+            last_access: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_OMIT,
+            },
+            ..wanted.timestamps()
+        };
+        futimens(directory, &times)
+            .and_then(|()| fstat(directory))
+            .map(|stat| Mtime::of(&stat))
+    };
+    match later_than(Some(latest), latest, store)? {
+        Ok(stored) => Ok(stored.seconds),
+        Err(_) => Err(io::Error::other("its file system stores no later time")),
+    }
+}
+
+/// Moves the ctimes of programs to another second, by a chmod to the mode that each has. Returns them with that second,
+/// and what failed first.
+fn change_all(root: &Root, programs: &[&Path]) -> (Moved, Option<Failure>) {
+    let (mut changed, mut failed) = (Vec::new(), None);
+    for path in programs {
+        match root
+            .read(path, Steps::Trusted)
+            .map_err(io::Error::from)
+            .and_then(change_ctime)
+        {
+            Ok(second) => changed.push((path.to_path_buf(), second)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {} // Gone, or a link to nothing.
+            Err(error) => failed = failed.or(Some((path.to_path_buf(), error))),
+        }
+    }
+    (changed, failed)
+}
+
+fn change_ctime(program: OwnedFd) -> io::Result<i64> {
+    let old = fstat(&program)?;
+    if !FileType::from_raw_mode(old.st_mode).is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mode = Mode::from_raw_mode(old.st_mode);
+    // Within the second of its last change it would look unchanged.
+    for _ in 0..1100 {
+        rustix::fs::fchmod(&program, mode)?;
+        let second = fstat(&program)?.st_ctime;
+        if second != old.st_ctime {
+            return Ok(second);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err(io::Error::other("its ctime does not move"))
+}
