@@ -9,6 +9,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -151,7 +152,10 @@ impl Consumer {
             .arg("--timeout=300")
             .arg("--pid-file")
             .arg(own)
-            .env("LIBVIRT_LOG_FILTERS", "1:qemu.qemu_capabilities")
+            .env(
+                "LIBVIRT_LOG_FILTERS",
+                "1:qemu.qemu_capabilities 2:qemu.qemu_monitor_json",
+            )
             .env("LIBVIRT_LOG_OUTPUTS", format!("1:file:{}", log.display()))
             .stdout(Stdio::null())
             .stderr(Stdio::null());
@@ -336,11 +340,8 @@ impl Scene {
         }
     }
 
-    /// Runs a script in the machine; `$modules` is QEMU's module directory and `$qxl` the module under test.
     fn sh(&self, script: &str) -> String {
-        let directory = &*MODULES;
-        self.host
-            .sh(&format!("modules={directory} qxl=$modules/{QXL}\n{script}"))
+        sh(&self.host, script)
     }
 
     /// Does something after which QEMU has QXL, or has it no more.
@@ -378,17 +379,23 @@ impl Scene {
         })
     }
 
-    /// Does something while all probe a QEMU that has loaded the module under test. What they answer is of no account.
+    /// Does something when all have asked a QEMU that has QXL, before they have done with it. What they answer is of no
+    /// account.
     fn while_probing(&mut self, action: impl FnOnce(&Host)) {
+        let logs = self.consumers.each_ref().map(|consumer| {
+            let log = consumer.log();
+            let length = std::fs::metadata(&log).map_or(0, |log| log.len());
+            (log, length)
+        });
+        let has_qxl = |(log, from): &(PathBuf, u64)| {
+            let mut file = std::fs::File::open(log).unwrap();
+            file.seek(SeekFrom::Start(*from)).unwrap();
+            let mut text = String::new();
+            file.read_to_string(&mut text).unwrap();
+            text.contains(r#"{"name": "qxl","#)
+        };
         self.look_up_while(|host| {
-            wait_until("all have QEMU load QXL", || {
-                let processes = host.machine.processes();
-                let has_it = |process: &&rustix::process::Pid| {
-                    let maps = format!("/proc/{}/maps", process.as_raw_nonzero());
-                    std::fs::read_to_string(maps).is_ok_and(|maps| maps.contains(QXL))
-                };
-                processes.iter().filter(has_it).count() == 4
-            });
+            wait_until("all know of QXL", || logs.iter().all(has_qxl));
             action(host);
         });
     }
@@ -451,7 +458,8 @@ impl Scene {
 
     /// What libvirt sees of the module directory; 0 where there is none.
     fn second(&self) -> i64 {
-        second(&self.host)
+        let directory = std::fs::metadata(self.host.outside(&MODULES));
+        directory.map_or(0, |directory| directory.mtime())
     }
 
     /// Does something that removes and replaces no cache file.
@@ -503,9 +511,12 @@ fn another_system(machine: &Machine) -> PathBuf {
     other
 }
 
-fn second(host: &Host) -> i64 {
-    let directory = std::fs::metadata(host.outside(&MODULES));
-    directory.map_or(0, |directory| directory.mtime())
+/// Runs a script in the machine; `$modules` is QEMU's module directory and `$qxl` the module under test.
+fn sh(host: &Host, script: &str) -> String {
+    let directory = &*MODULES;
+    host.sh(&format!(
+        "modules={directory} qxl={directory}/{QXL}\n{script}"
+    ))
 }
 
 /// What was seen, for people.
@@ -768,12 +779,13 @@ fn by_hand(scene: &mut Scene, changes: [(&str, bool); 2]) {
     }
 }
 
+/// Without a trace in the directory's mtime.
+const REMOVE: &str = "touch -r $modules /srv/time; mv $qxl /srv; touch -r /srv/time $modules";
+const PUT_BACK: &str =
+    "touch -r $modules /srv/time; mv /srv/hw-display-qxl.so $qxl; touch -r /srv/time $modules";
+
 fn a_module_removed_by_hand_with_the_directorys_mtime_put_back_is_noticed(scene: &mut Scene) {
-    let keep_mtime =
-        |change| format!("touch -r $modules /srv/time; {change}; touch -r /srv/time $modules");
-    let remove = keep_mtime("mv $qxl /srv");
-    let put_back = keep_mtime("mv /srv/hw-display-qxl.so $qxl");
-    by_hand(scene, [(&remove, false), (&put_back, true)]);
+    by_hand(scene, [(REMOVE, false), (PUT_BACK, true)]);
 }
 
 const TRUNCATE: &str = "cp $qxl /srv/kept.so; : > $qxl";
@@ -824,32 +836,27 @@ fn a_change_with_a_touch_of_the_stamp_is_noticed(scene: &mut Scene) {
     scene.change(TRUNCATE, false);
     scene.keeps_cache_files(|scene| drop(scene.sh("modstamp touch")));
     scene.with(1);
+    scene.change(RESTORE, true);
+    scene.keeps_cache_files(|scene| drop(scene.sh("modstamp touch")));
+    scene.with(1);
 }
 
 /// Of two refreshes in one second, with a look-up between them, each counts.
 fn a_change_during_a_probe_is_noticed(scene: &mut Scene) {
     scene.install_modstamp();
     scene.sh("touch $modules");
-    scene
-        .while_probing(|host| drop(host.sh(&format!("cp {0} /srv/kept.so; : > {0}", module(QXL)))));
+    scene.while_probing(|host| drop(sh(host, REMOVE)));
     scene.without(Stale);
 
-    scene.sh(RESTORE);
+    scene.sh(PUT_BACK);
     let first = scene.refresh();
-    let mut second = 0;
-    scene.while_probing(|host| {
-        host.sh(&format!(": > {}; modstamp libvirt refresh", module(QXL)));
-        second = self::second(host);
-    });
-    assert!(first < second, "{first}, {second}");
+    scene.while_probing(|host| drop(sh(host, &format!("{REMOVE}; modstamp libvirt refresh"))));
+    assert!(first < scene.second(), "{first}, {}", scene.second());
     scene.with(1);
-    let mut last = scene.second();
-    for _ in 0..10 {
-        let next = scene.refresh();
-        assert!(last < next, "{last}, {next}");
-        last = next;
-    }
-    scene.sh(RESTORE);
+
+    let seconds: Vec<i64> = (0..10).map(|_| scene.refresh()).collect();
+    assert!(seconds.is_sorted_by(|a, b| a < b), "{seconds:?}");
+    scene.sh(PUT_BACK);
     scene.with(1);
 }
 
