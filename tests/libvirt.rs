@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
 use support::deb::{self, Host, MODULES, Package, QXL, RELEASES, REPLACES, Release, module};
-use support::{Machine, run};
+use support::{Machine, rpm, run};
 
 fn main() {
     let arguments = Arguments::from_args();
-    let missing = support::missing(&deb::PROGRAMS);
+    let missing = support::missing(&[&deb::PROGRAMS[..], &rpm::PROGRAMS].concat());
     if missing.is_none() {
         support::enter_own_mount_namespace();
     }
@@ -67,6 +67,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     the_last_module_package_that_takes_the_directory_along_is_noticed,
     a_package_that_puts_the_directorys_old_mtime_back_is_noticed,
     debians_own_package_of_qxl_by_apt_is_noticed,
+    an_rpm_that_puts_the_directorys_old_mtime_back_is_noticed,
     a_run_of_dpkg_that_concerns_no_module_costs_no_probe,
     a_module_removed_by_hand_with_the_directorys_mtime_put_back_is_noticed,
     a_module_truncated_in_place_is_noticed,
@@ -301,6 +302,7 @@ impl Scene {
                 "libvirt-daemon",
                 "libvirt-daemon-driver-qemu",
                 "qemu-system-x86",
+                "rpm",
                 release.devices,
             ],
         );
@@ -752,6 +754,63 @@ fn debians_own_package_of_qxl_by_apt_is_noticed(scene: &mut Scene) {
     scene.with(1);
     scene.change(&purge, false);
     scene.with(1);
+}
+
+/// rpm, too, leaves a directory the time at which it wrote there, also where the package owns it.
+fn an_rpm_that_puts_the_directorys_old_mtime_back_is_noticed(scene: &mut Scene) {
+    // Debian's libvirt watches another directory than the one that the triggers are for: they are made one.
+    scene.sh(&format!(
+        "mkdir -p {0}; mount --bind $modules {0}",
+        rpm::MODULES
+    ));
+    rpm::put(&scene.host.machine);
+    let qxl = std::fs::read(scene.host.outside(&module(QXL))).unwrap();
+    // A spec's digest tells whether a package was built before, so the module is kept below its own.
+    let kept = support::kept().join(blake3::hash(&qxl).to_hex().to_string());
+    std::fs::write(&kept, qxl).unwrap();
+    let build = |version, content: &str| {
+        let package = rpm::Package {
+            name: "qxl",
+            version,
+            tags: "%global _binaries_in_noarch_packages_terminate_build 0\n",
+            install: &format!(
+                "install -D -m 0644 {content} %{{buildroot}}{}/{QXL}\n",
+                rpm::MODULES
+            ),
+            sections: &format!(
+                "%dir {0}\n{0}/{QXL}\n%post\ntouch -d @1600000000 {0}\n",
+                rpm::MODULES
+            ),
+            ..rpm::Package::default()
+        };
+        let path = format!("{}/qxl-{version}.rpm", rpm::PACKAGES);
+        scene.host.machine.put(&package.build(), &path);
+        format!("rpm -U --oldpackage --nodeps {path}")
+    };
+    let good = build("1", kept.to_str().unwrap());
+    let broken = build("2", "/dev/null");
+
+    scene.sh(&good);
+    scene.fill();
+    scene.change(&broken, false);
+    assert_eq!(scene.second(), 1_600_000_000);
+    scene.without(Stale);
+
+    scene.sh(&format!(
+        "cd {}; rpm -i modstamp-1.rpm modstamp-qemu-1.rpm",
+        rpm::PACKAGES
+    ));
+    scene.fill();
+    scene.change(&good, true);
+    scene.with(1);
+    scene.change(&broken, false);
+    scene.with(1);
+    scene.change(&good, true);
+    scene.with(1);
+    scene.sh("cp $qxl /srv/kept.so");
+    scene.change("rpm -e qxl", false);
+    scene.with(1);
+    scene.sh("mv /srv/kept.so $qxl; chmod 644 $qxl; umount /usr/lib64/qemu");
 }
 
 fn a_run_of_dpkg_that_concerns_no_module_costs_no_probe(scene: &mut Scene) {

@@ -7,6 +7,7 @@
 
 pub mod deb;
 pub mod mounted;
+pub mod rpm;
 pub mod world;
 
 use std::os::unix::fs::MetadataExt;
