@@ -16,7 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use support::deb::{self, Host, MODULES, Package, QXL, RELEASES, REPLACES, Release, module};
 use support::{Machine, rpm, run};
 
@@ -27,33 +27,33 @@ fn main() {
         support::enter_own_mount_namespace();
     }
     // By scenario, so that the two libvirts take turns on the processors.
-    let trials = SCENARIOS.iter().flat_map(|(name, scenario)| {
-        let releases = RELEASES.iter().filter(|release| {
-            // Where the domain capabilities show nothing of what Debian has in packages of their own.
-            !name.starts_with("debians_") || release.device == "qxl"
-        });
-        let missing = &missing;
-        releases.map(move |release| trial(release, name, *scenario, missing))
+    let trials = every_trial().map(|(name, scenario, release)| {
+        support::trial(
+            format!("{}::{name}", release.libvirt),
+            &missing,
+            move || {
+                let mut scene = Scene::new(release);
+                scenario(&mut scene);
+                scene.is_well();
+                let seen = ((name, release.libvirt), scene.row);
+                SEEN.lock().unwrap().extend([seen]);
+            },
+        )
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     print!("{}", table(&SEEN.lock().unwrap()));
     conclusion.exit();
 }
 
-fn trial(
-    release: &'static Release,
-    name: &'static str,
-    scenario: Scenario,
-    missing: &Option<String>,
-) -> Trial {
-    support::trial(format!("{}::{name}", release.libvirt), missing, move || {
-        let mut scene = Scene::new(release);
-        scenario(&mut scene);
-        scene.is_well();
-        SEEN.lock()
-            .unwrap()
-            .insert((name, release.libvirt), scene.row);
-    })
+/// Each scenario with each release that it is for.
+fn every_trial() -> impl Iterator<Item = (&'static str, Scenario, &'static Release)> {
+    let of = |(name, scenario): &'static (&'static str, Scenario)| {
+        let with = move |release| (*name, *scenario, release);
+        RELEASES.iter().map(with)
+    };
+    let by_apt = BY_APT.iter().flat_map(of);
+    let by_apt = by_apt.filter(|(_, _, release)| release.device == "qxl");
+    by_apt.chain(SCENARIOS.iter().flat_map(of))
 }
 
 type Scenario = fn(&mut Scene);
@@ -65,19 +65,22 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_module_package_that_is_reinstalled_is_noticed,
     packages_that_come_and_go_in_one_second_are_noticed,
     the_last_module_package_that_takes_the_directory_along_is_noticed,
-    a_package_that_puts_the_directorys_old_mtime_back_is_noticed,
-    debians_own_package_of_qxl_by_apt_is_noticed,
-    an_rpm_that_puts_the_directorys_old_mtime_back_is_noticed,
+    a_package_that_puts_an_old_mtime_back_is_noticed,
+    an_rpm_that_puts_an_old_mtime_back_is_noticed,
     a_run_of_dpkg_that_concerns_no_module_costs_no_probe,
-    a_module_removed_by_hand_with_the_directorys_mtime_put_back_is_noticed,
+    a_module_removed_by_hand_with_the_mtime_put_back_is_noticed,
     a_module_truncated_in_place_is_noticed,
     a_directory_that_is_gone_and_back_is_noticed,
     an_image_in_the_directorys_place_is_noticed,
+    a_usr_that_is_read_only_leaves_only_what_a_daemon_has_in_memory,
     a_change_with_a_touch_of_the_stamp_is_noticed,
     a_change_during_a_probe_is_noticed,
     a_change_after_the_clock_is_set_back_is_noticed,
     a_refresh_costs_one_probe_and_no_more,
 ];
+
+/// Of what the other release has in no package that the domain capabilities would tell.
+const BY_APT: &[(&str, Scenario)] = named![the_package_of_qxl_that_apt_has_is_noticed,];
 
 /// How long a daemon or a probe may take until it is taken for stuck.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -523,8 +526,10 @@ fn sh(host: &Host, script: &str) -> String {
 
 /// What was seen, for people.
 fn table(seen: &BTreeMap<(&str, &str), Row>) -> String {
-    let names = SCENARIOS.iter().map(|(name, _)| name);
-    let rows = names.flat_map(|name| seen.iter().filter(move |((of, _), _)| of == name));
+    let rows = every_trial().filter_map(|(name, _, release)| {
+        let row = seen.get(&(name, release.libvirt))?;
+        Some((name, release.libvirt, row))
+    });
     let rows: Vec<_> = rows.collect();
     if rows.is_empty() {
         return String::new();
@@ -546,7 +551,7 @@ fn table(seen: &BTreeMap<(&str, &str), Row>) -> String {
         ]
         .map(str::to_owned),
     ];
-    for ((name, libvirt), row) in rows {
+    for (name, libvirt, row) in rows {
         let cells = row
             .each_ref()
             .map(|Cell { without, with }| format!("{} → {}", word(without), word(with)));
@@ -703,7 +708,7 @@ fn the_last_module_package_that_takes_the_directory_along_is_noticed(scene: &mut
 }
 
 /// dpkg leaves a directory the time at which it wrote there, so this takes a script of the package's own.
-fn a_package_that_puts_the_directorys_old_mtime_back_is_noticed(scene: &mut Scene) {
+fn a_package_that_puts_an_old_mtime_back_is_noticed(scene: &mut Scene) {
     let qxl = module(QXL);
     let script = format!("#!/bin/sh\ntouch -d @1600000000 {}\n", *MODULES);
     let broken = Package {
@@ -738,7 +743,7 @@ fn a_package_that_puts_the_directorys_old_mtime_back_is_noticed(scene: &mut Scen
 }
 
 /// The case that started the project.
-fn debians_own_package_of_qxl_by_apt_is_noticed(scene: &mut Scene) {
+fn the_package_of_qxl_that_apt_has_is_noticed(scene: &mut Scene) {
     deb::add_repository(&scene.host);
     let apt = |step: &str| format!("apt-get -qy {step} {}", scene.host.release.devices);
     let [remove, purge] = ["remove", "purge"].map(apt);
@@ -757,7 +762,7 @@ fn debians_own_package_of_qxl_by_apt_is_noticed(scene: &mut Scene) {
 }
 
 /// rpm, too, leaves a directory the time at which it wrote there, also where the package owns it.
-fn an_rpm_that_puts_the_directorys_old_mtime_back_is_noticed(scene: &mut Scene) {
+fn an_rpm_that_puts_an_old_mtime_back_is_noticed(scene: &mut Scene) {
     // Debian's libvirt watches another directory than the one that the triggers are for: they are made one.
     scene.sh(&format!(
         "mkdir -p {0}; mount --bind $modules {0}",
@@ -843,7 +848,7 @@ const REMOVE: &str = "touch -r $modules /srv/time; mv $qxl /srv; touch -r /srv/t
 const PUT_BACK: &str =
     "touch -r $modules /srv/time; mv /srv/hw-display-qxl.so $qxl; touch -r /srv/time $modules";
 
-fn a_module_removed_by_hand_with_the_directorys_mtime_put_back_is_noticed(scene: &mut Scene) {
+fn a_module_removed_by_hand_with_the_mtime_put_back_is_noticed(scene: &mut Scene) {
     by_hand(scene, [(REMOVE, false), (PUT_BACK, true)]);
 }
 
@@ -884,6 +889,70 @@ fn an_image_in_the_directorys_place_is_noticed(scene: &mut Scene) {
     let mount = "touch -r $modules /srv/image
         mount --bind -o ro /srv/image $modules";
     by_hand(scene, [(mount, false), ("umount $modules", true)]);
+}
+
+/// There is nothing to move then: cache files are removed, and who has an older answer in memory is named.
+fn a_usr_that_is_read_only_leaves_only_what_a_daemon_has_in_memory(scene: &mut Scene) {
+    scene.sh("cp -a $modules /srv/image; rm /srv/image/hw-display-qxl.so");
+    scene.install_modstamp();
+    let mount = "touch -r $modules /srv/image
+        mount --bind /srv/image $modules
+        mount --rbind /usr /usr";
+    scene.change(mount, false);
+    // A mount that becomes read-only does so in one of the two systems. What modstamp remembers tells of one system, too.
+    let read_only = "mount -o remount,bind,ro /usr; mount -o remount,bind,ro $modules";
+    scene.sh(read_only);
+    let own = "cp -a /var/lib/modstamp /srv
+        mount -t tmpfs tmpfs /var/lib/modstamp
+        cp -a /srv/modstamp /var/lib";
+    let script = format!("modules={}; {read_only}; {own}", *MODULES);
+    let mut other = scene.consumers[1].command("/bin/sh");
+    run(other.args(["-ec", &script]));
+    scene.without(Stale);
+
+    let said = scene.consumers.each_ref().map(|consumer| {
+        let verb = if consumer.user.is_none() {
+            "refresh"
+        } else {
+            "evict"
+        };
+        let script = format!("exec modstamp libvirt {verb} 2>&1");
+        run(consumer.command("/bin/sh").args(["-ec", &script]))
+    });
+    for (consumer, said) in scene.consumers.iter().zip(&said) {
+        if let Some(daemon) = &consumer.daemon {
+            assert!(
+                said.contains(&format!("process {},", daemon.id())),
+                "{said}"
+            );
+        }
+    }
+    for is_restarted in [false, true] {
+        let answers = scene.look_up();
+        for (cell, (answer, consumer)) in scene
+            .row
+            .iter_mut()
+            .zip(answers.iter().zip(&mut scene.consumers))
+        {
+            let seen = cell.with.note(*answer, false);
+            let is_left = consumer.stays && !is_restarted;
+            assert_eq!(
+                seen,
+                if is_left { Stale } else { Fresh },
+                "{}: {said:?}",
+                consumer.name
+            );
+            let is_first = consumer.stays == is_restarted;
+            assert_eq!(
+                answer.probes,
+                usize::from(is_first),
+                "{}: {said:?}",
+                consumer.name
+            );
+            consumer.stop();
+        }
+    }
+    scene.sh("umount --recursive --lazy /usr");
 }
 
 fn a_change_with_a_touch_of_the_stamp_is_noticed(scene: &mut Scene) {
