@@ -50,6 +50,8 @@
 //! [`Profile::observe_again`] reads only what changed since an older witness. [`Cache`] does all of it for the
 //! output of commands.
 //!
+//! A libvirt that knows nothing of all this is helped from outside: [`libvirt`].
+//!
 //! That no order of package triggers, probes, checks, hands, crashes and clocks makes this serve an old answer is not argued
 //! here but searched: `tests/model.rs` goes through every state of a model of it, and its first page says what that
 //! leaves out.
@@ -89,7 +91,8 @@
 //! # Life of the files
 //!
 //! `/var/lib/modstamp/<profile>.stamp` is the stamp, and `.<profile>.lock` beside it makes touches take turns and
-//! remembers the latest time that the stamp ever had. A user's own are in `~/.local/state/modstamp/`.
+//! remembers the latest time that the stamp ever had; `<profile>.libvirt` is what [`libvirt`] remembers of its last refresh.
+//! A user's own are in `~/.local/state/modstamp/`.
 //! `~/.cache/modstamp/` has a file for each cached answer, and a lock beside it. Witnesses are kept by whoever caches.
 //! Stamps, answers and witnesses may be removed at any time: that costs a probe each.
 //!

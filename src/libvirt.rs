@@ -70,6 +70,11 @@ impl Kind {
         KINDS.iter().find(|kind| kind.profile == profile.name())
     }
 
+    /// Whether which directory it is is compiled into libvirt's driver, and not in the file.
+    fn is_directory_in_driver(&self) -> bool {
+        self.directories.iter().any(|(path, _)| path.is_none())
+    }
+
     /// Whether an element counts.
     fn has(&self, element: &[u8]) -> bool {
         let directories = self.directories.iter();

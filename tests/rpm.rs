@@ -84,6 +84,9 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     rpm_from_outside_the_root_moves_the_stamp_in_it_alone,
     the_triggers_start_no_shell,
     a_transaction_ends_with_its_one_synced_touch,
+    a_transaction_moves_the_directory_that_libvirt_watches_to_a_second_that_it_never_had,
+    the_last_modules_removal_moves_the_programs_ctimes_for_libvirt,
+    an_administrator_who_wants_libvirt_left_alone_is_heeded,
     a_missing_stamp_directory_is_made_again,
     a_full_stamp_directory_fails_no_transaction,
     a_read_only_stamp_directory_fails_no_transaction,
@@ -745,6 +748,80 @@ fn syncs(log: &str) -> Vec<bool> {
         }
     }
     triggers.into_iter().map(|(_, synced)| synced).collect()
+}
+
+/// A package with what stands for an emulator.
+fn program(host: &Host) {
+    host.rpm(&[
+        "-i",
+        &host.package("emulator", "1", &["/usr/bin/qemu-system-x86_64"]),
+    ]);
+}
+
+/// The ctime of the emulator, in whole seconds as libvirt compares it.
+fn program_ctime(host: &Host) -> i64 {
+    let program = host.outside("/usr/bin/qemu-system-x86_64");
+    std::fs::metadata(program).unwrap().ctime()
+}
+
+/// The mtime of a directory, in seconds and nanoseconds.
+fn directory_mtime(host: &Host, directory: &str) -> (i64, i64) {
+    let stat = std::fs::metadata(host.outside(directory)).unwrap();
+    (stat.mtime(), stat.mtime_nsec())
+}
+
+fn a_transaction_moves_the_directory_that_libvirt_watches_to_a_second_that_it_never_had(
+    host: &Host,
+) {
+    program(host);
+    let ctime = program_ctime(host);
+    for directory in [MODULES, "/usr/lib64/qemu-kvm"] {
+        let package = |name: &str| host.package(name, "1", &[&format!("{directory}/{name}.so")]);
+        let (nfs, ssh) = (package("nfs"), package("ssh"));
+        let mut latest = 0;
+        // Several of these are done within a second.
+        for transaction in [["-i", &nfs], ["-i", &ssh], ["-e", "nfs"], ["-i", &nfs]] {
+            host.rpm(&transaction);
+            let (seconds, nanoseconds) = directory_mtime(host, directory);
+            assert_eq!(nanoseconds, 0, "{transaction:?} refreshed");
+            assert!(
+                seconds > latest,
+                "{transaction:?}: {seconds} after {latest}"
+            );
+            latest = seconds;
+        }
+        host.rpm(&["-e", "nfs", "ssh"]);
+    }
+    assert_eq!(program_ctime(host), ctime, "the directory was enough");
+}
+
+fn the_last_modules_removal_moves_the_programs_ctimes_for_libvirt(host: &Host) {
+    program(host);
+    host.rpm(&["-e", "first"]);
+    let sections = format!("%dir {MODULES}\n");
+    let module = host.build(&Package {
+        name: "nfs",
+        version: "1",
+        files: &[("/usr/lib64/qemu/nfs.so", "")],
+        sections: &sections,
+        ..Package::default()
+    });
+    // Twice within a second or so: a ctime can only become the clock's.
+    for _ in 0..2 {
+        host.rpm(&["-i", &module]);
+        let before = program_ctime(host);
+        host.rpm(&["-e", "nfs"]);
+        assert!(!host.exists(MODULES));
+        assert_ne!(program_ctime(host), before);
+    }
+}
+
+fn an_administrator_who_wants_libvirt_left_alone_is_heeded(host: &Host) {
+    host.machine.sh("mkdir -p /etc/modstamp/profiles.d
+         echo 'refresh-libvirt = false' > /etc/modstamp/profiles.d/qemu.toml");
+    assert!(host.rpm_moves(&["-i", &host.module("nfs", "1", "nfs.so")]));
+    let (_, nanoseconds) = directory_mtime(host, MODULES);
+    assert_ne!(nanoseconds, 0, "the time that rpm left");
 }
 
 fn a_missing_stamp_directory_is_made_again(host: &Host) {

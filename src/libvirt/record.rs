@@ -53,12 +53,20 @@ pub(crate) struct Record {
 impl Record {
     /// That of `profile`; `None` where there is none, or none that can be read.
     pub(crate) fn read(profile: &Profile) -> Option<Record> {
-        let path = Path::new(SYSTEM_DIRECTORY).join(name(profile));
-        let fd = profile.root().read(&path, Steps::Any).ok()?;
         let mut text = String::new();
-        let file = std::fs::File::from(fd);
+        let file = std::fs::File::from(open(profile)?);
         file.take(MOST_BYTES).read_to_string(&mut text).ok()?;
         Record::parse(&text)
+    }
+
+    /// The latest second of the record that is kept now, which is after [`Record::latest`] where others refreshed since.
+    pub(crate) fn latest(profile: &Profile) -> Option<i64> {
+        let mut head = [0; 64];
+        let length = rustix::io::read(&open(profile)?, &mut head).ok()?;
+        let head = String::from_utf8_lossy(&head[..length]);
+        let mut lines = head.lines();
+        (lines.next()? == HEAD).then_some(())?;
+        lines.next()?.strip_prefix("latest ")?.parse().ok()
     }
 
     fn parse(text: &str) -> Option<Record> {
@@ -202,6 +210,11 @@ fn program_changed(now: &Inputs, program: &Path, ctime: i64) -> Option<Reason> {
         }),
         Some(_) => None,
     }
+}
+
+fn open(profile: &Profile) -> Option<OwnedFd> {
+    let path = Path::new(SYSTEM_DIRECTORY).join(name(profile));
+    profile.root().read(&path, Steps::Any).ok()
 }
 
 fn name(profile: &Profile) -> String {

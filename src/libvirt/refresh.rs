@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, Timespec, Timestamps, UTIME_OMIT, fstat, futimens};
 
+use super::installation::Installation;
 use super::record::Record;
-use super::{Cached, installation::Installation};
+use super::{Cached, Kind};
 use crate::root::Steps;
 use crate::stamp::later_than;
 use crate::{Error, Inputs, Mtime, Profile, Result, Root, Stamp, Witness};
@@ -50,103 +51,68 @@ pub struct Refreshed {
 /// # Errors
 /// Where the caller may do none of this.
 pub fn refresh(profile: &Profile, directories: &[PathBuf], depth: Depth) -> Result<Refreshed> {
-    let mut done = Refreshed::default();
     let root = profile.root();
-    let stamp = Stamp::system(root, profile.name())?;
-    let turn = stamp
-        .take_turn()
-        .map_err(|error| done.warnings.push(error.to_string()))
-        .ok();
     let old = Record::read(profile);
     // Before anything is moved: what libvirt then probes is not older than this.
     let inputs = Inputs::of(profile, old.as_ref().map(|old| &old.witness))?;
     let mut witness = depth.witness(&inputs, old.as_ref());
-    let mut latest = old.as_ref().map_or(i64::MIN, |old| old.latest);
-
-    let (directories, mut are_all_moved) = match directories {
+    let (directories, is_enough) = match directories {
         [] => watched(profile, &inputs),
         _ => (directories.to_vec(), true),
     };
-    let mut failed = None;
-    let mut moved = Vec::new();
-    let opened: Vec<_> = directories
-        .iter()
-        .map(|path| (path, open(root, path)))
-        .collect();
-    for (_, directory) in &opened {
-        let mtime = directory.as_ref().ok().and_then(|fd| fstat(fd).ok());
-        latest = latest.max(mtime.map_or(i64::MIN, |stat| stat.st_mtime));
-    }
-    for (path, directory) in opened {
-        match directory.and_then(|fd| move_past(&fd, latest)) {
-            Ok(second) => {
-                latest = latest.max(second - 1);
-                moved.push((path.clone(), second));
-            }
-            Err(error) => {
-                are_all_moved = false;
-                failed = failed.or(Some((path.clone(), error)));
-            }
-        }
-    }
-    latest = moved
-        .iter()
-        .map(|(_, second)| *second)
-        .fold(latest, i64::max);
 
+    let mut done = Refreshed::default();
+    let stamp = Stamp::system(root, profile.name())?;
+    let turn = stamp.take_turn();
+    let turn = turn.map_err(|error| done.warnings.push(error.to_string()));
+    let latest = Record::latest(profile).unwrap_or(i64::MIN);
+    let (moved, latest, mut failed) = move_all(root, &directories, latest);
     let mut changed = Vec::new();
-    let mut evicted = false;
-    if !are_all_moved {
+    if failed.is_some() || !is_enough {
         let programs: Vec<&Path> = inputs.programs().collect();
-        let (seconds, error) = change(root, &programs);
+        let error;
+        (changed, error) = change_all(root, &programs);
         failed = error.or(failed.filter(|_| programs.is_empty()));
-        if !seconds.is_empty() {
+        if !changed.is_empty() {
             witness = depth.again(profile, witness)?;
         }
-        done.changed = seconds.iter().map(|(path, _)| root.outside(path)).collect();
-        changed = seconds;
     }
-    if let Some((path, cause)) = failed.filter(|(_, error)| error.kind() != io::ErrorKind::NotFound)
-    {
+    let failed = failed.filter(|(_, error)| error.kind() != io::ErrorKind::NotFound);
+    let evicted = failed.is_some();
+    if let Some((path, cause)) = failed {
+        let attempt = "make libvirt ask again by the time of";
         let remedy =
             "run as root; “modstamp libvirt evict” removes what is stale from your own cache";
-        let error = Error::system(
-            "make libvirt ask again by",
-            root.outside(&path),
-            cause,
-            remedy,
-        );
+        let error = Error::system(attempt, root.outside(&path), cause, remedy);
         if root.is_system() && !rustix::process::geteuid().is_root() {
             return Err(error);
         }
-        evicted = true;
         done.warnings.push(format!(
-            "{error}; removed what is stale in the system's cache instead"
+            "{error}; removed what is stale from the system's cache instead"
         ));
-    }
-    if evicted {
-        let cached = Cached::with(profile, old, inputs)?;
-        done.evicted = cached.evict_of_system(&mut done.warnings);
+        done.evicted = Cached::with(profile, old, inputs)?.evict_of_system(&mut done.warnings);
         done.warnings.extend(super::daemons(root));
     }
+    let outside = |path: &PathBuf| root.outside(path);
     done.moved = moved
         .iter()
-        .map(|(path, second)| (root.outside(path), *second))
+        .map(|(path, second)| (outside(path), *second))
         .collect();
-    if let Some((directory, _turn)) = turn {
-        let record = Record {
-            latest,
-            moved,
-            changed,
-            evicted,
-            witness,
-        };
-        if let Err(errno) = record.write(&directory, profile) {
-            let remedy = "make room there, or make it writable for root, and refresh again";
-            let attempt = "keep the record of the refresh beside";
-            let error = Error::system(attempt, stamp.path(), errno, remedy);
-            done.warnings.push(error.to_string());
-        }
+    done.changed = changed.iter().map(|(path, _)| outside(path)).collect();
+
+    let record = Record {
+        latest,
+        moved,
+        changed,
+        evicted,
+        witness,
+    };
+    let written = turn.map(|(directory, _turn)| record.write(&directory, profile));
+    if let Ok(Err(errno)) = written {
+        let remedy = "make room there, or make it writable for root, and refresh again";
+        let attempt = "keep the record of the refresh beside";
+        let error = Error::system(attempt, stamp.path(), errno, remedy);
+        done.warnings.push(error.to_string());
     }
     Ok(done)
 }
@@ -181,20 +147,21 @@ impl Depth {
     }
 }
 
-/// The module directories that libvirt watches, and whether these are known to be all. Where no driver of libvirt's says
-/// so, it may be any of those that there are.
+/// The module directories that libvirt watches, and whether to move them is enough. Where nothing says which it watches, it
+/// may be any of those that there are; a driver that names none, as before libvirt 6.8, watches none.
 fn watched(profile: &Profile, inputs: &Inputs) -> (Vec<PathBuf>, bool) {
-    let installation = Installation::find(profile.root());
-    let watched = installation
-        .map(|installation| installation.watched(profile))
-        .unwrap_or_default();
-    if !watched.is_empty() {
-        return (watched, true);
-    }
     let all = inputs.module_directories().map(|(path, _)| path.to_owned());
     let all: Vec<PathBuf> = all.filter(|path| profile.has_directory(path)).collect();
-    let are_known = !all.is_empty();
-    (all, are_known)
+    let is_in_driver = Kind::of(profile).is_some_and(Kind::is_directory_in_driver);
+    let installation = Installation::find(profile.root()).filter(|_| is_in_driver);
+    match installation.map(|installation| installation.watched(profile)) {
+        None => {
+            let is_any = !all.is_empty();
+            (all, is_any)
+        }
+        Some(watched) if watched.is_empty() => (all, false),
+        Some(watched) => (watched, true),
+    }
 }
 
 /// Opens a module directory by a way that nobody but root or the caller could have bent.
@@ -206,13 +173,38 @@ fn open(root: &Root, path: &Path) -> io::Result<OwnedFd> {
     }
 }
 
-/// Moves the mtime of a directory to a second that it never had: after `latest`, and after the clock's.
+type Moved = Vec<(PathBuf, i64)>;
+type Failure = (PathBuf, io::Error);
+
+/// Moves the mtimes of directories to a second that none of them ever had, after `latest`. Returns those that moved, the
+/// latest second that any was ever moved to, and what failed first.
+fn move_all(root: &Root, directories: &[PathBuf], latest: i64) -> (Moved, i64, Option<Failure>) {
+    let opened: Vec<_> = directories.iter().map(|path| open(root, path)).collect();
+    let had = opened
+        .iter()
+        .flatten()
+        .filter_map(|fd| Some(fstat(fd).ok()?.st_mtime));
+    let mut latest = had.fold(latest, i64::max);
+    let (mut moved, mut failed) = (Vec::new(), None);
+    let before = latest.max(Mtime::now().seconds);
+    for (path, directory) in directories.iter().zip(opened) {
+        match directory.and_then(|directory| move_past(&directory, before)) {
+            Ok(second) => {
+                latest = latest.max(second);
+                moved.push((path.clone(), second));
+            }
+            Err(error) => failed = failed.or(Some((path.clone(), error))),
+        }
+    }
+    (moved, latest, failed)
+}
+
+/// Moves the mtime of a directory to a second after `latest`.
 fn move_past(directory: &OwnedFd, latest: i64) -> io::Result<i64> {
-    let end = |seconds| Mtime {
-        seconds,
+    let latest = Mtime {
+        seconds: latest,
         nanoseconds: 999_999_999,
     };
-    let latest = end(latest.max(Mtime::now().seconds));
     let store = |wanted: Mtime| {
         let times = Timestamps {
             last_access: Timespec {
@@ -231,11 +223,9 @@ fn move_past(directory: &OwnedFd, latest: i64) -> io::Result<i64> {
     }
 }
 
-type Failure = (PathBuf, io::Error);
-
 /// Moves the ctimes of programs to another second, by a chmod to the mode that each has. Returns them with that second,
 /// and what failed first.
-fn change(root: &Root, programs: &[&Path]) -> (Vec<(PathBuf, i64)>, Option<Failure>) {
+fn change_all(root: &Root, programs: &[&Path]) -> (Moved, Option<Failure>) {
     let (mut changed, mut failed) = (Vec::new(), None);
     for path in programs {
         match root

@@ -104,21 +104,17 @@ impl Now {
                 }
             }
         }
-        let by_name: Vec<(&Path, Option<i64>)> = match kind.directories {
-            // Where a file does not name its directory, libvirt's driver does.
-            [(None, _)] => {
-                if self.watched.is_empty() {
-                    unknown = Some("which module directory libvirt watches cannot be told");
-                }
-                let mtime = recorded.directories.first().map(|(_, mtime)| *mtime);
-                self.watched.iter().map(|path| (&**path, mtime)).collect()
+        let by_name: Vec<(&Path, Option<i64>)> = if kind.is_directory_in_driver() {
+            if self.watched.is_empty() {
+                unknown = Some("which module directory libvirt watches cannot be told");
             }
-            _ => {
-                let directories = recorded.directories.iter();
-                directories
-                    .filter_map(|(path, mtime)| Some((path.as_deref()?, Some(*mtime))))
-                    .collect()
-            }
+            let mtime = recorded.directories.first().map(|(_, mtime)| *mtime);
+            self.watched.iter().map(|path| (&**path, mtime)).collect()
+        } else {
+            let directories = recorded.directories.iter();
+            directories
+                .filter_map(|(path, mtime)| Some((path.as_deref()?, Some(*mtime))))
+                .collect()
         };
         for (path, old) in by_name {
             // libvirt skips the clause where there is no directory.
