@@ -134,7 +134,11 @@ impl Depth {
 
     /// A witness that knows the programs by their new ctimes, if nothing else is different from the one before.
     fn again(self, profile: &Profile, before: Witness) -> Result<Witness> {
-        let now = Inputs::of(profile, Some(&before))?;
+        let mut now = Inputs::of(profile, Some(&before))?;
+        // The programs were changed just now, and are known by stat alone.
+        if self == Depth::Stat && now.wait_if_racy() {
+            now = Inputs::of(profile, Some(&before))?;
+        }
         now.trust(&before);
         let again = match self {
             Depth::Stat => now.outline(),
