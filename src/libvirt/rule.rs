@@ -81,9 +81,9 @@ impl Now {
     /// Applies the rule.
     pub(crate) fn judge(&self, root: &Root, kind: &Kind, recorded: &Recorded) -> Rule {
         let mut clauses = Vec::new();
-        let mut unknown = None;
+        let mut unknown = Vec::new();
         match &self.installation {
-            None => unknown = Some("no libvirt with a driver for QEMU is installed"),
+            None => unknown.push("no libvirt with a driver for QEMU is installed"),
             Some(installation) => {
                 match installation.version {
                     Some(version) if version != recorded.self_version => {
@@ -93,20 +93,20 @@ impl Now {
                         })
                     }
                     Some(_) => {}
-                    None => unknown = Some("the installed libvirt's version cannot be told"),
+                    None => unknown.push("the installed libvirt's version cannot be told"),
                 }
                 match installation.is_self_ctime(recorded.self_ctime) {
                     Some(true) => {}
                     Some(false) => clauses.push(Clause::Libvirt {
                         old: recorded.self_ctime,
                     }),
-                    None => unknown = Some("no daemon of libvirt's is installed"),
+                    None => unknown.push("no daemon of libvirt's is installed"),
                 }
             }
         }
         let by_name: Vec<(&Path, Option<i64>)> = if kind.is_directory_in_driver() {
             if self.watched.is_empty() {
-                unknown = Some("which module directory libvirt watches cannot be told");
+                unknown.push("which module directory libvirt watches cannot be told");
             }
             let mtime = recorded.directories.first().map(|(_, mtime)| *mtime);
             self.watched.iter().map(|path| (&**path, mtime)).collect()
@@ -132,9 +132,9 @@ impl Now {
                 new,
             });
         }
-        match (clauses.is_empty(), unknown) {
+        match (clauses.is_empty(), unknown.first()) {
             (false, _) => Rule::Outdated(clauses),
-            (true, Some(unknown)) => Rule::Unknown(unknown.to_owned()),
+            (true, Some(first)) => Rule::Unknown((*first).to_owned()),
             (true, None) => Rule::Valid,
         }
     }
