@@ -38,8 +38,8 @@ pub enum Clause {
         path: PathBuf,
         /// What was noted down; `None` where there was no directory.
         old: Option<i64>,
-        /// What it is.
-        new: i64,
+        /// What it is; `None` where the directory is gone.
+        new: Option<i64>,
     },
     /// The program has another ctime.
     Program {
@@ -113,13 +113,16 @@ impl Now {
         } else {
             let directories = recorded.directories.iter();
             directories
-                .filter_map(|(path, mtime)| Some((path.as_deref()?, Some(*mtime))))
+                .filter_map(|(path, mtime)| {
+                    Some((path.as_deref()?, Some(*mtime).filter(|mtime| *mtime != 0)))
+                })
                 .collect()
         };
         for (path, old) in by_name {
-            // libvirt skips the clause where there is no directory.
+            // What is not there has the time 0 for libvirt, and of QEMU's it then skips the clause.
             let new = stat(root, path).map(|stat| stat.st_mtime);
-            if let Some(new) = new.filter(|new| Some(*new) != old) {
+            let is_asked = new.is_some() || !kind.is_directory_in_driver();
+            if is_asked && new.unwrap_or(0) != old.unwrap_or(0) {
                 let path = path.to_owned();
                 clauses.push(Clause::ModuleDirectory { path, old, new });
             }
@@ -168,8 +171,12 @@ impl fmt::Display for Clause {
                 write!(f, "libvirt was {}, now {}", version(*old), version(*new))
             }
             Clause::Libvirt { .. } => f.write_str("libvirt's own files changed"),
-            Clause::ModuleDirectory { path, old, .. } => {
-                let how = if old.is_some() { "changed" } else { "is new" };
+            Clause::ModuleDirectory { path, old, new } => {
+                let how = match (old, new) {
+                    (_, None) => "is gone",
+                    (None, _) => "is new",
+                    _ => "changed",
+                };
                 write!(f, "module directory {} {how}", shown(path))
             }
             Clause::Program { path, new, .. } => {
