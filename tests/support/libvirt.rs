@@ -203,7 +203,7 @@ impl Host {
     }
 
     /// The paths of what `action` makes different from what [`Host::listing`] has.
-    pub fn different(&self, action: impl FnOnce()) -> Vec<String> {
+    pub fn different<T>(&self, action: impl FnOnce() -> T) -> Vec<String> {
         let before = self.listing();
         action();
         let after = self.listing();
