@@ -1,7 +1,7 @@
 //! What `make bench` prints: whole processes, each against a named peer, by turns in one run, as a ratio of medians.
 //!
-//! The triggers' program touches the real `/var/lib/modstamp`, so it is measured in a mount namespace of its own with a scratch
-//! directory, on this checkout's disk, in the place of `/var/lib`. That needs root.
+//! The triggers touch `/var/lib/modstamp` and move QEMU's module directory, so they are measured in a mount namespace of
+//! its own with scratch directories, on this checkout's disk, in their places. That needs root.
 
 use std::path::Path;
 use std::process::Command;
@@ -33,7 +33,12 @@ fn main() {
     let parts: Vec<String> = std::env::args().skip(1).collect();
     let is_wanted = |part: &str| parts.len() == 1 || parts.iter().any(|wanted| wanted == part);
     if is_root {
-        stand_in_for_var_lib(scratch.path());
+        stand_in_for(scratch.path(), Path::new("/var/lib"), "lib");
+        if let Some(modules) = checks::qemu_modules() {
+            let copy = scratch.path().join("modules");
+            support::run(Command::new("cp").arg("-a").arg(modules).arg(&copy));
+            stand_in_for(scratch.path(), modules, "modules");
+        }
     }
     if is_wanted("triggers") && is_root {
         triggers(&mut table, scratch.path());
@@ -59,15 +64,12 @@ fn stay_on_one_processor() {
     rustix::thread::sched_setaffinity(None, &one).unwrap();
 }
 
-fn stand_in_for_var_lib(scratch: &Path) {
-    let lib = std::path::absolute(scratch.join("lib")).unwrap();
-    std::fs::create_dir(&lib).unwrap();
-    support::run(
-        Command::new("mount")
-            .arg("--bind")
-            .arg(&lib)
-            .arg("/var/lib"),
-    );
+/// Puts a directory of the scratch one's in the place of one of the machine's.
+fn stand_in_for(scratch: &Path, directory: &Path, name: &str) {
+    let stand_in = std::path::absolute(scratch.join(name)).unwrap();
+    std::fs::create_dir_all(&stand_in).unwrap();
+    let mut bind = Command::new("mount");
+    support::run(bind.arg("--bind").args([&*stand_in, directory]));
 }
 
 fn triggers(table: &mut Table, scratch: &Path) {
@@ -88,13 +90,8 @@ fn triggers(table: &mut Table, scratch: &Path) {
         &[body.to_str().unwrap(), "1"],
         &paths,
     );
-    let full = support::release().join("modstamp");
-    let full = Timed::new(
-        "modstamp trigger rpm",
-        &full,
-        &["trigger", "rpm", "--no-sync"],
-        &paths,
-    );
+    let refreshing = transaction(scratch, "refreshing", true);
+    let touching = transaction(scratch, "touching", false);
     let file = "/var/lib/file";
     let touch = Timed::new("touch FILE", "touch".as_ref(), &[file], &None);
     let shell = Timed::new(
@@ -103,7 +100,8 @@ fn triggers(table: &mut Table, scratch: &Path) {
         &["-c", &format!("touch {file}")],
         &None,
     );
-    let times = measure(&[&ours, &full, &touch, &shell], ROUNDS);
+    let all = [&ours, &touching, &touch, &shell, &refreshing];
+    let times = measure(&all, ROUNDS);
     assert!(
         Path::new("/var/lib/modstamp/qemu.stamp").exists(),
         "the trigger did not touch"
@@ -123,11 +121,18 @@ fn triggers(table: &mut Table, scratch: &Path) {
         "at most 0.5",
     );
     table.ratio(
-        "modstamp trigger rpm (why there are two)",
+        "rpm-transaction, without libvirt (why there are two)",
         times[1],
         "touch FILE",
         times[2],
         "-",
+    );
+    table.ratio(
+        "what a refresh of libvirt adds to it",
+        times[4].saturating_sub(times[1]),
+        "touch FILE",
+        times[2],
+        "at most 0.3",
     );
 
     let size = std::fs::metadata(&program).unwrap().len();
@@ -148,6 +153,26 @@ fn triggers(table: &mut Table, scratch: &Path) {
         ),
         _ => println!("skipped, needs GNU time: peak memory\n"),
     }
+}
+
+/// What rpm starts at the end of a transaction.
+fn transaction(scratch: &Path, name: &str, refreshes: bool) -> Timed {
+    let directory = std::path::absolute(scratch.join(name)).unwrap();
+    std::fs::create_dir(&directory).unwrap();
+    let (profile, body) = (directory.join("qemu.toml"), directory.join("body"));
+    let text = include_str!("../packaging/qemu.toml");
+    let text = text.replace(
+        "refresh-libvirt = true",
+        &format!("refresh-libvirt = {refreshes}"),
+    );
+    std::fs::write(&profile, text).unwrap();
+    let modules = checks::qemu_modules().unwrap_or(Path::new("/usr/lib64/qemu"));
+    let (profile, modules) = (profile.display(), modules.display());
+    std::fs::write(&body, format!("--profile {profile} --no-sync {modules}\n")).unwrap();
+    let program = directory.join("rpm-transaction");
+    let modstamp = std::path::absolute(support::release().join("modstamp")).unwrap();
+    std::os::unix::fs::symlink(modstamp, &program).unwrap();
+    Timed::new(name, &program, &[body.to_str().unwrap(), "1"], &None)
 }
 
 fn cached(table: &mut Table, scratch: &Path) {

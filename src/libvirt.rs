@@ -95,7 +95,7 @@ pub struct Cached {
     root: Root,
     kind: Option<&'static Kind>,
     files: Vec<CacheFile>,
-    errors: Vec<Error>,
+    errors: Vec<(Owner, Error)>,
     record: Option<Record>,
     inputs: Inputs,
     now: Now,
@@ -120,9 +120,10 @@ impl Cached {
             let (directories, trouble) = CacheDirectory::all(&root, kind);
             errors = trouble;
             for directory in directories {
+                let owner = directory.owner;
                 match directory.files() {
                     Ok(found) => files.extend(found),
-                    Err(error) => errors.push(error),
+                    Err(error) => errors.push((owner, error)),
                 }
             }
         }
@@ -147,8 +148,8 @@ impl Cached {
         &self.files
     }
 
-    /// What could not be looked at, such as the system's cache for an ordinary user.
-    pub fn errors(&self) -> &[Error] {
+    /// Why a cache could not be looked at, such as the system's by an ordinary user, and whose it is.
+    pub fn errors(&self) -> &[(Owner, Error)] {
         &self.errors
     }
 
@@ -184,17 +185,20 @@ impl Cached {
     fn evict_of_system(mut self, warnings: &mut Vec<String>) -> Vec<PathBuf> {
         self.files.retain(|file| file.owner() == Owner::System);
         let (removed, errors) = self.evict(false, false);
-        let errors = errors.iter().chain(&self.errors);
+        let errors = errors
+            .iter()
+            .chain(self.errors.iter().map(|(_, error)| error));
         warnings.extend(errors.map(Error::to_string));
         removed.iter().map(|file| file.path()).collect()
     }
 }
 
-/// The running daemons that may hold an older answer in memory, a sentence each.
+/// The running daemons that may hold an older answer in memory, a sentence each: all for root, for everybody else their own.
 pub fn daemons(root: &Root) -> Vec<String> {
     if !root.is_system() {
         return Vec::new();
     }
+    let me = rustix::process::geteuid();
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let daemon = |process: std::fs::DirEntry| {
         let pid: u32 = process.file_name().to_str()?.parse().ok()?;
@@ -202,6 +206,7 @@ pub fn daemons(root: &Root) -> Vec<String> {
         let name = name.trim_end();
         installation::DAEMONS.contains(&name).then_some(())?;
         let user = std::os::unix::fs::MetadataExt::uid(&process.metadata().ok()?);
+        (me.is_root() || me.as_raw() == user).then_some(())?;
         Some(format!(
             "{name} of user {user}, process {pid}, holds what it has in memory until it is restarted"
         ))

@@ -1,5 +1,6 @@
 //! `modstamp libvirt`: libvirt's own cache, for a libvirt that knows nothing of stamps.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -123,14 +124,13 @@ impl Status {
             None => libvirt::profiles().map(str::to_owned).collect(),
         };
         let mut rows = Vec::new();
+        let mut notes = BTreeSet::new();
         let mut table = tabwriter::TabWriter::new(Vec::new()).padding(2);
         writeln!(table, "PROGRAM\tWHOSE\tCACHED\tLIBVIRT SAYS\tMODSTAMP SAYS")?;
         for name in names {
             let profile = Profile::load_in(&name, &root)?;
             let cached = Cached::find(&profile)?;
-            for error in cached.errors() {
-                say("note: ", error);
-            }
+            notes.extend(cached.errors().iter().map(|(_, error)| error.to_string()));
             for file in cached.files() {
                 let (rule, verdict) = (cached.rule(file), cached.verdict(file));
                 let age = ago(age(file.written()));
@@ -142,6 +142,9 @@ impl Status {
                 writeln!(table, "{title}\t{owner}\t{age}\t{rule}\t{says}")?;
                 rows.push(Row::new(&profile, file, rule, verdict));
             }
+        }
+        for note in notes {
+            say("note: ", note);
         }
         let table = String::from_utf8_lossy(&table.into_inner()?).into_owned();
         print(match self.json {
@@ -246,8 +249,10 @@ impl Evict {
             lines.push("nothing to remove\n".to_owned());
         }
         print(lines.concat())?;
-        for error in cached.errors() {
-            say("note: ", error);
+        for (owner, error) in cached.errors() {
+            if *owner == Owner::User || rustix::process::geteuid().is_root() {
+                say("", error);
+            }
         }
         for error in &errors {
             say("", error);

@@ -57,31 +57,33 @@ pub struct Recorded {
 impl CacheDirectory {
     /// The cache directories of `kind` that there are for the caller: the system daemon's and the caller's own.
     ///
-    /// The second value has what stands in the way of looking at one, a sentence each.
-    pub(crate) fn all(root: &Root, kind: &'static Kind) -> (Vec<CacheDirectory>, Vec<Error>) {
+    /// The second value has what stands in the way of looking at one.
+    pub(crate) fn all(
+        root: &Root,
+        kind: &'static Kind,
+    ) -> (Vec<CacheDirectory>, Vec<(Owner, Error)>) {
         let (mut found, mut errors) = (Vec::new(), Vec::new());
         let user = crate::home_directory("XDG_CACHE_HOME", ".cache");
         let system = (Owner::System, PathBuf::from("/var/cache"), "libvirt/qemu");
         let user = user.map(|cache| (Owner::User, cache, "libvirt/qemu/cache"));
         for (owner, top, below) in [system].into_iter().chain(user) {
-            let path = root.outside(&top).join(below).join(kind.folder);
+            let path = root.outside(&top).join(below);
             match open(root, &top, &Path::new(below).join(kind.folder)) {
                 Ok(Some(fd)) => found.push(CacheDirectory {
-                    path,
+                    path: path.join(kind.folder),
                     owner,
                     kind,
                     fd,
                 }),
                 Ok(None) => {}
-                Err(cause) => errors.push(Error::System {
-                    attempt: "look at libvirt's cache",
-                    path,
-                    cause,
-                    remedy: match owner {
+                Err(cause) => {
+                    let remedy = match owner {
                         Owner::System => "ask as root to see the system's",
                         Owner::User => "make it a directory of your own",
-                    },
-                }),
+                    };
+                    let error = Error::system("look at libvirt's cache in", path, cause, remedy);
+                    errors.push((owner, error));
+                }
             }
         }
         (found, errors)
