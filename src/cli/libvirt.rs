@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use modstamp::libvirt::{self, CacheFile, Cached, Depth, Recorded, Refreshed, Rule};
-use modstamp::{Owner, Profile, Verdict};
+use modstamp::{Error, Owner, Profile, Verdict};
 use serde::Serialize;
 
 use super::status::{age, ago};
@@ -249,11 +249,16 @@ impl Evict {
             lines.push("nothing to remove\n".to_owned());
         }
         print(lines.concat())?;
-        for (owner, error) in cached.errors() {
-            if *owner == Owner::User || rustix::process::geteuid().is_root() {
-                say("", error);
-            }
-        }
+        // That the system's cache is shut to an ordinary user is no failure.
+        let is_ordinary = !rustix::process::geteuid().is_root();
+        let is_shut = |error: &Error| match error {
+            Error::System { cause, .. } => cause.kind() == std::io::ErrorKind::PermissionDenied,
+            _ => false,
+        };
+        let unseen = cached.errors().iter();
+        let unseen = unseen
+            .filter(|(owner, error)| !(*owner == Owner::System && is_ordinary && is_shut(error)));
+        let errors: Vec<&Error> = unseen.map(|(_, error)| error).chain(&errors).collect();
         for error in &errors {
             say("", error);
         }
