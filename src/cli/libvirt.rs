@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use modstamp::libvirt::{self, CacheFile, Cached, Depth, Recorded, Refreshed, Rule};
-use modstamp::{Error, Owner, Profile, Verdict};
+use modstamp::{Error, Owner, Profile, Verdict, printable};
 use serde::Serialize;
 
 use super::status::{age, ago};
@@ -216,7 +216,7 @@ impl Refresh {
             lines.push(format!("moved the ctime of {}\n", path.display()));
         }
         for path in &done.evicted {
-            lines.push(format!("removed {}\n", path.display()));
+            lines.push(format!("removed {}\n", printable(path)));
         }
         if lines.is_empty() {
             lines.push("there was nothing to move\n".to_owned());
@@ -243,7 +243,7 @@ impl Evict {
                 why => why,
             };
             let (path, title) = (file.path(), file.title());
-            lines.push(format!("{verb} {} ({title}): {why}\n", path.display()));
+            lines.push(format!("{verb} {} ({title}): {why}\n", printable(&path)));
         }
         if removed.is_empty() {
             lines.push("nothing to remove\n".to_owned());
