@@ -361,7 +361,7 @@ impl Elements {
             .iter()
             .find(|(known, _)| known == name.as_bytes());
         match found {
-            Some((_, text)) if !text.starts_with(b"/") => {
+            Some((_, text)) if !text.starts_with(b"/") || text.contains(&0) => {
                 Err(format!("“{name}” is no absolute path"))
             }
             found => Ok(found.map(|(_, text)| OsStr::from_bytes(text))),
