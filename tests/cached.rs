@@ -1144,7 +1144,7 @@ fn what_is_no_cache_file_is_told_in_a_sentence() {
         ),
         (
             sample("emulator", Some("/&#0;")),
-            "“emulator” is no absolute path",
+            "it has an entity that is not one of XML's own",
         ),
         (sample("qemuctime", None), "it has no element “qemuctime”"),
         (sample("selfctime", None), "it has no element “selfctime”"),
@@ -1182,7 +1182,7 @@ fn what_is_no_cache_file_is_told_in_a_sentence() {
         ),
         (
             sample("emulator", Some("/\u{1b}[31m\n/x")),
-            "its name is not the SHA-256 digest of “/\\u{1b}[31m\\n/x”",
+            "its name is not the SHA-256 digest of “/\\x1b[31m\\x0a/x”",
         ),
         (
             format!("{SAMPLE}{}", " ".repeat(5 << 20)),
@@ -1281,6 +1281,159 @@ fn what_libvirt_puts_into_its_files_beside_what_counts_does_not_matter() {
             "{other}: {row:#}"
         );
     }
+}
+
+// nbdkit.
+
+const NBDKIT: &str = "/usr/sbin/nbdkit";
+const NBDKIT_CACHE: &str = "var/cache/libvirt/qemu/nbdkitcapabilities";
+const PLUGINS: &str = "usr/lib/x86_64-linux-gnu/nbdkit/plugins";
+const FILTERS: &str = "usr/lib/x86_64-linux-gnu/nbdkit/filters";
+
+/// A host with nbdkit.
+fn with_nbdkit() -> Host {
+    let host = Host::new();
+    for (directory, name) in [
+        (PLUGINS, "nbdkit-curl-plugin.so"),
+        (FILTERS, "nbdkit-cow-filter.so"),
+    ] {
+        fs::create_dir_all(host.path(directory)).unwrap();
+        host.write(&format!("{directory}/{name}"), "a module");
+    }
+    host.write(&NBDKIT[1..], "a program");
+    host
+}
+
+/// What a libvirt writes that is built with nbdkit (`qemuNbdkitCapsFormatCache` in its src/qemu/qemu_nbdkit.c). Debian's is
+/// not, so this is written by hand.
+fn nbdkit_answer(host: &Host) -> String {
+    let mtime = |path: &str| fs::metadata(host.path(path)).map_or(0, |stat| stat.mtime());
+    let own = element(&host.answer(X86), "selfctime").unwrap().to_owned();
+    format!(
+        "<nbdkitCaps>\n  <path>{NBDKIT}</path>\n  <nbdkitctime>{}</nbdkitctime>\n  \
+         <plugindir>/{PLUGINS}</plugindir>\n  <plugindirmtime>{}</plugindirmtime>\n  \
+         <filterdir>/{FILTERS}</filterdir>\n  <filterdirmtime>{}</filterdirmtime>\n  \
+         <selfctime>{own}</selfctime>\n  <selfvers>9000000</selfvers>\n  <flag name='plugin-curl'/>\n  \
+         <flag name='filter-readahead'/>\n  <version>1.32.5</version>\n</nbdkitCaps>\n",
+        host.ctime(NBDKIT),
+        mtime(PLUGINS),
+        mtime(FILTERS),
+    )
+}
+
+#[test]
+fn nbdkits_answer_is_judged_by_libvirts_rule_for_its_two_directories() {
+    let host = with_nbdkit();
+    let clauses = |host: &Host| host.row(NBDKIT)["libvirt"]["clauses"].take();
+    for directory in [PLUGINS, FILTERS] {
+        host.keep(NBDKIT_CACHE, &nbdkit_answer(&host));
+        assert_eq!(host.row(NBDKIT)["libvirt"]["valid"], true);
+        let old = host.mtime(directory);
+        let clause = |old: Value, new: Value| {
+            let path = format!("/{directory}");
+            json!([{"clause": "module-directory", "path": path, "old": old, "new": new}])
+        };
+        host.set_mtime(directory, 7);
+        assert_eq!(clauses(&host), clause(json!(old), json!(7)));
+        assert_eq!(
+            host.words(NBDKIT).0,
+            format!("outdated: module directory /{directory} changed")
+        );
+        // Where QEMU's is gone libvirt skips the clause, where nbdkit's is it does not.
+        host.rename(directory, "opt/away");
+        assert_eq!(clauses(&host), clause(json!(old), Value::Null));
+        assert_eq!(
+            host.words(NBDKIT).0,
+            format!("outdated: module directory /{directory} is gone")
+        );
+        host.keep(NBDKIT_CACHE, &nbdkit_answer(&host));
+        assert_eq!(host.row(NBDKIT)["libvirt"]["valid"], true);
+        host.rename("opt/away", directory);
+        assert_eq!(clauses(&host), clause(Value::Null, json!(7)));
+        assert_eq!(
+            host.words(NBDKIT).0,
+            format!("outdated: module directory /{directory} is new")
+        );
+    }
+    for (name, clause) in [
+        ("nbdkitctime", "program"),
+        ("selfctime", "libvirt"),
+        ("selfvers", "version"),
+    ] {
+        host.keep(NBDKIT_CACHE, &set(&nbdkit_answer(&host), name, Some("7")));
+        assert_eq!(clauses(&host)[0]["clause"], clause);
+    }
+}
+
+#[test]
+fn a_refresh_for_nbdkit_moves_nbdkits_directories_and_makes_what_comes_after_fresh() {
+    let host = with_nbdkit();
+    host.keep(NBDKIT_CACHE, &nbdkit_answer(&host));
+    host.ask(X86);
+    let refresh = ["libvirt", "refresh", "--profile", "nbdkit"];
+    assert_eq!(host.different(|| host.say(&refresh)), [FILTERS, PLUGINS]);
+    assert_eq!(
+        host.words(NBDKIT).1,
+        "stale: cached before the last refresh"
+    );
+    assert_eq!(host.row(X86)["libvirt"]["valid"], true);
+    host.keep(NBDKIT_CACHE, &nbdkit_answer(&host));
+    assert_fresh(&host, NBDKIT);
+    host.keep_mtime(FILTERS, || {
+        host.remove(&format!("{FILTERS}/nbdkit-cow-filter.so"))
+    });
+    let (libvirt, modstamp) = host.words(NBDKIT);
+    let expected = format!("stale: module nbdkit-cow-filter.so removed from /{FILTERS}");
+    assert_eq!((&*libvirt, modstamp), ("valid", expected));
+    // A touch refreshes, too; and a status of one profile shows that one alone.
+    host.say(&["touch", "--profile", "nbdkit"]);
+    assert_eq!(
+        host.words(NBDKIT).1,
+        "stale: cached before the last refresh"
+    );
+    assert_eq!(host.rows(&["--profile", "nbdkit"]).len(), 1);
+    assert_eq!(host.rows(&[]).len(), 2);
+    let (out, _) = host.say(&["libvirt", "evict", "--profile", "nbdkit", "--all"]);
+    assert_eq!(out.lines().count(), 1);
+    assert_eq!(host.rows(&[])[0]["program"], X86);
+}
+
+#[test]
+fn what_is_no_cache_file_of_nbdkits_is_told_in_a_sentence() {
+    let host = with_nbdkit();
+    let text = nbdkit_answer(&host);
+    for (text, expected) in [
+        (SAMPLE.to_owned(), "its one element should be “nbdkitCaps”"),
+        (set(&text, "path", None), "it has no element “path”"),
+        (
+            set(&text, "plugindir", None),
+            "it has no element “plugindir”",
+        ),
+        (
+            set(&text, "filterdir", Some("filters")),
+            "“filterdir” is no absolute path",
+        ),
+        (
+            set(&text, "filterdirmtime", Some("-")),
+            "“filterdirmtime” is no whole number",
+        ),
+        (text[..text.len() / 2].to_owned(), "it is cut off"),
+    ] {
+        fs::create_dir_all(host.path(NBDKIT_CACHE)).unwrap();
+        fs::write(host.path(NBDKIT_CACHE).join(file_name(NBDKIT)), &text).unwrap();
+        assert_eq!(sentence(&host.rows(&[])[0]), expected);
+    }
+}
+
+#[test]
+fn a_profile_that_libvirt_does_not_ask_has_no_cache() {
+    let host = Host::new();
+    host.ask(X86);
+    host.write("etc/modstamp/profiles.d/own.toml", "files = [\"/etc/x\"]");
+    let own = ["libvirt", "status", "--profile", "own"];
+    assert_eq!(host.say(&own).0, "libvirt has nothing in its cache\n");
+    let own = ["libvirt", "evict", "--all", "--profile", "own"];
+    assert_eq!(host.say(&own).0, "nothing to remove\n");
 }
 
 proptest! {
