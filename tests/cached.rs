@@ -833,14 +833,13 @@ fn dpkgs_trigger_for_a_directory_that_is_gone_moves_the_programs() {
 fn rpms_trigger_refreshes_for_a_modules_path_and_for_no_other() {
     let host = settled();
     let send = |path: &str| {
-        let mut echo = Command::new("echo");
-        let echo = echo
-            .arg(path)
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
+        let list = host.beside("list");
+        fs::write(&list, path).unwrap();
         let mut trigger = host.modstamp(&["trigger", "rpm"]);
-        let output = trigger.stdin(echo.stdout.unwrap()).output().unwrap();
+        let output = trigger
+            .stdin(fs::File::open(list).unwrap())
+            .output()
+            .unwrap();
         assert_eq!(host.said(&output), (String::new(), String::new()));
     };
     assert_eq!(

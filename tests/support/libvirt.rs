@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Deref;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use filetime::FileTime;
@@ -73,6 +74,30 @@ fn install(world: &World) {
 impl Host {
     pub fn new() -> Host {
         Host(World::prepared(install))
+    }
+
+    /// One on the file system that is mounted at `top`.
+    pub fn on(top: &Path) -> Host {
+        Host(World::on(top, install))
+    }
+
+    /// A command of the user `user` for whom the root is `/`: modstamp, by the name `program`. Needs root.
+    pub fn inside(&self, user: u32, program: &str) -> Command {
+        let install = r#"
+            test -e usr/libexec/modstamp && exit
+            for file in $(ldd MODSTAMP | grep -o '/[^ ]*'); do
+                mkdir -p ".${file%/*}"
+                cp -L "$file" ".$file"
+            done
+            mkdir usr/libexec/modstamp
+            cp MODSTAMP usr/bin/modstamp
+            ln -s ../../bin/modstamp usr/libexec/modstamp/rpm-transaction
+        "#;
+        self.sh(&install.replace("MODSTAMP", env!("CARGO_BIN_EXE_modstamp")));
+        let mut command = Command::new("chroot");
+        command.arg(format!("--userspec={user}:{user}"));
+        command.arg(self.path("")).arg(program);
+        at_home(command)
     }
 
     /// The program, as the user whose home is `/home/me` has it.
