@@ -6,75 +6,17 @@
 mod support;
 
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{LazyLock, Mutex};
 
 use libtest_mimic::{Arguments, Trial};
-use support::{Machine, run};
-
-/// A release of Debian.
-struct Release {
-    /// Its dpkg, for the names of the tests.
-    dpkg: &'static str,
-    suite: &'static str,
-    /// A package with modules that bring QEMU devices, and one of those.
-    devices: &'static str,
-    device: &'static str,
-}
-
-const RELEASES: [Release; 2] = [
-    Release {
-        dpkg: "dpkg_1_21",
-        suite: "bookworm",
-        devices: "qemu-system-gui",
-        device: "virtio-gpu-gl-device",
-    },
-    Release {
-        dpkg: "dpkg_1_22",
-        suite: "trixie",
-        devices: "qemu-system-modules-spice",
-        device: "qxl",
-    },
-];
-
-impl Release {
-    /// What a machine with QEMU is made of: all of it brings modules.
-    fn qemu(&self) -> Vec<&'static str> {
-        vec!["qemu-system-x86", BLOCK, self.devices]
-    }
-}
-
-/// What brings the block drivers that QEMU has in modules.
-const BLOCK: &str = "qemu-block-extra";
-
-const PROGRAMS: [&str; 12] = [
-    "cargo",
-    "chroot",
-    "dh",
-    "dpkg",
-    "dpkg-architecture",
-    "dpkg-buildpackage",
-    "dpkg-deb",
-    "dpkg-scanpackages",
-    "git",
-    "mmdebstrap",
-    "mount",
-    "unshare",
-];
-
-/// Where Debian's QEMU has its modules.
-static MODULES: LazyLock<String> = LazyLock::new(|| {
-    let query = run(Command::new("dpkg-architecture").arg("-qDEB_HOST_MULTIARCH"));
-    format!("/usr/lib/{}/qemu", query.trim())
-});
-
-/// The packages that `debian/` builds.
-static BUILT: LazyLock<PathBuf> = LazyLock::new(build);
+use support::deb::{
+    self, BLOCK, Host, MODULES, Package, RELEASES, Release, add_repository, built, module,
+};
+use support::run;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let missing = support::missing(&PROGRAMS);
+    let missing = support::missing(&deb::PROGRAMS);
     if missing.is_none() {
         support::enter_own_mount_namespace();
     }
@@ -152,145 +94,7 @@ fn scenarios(
     })
 }
 
-/// Builds `debian/` from a copy of the files that belong to the project; returns where the packages are.
-fn build() -> PathBuf {
-    // Always the same path, so that cargo finds what it built before; seen by this process alone, and gone with it.
-    let directory = support::kept().join("dpkg-build");
-    let source = directory.join("modstamp");
-    let script = r#"
-        git -c safe.directory='*' ls-files -z --cached --others --exclude-standard |
-            while IFS= read -r -d '' file; do
-                if [ -e "$file" ]; then printf '%s\0' "$file"; fi
-            done |
-            xargs -0 cp --parents --preserve=mode --target-directory="$1"
-    "#;
-    std::fs::create_dir_all(&directory).unwrap();
-    run(Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "mode=755", "tmpfs"])
-        .arg(&directory));
-    std::fs::create_dir(&source).unwrap();
-    run(Command::new("bash")
-        .args(["-euo", "pipefail", "-c", script, "bash"])
-        .arg(&source)
-        .current_dir(env!("CARGO_MANIFEST_DIR")));
-    // -d: cargo need not be Debian's. -nc: there is nothing to clean but what cargo has kept.
-    // nocheck: the library's own tests are run by themselves.
-    run(Command::new("dpkg-buildpackage")
-        .args(["-d", "-nc", "-us", "-uc", "-b"])
-        .current_dir(&source)
-        .env("DEB_BUILD_OPTIONS", "nocheck")
-        .env("CARGO_TARGET_DIR", support::kept().join("dpkg-target"))
-        .env_remove("MAKEFLAGS")
-        .env_remove("MFLAGS")
-        .env_remove("RUSTFLAGS"));
-    directory
-}
-
-/// The package `name` as it was built.
-fn built(name: &str) -> PathBuf {
-    let files = std::fs::read_dir(&*BUILT).unwrap();
-    let mut paths = files.map(|file| file.unwrap().path());
-    let is_it = |path: &PathBuf| {
-        let file = path.file_name().unwrap().to_string_lossy();
-        file.starts_with(&format!("{name}_")) && file.ends_with(".deb")
-    };
-    paths
-        .find(is_it)
-        .unwrap_or_else(|| panic!("no package {name} was built"))
-}
-
-/// A package of the tests' own.
-#[derive(Default)]
-struct Package<'a> {
-    name: &'a str,
-    version: &'a str,
-    files: &'a [&'a str],
-    /// Further lines of the control file.
-    fields: &'a str,
-    /// A script's name and text.
-    script: Option<(&'a str, &'a str)>,
-}
-
-/// A machine with modstamp and modstamp-qemu.
-struct Host {
-    release: &'static Release,
-    machine: Machine,
-}
-
 impl Host {
-    fn new(release: &'static Release, packages: &[&str]) -> Host {
-        let machine = Machine::new(release.suite, packages);
-        let host = Host { release, machine };
-        for name in ["modstamp", "modstamp-qemu"] {
-            host.machine.put(&built(name), &format!("/srv/{name}.deb"));
-        }
-        host.dpkg("--install /srv/modstamp.deb /srv/modstamp-qemu.deb");
-        host
-    }
-
-    /// Runs a script in the machine; returns what it printed, errors too. Nothing here takes minutes, so what does is
-    /// stuck.
-    fn sh(&self, script: &str) -> String {
-        let script = format!("exec 2>&1\n{script}");
-        let mut command = self.machine.command("timeout");
-        run(command.args(["240", "/bin/sh", "-ec", &script]))
-    }
-
-    /// Runs dpkg in the machine, which must succeed; returns what it printed.
-    fn dpkg(&self, arguments: &str) -> String {
-        self.sh(&format!("dpkg {arguments}"))
-    }
-
-    /// The path, from outside, of `path` in the machine.
-    fn outside(&self, path: &str) -> PathBuf {
-        self.machine.root.join(path.trim_start_matches('/'))
-    }
-
-    /// Builds a package with these files, each with a content that is its own; returns its path in the machine.
-    fn package(&self, name: &str, version: &str, files: &[&str]) -> String {
-        self.build(&Package {
-            name,
-            version,
-            files,
-            ..Package::default()
-        })
-    }
-
-    fn build(&self, package: &Package) -> String {
-        let Package { name, version, .. } = package;
-        let tree = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
-            let path = tree.path().join(path.trim_start_matches('/'));
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
-        for file in package.files {
-            write(file, &format!("{file} of {name} {version}\n"));
-        }
-        let fields = package.fields;
-        write(
-            "DEBIAN/control",
-            &format!(
-                "Package: {name}\nVersion: {version}\nArchitecture: all\n{fields}\
-                 Maintainer: Nobody <nobody@example.org>\nDescription: a test's own package\n"
-            ),
-        );
-        if let Some((script, text)) = package.script {
-            write(&format!("DEBIAN/{script}"), text);
-        }
-        self.pack(tree.path(), &format!("{name}_{version}"))
-    }
-
-    /// Packs a directory as a package; returns its path in the machine.
-    fn pack(&self, tree: &Path, name: &str) -> String {
-        let inside = format!("/srv/{name}.deb");
-        run(Command::new("chmod").args(["-R", "0755"]).arg(tree));
-        run(Command::new("dpkg-deb")
-            .args(["--root-owner-group", "--build"])
-            .args([tree, &self.outside(&inside)]));
-        inside
-    }
-
     /// The stamp's mtime in nanoseconds since 1970.
     fn stamp(&self) -> Option<i128> {
         self.machine.stamp("qemu")
@@ -325,17 +129,6 @@ impl Host {
     fn truth(&self, question: &[&str]) -> String {
         run(self.machine.command(question[0]).args(&question[1..]))
     }
-
-    /// dpkg finds nothing half done, and no file that is not as it was packed.
-    fn is_well(&self) {
-        assert_eq!(self.dpkg("--audit"), "");
-        assert_eq!(self.dpkg("--verify"), "");
-    }
-}
-
-/// The path of a module.
-fn module(name: &str) -> String {
-    format!("{}/{name}", *MODULES)
 }
 
 fn a_fresh_installation_makes_the_stamp_for_everybody_to_read(host: &Host) {
@@ -841,48 +634,6 @@ fn left_nothing(host: &Host) {
     );
 }
 
-/// Debian's own packages of QEMU's modules, as a repository that is fetched once, so that tests need no network.
-fn repository(host: &Host) -> PathBuf {
-    static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock();
-    let Release { suite, devices, .. } = host.release;
-    let version = host.sh("dpkg-query --show --showformat '${Version}' qemu-system-x86");
-    let kept = support::kept().join(format!("{suite}-qemu-{}", version.replace(':', "_")));
-    if kept.exists() {
-        return kept;
-    }
-    let machine = Machine::new(suite, &host.release.qemu());
-    machine.sh(&format!(
-        "apt-get -qq update
-         apt-get -qq remove {BLOCK} {devices}
-         apt-get -qq install --download-only --no-install-recommends {BLOCK} {devices}"
-    ));
-    let script = r#"
-        rm -rf "$2.new"
-        mkdir "$2.new"
-        cp "$1"/*.deb "$2.new"
-        cd "$2.new"
-        dpkg-scanpackages --multiversion . > Packages
-        mv "$2.new" "$2"
-    "#;
-    let archives = machine.root.join("var/cache/apt/archives");
-    run(Command::new("sh")
-        .args(["-ec", script, "sh"])
-        .args([&archives, &kept]));
-    kept
-}
-
-fn add_repository(host: &Host) {
-    for file in std::fs::read_dir(repository(host)).unwrap() {
-        let path = file.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap();
-        host.machine.put(&path, &format!("/srv/repository/{name}"));
-    }
-    host.sh("rm -f /etc/apt/sources.list.d/*
-         echo 'deb [trusted=yes] file:/srv/repository ./' > /etc/apt/sources.list
-         apt-get -q update");
-}
-
 /// A question is served while nothing changes, and asked again after each of apt's changes, with QEMU's own answer.
 /// `package` brings what the answer shows as `word`.
 fn by_apt(host: &Host, package: &str, question: &[&str], word: &str) {
@@ -926,21 +677,7 @@ fn debians_device_modules_by_apt_make_qemu_answer_anew(host: &Host) {
 }
 
 fn a_device_module_of_ones_own_makes_qemu_answer_anew(host: &Host) {
-    let qxl = module("hw-display-qxl.so");
-    let scratch = tempfile::tempdir().unwrap();
-    let tree = scratch.path().join("tree");
-    let inside = tree.join(qxl.trim_start_matches('/'));
-    std::fs::create_dir_all(inside.parent().unwrap()).unwrap();
-    std::fs::copy(host.outside(&qxl), &inside).unwrap();
-    std::fs::create_dir(tree.join("DEBIAN")).unwrap();
-    std::fs::write(
-        tree.join("DEBIAN/control"),
-        "Package: qxl\nVersion: 1\nArchitecture: all\n\
-         Replaces: qemu-system-common, qemu-system-modules-spice\n\
-         Maintainer: Nobody <nobody@example.org>\nDescription: one of QEMU's modules\n",
-    )
-    .unwrap();
-    let package = host.pack(&tree, "qxl");
+    let package = host.qxl();
 
     let question = ["qemu-system-x86_64", "-device", "help"];
     let has_qxl = |answer: &str| answer.contains("name \"qxl\"");

@@ -5,6 +5,7 @@
 //! namespace of the test program's own, so that nothing is left behind even where it is killed.
 #![allow(dead_code, missing_docs)] // Each test program uses its own part of this.
 
+pub mod deb;
 pub mod libvirt;
 pub mod mounted;
 pub mod world;
@@ -151,17 +152,7 @@ impl Machine {
 
     /// A command that runs inside the machine.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("chroot");
-        command
-            .arg(&self.root)
-            .arg(program)
-            .env_clear()
-            .env("HOME", "/root")
-            .env("LC_ALL", "C");
-        command
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("DEBIAN_FRONTEND", "noninteractive");
-        command
+        inside(&self.root, &[], program)
     }
 
     /// Runs a shell script inside the machine; returns what it printed. Panics where it fails.
@@ -174,6 +165,23 @@ impl Machine {
         let to = self.root.join(to.trim_start_matches('/'));
         std::fs::create_dir_all(to.parent().unwrap()).unwrap();
         std::fs::copy(from, to).unwrap();
+    }
+
+    /// Where what belongs to the machine is kept beside its root, gone with it.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.root.with_file_name(name)
+    }
+
+    /// What runs in the machine now, by its root directory.
+    pub fn processes(&self) -> Vec<rustix::process::Pid> {
+        let top = self.root.parent().unwrap();
+        let numbers = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+            let path = entry.unwrap().path();
+            let is_inside = std::fs::read_link(path.join("root")).ok()?.starts_with(top);
+            let number = path.file_name()?.to_str()?.parse().ok()?;
+            is_inside.then_some(number)
+        });
+        numbers.filter_map(rustix::process::Pid::from_raw).collect()
     }
 
     /// Keeps a witness of now, as a reader would that fills its cache.
@@ -214,8 +222,26 @@ impl Machine {
     }
 }
 
+/// A command that runs inside a root directory; chroot(8) has the options.
+pub fn inside(root: &Path, options: &[&str], program: &str) -> Command {
+    let mut command = Command::new("chroot");
+    command
+        .args(options)
+        .arg(root)
+        .arg(program)
+        .env_clear()
+        .env("HOME", "/root")
+        .env("LC_ALL", "C")
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
 impl Drop for Machine {
     fn drop(&mut self) {
+        for process in self.processes() {
+            let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+        }
         let top = self.root.parent().unwrap();
         let gone = Command::new("umount")
             .args(["--recursive", "--lazy"])
