@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::witness::Printable;
+
 /// Why something could not be done.
 ///
 /// Every variant's text is a sentence for people, ready to be shown as it is.
@@ -10,7 +12,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// The system refused: what was attempted, on which path, what the system said, and what to do.
-    #[error("cannot {attempt} {}: {cause}; {remedy}", path.display())]
+    #[error("cannot {attempt} {}: {cause}; {remedy}", Printable(path.as_os_str()))]
     System {
         /// Continues "cannot …", for example "touch the stamp".
         attempt: &'static str,
@@ -24,8 +26,8 @@ pub enum Error {
     /// A path on the way belongs to, or can be written by, somebody who could bend it.
     #[error(
         "refused to {attempt} {}: {} {problem}, who could redirect it; give it to root and take that permission away",
-        path.display(),
-        culprit.display()
+        Printable(path.as_os_str()),
+        Printable(culprit.as_os_str())
     )]
     Untrusted {
         /// Continues "refused to …".

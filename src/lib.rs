@@ -135,7 +135,7 @@ pub use reason::{Aspect, Input, Reason, Subject};
 pub use root::Root;
 pub use stamp::{Durability, Mtime, Note, Owner, Stamp};
 pub use verdict::Verdict;
-pub use witness::Witness;
+pub use witness::{Witness, printable};
 
 use std::path::PathBuf;
 

@@ -25,7 +25,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fmt::Write as _;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 
@@ -368,6 +368,11 @@ pub(crate) struct Escaped<'a>(pub(crate) &'a OsStr);
 
 /// Bytes as text that does nothing to a terminal.
 pub(crate) struct Printable<'a>(pub(crate) &'a OsStr);
+
+/// A path as text that does nothing to a terminal, for who shows one that somebody else chose.
+pub fn printable(path: &Path) -> impl fmt::Display + '_ {
+    Printable(path.as_os_str())
+}
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,11 +11,14 @@ use std::process::{Command, Output};
 
 use libtest_mimic::Arguments;
 use modstamp::{Durability, Mtime, Profile, Root, Stamp};
+use support::libvirt::{ARM, DRIVER, Host, QXL, RECORD, SYSTEM, USER, WATCHED, X86, file_name};
 use support::mounted::{Loop, Mounted};
 use support::world::{SETTLED, World, sentences};
 
-const PROGRAMS: [&str; 9] = [
+const PROGRAMS: [&str; 11] = [
+    "chroot",
     "debugfs",
+    "ldd",
     "losetup",
     "mkfs.ext2",
     "mkfs.ext4",
@@ -61,6 +64,16 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     files_mounted_over_modules_are_told_apart_when_they_swap,
     module_directories_beyond_the_limit_of_open_files_are_all_seen,
     the_same_image_is_fresh_and_another_with_the_same_times_is_stale,
+    a_cache_file_that_is_a_device_is_left_alone,
+    a_cache_file_of_another_users_is_left_alone_and_named,
+    an_ordinary_user_sees_and_evicts_their_own_cache_alone,
+    an_ordinary_users_touch_does_not_refresh_libvirt,
+    an_ordinary_user_can_not_refresh_libvirt_and_is_told_so,
+    the_end_of_rpms_transaction_refreshes_libvirt,
+    a_body_of_rpms_transaction_that_can_not_be_read_refreshes_all_the_same,
+    each_refresh_leaves_another_second_where_whole_seconds_are_kept,
+    programs_are_changed_where_no_later_second_can_be_stored,
+    what_is_stale_is_removed_from_the_systems_cache_where_usr_is_read_only,
 ];
 
 fn stamp_on(disk: &Mounted) -> Stamp {
@@ -488,4 +501,230 @@ fn another_device_number_for_the_same_file_system_is_fresh() {
     let now = Profile::load_in("qemu", &root).unwrap().inputs().unwrap();
     assert_eq!(sentences(&on_a_new_tree.judge(&now)), [""; 0]);
     assert_eq!(sentences(&on_a_settled_tree.judge(&now)), [""; 0]);
+}
+
+const NOBODY: u32 = 65534;
+
+fn a_cache_file_that_is_a_device_is_left_alone() {
+    let host = Host::new();
+    let file = format!("{SYSTEM}/{}", file_name(X86));
+    host.sh(&format!("mknod {file} c 1 5")); // zero(4), which never ends
+    let says = "it is not a regular file";
+    assert_eq!(host.rows(&[])[0]["libvirt"]["unknown"], says);
+    assert!(host.fail(&["libvirt", "evict", "--all"]).1.contains(says));
+    assert!(host.path(&file).exists());
+}
+
+fn a_cache_file_of_another_users_is_left_alone_and_named() {
+    let host = Host::new();
+    let (theirs, own) = (host.ask(X86), host.ask(ARM));
+    std::os::unix::fs::chown(host.path(&theirs), Some(NOBODY), None).unwrap();
+    let (out, err) = host.fail(&["libvirt", "evict", "--all"]);
+    let expected =
+        format!("cannot remove libvirt's cache file /{theirs}: it belongs to another user");
+    assert!(err.contains(&expected), "{err}");
+    assert!(out.contains(&own) && !out.contains(&theirs), "{out}");
+    assert!(host.path(&theirs).exists() && !host.path(&own).exists());
+}
+
+fn an_ordinary_user_sees_and_evicts_their_own_cache_alone() {
+    let host = Host::new();
+    let own = host.keep(USER, &host.answer(X86));
+    let theirs = host.ask(X86);
+    host.sh(&format!(
+        "chown -R {NOBODY} home/me; chmod 700 var/cache/libvirt"
+    ));
+    let ask = |arguments: &[&str]| {
+        let output = host
+            .inside(NOBODY, "/usr/bin/modstamp")
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        host.said(&output)
+    };
+    let (out, err) = ask(&["libvirt", "status"]);
+    assert!(
+        out.contains("  user  ") && !out.contains("  system  "),
+        "{out}"
+    );
+    assert!(
+        err.contains(
+            "cannot look at libvirt's cache in /var/cache/libvirt/qemu: Permission denied"
+        ),
+        "{err}"
+    );
+    let (out, err) = ask(&["libvirt", "evict"]);
+    assert!(out.starts_with(&format!("removed /{own}")), "{out}");
+    assert_eq!((out.lines().count(), &*err), (1, ""));
+    assert!(host.path(&theirs).exists() && !host.path(&own).exists());
+}
+
+fn an_ordinary_users_touch_does_not_refresh_libvirt() {
+    let host = Host::new();
+    host.sh(&format!("chown -R {NOBODY} home/me"));
+    let mut touch = host.inside(NOBODY, "/usr/bin/modstamp");
+    let before = host.listing();
+    let output = touch.arg("touch").output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(host.said(&output), (String::new(), String::new()));
+    assert!(
+        host.path("home/me/.local/state/modstamp/qemu.stamp")
+            .exists()
+    );
+    assert_eq!(host.listing(), before);
+    assert!(!host.path(RECORD).exists());
+}
+
+fn an_ordinary_user_can_not_refresh_libvirt_and_is_told_so() {
+    let host = Host::new();
+    let mut refresh = host.inside(NOBODY, "/usr/bin/modstamp");
+    let before = host.listing();
+    let output = refresh.args(["libvirt", "refresh"]).output().unwrap();
+    let (out, err) = host.said(&output);
+    assert_eq!((output.status.code(), &*out), (Some(1), ""));
+    let expected = "modstamp: cannot make libvirt ask again by the time of /usr/bin/qemu-system-arm: \
+        Operation not permitted (os error 1); run as root; \
+        “modstamp libvirt evict” removes what is stale from your own cache\n";
+    assert_eq!(err, expected);
+    assert_eq!(host.listing(), before);
+}
+
+/// Runs what rpm starts at the end of a transaction.
+fn end_transaction(host: &Host, script: &str) -> String {
+    let output = host
+        .inside(0, "/usr/libexec/modstamp/rpm-transaction")
+        .arg(script)
+        .output()
+        .unwrap();
+    let (out, err) = host.said(&output);
+    assert_eq!((output.status.code(), &*out), (Some(0), ""), "{err}");
+    err
+}
+
+fn the_end_of_rpms_transaction_refreshes_libvirt() {
+    let host = Host::new();
+    host.refresh();
+    host.ask(X86);
+    let before = host.mtime(WATCHED);
+    host.write(
+        "tmp-body",
+        &format!("--profile qemu --no-sync /{WATCHED}\n"),
+    );
+    assert_eq!(end_transaction(&host, "/tmp-body"), "");
+    assert!(host.mtime(WATCHED) > before);
+    let note = fs::read_to_string(host.path("var/lib/modstamp/qemu.stamp")).unwrap();
+    assert!(note.contains("\nby: rpm\n"), "{note}");
+    assert_eq!(host.words(X86).1, "stale: cached before the last refresh");
+    host.ask(X86);
+    assert_eq!(host.words(X86).1, "fresh");
+    let (stamp, before) = (
+        host.mtime("var/lib/modstamp/qemu.stamp"),
+        host.mtime(WATCHED),
+    );
+    host.write(
+        "etc/modstamp/profiles.d/qemu.toml",
+        "refresh-libvirt = false",
+    );
+    assert_eq!(end_transaction(&host, "/tmp-body"), "");
+    assert!(host.mtime("var/lib/modstamp/qemu.stamp") >= stamp);
+    assert_eq!(host.mtime(WATCHED), before);
+}
+
+fn a_body_of_rpms_transaction_that_can_not_be_read_refreshes_all_the_same() {
+    let host = Host::new();
+    let before = host.mtime(WATCHED);
+    let warning = end_transaction(&host, "/no-such-body");
+    assert!(
+        warning.starts_with("modstamp: warning: cannot read the body of rpm's trigger: "),
+        "{warning}"
+    );
+    assert!(host.mtime(WATCHED) > before);
+}
+
+fn each_refresh_leaves_another_second_where_whole_seconds_are_kept() {
+    let disk = Mounted::ext2();
+    let host = Host::on(disk.path());
+    let mut last = host.refresh();
+    for _ in 0..3 {
+        let next = host.refresh();
+        assert!(next > last, "{next} after {last}");
+        last = next;
+    }
+    host.ask(X86);
+    assert_eq!(host.words(X86).1, "fresh");
+}
+
+fn programs_are_changed_where_no_later_second_can_be_stored() {
+    let disk = Mounted::ext2();
+    let host = Host::on(disk.path());
+    host.set_mtime(WATCHED, i64::from(i32::MAX)); // in 2038
+    host.refresh_by_ctime();
+    host.ask(X86);
+    assert_eq!(host.words(X86).1, "fresh");
+    // That second is remembered, so that no earlier one is left, which may not be new.
+    host.set_mtime(WATCHED, 1_600_000_000);
+    host.refresh_by_ctime();
+    host.ask(X86);
+    assert_eq!(host.words(X86).1, "fresh");
+}
+
+fn what_is_stale_is_removed_from_the_systems_cache_where_usr_is_read_only() {
+    let host = Host::new();
+    host.refresh();
+    let fresh = host.ask(X86);
+    let stale = host.ask(ARM);
+    let own = host.keep(USER, &host.answer(ARM));
+    host.write(&ARM[1..], "another program");
+    let usr = host.path("usr").display().to_string();
+    host.mount(&["--bind", &usr], "usr");
+    support::run(Command::new("mount").args(["-o", "remount,bind,ro", &usr]));
+    assert!(
+        fs::write(host.path(QXL), "").is_err(),
+        "it was to be read-only"
+    );
+    let moved = host.different(|| {
+        let (out, err) = host.say(&["libvirt", "refresh"]);
+        assert_eq!(out, format!("removed /{stale}\n"));
+        assert!(
+            err.starts_with(
+                "modstamp: warning: cannot make libvirt ask again by the time of /usr/"
+            ),
+            "{err}"
+        );
+        assert!(
+            err.contains(": Read-only file system (os error 30); ")
+                && err.ends_with("; removed what is stale from the system's cache instead\n"),
+            "{err}"
+        );
+    });
+    assert_eq!(moved, [""; 0]);
+    assert_eq!(
+        [fresh, stale, own].map(|file| host.path(&file).exists()),
+        [true, false, true]
+    );
+    // What is in the system's cache now is from after the change; what a user has may not be.
+    assert_eq!(host.words(X86).1, "fresh");
+    assert!(
+        host.words(ARM).1.starts_with("stale: "),
+        "{:?}",
+        host.words(ARM)
+    );
+    host.ask(ARM);
+    let rows = host.rows(&["--profile", "qemu"]);
+    let fresh = rows
+        .iter()
+        .map(|row| (row["owner"].as_str(), row["modstamp"]["fresh"].as_bool()));
+    let expected = [("system", true), ("system", true), ("user", false)];
+    assert!(
+        fresh.eq(expected.map(|(owner, fresh)| (Some(owner), Some(fresh)))),
+        "{rows:#?}"
+    );
+    // A touch warns, too, and fails no more than a refresh does.
+    let (_, err) = host.say(&["touch"]);
+    assert!(
+        err.starts_with("modstamp: warning: cannot make libvirt ask again"),
+        "{err}"
+    );
+    assert!(host.path(DRIVER).exists());
 }

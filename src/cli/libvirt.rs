@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use modstamp::libvirt::{self, CacheFile, Cached, Depth, Recorded, Refreshed, Rule};
-use modstamp::{Owner, Profile, Verdict};
+use modstamp::{Error, Owner, Profile, Verdict, printable};
 use serde::Serialize;
 
 use super::status::{age, ago};
@@ -216,7 +216,7 @@ impl Refresh {
             lines.push(format!("moved the ctime of {}\n", path.display()));
         }
         for path in &done.evicted {
-            lines.push(format!("removed {}\n", path.display()));
+            lines.push(format!("removed {}\n", printable(path)));
         }
         if lines.is_empty() {
             lines.push("there was nothing to move\n".to_owned());
@@ -243,17 +243,22 @@ impl Evict {
                 why => why,
             };
             let (path, title) = (file.path(), file.title());
-            lines.push(format!("{verb} {} ({title}): {why}\n", path.display()));
+            lines.push(format!("{verb} {} ({title}): {why}\n", printable(&path)));
         }
         if removed.is_empty() {
             lines.push("nothing to remove\n".to_owned());
         }
         print(lines.concat())?;
-        for (owner, error) in cached.errors() {
-            if *owner == Owner::User || rustix::process::geteuid().is_root() {
-                say("", error);
-            }
-        }
+        // That the system's cache is shut to an ordinary user is no failure.
+        let is_ordinary = !rustix::process::geteuid().is_root();
+        let is_shut = |error: &Error| match error {
+            Error::System { cause, .. } => cause.kind() == std::io::ErrorKind::PermissionDenied,
+            _ => false,
+        };
+        let unseen = cached.errors().iter();
+        let unseen = unseen
+            .filter(|(owner, error)| !(*owner == Owner::System && is_ordinary && is_shut(error)));
+        let errors: Vec<&Error> = unseen.map(|(_, error)| error).chain(&errors).collect();
         for error in &errors {
             say("", error);
         }

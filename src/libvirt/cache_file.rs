@@ -46,7 +46,7 @@ pub struct Recorded {
     /// The program's ctime, in whole seconds since 1970.
     pub program_ctime: i64,
     /// The mtimes of the module directories, in whole seconds since 1970, with their paths where the file says them.
-    /// None where there was no directory, or before libvirt 6.8.
+    /// 0 where there was no directory that is named; none where there was none of QEMU's, or before libvirt 6.8.
     pub directories: Vec<(Option<PathBuf>, i64)>,
     /// The latest ctime of libvirt's own files, in whole seconds since 1970.
     pub self_ctime: i64,
@@ -290,17 +290,21 @@ fn parse(kind: &Kind, text: &[u8]) -> std::result::Result<Recorded, String> {
             .number(name)?
             .ok_or_else(|| format!("it has no element “{name}”"))
     };
-    let program = found.text(kind.program)?;
-    let program = program.ok_or_else(|| format!("it has no element “{}”", kind.program))?;
+    let required = |name| {
+        let path = found.text(name)?.map(PathBuf::from);
+        path.ok_or_else(|| format!("it has no element “{name}”"))
+    };
     let mut directories = Vec::new();
     for (path, mtime) in kind.directories {
-        if let Some(mtime) = found.number(mtime)?.filter(|mtime| *mtime != 0) {
-            let path = path.map(|path| found.text(path)).transpose()?.flatten();
-            directories.push((path.map(PathBuf::from), mtime));
+        let second = found.number(mtime)?.unwrap_or(0);
+        match path {
+            Some(path) => directories.push((Some(required(path)?), second)),
+            None if second != 0 => directories.push((None, second)),
+            None => {}
         }
     }
     Ok(Recorded {
-        program: PathBuf::from(program),
+        program: required(kind.program)?,
         program_ctime: number(kind.program_ctime)?,
         directories,
         self_ctime: number("selfctime")?,
@@ -357,7 +361,7 @@ impl Elements {
             .iter()
             .find(|(known, _)| known == name.as_bytes());
         match found {
-            Some((_, text)) if !text.starts_with(b"/") => {
+            Some((_, text)) if !text.starts_with(b"/") || text.contains(&0) => {
                 Err(format!("“{name}” is no absolute path"))
             }
             found => Ok(found.map(|(_, text)| OsStr::from_bytes(text))),

@@ -159,9 +159,7 @@ impl Record {
                     .to_owned(),
             });
         }
-        let Verdict::Stale(mut reasons) = record.witness.judge(now) else {
-            return Verdict::Fresh;
-        };
+        let mut reasons = record.witness.judge(now).reasons().to_vec();
         reasons.retain(|reason| concerns(reason, &recorded.program));
         let is_watched = record
             .witness

@@ -5,12 +5,14 @@
 //! one that is later than the clock's, or, where the clock was set back, than that of the last refresh; the next
 //! second after both is new.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FileType, Mode, Timespec, Timestamps, UTIME_OMIT, fstat, futimens};
+use rustix::fs::{FileType, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, fstat, futimens};
 
 use super::installation::Installation;
 use super::record::Record;
@@ -132,7 +134,11 @@ impl Depth {
 
     /// A witness that knows the programs by their new ctimes, if nothing else is different from the one before.
     fn again(self, profile: &Profile, before: Witness) -> Result<Witness> {
-        let now = Inputs::of(profile, Some(&before))?;
+        let mut now = Inputs::of(profile, Some(&before))?;
+        // The programs were changed just now, and are known by stat alone.
+        if self == Depth::Stat && now.wait_if_racy() {
+            now = Inputs::of(profile, Some(&before))?;
+        }
         now.trust(&before);
         let again = match self {
             Depth::Stat => now.outline(),
@@ -227,12 +233,18 @@ fn move_past(directory: &OwnedFd, latest: i64) -> io::Result<i64> {
 /// and what failed first.
 fn change_all(root: &Root, programs: &[&Path]) -> (Moved, Option<Failure>) {
     let (mut changed, mut failed) = (Vec::new(), None);
+    // A program of several names is changed once: to change it again would belie the second of its first name.
+    let mut seconds = HashMap::new();
     for path in programs {
-        match root
-            .read(path, Steps::Trusted)
-            .map_err(io::Error::from)
-            .and_then(change_ctime)
-        {
+        let mut change = || {
+            let program = root.read(path, Steps::Trusted)?;
+            let old = fstat(&program)?;
+            match seconds.entry((old.st_dev, old.st_ino)) {
+                Entry::Occupied(known) => Ok(*known.get()),
+                Entry::Vacant(place) => change_ctime(&program, &old).map(|new| *place.insert(new)),
+            }
+        };
+        match change() {
             Ok(second) => changed.push((path.to_path_buf(), second)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {} // Gone, or a link to nothing.
             Err(error) => failed = failed.or(Some((path.to_path_buf(), error))),
@@ -241,16 +253,15 @@ fn change_all(root: &Root, programs: &[&Path]) -> (Moved, Option<Failure>) {
     (changed, failed)
 }
 
-fn change_ctime(program: OwnedFd) -> io::Result<i64> {
-    let old = fstat(&program)?;
+fn change_ctime(program: &OwnedFd, old: &Stat) -> io::Result<i64> {
     if !FileType::from_raw_mode(old.st_mode).is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
     let mode = Mode::from_raw_mode(old.st_mode);
     // Within the second of its last change it would look unchanged.
     for _ in 0..1100 {
-        rustix::fs::fchmod(&program, mode)?;
-        let second = fstat(&program)?.st_ctime;
+        rustix::fs::fchmod(program, mode)?;
+        let second = fstat(program)?.st_ctime;
         if second != old.st_ctime {
             return Ok(second);
         }

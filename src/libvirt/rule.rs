@@ -38,8 +38,8 @@ pub enum Clause {
         path: PathBuf,
         /// What was noted down; `None` where there was no directory.
         old: Option<i64>,
-        /// What it is.
-        new: i64,
+        /// What it is; `None` where the directory is gone.
+        new: Option<i64>,
     },
     /// The program has another ctime.
     Program {
@@ -81,9 +81,9 @@ impl Now {
     /// Applies the rule.
     pub(crate) fn judge(&self, root: &Root, kind: &Kind, recorded: &Recorded) -> Rule {
         let mut clauses = Vec::new();
-        let mut unknown = None;
+        let mut unknown = Vec::new();
         match &self.installation {
-            None => unknown = Some("no libvirt with a driver for QEMU is installed"),
+            None => unknown.push("no libvirt with a driver for QEMU is installed"),
             Some(installation) => {
                 match installation.version {
                     Some(version) if version != recorded.self_version => {
@@ -93,33 +93,36 @@ impl Now {
                         })
                     }
                     Some(_) => {}
-                    None => unknown = Some("the installed libvirt's version cannot be told"),
+                    None => unknown.push("the installed libvirt's version cannot be told"),
                 }
                 match installation.is_self_ctime(recorded.self_ctime) {
                     Some(true) => {}
                     Some(false) => clauses.push(Clause::Libvirt {
                         old: recorded.self_ctime,
                     }),
-                    None => unknown = Some("no daemon of libvirt's is installed"),
+                    None => unknown.push("no daemon of libvirt's is installed"),
                 }
             }
         }
         let by_name: Vec<(&Path, Option<i64>)> = if kind.is_directory_in_driver() {
             if self.watched.is_empty() {
-                unknown = Some("which module directory libvirt watches cannot be told");
+                unknown.push("which module directory libvirt watches cannot be told");
             }
             let mtime = recorded.directories.first().map(|(_, mtime)| *mtime);
             self.watched.iter().map(|path| (&**path, mtime)).collect()
         } else {
             let directories = recorded.directories.iter();
             directories
-                .filter_map(|(path, mtime)| Some((path.as_deref()?, Some(*mtime))))
+                .filter_map(|(path, mtime)| {
+                    Some((path.as_deref()?, Some(*mtime).filter(|mtime| *mtime != 0)))
+                })
                 .collect()
         };
         for (path, old) in by_name {
-            // libvirt skips the clause where there is no directory.
+            // What is not there has the time 0 for libvirt, and of QEMU's it then skips the clause.
             let new = stat(root, path).map(|stat| stat.st_mtime);
-            if let Some(new) = new.filter(|new| Some(*new) != old) {
+            let is_asked = new.is_some() || !kind.is_directory_in_driver();
+            if is_asked && new.unwrap_or(0) != old.unwrap_or(0) {
                 let path = path.to_owned();
                 clauses.push(Clause::ModuleDirectory { path, old, new });
             }
@@ -132,9 +135,9 @@ impl Now {
                 new,
             });
         }
-        match (clauses.is_empty(), unknown) {
+        match (clauses.is_empty(), unknown.first()) {
             (false, _) => Rule::Outdated(clauses),
-            (true, Some(unknown)) => Rule::Unknown(unknown.to_owned()),
+            (true, Some(first)) => Rule::Unknown((*first).to_owned()),
             (true, None) => Rule::Valid,
         }
     }
@@ -168,8 +171,12 @@ impl fmt::Display for Clause {
                 write!(f, "libvirt was {}, now {}", version(*old), version(*new))
             }
             Clause::Libvirt { .. } => f.write_str("libvirt's own files changed"),
-            Clause::ModuleDirectory { path, old, .. } => {
-                let how = if old.is_some() { "changed" } else { "is new" };
+            Clause::ModuleDirectory { path, old, new } => {
+                let how = match (old, new) {
+                    (_, None) => "is gone",
+                    (None, _) => "is new",
+                    _ => "changed",
+                };
                 write!(f, "module directory {} {how}", shown(path))
             }
             Clause::Program { path, new, .. } => {

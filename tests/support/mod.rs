@@ -6,6 +6,7 @@
 #![allow(dead_code, missing_docs)] // Each test program uses its own part of this.
 
 pub mod deb;
+pub mod libvirt;
 pub mod mounted;
 pub mod rpm;
 pub mod world;

@@ -1,0 +1,282 @@
+//! A scratch root with a made-up libvirt in it, as Debian installs one, and what that libvirt would cache.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::Deref;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use filetime::FileTime;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::world::World;
+
+/// The module directory that libvirt watches, in the root, and one of its modules.
+pub const WATCHED: &str = "usr/lib/x86_64-linux-gnu/qemu";
+pub const QXL: &str = "usr/lib/x86_64-linux-gnu/qemu/hw-display-qxl.so";
+
+/// One that the profile has, too, and libvirt does not watch.
+pub const IPXE: &str = "usr/lib/ipxe/qemu";
+
+/// libvirt's own files, in the root. The link's text tells its version.
+pub const DRIVER: &str =
+    "usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so";
+pub const STORAGE: &str =
+    "usr/lib/x86_64-linux-gnu/libvirt/storage-backend/libvirt_storage_backend_fs.so";
+pub const DAEMON: &str = "usr/sbin/libvirtd";
+pub const LIBRARY: &str = "usr/lib/x86_64-linux-gnu/libvirt.so.0";
+
+/// Programs that libvirt asks.
+pub const X86: &str = "/usr/bin/qemu-system-x86_64";
+pub const ARM: &str = "/usr/bin/qemu-system-arm";
+
+/// The caches, in the root: the system daemon's, and that of the user whose home is `/home/me`.
+pub const SYSTEM: &str = "var/cache/libvirt/qemu/capabilities";
+pub const USER: &str = "home/me/.cache/libvirt/qemu/cache/capabilities";
+
+/// What the last refresh left, in the root.
+pub const RECORD: &str = "var/lib/modstamp/qemu.libvirt";
+
+/// The first lines of what libvirt 9.0.0 and 11.3.0 cached of QEMU 7.2 and 10.0, on Debian.
+pub const SAMPLE: &str = include_str!("../fixtures/libvirt-9.0.0.xml");
+pub const NEWER_SAMPLE: &str = include_str!("../fixtures/libvirt-11.3.0.xml");
+
+/// A machine with libvirt.
+pub struct Host(World);
+
+impl Deref for Host {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.0
+    }
+}
+
+fn install(world: &World) {
+    let write = |path: &str, text: &str| {
+        fs::create_dir_all(world.path(path).parent().unwrap()).unwrap();
+        world.write(path, text);
+    };
+    write(QXL, "a module");
+    write(&format!("{IPXE}/pxe.rom"), "a boot image");
+    let text = format!("\x7fELF\0/usr/lib/other\0/{WATCHED}\0/{WATCHED}/below\0/usr/bin\0");
+    write(DRIVER, &text);
+    write(STORAGE, "");
+    write(DAEMON, "");
+    world.link(LIBRARY, "libvirt.so.0.9000.0");
+    for cache in [SYSTEM, USER] {
+        fs::create_dir_all(world.path(cache)).unwrap();
+    }
+}
+
+impl Host {
+    pub fn new() -> Host {
+        Host(World::prepared(install))
+    }
+
+    /// One on the file system that is mounted at `top`.
+    pub fn on(top: &Path) -> Host {
+        Host(World::on(top, install))
+    }
+
+    /// A command of the user `user` for whom the root is `/`: modstamp, by the name `program`. Needs root.
+    pub fn inside(&self, user: u32, program: &str) -> Command {
+        let install = r#"
+            test -e usr/libexec/modstamp && exit
+            for file in $(ldd MODSTAMP | grep -o '/[^ ]*'); do
+                mkdir -p ".${file%/*}"
+                cp -L "$file" ".$file"
+            done
+            mkdir usr/libexec/modstamp
+            cp MODSTAMP usr/bin/modstamp
+            ln -s ../../bin/modstamp usr/libexec/modstamp/rpm-transaction
+        "#;
+        self.sh(&install.replace("MODSTAMP", env!("CARGO_BIN_EXE_modstamp")));
+        let mut command = Command::new("chroot");
+        command.arg(format!("--userspec={user}:{user}"));
+        command.arg(self.path("")).arg(program);
+        at_home(command)
+    }
+
+    /// The program, as the user whose home is `/home/me` has it.
+    pub fn modstamp(&self, arguments: &[&str]) -> Command {
+        at_home(self.0.modstamp(arguments))
+    }
+
+    /// What a command prints that has to succeed: its answer, and what it says.
+    #[track_caller]
+    pub fn say(&self, arguments: &[&str]) -> (String, String) {
+        let output = self.modstamp(arguments).output().unwrap();
+        let said = self.said(&output);
+        assert!(output.status.success(), "{arguments:?}: {said:?}");
+        said
+    }
+
+    /// The same, of a command that has to end with 1.
+    #[track_caller]
+    pub fn fail(&self, arguments: &[&str]) -> (String, String) {
+        let output = self.modstamp(arguments).output().unwrap();
+        let said = self.said(&output);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said:?}");
+        said
+    }
+
+    /// What was printed, with paths as those in the root see them.
+    pub fn said(&self, output: &Output) -> (String, String) {
+        let root = self.path("").display().to_string();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&root, "/");
+        (text(&output.stdout), text(&output.stderr))
+    }
+
+    /// Refreshes; returns the second that the module directory then has.
+    #[track_caller]
+    pub fn refresh(&self) -> i64 {
+        let (_, err) = self.say(&["libvirt", "refresh"]);
+        assert_eq!(err, "");
+        self.mtime(WATCHED)
+    }
+
+    /// The same where the module directory is gone.
+    #[track_caller]
+    pub fn refresh_by_ctime(&self) {
+        let (out, err) = self.say(&["libvirt", "refresh"]);
+        assert!(
+            out.contains("moved the ctime") && !out.contains("moved the time"),
+            "{out}"
+        );
+        assert_eq!(err, "");
+    }
+
+    pub fn mtime(&self, path: &str) -> i64 {
+        fs::metadata(self.path(path)).unwrap().mtime()
+    }
+
+    pub fn set_mtime(&self, path: &str, second: i64) {
+        filetime::set_file_mtime(self.path(path), FileTime::from_unix_time(second, 0)).unwrap();
+    }
+
+    pub fn ctime(&self, path: &str) -> i64 {
+        let below = path.trim_start_matches('/');
+        fs::metadata(self.path(below)).unwrap().ctime()
+    }
+
+    /// What libvirt writes when it has asked `program` now.
+    pub fn answer(&self, program: &str) -> String {
+        let directory = fs::metadata(self.path(WATCHED)).ok();
+        let mtime = directory.map(|stat| stat.mtime().to_string());
+        let own = self.ctime(DRIVER).max(self.ctime(DAEMON)).to_string();
+        let text = set(SAMPLE, "emulator", Some(program));
+        let text = set(&text, "qemuctime", Some(&self.ctime(program).to_string()));
+        let text = set(&text, "qemumoddirmtime", mtime.as_deref());
+        set(&text, "selfctime", Some(&own))
+    }
+
+    /// Keeps in a cache directory what libvirt would; returns the file's path in the root.
+    pub fn keep(&self, cache: &str, text: &str) -> String {
+        let program = element(text, "emulator").or(element(text, "path"));
+        let file = format!("{cache}/{}", file_name(program.unwrap()));
+        fs::create_dir_all(self.path(cache)).unwrap();
+        self.write(&file, text);
+        file
+    }
+
+    /// As if the system's libvirt had asked `program` now.
+    pub fn ask(&self, program: &str) -> String {
+        self.keep(SYSTEM, &self.answer(program))
+    }
+
+    /// All rows of the status.
+    #[track_caller]
+    pub fn rows(&self, arguments: &[&str]) -> Vec<Value> {
+        let (out, _) = self.say(&[&["libvirt", "status", "--json"], arguments].concat());
+        let json: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(json["version"], 1);
+        json["files"].as_array().unwrap().clone()
+    }
+
+    /// The row of `program`, which there is one of.
+    #[track_caller]
+    pub fn row(&self, program: &str) -> Value {
+        let mut rows = self.rows(&[]);
+        rows.retain(|row| row["program"] == program);
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        rows.remove(0)
+    }
+
+    /// What libvirt says and what modstamp says of `program`, in words.
+    #[track_caller]
+    pub fn words(&self, program: &str) -> (String, String) {
+        let (out, _) = self.say(&["libvirt", "status"]);
+        let line = out.lines().find(|line| line.starts_with(program));
+        let line = line.unwrap_or_else(|| panic!("no {program} in {out}"));
+        let mut cells = line.rsplit("  ").filter(|cell| !cell.is_empty());
+        let [modstamp, libvirt] = [(); 2].map(|()| cells.next().unwrap().trim().to_owned());
+        (libvirt, modstamp)
+    }
+
+    /// All that is in the root but modstamp's own files and the caches: what each is, without its atime and ctime.
+    pub fn listing(&self) -> BTreeMap<String, String> {
+        let find = r#"find . \( -path ./var/lib/modstamp -o -path ./var/cache -o -path ./home \) -prune -o \
+            -printf '%P\t%y %m %U:%G %s %T@ %l ' \( -type f -exec cksum {} \; -o -printf '\n' \)"#;
+        let lines = self.sh(find);
+        let lines = lines.lines().map(|line| line.split_once('\t').unwrap());
+        lines
+            .map(|(path, facts)| (path.to_owned(), facts.to_owned()))
+            .collect()
+    }
+
+    /// The paths of what `action` makes different from what [`Host::listing`] has.
+    pub fn different<T>(&self, action: impl FnOnce() -> T) -> Vec<String> {
+        let before = self.listing();
+        action();
+        let after = self.listing();
+        let paths: std::collections::BTreeSet<&String> =
+            before.keys().chain(after.keys()).collect();
+        let is_other = |path: &&&String| before.get(**path) != after.get(**path);
+        paths
+            .iter()
+            .filter(is_other)
+            .map(|path| (*path).clone())
+            .collect()
+    }
+}
+
+/// A user's environment that is the same on every machine.
+pub fn at_home(mut command: Command) -> Command {
+    for variable in [
+        "XDG_CACHE_HOME",
+        "XDG_STATE_HOME",
+        "XDG_CONFIG_HOME",
+        "QEMU_MODULE_DIR",
+    ] {
+        command.env_remove(variable);
+    }
+    command.env("HOME", "/home/me");
+    command
+}
+
+/// How libvirt names the file of a program.
+pub fn file_name(program: &str) -> String {
+    let digest = Sha256::digest(program.as_bytes());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    digest + ".xml"
+}
+
+/// The text of the first element of that name.
+pub fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    Some(rest.split_once(&format!("</{name}>"))?.0)
+}
+
+/// The same with another text in it; without the element where that is `None`.
+pub fn set(text: &str, name: &str, value: Option<&str>) -> String {
+    let (start, end) = (format!("<{name}>"), format!("</{name}>"));
+    let (before, rest) = text.split_once(&start).unwrap();
+    let (_, after) = rest.split_once(&end).unwrap();
+    match value {
+        Some(value) => format!("{before}{start}{value}{end}{after}"),
+        None => format!("{before}{after}"),
+    }
+}
