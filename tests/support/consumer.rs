@@ -43,7 +43,7 @@ pub fn host(release: &'static Release) -> Host {
                 mkdir -m 700 /home/$user/run
                 chown $user:$user /home/$user/run
             done
-            mkdir -p /etc/libvirt
+            mkdir -p /etc/libvirt /run/libvirt /var/log/libvirt
             printf 'user = "root"\ngroup = "root"\n' > /etc/libvirt/qemu.conf"#,
     );
     run(Command::new("mount")
