@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 mod checks;
+mod libvirt;
 #[path = "../tests/support/mod.rs"]
 mod support;
 mod table;
@@ -53,6 +54,12 @@ fn main() {
     }
     if is_wanted("checks") {
         checks::checks(&mut table, scratch.path());
+    }
+    let missing = support::missing(&support::deb::PROGRAMS);
+    match missing {
+        Some(missing) => println!("skipped, needs {missing}: libvirt\n"),
+        None if is_wanted("libvirt") => libvirt::libvirt(&mut table),
+        None => {}
     }
     table.print();
 }

@@ -11,49 +11,50 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
+use support::consumer::{self, Answer, Consumer, wait_until};
 use support::deb::{self, Host, MODULES, Package, QXL, RELEASES, REPLACES, Release, module};
-use support::{Machine, run};
+use support::{Machine, rpm, run};
 
 fn main() {
     let arguments = Arguments::from_args();
-    let missing = support::missing(&deb::PROGRAMS);
+    let missing = support::missing(&[&deb::PROGRAMS[..], &rpm::PROGRAMS].concat());
     if missing.is_none() {
         support::enter_own_mount_namespace();
     }
     // By scenario, so that the two libvirts take turns on the processors.
-    let trials = SCENARIOS.iter().flat_map(|(name, scenario)| {
-        let releases = RELEASES.iter().filter(|release| {
-            // Where the domain capabilities show nothing of what Debian has in packages of their own.
-            !name.starts_with("debians_") || release.device == "qxl"
-        });
-        let missing = &missing;
-        releases.map(move |release| trial(release, name, *scenario, missing))
+    let trials = every_trial().map(|(name, scenario, release)| {
+        support::trial(
+            format!("{}::{name}", release.libvirt),
+            &missing,
+            move || {
+                let mut scene = Scene::new(release);
+                scenario(&mut scene);
+                scene.is_well();
+                let seen = ((name, release.libvirt), scene.row);
+                SEEN.lock().unwrap().extend([seen]);
+            },
+        )
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     print!("{}", table(&SEEN.lock().unwrap()));
     conclusion.exit();
 }
 
-fn trial(
-    release: &'static Release,
-    name: &'static str,
-    scenario: Scenario,
-    missing: &Option<String>,
-) -> Trial {
-    support::trial(format!("{}::{name}", release.libvirt), missing, move || {
-        let mut scene = Scene::new(release);
-        scenario(&mut scene);
-        scene.is_well();
-        SEEN.lock()
-            .unwrap()
-            .insert((name, release.libvirt), scene.row);
-    })
+/// Each scenario with each release that it is for.
+fn every_trial() -> impl Iterator<Item = (&'static str, Scenario, &'static Release)> {
+    let of = |(name, scenario): &'static (&'static str, Scenario)| {
+        let with = move |release| (*name, *scenario, release);
+        RELEASES.iter().map(with)
+    };
+    let by_apt = BY_APT.iter().flat_map(of);
+    let by_apt = by_apt.filter(|(_, _, release)| release.device == "qxl");
+    by_apt.chain(SCENARIOS.iter().flat_map(of))
 }
 
 type Scenario = fn(&mut Scene);
@@ -65,195 +66,22 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_module_package_that_is_reinstalled_is_noticed,
     packages_that_come_and_go_in_one_second_are_noticed,
     the_last_module_package_that_takes_the_directory_along_is_noticed,
-    a_package_that_puts_the_directorys_old_mtime_back_is_noticed,
-    debians_own_package_of_qxl_by_apt_is_noticed,
+    a_package_that_puts_an_old_mtime_back_is_noticed,
+    an_rpm_that_puts_an_old_mtime_back_is_noticed,
     a_run_of_dpkg_that_concerns_no_module_costs_no_probe,
-    a_module_removed_by_hand_with_the_directorys_mtime_put_back_is_noticed,
+    a_module_removed_by_hand_with_the_mtime_put_back_is_noticed,
     a_module_truncated_in_place_is_noticed,
     a_directory_that_is_gone_and_back_is_noticed,
     an_image_in_the_directorys_place_is_noticed,
+    a_usr_that_is_read_only_leaves_only_what_a_daemon_has_in_memory,
     a_change_with_a_touch_of_the_stamp_is_noticed,
     a_change_during_a_probe_is_noticed,
     a_change_after_the_clock_is_set_back_is_noticed,
     a_refresh_costs_one_probe_and_no_more,
 ];
 
-/// How long a daemon or a probe may take until it is taken for stuck.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A libvirt with a cache of its own.
-struct Consumer {
-    name: &'static str,
-    /// Whether its daemon runs on between two look-ups, with its cache in memory; else that is on disk alone.
-    stays: bool,
-    root: PathBuf,
-    /// Whose session it is; the system's daemon is root's.
-    user: Option<&'static str>,
-    daemon: Option<Child>,
-}
-
-/// What a look-up answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Answer {
-    lists_qxl: bool,
-    probes: usize,
-}
-
-/// What tells a probe.
-struct Trace {
-    /// How many answers the log says to have been saved.
-    saved: usize,
-    /// The cache file's inode and mtime.
-    file: Option<(u64, i64, i64)>,
-}
-
-impl Consumer {
-    /// The path, from outside, of a place that is the system's or the user's own.
-    fn outside(&self, system: &str, session: &str) -> PathBuf {
-        match self.user {
-            None => self.root.join(system),
-            Some(user) => self.root.join("home").join(user).join(session),
-        }
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let Some(user) = self.user else {
-            return support::inside(&self.root, &[], program);
-        };
-        let option = format!("--userspec={user}:{user}");
-        let mut command = support::inside(&self.root, &[&option], program);
-        command
-            .env("HOME", format!("/home/{user}"))
-            .env("XDG_RUNTIME_DIR", format!("/home/{user}/run"));
-        command
-    }
-
-    /// The path, from outside, of its log.
-    fn log(&self) -> PathBuf {
-        self.outside("var/log/libvirt/libvirtd.log", "libvirtd.log")
-    }
-
-    /// The same path for itself.
-    fn inside(&self, outside: &Path) -> PathBuf {
-        Path::new("/").join(outside.strip_prefix(&self.root).unwrap())
-    }
-
-    fn start(&mut self) {
-        if self.daemon.is_some() {
-            return;
-        }
-        let socket = self.outside("run/libvirt/libvirt-sock", "run/libvirt/libvirt-sock");
-        let _ = std::fs::remove_file(&socket);
-        let own = self.outside("run/libvirt/libvirtd.pid", "libvirtd.pid");
-        let (log, own) = (self.inside(&self.log()), self.inside(&own));
-        let mut command = self.command("libvirtd");
-        // It ends by itself where these tests are killed.
-        command
-            .arg("--timeout=300")
-            .arg("--pid-file")
-            .arg(own)
-            .env(
-                "LIBVIRT_LOG_FILTERS",
-                "1:qemu.qemu_capabilities 2:qemu.qemu_monitor_json",
-            )
-            .env("LIBVIRT_LOG_OUTPUTS", format!("1:file:{}", log.display()))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let daemon = self.daemon.insert(command.spawn().unwrap());
-        wait_until("libvirtd listens", || {
-            let ended = daemon.try_wait().unwrap();
-            assert_eq!(ended, None, "the daemon of {}", self.name);
-            socket.exists()
-        });
-    }
-
-    fn stop(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            let process = rustix::process::Pid::from_child(&daemon);
-            rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
-            wait_until("libvirtd ends", || daemon.try_wait().unwrap().is_some());
-        }
-    }
-
-    /// Whether the daemon that was started is the one that runs.
-    fn still_runs(&mut self) -> bool {
-        let ended = self
-            .daemon
-            .as_mut()
-            .map(|daemon| daemon.try_wait().unwrap());
-        ended == self.stays.then_some(None)
-    }
-
-    fn file(&self) -> Option<(u64, i64, i64)> {
-        let cache = self.outside(
-            "var/cache/libvirt/qemu/capabilities",
-            ".cache/libvirt/qemu/cache/capabilities",
-        );
-        let mut files = std::fs::read_dir(cache).ok()?;
-        let file = files.next()?.unwrap().metadata().unwrap();
-        assert!(files.next().is_none(), "one emulator was asked about");
-        Some((file.ino(), file.mtime(), file.mtime_nsec()))
-    }
-
-    fn trace(&self) -> Trace {
-        let log = std::fs::read_to_string(self.log()).unwrap_or_default();
-        Trace {
-            saved: log.matches("virQEMUCapsSaveFile").count(),
-            file: self.file(),
-        }
-    }
-
-    /// Asks for the domain capabilities.
-    fn look_up(&mut self) -> Answer {
-        let before = self.trace();
-        self.start();
-        let mut virsh = self.command("timeout");
-        let uri = match self.user {
-            None => "qemu:///system",
-            Some(_) => "qemu:///session",
-        };
-        virsh
-            .arg(PATIENCE.as_secs().to_string())
-            .args(["virsh", "--connect", uri, "domcapabilities"])
-            .env("LIBVIRT_AUTOSTART", "0");
-        let answer = run(&mut virsh);
-        if !self.stays {
-            self.stop();
-        }
-        let after = self.trace();
-        let probes = after.saved - before.saved;
-        assert!(
-            probes <= 1,
-            "{}: {probes} probes for one question",
-            self.name
-        );
-        assert_eq!(
-            probes == 1,
-            after.file != before.file,
-            "{}: the log and the cache file disagree",
-            self.name
-        );
-        let lists_qxl = answer.contains("<value>qxl</value>");
-        Answer { lists_qxl, probes }
-    }
-}
-
-impl Drop for Consumer {
-    fn drop(&mut self) {
-        if let Some(daemon) = &mut self.daemon {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
-    }
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
+/// Of what the other release has in no package that the domain capabilities would tell.
+const BY_APT: &[(&str, Scenario)] = named![the_package_of_qxl_that_apt_has_is_noticed,];
 
 /// What an answer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -294,39 +122,10 @@ struct Scene {
 
 impl Scene {
     fn new(release: &'static Release) -> Scene {
-        let host = Host::bare(
-            release,
-            &[
-                "libvirt-clients",
-                "libvirt-daemon",
-                "libvirt-daemon-driver-qemu",
-                "qemu-system-x86",
-                release.devices,
-            ],
-        );
-        // As root, because libvirt finds KVM gone at each look-up where another user has no access to it, and probes.
-        host.sh(
-            r#"getent passwd libvirt-qemu >/dev/null || useradd --system --no-create-home libvirt-qemu
-            for user in one two; do
-                useradd --create-home --skel /var/empty $user 2>&1
-                mkdir -m 700 /home/$user/run
-                chown $user:$user /home/$user/run
-            done
-            mkdir -p /etc/libvirt
-            printf 'user = "root"\ngroup = "root"\n' > /etc/libvirt/qemu.conf"#,
-        );
+        let host = consumer::host(release);
         let root = host.machine.root.clone();
-        run(Command::new("mount")
-            .args(["-t", "sysfs", "sysfs"])
-            .arg(root.join("sys")));
         let other = another_system(&host.machine);
-        let consumer = |name, stays, root: &Path, user| Consumer {
-            name,
-            stays,
-            root: root.to_owned(),
-            user,
-            daemon: None,
-        };
+        let consumer = Consumer::new;
         Scene {
             consumers: [
                 consumer("system running", true, &root, None),
@@ -521,8 +320,10 @@ fn sh(host: &Host, script: &str) -> String {
 
 /// What was seen, for people.
 fn table(seen: &BTreeMap<(&str, &str), Row>) -> String {
-    let names = SCENARIOS.iter().map(|(name, _)| name);
-    let rows = names.flat_map(|name| seen.iter().filter(move |((of, _), _)| of == name));
+    let rows = every_trial().filter_map(|(name, _, release)| {
+        let row = seen.get(&(name, release.libvirt))?;
+        Some((name, release.libvirt, row))
+    });
     let rows: Vec<_> = rows.collect();
     if rows.is_empty() {
         return String::new();
@@ -544,7 +345,7 @@ fn table(seen: &BTreeMap<(&str, &str), Row>) -> String {
         ]
         .map(str::to_owned),
     ];
-    for ((name, libvirt), row) in rows {
+    for (name, libvirt, row) in rows {
         let cells = row
             .each_ref()
             .map(|Cell { without, with }| format!("{} → {}", word(without), word(with)));
@@ -701,7 +502,7 @@ fn the_last_module_package_that_takes_the_directory_along_is_noticed(scene: &mut
 }
 
 /// dpkg leaves a directory the time at which it wrote there, so this takes a script of the package's own.
-fn a_package_that_puts_the_directorys_old_mtime_back_is_noticed(scene: &mut Scene) {
+fn a_package_that_puts_an_old_mtime_back_is_noticed(scene: &mut Scene) {
     let qxl = module(QXL);
     let script = format!("#!/bin/sh\ntouch -d @1600000000 {}\n", *MODULES);
     let broken = Package {
@@ -736,7 +537,7 @@ fn a_package_that_puts_the_directorys_old_mtime_back_is_noticed(scene: &mut Scen
 }
 
 /// The case that started the project.
-fn debians_own_package_of_qxl_by_apt_is_noticed(scene: &mut Scene) {
+fn the_package_of_qxl_that_apt_has_is_noticed(scene: &mut Scene) {
     deb::add_repository(&scene.host);
     let apt = |step: &str| format!("apt-get -qy {step} {}", scene.host.release.devices);
     let [remove, purge] = ["remove", "purge"].map(apt);
@@ -752,6 +553,63 @@ fn debians_own_package_of_qxl_by_apt_is_noticed(scene: &mut Scene) {
     scene.with(1);
     scene.change(&purge, false);
     scene.with(1);
+}
+
+/// rpm, too, leaves a directory the time at which it wrote there, also where the package owns it.
+fn an_rpm_that_puts_an_old_mtime_back_is_noticed(scene: &mut Scene) {
+    // Debian's libvirt watches another directory than the one that the triggers are for: they are made one.
+    scene.sh(&format!(
+        "mkdir -p {0}; mount --bind $modules {0}",
+        rpm::MODULES
+    ));
+    rpm::put(&scene.host.machine);
+    let qxl = std::fs::read(scene.host.outside(&module(QXL))).unwrap();
+    // A spec's digest tells whether a package was built before, so the module is kept below its own.
+    let kept = support::kept().join(blake3::hash(&qxl).to_hex().to_string());
+    std::fs::write(&kept, qxl).unwrap();
+    let build = |version, content: &str| {
+        let package = rpm::Package {
+            name: "qxl",
+            version,
+            tags: "%global _binaries_in_noarch_packages_terminate_build 0\n",
+            install: &format!(
+                "install -D -m 0644 {content} %{{buildroot}}{}/{QXL}\n",
+                rpm::MODULES
+            ),
+            sections: &format!(
+                "%dir {0}\n{0}/{QXL}\n%post\ntouch -d @1600000000 {0}\n",
+                rpm::MODULES
+            ),
+            ..rpm::Package::default()
+        };
+        let path = format!("{}/qxl-{version}.rpm", rpm::PACKAGES);
+        scene.host.machine.put(&package.build(), &path);
+        format!("rpm -U --oldpackage --nodeps {path}")
+    };
+    let good = build("1", kept.to_str().unwrap());
+    let broken = build("2", "/dev/null");
+
+    scene.sh(&good);
+    scene.fill();
+    scene.change(&broken, false);
+    assert_eq!(scene.second(), 1_600_000_000);
+    scene.without(Stale);
+
+    scene.sh(&format!(
+        "cd {}; rpm -i modstamp-1.rpm modstamp-qemu-1.rpm",
+        rpm::PACKAGES
+    ));
+    scene.fill();
+    scene.change(&good, true);
+    scene.with(1);
+    scene.change(&broken, false);
+    scene.with(1);
+    scene.change(&good, true);
+    scene.with(1);
+    scene.sh("cp $qxl /srv/kept.so");
+    scene.change("rpm -e qxl", false);
+    scene.with(1);
+    scene.sh("mv /srv/kept.so $qxl; chmod 644 $qxl; umount /usr/lib64/qemu");
 }
 
 fn a_run_of_dpkg_that_concerns_no_module_costs_no_probe(scene: &mut Scene) {
@@ -784,7 +642,7 @@ const REMOVE: &str = "touch -r $modules /srv/time; mv $qxl /srv; touch -r /srv/t
 const PUT_BACK: &str =
     "touch -r $modules /srv/time; mv /srv/hw-display-qxl.so $qxl; touch -r /srv/time $modules";
 
-fn a_module_removed_by_hand_with_the_directorys_mtime_put_back_is_noticed(scene: &mut Scene) {
+fn a_module_removed_by_hand_with_the_mtime_put_back_is_noticed(scene: &mut Scene) {
     by_hand(scene, [(REMOVE, false), (PUT_BACK, true)]);
 }
 
@@ -825,6 +683,70 @@ fn an_image_in_the_directorys_place_is_noticed(scene: &mut Scene) {
     let mount = "touch -r $modules /srv/image
         mount --bind -o ro /srv/image $modules";
     by_hand(scene, [(mount, false), ("umount $modules", true)]);
+}
+
+/// There is nothing to move then: cache files are removed, and who has an older answer in memory is named.
+fn a_usr_that_is_read_only_leaves_only_what_a_daemon_has_in_memory(scene: &mut Scene) {
+    scene.sh("cp -a $modules /srv/image; rm /srv/image/hw-display-qxl.so");
+    scene.install_modstamp();
+    let mount = "touch -r $modules /srv/image
+        mount --bind /srv/image $modules
+        mount --rbind /usr /usr";
+    scene.change(mount, false);
+    // A mount that becomes read-only does so in one of the two systems. What modstamp remembers tells of one system, too.
+    let read_only = "mount -o remount,bind,ro /usr; mount -o remount,bind,ro $modules";
+    scene.sh(read_only);
+    let own = "cp -a /var/lib/modstamp /srv
+        mount -t tmpfs tmpfs /var/lib/modstamp
+        cp -a /srv/modstamp /var/lib";
+    let script = format!("modules={}; {read_only}; {own}", *MODULES);
+    let mut other = scene.consumers[1].command("/bin/sh");
+    run(other.args(["-ec", &script]));
+    scene.without(Stale);
+
+    let said = scene.consumers.each_ref().map(|consumer| {
+        let verb = if consumer.user.is_none() {
+            "refresh"
+        } else {
+            "evict"
+        };
+        let script = format!("exec modstamp libvirt {verb} 2>&1");
+        run(consumer.command("/bin/sh").args(["-ec", &script]))
+    });
+    for (consumer, said) in scene.consumers.iter().zip(&said) {
+        if let Some(daemon) = &consumer.daemon {
+            assert!(
+                said.contains(&format!("process {},", daemon.id())),
+                "{said}"
+            );
+        }
+    }
+    for is_restarted in [false, true] {
+        let answers = scene.look_up();
+        for (cell, (answer, consumer)) in scene
+            .row
+            .iter_mut()
+            .zip(answers.iter().zip(&mut scene.consumers))
+        {
+            let seen = cell.with.note(*answer, false);
+            let is_left = consumer.stays && !is_restarted;
+            assert_eq!(
+                seen,
+                if is_left { Stale } else { Fresh },
+                "{}: {said:?}",
+                consumer.name
+            );
+            let is_first = consumer.stays == is_restarted;
+            assert_eq!(
+                answer.probes,
+                usize::from(is_first),
+                "{}: {said:?}",
+                consumer.name
+            );
+            consumer.stop();
+        }
+    }
+    scene.sh("umount --recursive --lazy /usr");
 }
 
 fn a_change_with_a_touch_of_the_stamp_is_noticed(scene: &mut Scene) {

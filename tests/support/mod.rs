@@ -5,9 +5,11 @@
 //! namespace of the test program's own, so that nothing is left behind even where it is killed.
 #![allow(dead_code, missing_docs)] // Each test program uses its own part of this.
 
+pub mod consumer;
 pub mod deb;
 pub mod libvirt;
 pub mod mounted;
+pub mod rpm;
 pub mod world;
 
 use std::os::unix::fs::MetadataExt;

@@ -1,0 +1,79 @@
+//! What is measured of libvirt: modstamp's look at its cache, and libvirt's own look-ups.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::support::consumer::{self, Consumer};
+use super::support::deb::{RELEASES, Release};
+use super::support::{self, run};
+use super::table::{Table, show};
+use super::timed::{Timed, measure};
+
+/// libvirt's emulators: as many as it knows.
+const EMULATORS: usize = 26;
+
+const ROUNDS: usize = 200;
+
+pub fn libvirt(table: &mut Table) {
+    let release = &RELEASES[1];
+    let (without, with) = (consumer::host(release), consumer::host(release));
+    with.install_modstamp();
+    let mut daemons = [&without, &with].map(|host| {
+        let mut daemon = Consumer::new("the bench's", true, &host.machine.root, None);
+        daemon.look_up();
+        assert_eq!(daemon.look_up().probes, 0, "a second look-up is a hit");
+        daemon
+    });
+    let ask = |name, root: &Path| {
+        let arguments = ["virsh", "--connect", "qemu:///system", "domcapabilities"];
+        let root = [root.to_str().unwrap()];
+        let arguments: Vec<&str> = root.into_iter().chain(arguments).collect();
+        Timed::new(name, "chroot".as_ref(), &arguments, &None)
+    };
+    let roots = [&without.machine.root, &with.machine.root];
+    let [bare, ours] = roots.map(|root| ask("virsh domcapabilities", root));
+    let times = measure(&[&bare, &ours], ROUNDS);
+    table.ratio(
+        "a look-up in libvirt, beside modstamp-qemu",
+        times[1],
+        "the same without",
+        times[0],
+        "1.0",
+    );
+    daemons.iter_mut().for_each(Consumer::stop);
+    status(table, release, &with.machine.root);
+}
+
+/// modstamp's look at a full cache: of what libvirt wrote just now, as many files as it may have.
+fn status(table: &mut Table, release: &Release, root: &Path) {
+    let cache = root.join("var/cache/libvirt/qemu/capabilities");
+    let sample = std::fs::read_dir(&cache).unwrap().next().unwrap().unwrap();
+    let sample = std::fs::read_to_string(sample.path()).unwrap();
+    let asked = "/usr/bin/qemu-system-x86_64";
+    for number in 1..EMULATORS {
+        let emulator = format!("/usr/bin/qemu-system-{number}");
+        std::fs::copy(root.join(&asked[1..]), root.join(&emulator[1..])).unwrap();
+        let name = support::libvirt::file_name(&emulator);
+        std::fs::write(cache.join(name), sample.replace(asked, &emulator)).unwrap();
+    }
+    let modstamp = support::release().join("modstamp");
+    let root = root.to_str().unwrap();
+    run(std::process::Command::new(&modstamp).args(["libvirt", "refresh", "--root", root]));
+    let arguments = ["libvirt", "status", "--profile", "qemu", "--root", root];
+    let status = Timed::new("modstamp libvirt status", &modstamp, &arguments, &None);
+    let rows = String::from_utf8(status.output()).unwrap().lines().count();
+    assert_eq!(rows, EMULATORS + 1, "a head and a row for each emulator");
+    let time = measure(&[&status], ROUNDS)[0];
+    let kilobytes = sample.len() / 1000;
+    let wanted = Duration::from_millis(30);
+    table.ratio(
+        &format!(
+            "modstamp libvirt status, {EMULATORS} files of {kilobytes} kB, {}",
+            release.libvirt.replacen('_', " ", 1).replace('_', ".")
+        ),
+        time,
+        "wanted",
+        wanted,
+        &format!("at most {}", show(wanted)),
+    );
+}

@@ -1,0 +1,169 @@
+//! The packages that `rpm/modstamp.spec` builds, and small ones of the tests' own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::{Machine, kept, run};
+
+/// What making them takes.
+pub const PROGRAMS: [&str; 12] = [
+    "cargo",
+    "chroot",
+    "flock",
+    "git",
+    "make",
+    "mmdebstrap",
+    "mount",
+    "rpm",
+    "rpmbuild",
+    "strace",
+    "timeout",
+    "unshare",
+];
+
+/// Where the packages find QEMU's modules.
+pub const MODULES: &str = "/usr/lib64/qemu";
+
+/// Where machines have the packages.
+pub const PACKAGES: &str = "/srv";
+
+/// Puts the packages that the spec builds into a machine, and tells its rpm where to keep its database.
+pub fn put(machine: &Machine) {
+    for entry in std::fs::read_dir(built()).unwrap() {
+        let name = entry.as_ref().unwrap().file_name().into_string().unwrap();
+        machine.put(&entry.unwrap().path(), &format!("{PACKAGES}/{name}"));
+    }
+    // Where rpm keeps it elsewhere than on Debian, which asks a shell for the user's home.
+    machine.sh("mkdir -p /etc/rpm; echo '%_dbpath /var/lib/rpm' > /etc/rpm/macros.tests");
+}
+
+/// The directory of the packages that the spec builds, made once for each state of the source tree.
+fn built() -> &'static Path {
+    // The error is kept too, so that not every test tries again.
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(build);
+    built
+        .as_ref()
+        .unwrap_or_else(|error| panic!("the packages cannot be built: {error}"))
+}
+
+fn build() -> Result<PathBuf, String> {
+    let script = r#"
+        kept=$1
+        objects=$(mktemp -d)
+        trap 'rm -rf "$objects"' EXIT
+        git() { command git -c safe.directory='*' "$@"; }
+
+        # The working tree as git sees it, as a tree object, without a trace in the repository.
+        export GIT_ALTERNATE_OBJECT_DIRECTORIES=$(git rev-parse --path-format=absolute --git-path objects)
+        export GIT_OBJECT_DIRECTORY=$objects GIT_INDEX_FILE=$objects/index
+        git add --all
+        tree=$(git write-tree)
+        build=$kept/$tree-$( (rustc -V; rpmbuild --version) | sha256sum | cut -c -16)
+        if test -e "$build/done"; then
+            echo "$build"
+            exit
+        fi
+
+        find "$kept" -mindepth 1 -maxdepth 1 -name '*-*' -mmin +600 -exec rm -r {} +
+        rm -rf "$kept/top" "$build"
+        mkdir -p "$kept/top" "$build"
+        exec 3>&1 >"$kept/log" 2>&1
+        make dist TREE="$tree" DISTDIR="$kept/top"
+        unset GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_OBJECT_DIRECTORY GIT_INDEX_FILE
+        # --nodeps: what it needs is here, but not as packages of rpm's.
+        rpmbuild() {
+            command rpmbuild -tb --nodeps --define "_topdir $kept/top" --define "_rpmdir $build" \
+                --define '_libdir /usr/lib64' --define '_rpmfilename %%{NAME}-%%{RELEASE}.rpm' \
+                "$@" "$kept"/top/*.tar.gz
+        }
+        export CARGO_TARGET_DIR=$kept/target
+        rpmbuild
+        rpmbuild --define 'dist .again' --without check
+        touch "$build/done"
+        echo "$build" >&3
+    "#;
+    let kept = kept().join("rpm");
+    std::fs::create_dir_all(&kept).unwrap();
+    let output = Command::new("flock")
+        .arg(kept.join("lock"))
+        .args(["bash", "-euo", "pipefail", "-c", script, "bash"])
+        .arg(&kept)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env_remove("MAKEFLAGS")
+        .env_remove("MFLAGS")
+        .env_remove("RUSTFLAGS")
+        .output()
+        .unwrap();
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).trim().into());
+    }
+    let log = std::fs::read_to_string(kept.join("log")).unwrap_or_default();
+    let last: Vec<&str> = log.lines().rev().take(30).collect();
+    let last = last.into_iter().rev().collect::<Vec<_>>().join("\n");
+    Err(format!(
+        "{}\n{last}",
+        String::from_utf8_lossy(&output.stderr)
+    ))
+}
+
+/// A package of the tests' own.
+#[derive(Default)]
+pub struct Package<'a> {
+    pub name: &'a str,
+    pub version: &'a str,
+    /// Paths and contents.
+    pub files: &'a [(&'a str, &'a str)],
+    /// Further tags of the spec, one a line.
+    pub tags: &'a str,
+    /// Further lines of the section %install.
+    pub install: &'a str,
+    /// Further lines of the section %files, and further sections.
+    pub sections: &'a str,
+}
+
+impl Package<'_> {
+    /// Builds the package, or finds it where it was built before. Returns the file.
+    pub fn build(&self) -> PathBuf {
+        let Package {
+            name,
+            version,
+            tags,
+            install,
+            sections,
+            ..
+        } = self;
+        let mut making = String::new();
+        let mut list = String::new();
+        for (path, content) in self.files {
+            making +=
+                &format!("install -D -m 0644 /dev/stdin %{{buildroot}}{path} <<< '{content}'\n");
+            list += &format!("{path}\n");
+        }
+        let spec = format!(
+            "Name: {name}\nVersion: {version}\nRelease: 1\nSummary: A test's own package\nLicense: none\n\
+             BuildArch: noarch\nAutoReqProv: no\n{tags}\n%description\nA test's own package.\n\
+             %global __os_install_post %{{nil}}\n\
+             %prep\n%install\n{making}{install}\n%files\n{list}{sections}\n"
+        );
+        let kept = kept().join("rpm-packages");
+        std::fs::create_dir_all(&kept).unwrap();
+        let file = kept.join(format!("{}.rpm", blake3::hash(spec.as_bytes()).to_hex()));
+        if !file.exists() {
+            let top = tempfile::tempdir().unwrap();
+            let spec_file = top.path().join("test.spec");
+            std::fs::write(&spec_file, spec).unwrap();
+            run(Command::new("rpmbuild")
+                .args(["-bb", "--quiet", "--define", "_rpmfilename built.rpm"])
+                .args(["--define", "_buildshell /bin/bash"])
+                .args(["--define", &format!("_topdir {}", top.path().display())])
+                .arg(&spec_file));
+            // Whole or not at all, also where two tests build it at once.
+            let own = kept.join(top.path().file_name().unwrap());
+            std::fs::copy(top.path().join("RPMS/built.rpm"), &own).unwrap();
+            std::fs::rename(own, &file).unwrap();
+        }
+        file
+    }
+}
