@@ -1,4 +1,4 @@
-//! The stamp and the witness on file systems that are coarse, full or read-only, and against other users. These tests need
+//! The stamp, the witness and libvirt's cache on file systems that are coarse, full or read-only, and against other users. These tests need
 //! root: they mount file systems, in a mount namespace of their own, and become another user.
 
 mod support;
