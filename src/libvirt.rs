@@ -15,7 +15,7 @@ mod record;
 mod refresh;
 mod rule;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use cache_file::{CacheFile, Recorded};
 pub use refresh::{Depth, Refreshed, refresh};
@@ -199,12 +199,19 @@ pub fn daemons(root: &Root) -> Vec<String> {
         return Vec::new();
     }
     let me = rustix::process::geteuid();
+    // Those of a container, or of another root directory, have other programs.
+    let place = |path: &Path| {
+        let stat = rustix::fs::stat(path).ok()?;
+        Some((stat.st_dev, stat.st_ino))
+    };
+    let here = place(Path::new("/"));
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let daemon = |process: std::fs::DirEntry| {
         let pid: u32 = process.file_name().to_str()?.parse().ok()?;
         let name = std::fs::read_to_string(process.path().join("comm")).ok()?;
         let name = name.trim_end();
         installation::DAEMONS.contains(&name).then_some(())?;
+        (place(&process.path().join("root")) == here).then_some(())?;
         let user = std::os::unix::fs::MetadataExt::uid(&process.metadata().ok()?);
         (me.is_root() || me.as_raw() == user).then_some(())?;
         Some(format!(

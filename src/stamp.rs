@@ -323,19 +323,8 @@ impl Stamp {
         turn: &Turn,
     ) -> Result<Replaced> {
         let new = turn.new_name(&self.profile);
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o644);
-        let create = || rustix::fs::openat(directory, &new, flags, mode);
-        let file = match create() {
-            // Left by a touch that was killed: nobody else uses this name while it is our turn.
-            Err(Errno::EXIST) => {
-                rustix::fs::unlinkat(directory, &new, rustix::fs::AtFlags::empty())
-                    .and_then(|()| create())
-            }
-            result => result,
-        }
-        .map_err(|errno| self.failed(errno))?;
+        let file = create(directory, &new, mode).map_err(|errno| self.failed(errno))?;
         let fill = |mtime: Mtime| {
             let when = humantime::format_rfc3339_seconds(SystemTime::now());
             let text = format!(
@@ -460,6 +449,18 @@ struct Replaced {
     mtime: Mtime,
     /// The mtime of the stamp that it took the place of, where that can be told.
     old: Option<Mtime>,
+}
+
+/// Makes a new file, in whose name nobody else makes one while it is our turn.
+pub(crate) fn create(directory: &OwnedFd, name: &str, mode: Mode) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let create = || rustix::fs::openat(directory, name, flags, mode);
+    match create() {
+        // Left by one that was killed.
+        Err(Errno::EXIST) => rustix::fs::unlinkat(directory, name, rustix::fs::AtFlags::empty())
+            .and_then(|()| create()),
+        result => result,
+    }
 }
 
 /// Puts the file `new` in the place of `old`, in one step; returns the mtime of the one that was there.

@@ -21,12 +21,12 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode};
 
 use super::CacheFile;
 use super::installation::stat;
 use crate::root::{Steps, write_all};
-use crate::stamp::{SYSTEM_DIRECTORY, take_place};
+use crate::stamp::{SYSTEM_DIRECTORY, create, take_place};
 use crate::witness::{Escaped, unescape};
 use crate::{Input, Inputs, Owner, Profile, Reason, Subject, Verdict, Witness};
 
@@ -102,11 +102,8 @@ impl Record {
     pub(crate) fn write(&self, directory: &OwnedFd, profile: &Profile) -> rustix::io::Result<()> {
         let name = name(profile);
         let new = format!(".{name}.new");
-        let _ = rustix::fs::unlinkat(directory, &new, AtFlags::empty()); // left by one that was killed
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o644);
-        let file = rustix::fs::openat(directory, &new, flags, mode)?;
+        let file = create(directory, &new, mode)?;
         let write = || {
             write_all(&file, self.text().as_bytes())?;
             rustix::fs::fchmod(&file, mode)?; // whatever the umask is

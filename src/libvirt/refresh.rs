@@ -82,16 +82,19 @@ pub fn refresh(profile: &Profile, directories: &[PathBuf], depth: Depth) -> Resu
     let failed = failed.filter(|(_, error)| error.kind() != io::ErrorKind::NotFound);
     let evicted = failed.is_some();
     if let Some((path, cause)) = failed {
+        let may_more = rustix::process::geteuid().is_root() || !root.is_system();
         let attempt = "make libvirt ask again by the time of";
-        let remedy =
-            "run as root; “modstamp libvirt evict” removes what is stale from your own cache";
+        let remedy = match may_more {
+            true => "so what is stale was removed from the system's cache instead",
+            false => {
+                "run as root; “modstamp libvirt evict” removes what is stale from your own cache"
+            }
+        };
         let error = Error::system(attempt, root.outside(&path), cause, remedy);
-        if root.is_system() && !rustix::process::geteuid().is_root() {
+        if !may_more {
             return Err(error);
         }
-        done.warnings.push(format!(
-            "{error}; removed what is stale from the system's cache instead"
-        ));
+        done.warnings.push(error.to_string());
         done.evicted = Cached::with(profile, old, inputs)?.evict_of_system(&mut done.warnings);
         done.warnings.extend(super::daemons(root));
     }
