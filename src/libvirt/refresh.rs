@@ -57,7 +57,7 @@ pub fn refresh(profile: &Profile, directories: &[PathBuf], depth: Depth) -> Resu
     let old = Record::read(profile);
     // Before anything is moved: what libvirt then probes is not older than this.
     let inputs = Inputs::of(profile, old.as_ref().map(|old| &old.witness))?;
-    let mut witness = depth.witness(&inputs, old.as_ref());
+    let witness = depth.witness(&inputs, old.as_ref());
     let (directories, is_enough) = match directories {
         [] => watched(profile, &inputs),
         _ => (directories.to_vec(), true),
@@ -68,19 +68,51 @@ pub fn refresh(profile: &Profile, directories: &[PathBuf], depth: Depth) -> Resu
     let turn = stamp.take_turn();
     let turn = turn.map_err(|error| done.warnings.push(error.to_string()));
     let latest = Record::latest(profile).unwrap_or(i64::MIN);
-    let (moved, latest, mut failed) = move_all(root, &directories, latest);
-    let mut changed = Vec::new();
+    let (opened, latest) = open_all(root, directories, latest);
+    let mut record = Record {
+        latest,
+        moved: Vec::new(),
+        changed: Vec::new(),
+        evicted: false,
+        witness,
+    };
+    record.moved = opened
+        .iter()
+        .filter(|(_, fd)| fd.is_ok())
+        .map(|(path, _)| (path.clone(), latest))
+        .collect();
+    let keep = |record: &Record, warnings: &mut Vec<String>| {
+        let Ok((directory, _)) = &turn else { return };
+        if let Err(errno) = record.write(directory, profile) {
+            let remedy = "make room there, or make it writable for root, and refresh again";
+            let attempt = "keep the record of the refresh beside";
+            let error = Error::system(attempt, stamp.path(), errno, remedy);
+            warnings.push(error.to_string());
+        }
+    };
+    // Before it is seen: killed in between, a refresh only skips a second, and never leaves one twice.
+    keep(&record, &mut done.warnings);
+    let (moved, mut failed) = move_all(opened, latest);
+    if moved == record.moved && failed.is_none() && is_enough {
+        done.moved = outside(root, &moved);
+        return Ok(done);
+    }
+
+    record.latest = moved
+        .iter()
+        .map(|(_, second)| *second)
+        .fold(latest, i64::max);
+    record.moved = moved;
     if failed.is_some() || !is_enough {
         let programs: Vec<&Path> = inputs.programs().collect();
         let error;
-        (changed, error) = change_all(root, &programs);
+        (record.changed, error) = change_all(root, &programs);
         failed = error.or(failed.filter(|_| programs.is_empty()));
-        if !changed.is_empty() {
-            witness = depth.again(profile, witness)?;
+        if !record.changed.is_empty() {
+            record.witness = depth.again(profile, record.witness)?;
         }
     }
     let failed = failed.filter(|(_, error)| error.kind() != io::ErrorKind::NotFound);
-    let evicted = failed.is_some();
     if let Some((path, cause)) = failed {
         let may_more = rustix::process::geteuid().is_root() || !root.is_system();
         let attempt = "make libvirt ask again by the time of";
@@ -97,29 +129,20 @@ pub fn refresh(profile: &Profile, directories: &[PathBuf], depth: Depth) -> Resu
         done.warnings.push(error.to_string());
         done.evicted = Cached::with(profile, old, inputs)?.evict_of_system(&mut done.warnings);
         done.warnings.extend(super::daemons(root));
+        record.evicted = true;
     }
-    let outside = |path: &PathBuf| root.outside(path);
-    done.moved = moved
-        .iter()
-        .map(|(path, second)| (outside(path), *second))
+    keep(&record, &mut done.warnings);
+    done.moved = outside(root, &record.moved);
+    done.changed = outside(root, &record.changed)
+        .into_iter()
+        .map(|(path, _)| path)
         .collect();
-    done.changed = changed.iter().map(|(path, _)| outside(path)).collect();
-
-    let record = Record {
-        latest,
-        moved,
-        changed,
-        evicted,
-        witness,
-    };
-    let written = turn.map(|(directory, _turn)| record.write(&directory, profile));
-    if let Ok(Err(errno)) = written {
-        let remedy = "make room there, or make it writable for root, and refresh again";
-        let attempt = "keep the record of the refresh beside";
-        let error = Error::system(attempt, stamp.path(), errno, remedy);
-        done.warnings.push(error.to_string());
-    }
     Ok(done)
+}
+
+fn outside(root: &Root, moved: &Moved) -> Moved {
+    let outside = |(path, second): &(PathBuf, i64)| (root.outside(path), *second);
+    moved.iter().map(outside).collect()
 }
 
 impl Depth {
@@ -183,29 +206,35 @@ fn open(root: &Root, path: &Path) -> io::Result<OwnedFd> {
 }
 
 type Moved = Vec<(PathBuf, i64)>;
+type Opened = (PathBuf, io::Result<OwnedFd>);
 type Failure = (PathBuf, io::Error);
 
-/// Moves the mtimes of directories to a second that none of them ever had, after `latest`. Returns those that moved, the
-/// latest second that any was ever moved to, and what failed first.
-fn move_all(root: &Root, directories: &[PathBuf], latest: i64) -> (Moved, i64, Option<Failure>) {
-    let opened: Vec<_> = directories.iter().map(|path| open(root, path)).collect();
-    let had = opened
+/// Opens directories. Returns them, and a second that none of them ever had: the next after the clock's, the `latest` that
+/// any was moved to, and those that they have.
+fn open_all(root: &Root, directories: Vec<PathBuf>, latest: i64) -> (Vec<Opened>, i64) {
+    let open = |path: PathBuf| {
+        let directory = open(root, &path);
+        (path, directory)
+    };
+    let opened: Vec<Opened> = directories.into_iter().map(open).collect();
+    let have = opened
         .iter()
-        .flatten()
-        .filter_map(|fd| Some(fstat(fd).ok()?.st_mtime));
-    let mut latest = had.fold(latest, i64::max);
+        .filter_map(|(_, directory)| Some(fstat(directory.as_ref().ok()?).ok()?.st_mtime));
+    let latest = have.fold(latest.max(Mtime::now().seconds), i64::max);
+    (opened, latest.saturating_add(1))
+}
+
+/// Moves the mtimes of directories to `second`, or the next one that their file systems can store. Returns those that
+/// moved, and what failed first.
+fn move_all(opened: Vec<Opened>, second: i64) -> (Moved, Option<Failure>) {
     let (mut moved, mut failed) = (Vec::new(), None);
-    let before = latest.max(Mtime::now().seconds);
-    for (path, directory) in directories.iter().zip(opened) {
-        match directory.and_then(|directory| move_past(&directory, before)) {
-            Ok(second) => {
-                latest = latest.max(second);
-                moved.push((path.clone(), second));
-            }
-            Err(error) => failed = failed.or(Some((path.clone(), error))),
+    for (path, directory) in opened {
+        match directory.and_then(|directory| move_past(&directory, second - 1)) {
+            Ok(second) => moved.push((path, second)),
+            Err(error) => failed = failed.or(Some((path, error))),
         }
     }
-    (moved, latest, failed)
+    (moved, failed)
 }
 
 /// Moves the mtime of a directory to a second after `latest`.
