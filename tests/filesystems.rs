@@ -72,6 +72,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     the_end_of_rpms_transaction_refreshes_libvirt,
     a_body_of_rpms_transaction_that_can_not_be_read_refreshes_all_the_same,
     each_refresh_leaves_another_second_where_whole_seconds_are_kept,
+    a_refresh_that_is_killed_has_remembered_its_second,
     programs_are_changed_where_no_later_second_can_be_stored,
     what_is_stale_is_removed_from_the_systems_cache_where_usr_is_read_only,
 ];
@@ -653,6 +654,24 @@ fn each_refresh_leaves_another_second_where_whole_seconds_are_kept() {
     }
     host.ask(X86);
     assert_eq!(host.words(X86).1, "fresh");
+}
+
+fn a_refresh_that_is_killed_has_remembered_its_second() {
+    let host = Host::new();
+    host.refresh();
+    let ahead = host.refresh() + 3600;
+    host.set_mtime(WATCHED, ahead);
+    let mut killed = Command::new("strace");
+    killed.args(["-o", "/dev/null", "-e", "inject=utimensat:signal=KILL"]);
+    killed.args([
+        env!("CARGO_BIN_EXE_modstamp"),
+        "libvirt",
+        "refresh",
+        "--root",
+    ]);
+    assert!(!killed.arg(host.path("")).status().unwrap().success());
+    host.set_mtime(WATCHED, 1_600_000_000);
+    assert!(host.refresh() > ahead + 1);
 }
 
 fn programs_are_changed_where_no_later_second_can_be_stored() {
