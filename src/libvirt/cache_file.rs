@@ -37,8 +37,8 @@ pub struct CacheFile {
     recorded: std::result::Result<Recorded, String>,
 }
 
-/// What libvirt noted down of the time of its probe, all before the probe (`virQEMUCapsNewForBinaryInternal`,
-/// `qemuNbdkitCapsQuery`).
+/// What libvirt noted down of the time of its probe: before the probe of a QEMU (`virQEMUCapsNewForBinaryInternal`), of nbdkit
+/// also after it (`qemuNbdkitCapsQuery`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
     /// The program that was asked.
