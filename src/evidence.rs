@@ -89,10 +89,7 @@ impl Evidence {
             Reach::Mount(mount) => (mount, true),
             Reach::None => (0, false),
         };
-        let ctime = Mtime {
-            seconds: stat.st_ctime,
-            nanoseconds: stat.st_ctime_nsec as u32,
-        };
+        let ctime = Mtime::of_ctime(stat);
         let is_settled = crate::tick::end(ctime) <= self.tick.begun();
         if !is_settled {
             self.tick.see(ctime);
@@ -125,6 +122,16 @@ pub(crate) fn hash(seed: u64, bytes: &[u8]) -> u64 {
 pub(crate) fn hash_numbers<const N: usize>(numbers: [u64; N]) -> u64 {
     let bytes = numbers.map(u64::to_le_bytes);
     hash(0, bytes.as_flattened())
+}
+
+/// A number for what the stat identities on the file system of `place` can be compared with: those that were seen under the
+/// same number. `None` where they are no evidence.
+pub(crate) fn epoch(place: BorrowedFd<'_>) -> Option<u64> {
+    match reach(place) {
+        Reach::Lasting => Some(0),
+        Reach::Mount(mount) => Some(mount),
+        Reach::None => None,
+    }
 }
 
 fn reach(place: BorrowedFd<'_>) -> Reach {

@@ -66,8 +66,16 @@ static KINDS: [Kind; 2] = [
 ];
 
 impl Kind {
-    fn of(profile: &Profile) -> Option<&'static Kind> {
-        KINDS.iter().find(|kind| kind.profile == profile.name())
+    fn of(profile: &Profile) -> Result<&'static Kind> {
+        let kind = KINDS.iter().find(|kind| kind.profile == profile.name());
+        kind.ok_or_else(|| {
+            let names: Vec<&str> = profiles().collect();
+            Error::NoProfile(format!(
+                "libvirt caches nothing of the profile “{}”; name one of: {}",
+                profile.name(),
+                names.join(", ")
+            ))
+        })
     }
 
     /// Whether which directory it is is compiled into libvirt's driver, and not in the file.
@@ -93,7 +101,7 @@ pub fn profiles() -> impl Iterator<Item = &'static str> {
 /// What libvirt has cached of one profile's programs, for the system's daemon and for the caller's own.
 pub struct Cached {
     root: Root,
-    kind: Option<&'static Kind>,
+    kind: &'static Kind,
     files: Vec<CacheFile>,
     errors: Vec<(Owner, Error)>,
     record: Option<Record>,
@@ -105,26 +113,30 @@ impl Cached {
     /// Looks at all of it. Other users' caches are left alone.
     ///
     /// # Errors
-    /// As [`Profile::inputs`]. What cannot be looked at is in [`Cached::errors`].
+    /// As [`Profile::inputs`], and where libvirt caches nothing of the profile's programs. What cannot be looked at is in
+    /// [`Cached::errors`].
     pub fn find(profile: &Profile) -> Result<Cached> {
+        let kind = Kind::of(profile)?;
+        let profile = &profile.without_variables();
         let record = Record::read(profile);
         let inputs = Inputs::of(profile, record.as_ref().map(|record| &record.witness))?;
-        Cached::with(profile, record, inputs)
+        Ok(Cached::of(kind, profile, record, inputs))
     }
 
-    fn with(profile: &Profile, record: Option<Record>, inputs: Inputs) -> Result<Cached> {
+    fn of(
+        kind: &'static Kind,
+        profile: &Profile,
+        record: Option<Record>,
+        inputs: Inputs,
+    ) -> Cached {
         let root = profile.root().clone();
-        let kind = Kind::of(profile);
-        let (mut files, mut errors) = (Vec::new(), Vec::new());
-        if let Some(kind) = kind {
-            let (directories, trouble) = CacheDirectory::all(&root, kind);
-            errors = trouble;
-            for directory in directories {
-                let owner = directory.owner;
-                match directory.files() {
-                    Ok(found) => files.extend(found),
-                    Err(error) => errors.push((owner, error)),
-                }
+        let mut files = Vec::new();
+        let (directories, mut errors) = CacheDirectory::all(&root, kind);
+        for directory in directories {
+            let owner = directory.owner;
+            match directory.files() {
+                Ok(found) => files.extend(found),
+                Err(error) => errors.push((owner, error)),
             }
         }
         let installation = Installation::find(&root).filter(|_| !files.is_empty());
@@ -132,7 +144,7 @@ impl Cached {
             .as_ref()
             .map(|installation| installation.watched(profile));
         let now = Now::new(installation, watched.unwrap_or_default());
-        Ok(Cached {
+        Cached {
             root,
             kind,
             files,
@@ -140,7 +152,7 @@ impl Cached {
             record,
             inputs,
             now,
-        })
+        }
     }
 
     /// The cache files, those of the system's daemon first.
@@ -155,10 +167,9 @@ impl Cached {
 
     /// What libvirt's own rule says of a file.
     pub fn rule(&self, file: &CacheFile) -> Rule {
-        match (self.kind, file.recorded()) {
-            (Some(kind), Ok(recorded)) => self.now.judge(&self.root, kind, recorded),
-            (_, Err(error)) => Rule::Unknown(error.to_owned()),
-            (None, _) => Rule::Unknown("libvirt does not cache this profile's programs".to_owned()),
+        match file.recorded() {
+            Ok(recorded) => self.now.judge(&self.root, self.kind, recorded),
+            Err(error) => Rule::Unknown(error.to_owned()),
         }
     }
 
@@ -215,7 +226,7 @@ pub fn daemons(root: &Root) -> Vec<String> {
         let user = std::os::unix::fs::MetadataExt::uid(&process.metadata().ok()?);
         (me.is_root() || me.as_raw() == user).then_some(())?;
         Some(format!(
-            "{name} of user {user}, process {pid}, holds what it has in memory until it is restarted"
+            "{name} of user {user}, process {pid}, may hold an older answer in memory; restart it, which leaves guests running"
         ))
     };
     processes.filter_map(daemon).collect()

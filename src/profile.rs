@@ -219,6 +219,14 @@ impl Profile {
         })
     }
 
+    /// The same for a program whose environment is not the caller's.
+    pub(crate) fn without_variables(&self) -> Profile {
+        let mut profile = self.clone();
+        let is_glob = |source: &Source| matches!(source, Source::Glob(_));
+        profile.directories.retain(is_glob);
+        profile
+    }
+
     /// The environment variables that the profile asks, with their values.
     pub(crate) fn variables(&self) -> Vec<(String, Option<OsString>)> {
         self.directories

@@ -69,7 +69,7 @@ pub enum Reason {
         /// The one that was asked about.
         new: String,
     },
-    /// The witness itself cannot be read.
+    /// There is no witness to judge by, or it cannot be read.
     Witness {
         /// Why.
         error: String,

@@ -168,6 +168,11 @@ impl Root {
         }
     }
 
+    /// What is at `path`, links followed inside the root; `None` where it cannot be told.
+    pub(crate) fn target(&self, path: &Path) -> Option<Stat> {
+        rustix::fs::fstat(self.place(path, Steps::Any).ok()?).ok()
+    }
+
     /// Opens what is at `path`, links followed inside the root, for use as a place (`O_PATH`).
     pub(crate) fn place(&self, path: &Path, steps: Steps) -> std::result::Result<OwnedFd, Stop> {
         self.walk(path, OFlags::PATH, steps)

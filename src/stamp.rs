@@ -47,6 +47,13 @@ impl Mtime {
         }
     }
 
+    pub(crate) fn of_ctime(stat: &Stat) -> Mtime {
+        Mtime {
+            seconds: stat.st_ctime,
+            nanoseconds: stat.st_ctime_nsec as u32,
+        }
+    }
+
     pub(crate) fn now() -> Mtime {
         rustix::time::clock_gettime(ClockId::Realtime).into()
     }

@@ -46,7 +46,10 @@ fn assert_libvirt(host: &Host, valid: bool, clauses: Value) {
 fn assert_says(host: &Host, libvirt: &str, modstamp: &str) {
     let (says, stale) = host.words(X86);
     assert!(says.starts_with(libvirt), "{says}");
-    assert!(stale.contains(modstamp), "“{stale}” has no “{modstamp}”");
+    match modstamp {
+        "fresh" => assert_eq!(stale, modstamp),
+        _ => assert!(stale.contains(modstamp), "“{stale}” has no “{modstamp}”"),
+    }
 }
 
 /// A host whose libvirt was refreshed and asked again.
@@ -68,7 +71,7 @@ fn what_libvirt_would_serve_is_valid() {
     assert_eq!(host.words(X86).0, "valid");
     assert_eq!(
         host.words(X86).1,
-        "stale: not known: modstamp has not refreshed libvirt yet"
+        "stale: modstamp has not refreshed libvirt yet"
     );
 }
 
@@ -265,7 +268,7 @@ fn samples_of_real_libvirts_are_read_as_they_are() {
         let row = host.row(X86);
         let expected = json!({
             "program_ctime": ctime,
-            "directory_mtimes": [ctime],
+            "directories": [{"path": null, "mtime": ctime}],
             "self_ctime": own,
             "self_version": version,
         });
@@ -284,7 +287,7 @@ fn a_users_own_cache_is_shown_beside_the_systems_and_found_where_xdg_says() {
     let host = Host::new();
     assert_eq!(
         host.say(&["libvirt", "status"]).0,
-        "libvirt has nothing in its cache\n"
+        "there is no file of libvirt's cache to see\n"
     );
     host.ask(X86);
     host.keep(USER, &host.answer(ARM));
@@ -373,12 +376,67 @@ fn a_module_directory_that_is_gone_is_told_although_libvirt_sees_nothing() {
 }
 
 #[test]
-fn a_redeploy_of_the_same_modules_is_fresh_where_libvirt_sees_nothing() {
+fn an_answer_from_amid_a_change_that_was_undone_is_not_taken_for_fresh() {
+    let module = "stale: module hw-display-qxl.so";
+    let directory = "stale: module directory /usr/lib/x86_64-linux-gnu/qemu";
+    let changes: [(&str, &str, &str); 3] = [
+        (": > $QXL", "printf 'a module' > $QXL", module),
+        ("mv $QXL away", "mv away $QXL", directory),
+        ("touch $DIRECTORY/new.so", "rm $DIRECTORY/new.so", directory),
+    ];
+    for (change, undo, culprit) in changes {
+        let host = Host::new();
+        std::thread::sleep(std::time::Duration::from_millis(50)); // so that stat is evidence
+        host.refresh();
+        let before = host.mtime(WATCHED);
+        let sh = |script: &str| {
+            let script = script.replace("$QXL", QXL).replace("$DIRECTORY", WATCHED);
+            host.sh(&script);
+            if host.mtime(WATCHED) != before {
+                host.set_mtime(WATCHED, before);
+            }
+        };
+        sh(change);
+        host.ask(X86);
+        assert_says(&host, "valid", "stale: module");
+        sh(undo);
+        assert_says(&host, "valid", culprit);
+        assert_says(&host, "valid", "not known: touched since the last refresh");
+        host.refresh();
+        host.ask(X86);
+        assert_says(&host, "valid", "fresh");
+    }
+}
+
+#[test]
+fn an_answer_from_a_time_without_a_directory_is_not_taken_for_one_with_it() {
     let host = settled();
-    host.keep_mtime(WATCHED, || {
-        host.sh(&format!("cp {QXL} new; mv new {QXL}")).clear()
-    });
-    assert_says(&host, "valid", "fresh");
+    host.rename(WATCHED, "away");
+    host.ask(X86);
+    host.rename("away", WATCHED);
+    let (_, says) = host.words(X86);
+    assert!(says.starts_with("stale: "), "{says}");
+}
+
+#[test]
+fn an_answer_from_a_time_with_a_directory_is_not_taken_for_one_without() {
+    let host = Host::new();
+    host.rename(WATCHED, "away");
+    host.refresh_by_ctime();
+    host.rename("away", WATCHED);
+    host.ask(X86);
+    host.rename(WATCHED, "away");
+    let (_, says) = host.words(X86);
+    assert!(says.starts_with("stale: "), "{says}");
+}
+
+#[test]
+fn the_callers_environment_is_not_libvirts() {
+    let host = settled();
+    let mut status = host.modstamp(&["libvirt", "status"]);
+    let output = status.env("QEMU_MODULE_DIR", "/usr/bin").output().unwrap();
+    let (out, _) = host.said(&output);
+    assert!(out.trim_end().ends_with("fresh"), "{out}");
 }
 
 #[test]
@@ -474,7 +532,7 @@ fn a_record_that_is_lost_or_torn_makes_every_answer_stale_until_the_next_refresh
         assert_says(
             &host,
             "valid",
-            "stale: not known: modstamp has not refreshed libvirt yet",
+            "stale: modstamp has not refreshed libvirt yet",
         );
         host.refresh();
         host.ask(X86);
@@ -491,7 +549,7 @@ fn a_record_that_is_no_file_is_none_and_is_not_waited_for() {
         assert_says(
             &host,
             "valid",
-            "stale: not known: modstamp has not refreshed libvirt yet",
+            "stale: modstamp has not refreshed libvirt yet",
         );
     }
 }
@@ -575,10 +633,10 @@ fn refreshes_at_once_leave_a_whole_record_and_a_second_each() {
         "{last} is less than 80 seconds after {before}"
     );
     let record = fs::read_to_string(host.path(RECORD)).unwrap();
-    let start = format!(
-        "modstamp-libvirt 1\nlatest {last}\nmoved {last} /{WATCHED}\nmodstamp-witness 1 qemu\n"
-    );
+    let start = format!("modstamp-libvirt 1\nlatest {last:020}\nmoved {last} ");
+    let witness = format!(" /{WATCHED}\nmodstamp-witness 1 qemu\n");
     assert!(record.starts_with(&start), "{record}");
+    assert!(record.contains(&witness), "{record}");
     host.ask(X86);
     assert_fresh(&host, X86);
     assert_eq!(
@@ -745,7 +803,7 @@ fn a_refresh_never_leaves_the_root() {
         let (out, err) = host.say(&["libvirt", "refresh"]);
         assert_eq!(
             (&*out, &*err),
-            ("there was nothing to move\n", ""),
+            ("there was nothing to move or to remove\n", ""),
             "{target}"
         );
         assert_eq!(stat(), before, "{target}");
@@ -763,7 +821,7 @@ fn a_refresh_of_a_host_with_nothing_is_no_failure() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(
         String::from_utf8_lossy(&output.stdout),
-        "there was nothing to move\n"
+        "there was nothing to move or to remove\n"
     );
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
@@ -936,7 +994,7 @@ fn what_is_no_regular_file_is_shown_named_and_left_alone() {
         assert_eq!(row["libvirt"]["unknown"], "it is not a regular file");
         assert_eq!(
             host.words(&format!("/{file}")).1,
-            "stale: not known: it is not a regular file"
+            "stale: it is not a regular file"
         );
         for all in [
             &["libvirt", "evict", "--all", "--dry-run"][..],
@@ -1025,7 +1083,7 @@ fn sentence(row: &Value) -> &str {
         (&row["libvirt"]["valid"], &row["modstamp"]["fresh"]),
         (&Value::Null, &json!(false))
     );
-    let reasons = json!([{"cause": "witness", "error": format!("not known: {sentence}")}]);
+    let reasons = json!([{"cause": "witness", "error": sentence}]);
     assert_eq!(row["modstamp"]["reasons"], reasons);
     sentence
 }
@@ -1440,10 +1498,15 @@ fn a_profile_that_libvirt_does_not_ask_has_no_cache() {
     let host = Host::new();
     host.ask(X86);
     host.write("etc/modstamp/profiles.d/own.toml", "files = [\"/etc/x\"]");
-    let own = ["libvirt", "status", "--profile", "own"];
-    assert_eq!(host.say(&own).0, "libvirt has nothing in its cache\n");
-    let own = ["libvirt", "evict", "--all", "--profile", "own"];
-    assert_eq!(host.say(&own).0, "nothing to remove\n");
+    for verb in ["status", "refresh", "evict"] {
+        let output = host
+            .modstamp(&["libvirt", verb, "--profile", "own"])
+            .output();
+        let (_, said) = host.said(output.as_ref().unwrap());
+        let expected =
+            "modstamp: libvirt caches nothing of the profile “own”; name one of: qemu, nbdkit\n";
+        assert_eq!((output.unwrap().status.code(), &*said), (Some(1), expected));
+    }
 }
 
 proptest! {

@@ -28,6 +28,9 @@ enum Verb {
 }
 
 /// Show each file of libvirt's cache, the system's and your own: what libvirt's rule says of it, and what modstamp says
+///
+/// libvirt's rule is told as a daemon would apply it that is started now. “fresh” is what was cached since the last refresh, where
+/// nothing was touched since.
 #[derive(clap::Args)]
 struct Status {
     /// The profile: a name, or the path of a profile's file; all that libvirt caches for where none is named
@@ -44,7 +47,7 @@ struct Status {
 ///
 /// Moves the time of the module directory that libvirt watches to a second that it never had. Where it cannot be moved, the
 /// programs get a new ctime by a chmod to the mode that they have. On a read-only /usr, removes what is stale from the
-/// system's cache.
+/// system's cache; daemons that run are then to be restarted, and other users to run “modstamp libvirt evict”.
 #[derive(clap::Args)]
 struct Refresh {
     #[command(flatten)]
@@ -96,9 +99,16 @@ struct Row {
 #[derive(Serialize)]
 struct Times {
     program_ctime: i64,
-    directory_mtimes: Vec<i64>,
+    directories: Vec<Directory>,
     self_ctime: i64,
     self_version: i64,
+}
+
+/// A module directory; `null` where libvirt does not say which.
+#[derive(Serialize)]
+struct Directory {
+    path: Option<String>,
+    mtime: i64,
 }
 
 /// What libvirt's own rule says.
@@ -125,21 +135,35 @@ impl Status {
         };
         let mut rows = Vec::new();
         let mut notes = BTreeSet::new();
+        let mut code = ExitCode::SUCCESS;
         let mut table = tabwriter::TabWriter::new(Vec::new()).padding(2);
         writeln!(table, "PROGRAM\tWHOSE\tCACHED\tLIBVIRT SAYS\tMODSTAMP SAYS")?;
         for name in names {
-            let profile = Profile::load_in(&name, &root)?;
-            let cached = Cached::find(&profile)?;
+            // One bad profile must not hide the others.
+            let found = Profile::load_in(&name, &root)
+                .and_then(|profile| Ok((Cached::find(&profile)?, profile)));
+            let (cached, profile) = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    say("", error);
+                    code = ExitCode::FAILURE;
+                    continue;
+                }
+            };
             notes.extend(cached.errors().iter().map(|(_, error)| error.to_string()));
             for file in cached.files() {
                 let (rule, verdict) = (cached.rule(file), cached.verdict(file));
                 let age = ago(age(file.written()));
+                let rule_says = match file.recorded() {
+                    Ok(_) => rule.to_string(),
+                    Err(_) => "not known".to_owned(),
+                };
                 let says = match verdict.reasons_for_people(2).join("; ") {
                     why if why.is_empty() => "fresh".to_owned(),
                     why => format!("stale: {why}"),
                 };
                 let (title, owner) = (file.title(), file.owner());
-                writeln!(table, "{title}\t{owner}\t{age}\t{rule}\t{says}")?;
+                writeln!(table, "{title}\t{owner}\t{age}\t{rule_says}\t{says}")?;
                 rows.push(Row::new(&profile, file, rule, verdict));
             }
         }
@@ -154,10 +178,10 @@ impl Status {
                     files: rows,
                 })? + "\n"
             }
-            false if rows.is_empty() => "libvirt has nothing in its cache\n".to_owned(),
+            false if rows.is_empty() => "there is no file of libvirt's cache to see\n".to_owned(),
             false => table,
         })?;
-        Ok(ExitCode::SUCCESS)
+        Ok(code)
     }
 }
 
@@ -173,10 +197,13 @@ impl Row {
             age_seconds: age(file.written()),
             recorded: recorded.map(|recorded: &Recorded| Times {
                 program_ctime: recorded.program_ctime,
-                directory_mtimes: recorded
+                directories: recorded
                     .directories
                     .iter()
-                    .map(|(_, mtime)| *mtime)
+                    .map(|(path, mtime)| Directory {
+                        path: path.as_deref().map(text),
+                        mtime: *mtime,
+                    })
                     .collect(),
                 self_ctime: recorded.self_ctime,
                 self_version: recorded.self_version,
@@ -210,16 +237,16 @@ impl Refresh {
         warn(&done);
         let mut lines = Vec::new();
         for (path, _) in &done.moved {
-            lines.push(format!("moved the time of {}\n", path.display()));
+            lines.push(format!("moved the time of {}\n", printable(path)));
         }
         for path in &done.changed {
-            lines.push(format!("moved the ctime of {}\n", path.display()));
+            lines.push(format!("moved the ctime of {}\n", printable(path)));
         }
         for path in &done.evicted {
             lines.push(format!("removed {}\n", printable(path)));
         }
         if lines.is_empty() {
-            lines.push("there was nothing to move\n".to_owned());
+            lines.push("there was nothing to move or to remove\n".to_owned());
         }
         print(lines.concat())?;
         Ok(ExitCode::SUCCESS)

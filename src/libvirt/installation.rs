@@ -3,8 +3,6 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Stat;
-
 use crate::root::Steps;
 use crate::{Profile, Root};
 
@@ -50,7 +48,7 @@ impl Installation {
     fn at(root: &Root, library: &Path) -> Option<Installation> {
         let modules = library.join("libvirt");
         let driver = modules.join("connection-driver/libvirt_driver_qemu.so");
-        let driver_ctime = stat(root, &driver)?.st_ctime;
+        let driver_ctime = root.target(&driver)?.st_ctime;
         let daemons = PROGRAMS.iter().flat_map(|programs| {
             let programs = Path::new(programs);
             DAEMONS.iter().map(|daemon| programs.join(daemon))
@@ -61,7 +59,7 @@ impl Installation {
             let names = root.names(&folder).unwrap_or_default();
             let files = names
                 .iter()
-                .filter_map(|name| stat(root, &folder.join(name)));
+                .filter_map(|name| root.target(&folder.join(name)));
             module_ctimes.extend(files.map(|stat| stat.st_ctime));
         }
         Some(Installation {
@@ -69,7 +67,7 @@ impl Installation {
             driver,
             driver_ctime,
             daemon_ctimes: daemons
-                .filter_map(|daemon| Some(stat(root, &daemon)?.st_ctime))
+                .filter_map(|daemon| Some(root.target(&daemon)?.st_ctime))
                 .collect(),
             module_ctimes,
         })
@@ -82,11 +80,11 @@ impl Installation {
         if self.daemon_ctimes.is_empty() {
             return None;
         }
-        let may_be = |daemon: &i64| {
-            let least = self.driver_ctime.max(*daemon);
+        let may_be = |least: i64| {
             self_ctime == least || self_ctime > least && self.module_ctimes.contains(&self_ctime)
         };
-        Some(self.daemon_ctimes.iter().any(may_be))
+        let mut daemons = self.daemon_ctimes.iter();
+        Some(daemons.any(|daemon| may_be(self.driver_ctime.max(*daemon))))
     }
 
     /// The module directories of `profile` whose paths are compiled into the driver (QEMU_MODDIR): those whose mtime it
@@ -111,12 +109,6 @@ impl Installation {
         watched.dedup();
         watched
     }
-}
-
-/// What is at `path`, links followed.
-pub(crate) fn stat(root: &Root, path: &Path) -> Option<Stat> {
-    let place = root.place(path, Steps::Any).ok()?;
-    rustix::fs::fstat(place).ok()
 }
 
 fn libraries(root: &Root) -> Vec<PathBuf> {

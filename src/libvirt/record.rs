@@ -5,30 +5,34 @@
 //!
 //! ```text
 //! modstamp-libvirt 1
-//! latest 1700000001
-//! moved 1700000001 /usr/lib64/qemu
+//! latest 00000000001700000001
+//! moved 1700000001 1700000000.123456789 0 /usr/lib64/qemu
+//! left 1600000000 /usr/lib/qemu
 //! changed 1700000000 /usr/bin/qemu-system-x86_64
 //! modstamp-witness 1 qemu
 //! …
 //! ```
 //!
-//! `latest` is the latest second that any module directory was ever moved to. A line `evicted` says that what was stale in
-//! the system daemon's cache was removed instead, because nothing could be moved. Who loses the record loses no
+//! `latest` is the latest second that any module directory was ever moved to, in 20 digits. `moved` has a directory's new
+//! mtime, the ctime that it got with it, and a number for the mount that stat identities in it are of (0 where they
+//! outlast mounts, `-` where they are no evidence); `left` the mtime of one that could not be moved; `changed` a program's
+//! new ctime. A line `evicted` says that what was stale in the system daemon's cache was removed instead, because nothing could
+//! be moved. Who loses the record loses no
 //! more than that: all that is cached is then "not known" until the next refresh.
 
 use std::fmt::Write as _;
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode};
+use rustix::fs::{AtFlags, Mode, OFlags};
 
-use super::CacheFile;
-use super::installation::stat;
+use super::{CacheFile, Recorded};
+use crate::evidence::epoch;
 use crate::root::{Steps, write_all};
 use crate::stamp::{SYSTEM_DIRECTORY, create, take_place};
 use crate::witness::{Escaped, unescape};
-use crate::{Input, Inputs, Owner, Profile, Reason, Subject, Verdict, Witness};
+use crate::{Input, Inputs, Mtime, Owner, Profile, Reason, Subject, Verdict, Witness};
 
 const HEAD: &str = "modstamp-libvirt 1";
 
@@ -40,14 +44,28 @@ const MOST_BYTES: u64 = 256 << 20;
 pub(crate) struct Record {
     /// The latest one that a module directory was ever moved to.
     pub(crate) latest: i64,
-    /// The mtimes that module directories got, and never had before.
-    pub(crate) moved: Vec<(PathBuf, i64)>,
+    /// The module directories that got an mtime which they never had before.
+    pub(crate) moved: Vec<Moved>,
+    /// The mtimes of those that could not be moved.
+    pub(crate) left: Vec<(PathBuf, i64)>,
     /// The ctimes that programs got, and did not have just before.
     pub(crate) changed: Vec<(PathBuf, i64)>,
     /// Whether what was stale in the system daemon's cache was removed.
     pub(crate) evicted: bool,
     /// Of all inputs, from before the times were left.
     pub(crate) witness: Witness,
+}
+
+/// A module directory that was moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Moved {
+    pub(crate) path: PathBuf,
+    /// Its new mtime.
+    pub(crate) second: i64,
+    /// The ctime that it got with it, which moves with whatever comes or goes later.
+    pub(crate) ctime: Mtime,
+    /// What the stat identities in it can be compared with (`evidence::epoch`).
+    pub(crate) epoch: Option<u64>,
 }
 
 impl Record {
@@ -77,25 +95,55 @@ impl Record {
         let mut record = Record {
             latest: lines.next()?.strip_prefix("latest ")?.parse().ok()?,
             moved: Vec::new(),
+            left: Vec::new(),
             changed: Vec::new(),
             evicted: false,
             witness: witness.parse().ok()?,
         };
         for line in lines {
-            let mut words = line.splitn(3, ' ');
-            let list = match words.next()? {
-                "moved" => &mut record.moved,
-                "changed" => &mut record.changed,
-                "evicted" => {
-                    record.evicted = true;
-                    continue;
+            let (what, rest) = line.split_once(' ').unwrap_or((line, ""));
+            if what == "evicted" {
+                record.evicted = true;
+                continue;
+            }
+            let (second, rest) = rest.split_once(' ')?;
+            let second = second.parse().ok()?;
+            let path = |text| Some(PathBuf::from(unescape(text)?));
+            match what {
+                "moved" => {
+                    let (ctime, rest) = rest.split_once(' ')?;
+                    let (epoch, rest) = rest.split_once(' ')?;
+                    let number = |text| u64::from_str_radix(text, 16).ok();
+                    record.moved.push(Moved {
+                        path: path(rest)?,
+                        second,
+                        ctime: ctime.parse().ok()?,
+                        epoch: match epoch {
+                            "-" => None,
+                            text => Some(number(text)?),
+                        },
+                    });
                 }
+                "left" => record.left.push((path(rest)?, second)),
+                "changed" => record.changed.push((path(rest)?, second)),
                 _ => return None,
-            };
-            let second = words.next()?.parse().ok()?;
-            list.push((PathBuf::from(unescape(words.next()?)?), second));
+            }
         }
         Some(record)
+    }
+
+    /// Has the one that is kept remember `latest`, if there is one to. It is our turn to.
+    pub(crate) fn remember(directory: &OwnedFd, profile: &Profile, latest: i64) -> Option<()> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(directory, name(profile), flags, Mode::empty()).ok()?;
+        let new = first_lines(latest);
+        let mut old = vec![0; new.len()];
+        let is_record = rustix::io::read(&file, &mut old) == Ok(new.len())
+            && old.starts_with(format!("{HEAD}\nlatest ").as_bytes())
+            && old.ends_with(b"\n");
+        is_record.then_some(())?;
+        let written = rustix::io::pwrite(&file, new.as_bytes(), 0);
+        (written == Ok(new.len())).then_some(())
     }
 
     /// Replaces the one that is kept in the stamp's `directory`. It is our turn to.
@@ -115,8 +163,19 @@ impl Record {
     }
 
     fn text(&self) -> String {
-        let mut text = format!("{HEAD}\nlatest {}\n", self.latest);
-        for (what, list) in [("moved", &self.moved), ("changed", &self.changed)] {
+        let mut text = first_lines(self.latest);
+        for Moved {
+            path,
+            second,
+            ctime,
+            epoch,
+        } in &self.moved
+        {
+            let path = Escaped(path.as_os_str());
+            let epoch = epoch.map_or("-".to_owned(), |epoch| format!("{epoch:x}"));
+            let _ = writeln!(text, "moved {second} {ctime} {epoch} {path}");
+        }
+        for (what, list) in [("left", &self.left), ("changed", &self.changed)] {
             for (path, second) in list {
                 let _ = writeln!(text, "{what} {second} {}", Escaped(path.as_os_str()));
             }
@@ -133,48 +192,103 @@ impl Record {
         let not_known = |error: String| Verdict::Stale(vec![Reason::Witness { error }]);
         let recorded = match file.recorded() {
             Ok(recorded) => recorded,
-            Err(error) => return not_known(format!("not known: {error}")),
+            Err(error) => return not_known(error.to_owned()),
         };
         let Some(record) = record else {
-            return not_known("not known: modstamp has not refreshed libvirt yet".to_owned());
+            return not_known("modstamp has not refreshed libvirt yet".to_owned());
         };
-        let directory = recorded.directories.iter().any(|(path, mtime)| {
-            let is_it = |moved: &&(PathBuf, i64)| {
-                path.as_ref().is_none_or(|path| *path == moved.0) && *mtime == moved.1
-            };
-            record.moved.iter().any(|moved| is_it(&moved))
-        });
-        let program = (recorded.program.clone(), recorded.program_ctime);
-        let is_left = record.evicted && file.owner() == Owner::System;
-        if !directory && !record.changed.contains(&program) && !is_left {
-            let is_moved = |(path, second): &(PathBuf, i64)| {
-                stat(&now.root, path).map(|stat| stat.st_mtime) == Some(*second)
-            };
-            return not_known(match record.moved.iter().all(is_moved) {
-                true => "cached before the last refresh".to_owned(),
-                false => "not known: a module directory changed since the last refresh, run “modstamp libvirt refresh”"
-                    .to_owned(),
-            });
+        if let Some(why) = record.why_not_after(file, recorded, now) {
+            return not_known(why.to_owned());
         }
         let mut reasons = record.witness.judge(now).reasons().to_vec();
         reasons.retain(|reason| concerns(reason, &recorded.program));
-        let is_watched = record
-            .witness
-            .observed
-            .programs
-            .iter()
-            .any(|entry| entry.name == recorded.program);
-        if !is_watched {
-            reasons.extend(program_changed(
-                now,
-                &recorded.program,
-                recorded.program_ctime,
-            ));
+        // What was changed and changed back since may have been asked for in between: this cannot know when.
+        if !record.evicted && reasons.is_empty() {
+            reasons = record.touched(now);
+        }
+        let programs = &record.witness.observed.programs;
+        if !programs.iter().any(|entry| entry.name == recorded.program) {
+            let (program, ctime) = (&recorded.program, recorded.program_ctime);
+            reasons.extend(program_changed(now, program, ctime));
         }
         match reasons.is_empty() {
             true => Verdict::Fresh,
             false => Verdict::Stale(reasons),
         }
+    }
+
+    /// Why it is not known that a file was cached after the refresh; `None` where it is known.
+    fn why_not_after(&self, file: &CacheFile, recorded: &Recorded, now: &Inputs) -> Option<&str> {
+        let is = |path: &Option<PathBuf>, known: &Path| path.as_ref().is_none_or(|p| p == known);
+        let is_moved = |(path, mtime): &(Option<PathBuf>, i64)| {
+            let mut moved = self.moved.iter();
+            moved.any(|moved| is(path, &moved.path) && *mtime == moved.second)
+        };
+        let is_left = |(path, mtime): &(Option<PathBuf>, i64)| {
+            let mut left = self.left.iter();
+            left.any(|(known, second)| is(path, known) && mtime == second)
+        };
+        let directories = &recorded.directories;
+        let are_as_left = directories
+            .iter()
+            .all(|directory| is_moved(directory) || is_left(directory));
+        let program = (recorded.program.clone(), recorded.program_ctime);
+        let is_new = directories.iter().any(is_moved) || self.changed.contains(&program);
+        if are_as_left && (is_new || self.evicted && file.owner() == Owner::System) {
+            return None;
+        }
+        if self.evicted && file.owner() != Owner::System {
+            return Some("nothing could be moved, so only the system's own cache can be told");
+        }
+        let is_still = |moved: &Moved| {
+            now.root.target(&moved.path).map(|stat| stat.st_mtime) == Some(moved.second)
+        };
+        Some(match self.moved.iter().all(is_still) {
+            true => "cached before the last refresh",
+            false => {
+                "a module directory changed since the last refresh, run “modstamp libvirt refresh”"
+            }
+        })
+    }
+
+    /// What has another stat identity than at the refresh, of the directories that were moved and the modules in them.
+    fn touched(&self, now: &Inputs) -> Vec<Reason> {
+        let unknown = |input, top: Option<&Path>, path: &Path| Reason::Unknown {
+            subject: Subject::new(input, top, path),
+            error: "touched since the last refresh, run “modstamp libvirt refresh”".to_owned(),
+        };
+        let mut reasons = Vec::new();
+        for moved in &self.moved {
+            let top = &*moved.path;
+            let Ok(place) = now.root.place(top, Steps::Any) else {
+                continue;
+            };
+            if moved.epoch.is_none() || moved.epoch != epoch(place.as_fd()) {
+                continue;
+            }
+            let ctime = rustix::fs::fstat(&place).map(|stat| Mtime::of_ctime(&stat));
+            if ctime != Ok(moved.ctime) {
+                reasons.push(unknown(Input::ModuleDirectory, None, top));
+            }
+            let directories = (
+                self.witness.observed.directory(top),
+                now.observed.directory(top),
+            );
+            let (Some(then), Some(now)) = directories else {
+                continue;
+            };
+            if now.has_the_same_modules(then) {
+                continue;
+            }
+            // They have the same names, or else there would be other reasons.
+            for (then, now) in then.modules.iter().zip(now.modules.iter()) {
+                let are_evidence = then.is_evidence && now.is_evidence;
+                if are_evidence && then.fingerprint != now.fingerprint {
+                    reasons.push(unknown(Input::Module, Some(top), &top.join(&then.name)));
+                }
+            }
+        }
+        reasons
     }
 }
 
@@ -197,7 +311,7 @@ fn concerns(reason: &Reason, program: &Path) -> bool {
 /// Whether a program that the profile does not name is another one than libvirt asked, by its ctime.
 fn program_changed(now: &Inputs, program: &Path, ctime: i64) -> Option<Reason> {
     let subject = || Subject::new(Input::Program, None, program);
-    match stat(&now.root, program) {
+    match now.root.target(program) {
         None => Some(Reason::Removed(subject())),
         Some(stat) if stat.st_ctime != ctime => Some(Reason::Unknown {
             subject: subject(),
@@ -212,6 +326,11 @@ fn open(profile: &Profile) -> Option<OwnedFd> {
     profile.root().read(&path, Steps::Any).ok()
 }
 
+/// The first lines, of always the same length.
+fn first_lines(latest: i64) -> String {
+    format!("{HEAD}\nlatest {:020}\n", latest.max(0))
+}
+
 fn name(profile: &Profile) -> String {
     format!("{}.libvirt", profile.name())
 }
@@ -220,8 +339,8 @@ fn name(profile: &Profile) -> String {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "modstamp-libvirt 1\nlatest 1700000001\nmoved 1700000001 /usr/lib64/qemu\n\
-        changed 1700000000 /usr/bin/a\\x20b\nevicted\nmodstamp-witness 1 qemu\nstamp system -\nstamp user -\nend 3\n";
+    const TEXT: &str = "modstamp-libvirt 1\nlatest 00000000001700000001\n\
+        moved 1700000001 1700000000.123456789 f0 /usr/lib64/qemu\nmoved 1700000001 1700000000.123456789 - /usr/lib64/b\nleft 1600000000 /usr/lib/qemu\nchanged 1700000000 /usr/bin/a\\x20b\nevicted\nmodstamp-witness 1 qemu\nstamp system -\nstamp user -\nend 3\n";
 
     #[test]
     fn a_record_is_read_back_as_it_was_written() {

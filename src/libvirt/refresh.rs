@@ -8,14 +8,14 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, fstat, futimens};
 
 use super::installation::Installation;
-use super::record::Record;
+use super::record::{Moved, Record};
 use super::{Cached, Kind};
 use crate::root::Steps;
 use crate::stamp::later_than;
@@ -51,15 +51,17 @@ pub struct Refreshed {
 /// is removed from the system daemon's cache.
 ///
 /// # Errors
-/// Where the caller may do none of this.
+/// Where the caller may do none of this, or where libvirt caches nothing of the profile's programs.
 pub fn refresh(profile: &Profile, directories: &[PathBuf], depth: Depth) -> Result<Refreshed> {
+    let kind = Kind::of(profile)?;
+    let profile = &profile.without_variables();
     let root = profile.root();
     let old = Record::read(profile);
     // Before anything is moved: what libvirt then probes is not older than this.
     let inputs = Inputs::of(profile, old.as_ref().map(|old| &old.witness))?;
     let witness = depth.witness(&inputs, old.as_ref());
     let (directories, is_enough) = match directories {
-        [] => watched(profile, &inputs),
+        [] => directories_of_libvirt(kind, profile, &inputs),
         _ => (directories.to_vec(), true),
     };
 
@@ -67,20 +69,16 @@ pub fn refresh(profile: &Profile, directories: &[PathBuf], depth: Depth) -> Resu
     let stamp = Stamp::system(root, profile.name())?;
     let turn = stamp.take_turn();
     let turn = turn.map_err(|error| done.warnings.push(error.to_string()));
-    let latest = Record::latest(profile).unwrap_or(i64::MIN);
+    let latest = Record::latest(profile).unwrap_or_default();
     let (opened, latest) = open_all(root, directories, latest);
     let mut record = Record {
         latest,
         moved: Vec::new(),
+        left: Vec::new(),
         changed: Vec::new(),
         evicted: false,
         witness,
     };
-    record.moved = opened
-        .iter()
-        .filter(|(_, fd)| fd.is_ok())
-        .map(|(path, _)| (path.clone(), latest))
-        .collect();
     let keep = |record: &Record, warnings: &mut Vec<String>| {
         let Ok((directory, _)) = &turn else { return };
         if let Err(errno) = record.write(directory, profile) {
@@ -91,58 +89,65 @@ pub fn refresh(profile: &Profile, directories: &[PathBuf], depth: Depth) -> Resu
         }
     };
     // Before it is seen: killed in between, a refresh only skips a second, and never leaves one twice.
-    keep(&record, &mut done.warnings);
-    let (moved, mut failed) = move_all(opened, latest);
-    if moved == record.moved && failed.is_none() && is_enough {
-        done.moved = outside(root, &moved);
+    let remembered = turn.as_ref().ok();
+    let remembered =
+        remembered.and_then(|(directory, _)| Record::remember(directory, profile, latest));
+    if remembered.is_none() {
+        keep(&record, &mut Vec::new());
+    }
+    let failed;
+    (record.moved, record.left, failed) = move_all(root, opened, latest);
+    let latest = record.moved.iter().map(|moved| moved.second).max();
+    record.latest = record.latest.max(latest.unwrap_or_default());
+    let outside = |path: &PathBuf| root.outside(path);
+    done.moved = record
+        .moved
+        .iter()
+        .map(|moved| (outside(&moved.path), moved.second))
+        .collect();
+    if failed.is_none() && is_enough {
+        keep(&record, &mut done.warnings);
         return Ok(done);
     }
 
-    record.latest = moved
+    let programs: Vec<&Path> = inputs.programs().collect();
+    let error;
+    (record.changed, error) = change_all(root, &programs);
+    done.changed = record
+        .changed
         .iter()
-        .map(|(_, second)| *second)
-        .fold(latest, i64::max);
-    record.moved = moved;
-    if failed.is_some() || !is_enough {
-        let programs: Vec<&Path> = inputs.programs().collect();
-        let error;
-        (record.changed, error) = change_all(root, &programs);
-        failed = error.or(failed.filter(|_| programs.is_empty()));
-        if !record.changed.is_empty() {
-            record.witness = depth.again(profile, record.witness)?;
-        }
+        .map(|(path, _)| outside(path))
+        .collect();
+    if !record.changed.is_empty() {
+        record.witness = depth.again(profile, record.witness)?;
     }
-    let failed = failed.filter(|(_, error)| error.kind() != io::ErrorKind::NotFound);
-    if let Some((path, cause)) = failed {
-        let may_more = rustix::process::geteuid().is_root() || !root.is_system();
-        let attempt = "make libvirt ask again by the time of";
-        let remedy = match may_more {
-            true => "so what is stale was removed from the system's cache instead",
-            false => {
+    let is_missing = |(_, error): &Failure| error.kind() == io::ErrorKind::NotFound;
+    let failed = failed.filter(|failed| !is_missing(failed));
+    let is_nothing_left = error.is_some() || failed.is_some() && programs.is_empty();
+    if let Some((path, cause)) = failed.or(error) {
+        let attempt = "make libvirt ask again by the mtime or ctime of";
+        let is_privileged = rustix::process::geteuid().is_root() || !root.is_system();
+        let remedy = match (is_nothing_left, is_privileged) {
+            (false, _) => "the ctimes of the programs do it, too",
+            (true, true) => "so what is stale was removed from the system's cache instead",
+            (true, false) => {
                 "run as root; “modstamp libvirt evict” removes what is stale from your own cache"
             }
         };
-        let error = Error::system(attempt, root.outside(&path), cause, remedy);
-        if !may_more {
+        let error = Error::system(attempt, outside(&path), cause, remedy);
+        if is_nothing_left && !is_privileged {
             return Err(error);
         }
         done.warnings.push(error.to_string());
-        done.evicted = Cached::with(profile, old, inputs)?.evict_of_system(&mut done.warnings);
+    }
+    if is_nothing_left {
+        let cached = Cached::of(kind, profile, old, inputs);
+        done.evicted = cached.evict_of_system(&mut done.warnings);
         done.warnings.extend(super::daemons(root));
         record.evicted = true;
     }
     keep(&record, &mut done.warnings);
-    done.moved = outside(root, &record.moved);
-    done.changed = outside(root, &record.changed)
-        .into_iter()
-        .map(|(path, _)| path)
-        .collect();
     Ok(done)
-}
-
-fn outside(root: &Root, moved: &Moved) -> Moved {
-    let outside = |(path, second): &(PathBuf, i64)| (root.outside(path), *second);
-    moved.iter().map(outside).collect()
 }
 
 impl Depth {
@@ -181,11 +186,11 @@ impl Depth {
 
 /// The module directories that libvirt watches, and whether to move them is enough. Where nothing says which it watches, it
 /// may be any of those that there are; a driver that names none, as before libvirt 6.8, watches none.
-fn watched(profile: &Profile, inputs: &Inputs) -> (Vec<PathBuf>, bool) {
+fn directories_of_libvirt(kind: &Kind, profile: &Profile, inputs: &Inputs) -> (Vec<PathBuf>, bool) {
     let all = inputs.module_directories().map(|(path, _)| path.to_owned());
     let all: Vec<PathBuf> = all.filter(|path| profile.has_directory(path)).collect();
-    let is_in_driver = Kind::of(profile).is_some_and(Kind::is_directory_in_driver);
-    let installation = Installation::find(profile.root()).filter(|_| is_in_driver);
+    let installation = Installation::find(profile.root());
+    let installation = installation.filter(|_| kind.is_directory_in_driver());
     match installation.map(|installation| installation.watched(profile)) {
         None => {
             let is_any = !all.is_empty();
@@ -205,7 +210,7 @@ fn open(root: &Root, path: &Path) -> io::Result<OwnedFd> {
     }
 }
 
-type Moved = Vec<(PathBuf, i64)>;
+type Seconds = Vec<(PathBuf, i64)>;
 type Opened = (PathBuf, io::Result<OwnedFd>);
 type Failure = (PathBuf, io::Error);
 
@@ -225,24 +230,42 @@ fn open_all(root: &Root, directories: Vec<PathBuf>, latest: i64) -> (Vec<Opened>
 }
 
 /// Moves the mtimes of directories to `second`, or the next one that their file systems can store. Returns those that
-/// moved, and what failed first.
-fn move_all(opened: Vec<Opened>, second: i64) -> (Moved, Option<Failure>) {
-    let (mut moved, mut failed) = (Vec::new(), None);
+/// moved, those that could not be, with the seconds that they have, and what failed first.
+fn move_all(
+    root: &Root,
+    opened: Vec<Opened>,
+    second: i64,
+) -> (Vec<Moved>, Seconds, Option<Failure>) {
+    let (mut moved, mut left, mut failed) = (Vec::new(), Vec::new(), None);
     for (path, directory) in opened {
-        match directory.and_then(|directory| move_past(&directory, second - 1)) {
-            Ok(second) => moved.push((path, second)),
-            Err(error) => failed = failed.or(Some((path, error))),
-        }
+        let error = match directory {
+            Ok(directory) => match move_past(&directory, second - 1) {
+                Ok(stat) => {
+                    moved.push(Moved {
+                        path,
+                        second: stat.st_mtime,
+                        ctime: Mtime::of_ctime(&stat),
+                        epoch: crate::evidence::epoch(directory.as_fd()),
+                    });
+                    continue;
+                }
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        left.extend(root.target(&path).map(|stat| (path.clone(), stat.st_mtime)));
+        failed = failed.or(Some((path, error)));
     }
-    (moved, failed)
+    (moved, left, failed)
 }
 
 /// Moves the mtime of a directory to a second after `latest`.
-fn move_past(directory: &OwnedFd, latest: i64) -> io::Result<i64> {
+fn move_past(directory: &OwnedFd, latest: i64) -> io::Result<Stat> {
     let latest = Mtime {
         seconds: latest,
         nanoseconds: 999_999_999,
     };
+    let mut stat = fstat(directory)?;
     let store = |wanted: Mtime| {
         let times = Timestamps {
             last_access: Timespec {
@@ -251,19 +274,19 @@ fn move_past(directory: &OwnedFd, latest: i64) -> io::Result<i64> {
             },
             ..wanted.timestamps()
         };
-        futimens(directory, &times)
-            .and_then(|()| fstat(directory))
-            .map(|stat| Mtime::of(&stat))
+        futimens(directory, &times)?;
+        stat = fstat(directory)?;
+        Ok::<_, io::Error>(Mtime::of(&stat))
     };
     match later_than(Some(latest), latest, store)? {
-        Ok(stored) => Ok(stored.seconds),
+        Ok(_) => Ok(stat),
         Err(_) => Err(io::Error::other("its file system stores no later time")),
     }
 }
 
 /// Moves the ctimes of programs to another second, by a chmod to the mode that each has. Returns them with that second,
 /// and what failed first.
-fn change_all(root: &Root, programs: &[&Path]) -> (Moved, Option<Failure>) {
+fn change_all(root: &Root, programs: &[&Path]) -> (Seconds, Option<Failure>) {
     let (mut changed, mut failed) = (Vec::new(), None);
     // A program of several names is changed once: to change it again would belie the second of its first name.
     let mut seconds = HashMap::new();

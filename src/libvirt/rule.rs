@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::installation::{Installation, stat};
+use super::installation::Installation;
 use super::{Kind, Recorded};
 use crate::Root;
 use crate::witness::Printable;
@@ -120,14 +120,14 @@ impl Now {
         };
         for (path, old) in by_name {
             // What is not there has the time 0 for libvirt, and of QEMU's it then skips the clause.
-            let new = stat(root, path).map(|stat| stat.st_mtime);
+            let new = root.target(path).map(|stat| stat.st_mtime);
             let is_asked = new.is_some() || !kind.is_directory_in_driver();
             if is_asked && new.unwrap_or(0) != old.unwrap_or(0) {
                 let path = path.to_owned();
                 clauses.push(Clause::ModuleDirectory { path, old, new });
             }
         }
-        let new = stat(root, &recorded.program).map(|stat| stat.st_ctime);
+        let new = root.target(&recorded.program).map(|stat| stat.st_ctime);
         if new != Some(recorded.program_ctime) {
             clauses.push(Clause::Program {
                 path: recorded.program.clone(),
