@@ -282,8 +282,7 @@ impl Record {
             }
             // They have the same names, or else there would be other reasons.
             for (then, now) in then.modules.iter().zip(now.modules.iter()) {
-                let are_evidence = then.is_evidence && now.is_evidence;
-                if are_evidence && then.fingerprint != now.fingerprint {
+                if then.is_evidence && then.fingerprint != now.fingerprint {
                     reasons.push(unknown(Input::Module, Some(top), &top.join(&then.name)));
                 }
             }
