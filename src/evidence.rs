@@ -127,11 +127,13 @@ pub(crate) fn hash_numbers<const N: usize>(numbers: [u64; N]) -> u64 {
 /// A number for what the stat identities on the file system of `place` can be compared with: those that were seen under the
 /// same number. `None` where they are no evidence.
 pub(crate) fn epoch(place: BorrowedFd<'_>) -> Option<u64> {
-    match reach(place) {
-        Reach::Lasting => Some(0),
-        Reach::Mount(mount) => Some(mount),
-        Reach::None => None,
-    }
+    let mount = match reach(place) {
+        Reach::Lasting => 0,
+        Reach::Mount(mount) => mount,
+        Reach::None => return None,
+    };
+    let stat = rustix::fs::fstat(place).ok()?;
+    Some(hash_numbers([mount, stat.st_dev]))
 }
 
 fn reach(place: BorrowedFd<'_>) -> Reach {

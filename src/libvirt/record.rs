@@ -6,7 +6,7 @@
 //! ```text
 //! modstamp-libvirt 1
 //! latest 00000000001700000001
-//! moved 1700000001 1700000000.123456789 0 /usr/lib64/qemu
+//! moved 1700000001 1700000000.123456789 c1f7a05e2b9d3846 /usr/lib64/qemu
 //! left 1600000000 /usr/lib/qemu
 //! changed 1700000000 /usr/bin/qemu-system-x86_64
 //! modstamp-witness 1 qemu
@@ -14,8 +14,8 @@
 //! ```
 //!
 //! `latest` is the latest second that any module directory was ever moved to, in 20 digits. `moved` has a directory's new
-//! mtime, the ctime that it got with it, and a number for the mount that stat identities in it are of (0 where they
-//! outlast mounts, `-` where they are no evidence); `left` the mtime of one that could not be moved; `changed` a program's
+//! mtime, the ctime that it got with it, and a number for what stat identities in it can be compared with
+//! (`-` where they are no evidence); `left` the mtime of one that could not be moved; `changed` a program's
 //! new ctime. A line `evicted` says that what was stale in the system daemon's cache was removed instead, because nothing could
 //! be moved. Who loses the record loses no
 //! more than that: all that is cached is then "not known" until the next refresh.
