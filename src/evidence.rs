@@ -3,7 +3,8 @@
 //! The identity is what stat(2) says of device, inode, type, permissions, owner, size, mtime and ctime. It is evidence because the kernel sets
 //! the ctime by its own clock at every change, and nobody can put it back. So it is none
 //!
-//! - where the ctime is so near to the observation that a later change could have the same one (git's "racy" entries);
+//! - where the ctime is so near to the observation that a later change could have the same one (git's "racy" entries), or
+//!   a write that set it could still be under way;
 //! - where the file system does not keep ctimes in that way: over the network, in user space, on FAT;
 //! - where an image was made elsewhere, with whatever ctimes its maker chose (erofs, squashfs, anything mounted
 //!   read-only, an overlay of such): there only as long as the same image stays mounted in the same boot.
@@ -16,6 +17,9 @@ use rustix::fs::{AtFlags, Stat, StatVfsMountFlags, StatxFlags};
 
 use crate::Mtime;
 use crate::tick::Tick;
+
+/// How many seconds a single write may take, from when it sets the times until its last byte is there.
+const WRITING: i64 = 3;
 
 /// File systems whose ctimes this machine's own kernel keeps (the `*_SUPER_MAGIC` of linux/magic.h).
 const LOCAL: [u32; 8] = [
@@ -90,7 +94,10 @@ impl Evidence {
             Reach::None => (0, false),
         };
         let ctime = Mtime::of_ctime(stat);
-        let is_settled = crate::tick::end(ctime) <= self.tick.begun();
+        let begun = self.tick.begun();
+        // write(2) sets both times when it begins, and may go on for a while. A package manager sets the mtime when it is done.
+        let may_be_written = Mtime::of(stat) == ctime && ctime.seconds >= begun.seconds - WRITING;
+        let is_settled = crate::tick::end(ctime) <= begun && !may_be_written;
         if !is_settled {
             self.tick.see(ctime);
         }

@@ -154,8 +154,8 @@ impl Inputs {
     /// All of it with the contents, as a witness. See [`Profile::observe`].
     pub fn witness(&self) -> Witness {
         self.tick.wait();
-        self.read_modules(|_| true);
-        for entry in self.observed.programs.iter().chain(&self.observed.files) {
+        self.read(|_| true);
+        for entry in &self.observed.programs {
             entry.content(&self.root, || entry.name.clone());
         }
         for entry in &self.observed.commands {
@@ -164,14 +164,18 @@ impl Inputs {
         self.seen()
     }
 
-    /// The same with the contents of just those modules for which stat is no evidence: for who may not take the time. What
-    /// then has another stat identity is "not known".
+    /// The same with the contents of just those modules and files for which stat is no evidence, and of no programs, which
+    /// are large: for who may not take the time. What then has another stat identity is "not known".
     pub(crate) fn outline(&self) -> Witness {
-        self.read_modules(|module| !module.is_evidence);
+        self.read(|entry| !entry.is_evidence);
         self.seen()
     }
 
-    fn read_modules(&self, is_wanted: impl Fn(&Entry) -> bool) {
+    /// Reads modules and further files.
+    fn read(&self, is_wanted: impl Fn(&Entry) -> bool) {
+        for file in self.observed.files.iter().filter(|file| is_wanted(file)) {
+            file.content(&self.root, || file.name.clone());
+        }
         for directory in &self.observed.directories {
             for module in directory.modules.iter().filter(|module| is_wanted(module)) {
                 module.content(&self.root, || directory.entry.name.join(&module.name));

@@ -139,7 +139,11 @@ impl Cached {
                 Err(error) => errors.push((owner, error)),
             }
         }
-        let installation = Installation::find(&root).filter(|_| !files.is_empty());
+        // The rule is that of the first.
+        let installation = match files.is_empty() {
+            true => None,
+            false => Installation::all(&root).into_iter().next(),
+        };
         let watched = installation
             .as_ref()
             .map(|installation| installation.watched(profile));
@@ -192,15 +196,17 @@ impl Cached {
         (removed, errors)
     }
 
-    /// Removes what is stale from the system daemon's cache alone.
-    fn evict_of_system(mut self, warnings: &mut Vec<String>) -> Vec<PathBuf> {
+    /// Removes what is stale from the system daemon's cache alone. Returns that, and whether it was all.
+    fn evict_of_system(mut self, warnings: &mut Vec<String>) -> (Vec<PathBuf>, bool) {
         self.files.retain(|file| file.owner() == Owner::System);
+        self.errors.retain(|(owner, _)| *owner == Owner::System);
         let (removed, errors) = self.evict(false, false);
+        let is_all = errors.is_empty() && self.errors.is_empty();
         let errors = errors
             .iter()
             .chain(self.errors.iter().map(|(_, error)| error));
         warnings.extend(errors.map(Error::to_string));
-        removed.iter().map(|file| file.path()).collect()
+        (removed.iter().map(|file| file.path()).collect(), is_all)
     }
 }
 

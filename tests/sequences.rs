@@ -1,6 +1,6 @@
 //! Random sequences of real file operations, with every verdict held against a plain comparison of all contents.
 //!
-//! A stat identity is evidence only some milliseconds after the last change, and just that half of a verdict is the
+//! A stat identity is evidence only some seconds after the last write, and just that half of a verdict is the
 //! interesting one. So there are `Settle` steps in a sequence, and while one sequence waits others run: thousands of them
 //! are under way at once, and hardly a second is slept.
 //!
@@ -35,8 +35,8 @@ use rustix::fs::{CWD, FileType, Mode, RenameFlags};
 const SEQUENCES: u64 = 10_000;
 /// How many are under way at once. More would take more memory, fewer would have to sleep.
 const UNDER_WAY: u64 = 4000;
-/// A ctime must be of an earlier tick of the clock to be evidence.
-const SETTLED: Duration = Duration::from_millis(50);
+/// A ctime that a write left must be older than three seconds, counted in whole ones, to be evidence.
+const SETTLED: Duration = Duration::from_millis(4100);
 /// How many witnesses, the last ones, are judged.
 const MOST_WITNESSES: usize = 3;
 /// How long a sequence that disagrees is made shorter.

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use modstamp::libvirt::{self, CacheFile, Cached, Depth, Recorded, Refreshed, Rule};
-use modstamp::{Error, Owner, Profile, Verdict, printable};
+use modstamp::{Durability, Error, Owner, Profile, Verdict, printable};
 use serde::Serialize;
 
 use super::status::{age, ago};
@@ -233,7 +233,7 @@ impl Row {
 impl Refresh {
     fn run(self) -> anyhow::Result<ExitCode> {
         let profile = self.which.load()?;
-        let done = libvirt::refresh(&profile, &[], Depth::Contents)?;
+        let done = libvirt::refresh(&profile, &[], Depth::Contents, Durability::Synced)?;
         warn(&done);
         let mut lines = Vec::new();
         for (path, _) in &done.moved {
@@ -302,11 +302,11 @@ impl Evict {
 }
 
 /// Refreshes libvirt after a touch, where the profile says so. Trouble is a warning: the stamp was touched.
-pub fn refresh_too(profile: &Profile, directories: &[std::path::PathBuf]) {
+pub fn refresh_too(profile: &Profile, directories: &[PathBuf], durability: Durability) {
     if !profile.refreshes_libvirt() {
         return;
     }
-    match libvirt::refresh(profile, directories, Depth::Stat) {
+    match libvirt::refresh(profile, directories, Depth::Stat, durability) {
         Ok(done) => warn(&done),
         Err(error) => say("warning: ", error),
     }

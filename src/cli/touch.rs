@@ -36,9 +36,10 @@ impl Arguments {
             _ => format!("user {user}"),
         };
         let stamp = Stamp::own(profile.root(), profile.name())?;
-        stamp.touch(&by, &self.reason, durability(self.no_sync))?;
+        let durability = durability(self.no_sync);
+        stamp.touch(&by, &self.reason, durability)?;
         if stamp.owner() == Owner::System {
-            super::libvirt::refresh_too(&profile, &[]);
+            super::libvirt::refresh_too(&profile, &[], durability);
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -108,10 +108,12 @@ fn trigger(
     for warning in done.warnings {
         say("warning: ", warning);
     }
-    if let (Some(_), Ok(profile)) = (done.cause, &profile) {
+    // Where the profile cannot be read, by what is built in: it is better asked once too often.
+    let built_in = Profile::built_in(name, &root);
+    if let (Some(_), Some(profile)) = (done.cause, profile.as_ref().ok().or(built_in.as_ref())) {
         let directories = trigger::names(directories).filter(|path| profile.covers(path));
         let directories: Vec<PathBuf> = directories.map(Path::to_owned).collect();
-        super::libvirt::refresh_too(profile, &directories);
+        super::libvirt::refresh_too(profile, &directories, durability);
     }
     ExitCode::SUCCESS
 }

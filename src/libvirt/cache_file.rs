@@ -12,10 +12,20 @@ use sha2::{Digest, Sha256};
 
 use super::Kind;
 use crate::root::{Steps, for_each_name, os};
+use crate::witness::Printable;
 use crate::{Error, Owner, Result, Root};
 
 /// libvirt's files are up to 1 MB. What is much larger is something else, and is not read.
 const MOST_BYTES: u64 = 4 << 20;
+
+/// No path is longer (PATH_MAX).
+const LONGEST_PATH: usize = 4096;
+
+/// What is wrong with a file is told in so many characters.
+const LONGEST_SENTENCE: usize = 300;
+
+/// libvirt knows some 30 emulators. More files than this are not looked at.
+const MOST_FILES: usize = 1000;
 
 /// No element of libvirt's is further down than a few.
 const MOST_LEVELS: usize = 64;
@@ -102,6 +112,7 @@ impl CacheDirectory {
             .into_iter()
             .filter_map(|name| name.into_string().ok())
             .filter(|name| name.ends_with(".xml"))
+            .take(MOST_FILES)
             .filter_map(|name| CacheFile::read(&directory, name))
             .collect();
         files.sort_by_cached_key(CacheFile::title);
@@ -142,7 +153,7 @@ impl CacheFile {
             directory: Arc::clone(directory),
             name,
             stat,
-            recorded,
+            recorded: recorded.map_err(|error| error.chars().take(LONGEST_SENTENCE).collect()),
         })
     }
 
@@ -174,7 +185,7 @@ impl CacheFile {
             .as_ref()
             .map(|recorded| recorded.program.clone());
         let path = path.unwrap_or_else(|_| self.path());
-        crate::witness::Printable(path.as_os_str()).to_string()
+        Printable(path.as_os_str()).to_string()
     }
 
     /// Removes it: libvirt then probes again, once a daemon that has the answer in memory has ended. A link is not
@@ -234,7 +245,7 @@ fn read(
         // libvirt looks an answer up by the digest of the program's path (virFileCacheGetFileName).
         false => Err(format!(
             "its name is not the SHA-256 digest of “{}”, the path that it has inside",
-            crate::witness::Printable(recorded.program.as_os_str())
+            Printable(recorded.program.as_os_str())
         )),
     }
 }
@@ -247,7 +258,11 @@ fn parse(kind: &Kind, text: &[u8]) -> std::result::Result<Recorded, String> {
     let mut is_over = false;
     loop {
         let event = reader.read_event();
-        match event.map_err(|error| format!("it is not XML as libvirt writes it: {error}"))? {
+        match event.map_err(|error| {
+            let error = error.to_string();
+            let error = Printable(error.as_ref());
+            format!("it is not XML as libvirt writes it: {error}")
+        })? {
             Event::Start(start) => {
                 level += 1;
                 found.begin(kind, level, start.local_name().as_ref(), is_over)?;
@@ -361,6 +376,9 @@ impl Elements {
             .iter()
             .find(|(known, _)| known == name.as_bytes());
         match found {
+            Some((_, text)) if text.len() > LONGEST_PATH => {
+                Err(format!("“{name}” is longer than any path"))
+            }
             Some((_, text)) if !text.starts_with(b"/") || text.contains(&0) => {
                 Err(format!("“{name}” is no absolute path"))
             }

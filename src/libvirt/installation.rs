@@ -7,11 +7,12 @@ use crate::root::Steps;
 use crate::{Profile, Root};
 
 /// Where distributions, and libvirt's own `make install`, put its modules. In “*” is the name of an architecture.
-const LIBRARIES: [&str; 5] = [
+const LIBRARIES: [&str; 6] = [
     "/usr/lib64",
     "/usr/lib/*",
     "/usr/lib",
     "/usr/local/lib64",
+    "/usr/local/lib/*",
     "/usr/local/lib",
 ];
 
@@ -38,11 +39,12 @@ pub(crate) struct Installation {
 }
 
 impl Installation {
-    /// The one below the first directory that has a driver for QEMU; `None` where none has.
-    pub(crate) fn find(root: &Root) -> Option<Installation> {
-        libraries(root)
-            .into_iter()
-            .find_map(|library| Installation::at(root, &library))
+    /// Those that have a driver for QEMU, the distribution's first.
+    pub(crate) fn all(root: &Root) -> Vec<Installation> {
+        let libraries = libraries(root).into_iter();
+        libraries
+            .filter_map(|library| Installation::at(root, &library))
+            .collect()
     }
 
     fn at(root: &Root, library: &Path) -> Option<Installation> {

@@ -28,11 +28,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::{CacheFile, Recorded};
+use crate::entry::Entry;
 use crate::evidence::epoch;
 use crate::root::{Steps, write_all};
 use crate::stamp::{SYSTEM_DIRECTORY, create, take_place};
 use crate::witness::{Escaped, unescape};
-use crate::{Input, Inputs, Mtime, Owner, Profile, Reason, Subject, Verdict, Witness};
+use crate::{Durability, Input, Inputs, Mtime, Owner, Profile, Reason, Subject, Verdict, Witness};
 
 const HEAD: &str = "modstamp-libvirt 1";
 
@@ -147,7 +148,12 @@ impl Record {
     }
 
     /// Replaces the one that is kept in the stamp's `directory`. It is our turn to.
-    pub(crate) fn write(&self, directory: &OwnedFd, profile: &Profile) -> rustix::io::Result<()> {
+    pub(crate) fn write(
+        &self,
+        directory: &OwnedFd,
+        profile: &Profile,
+        durability: Durability,
+    ) -> rustix::io::Result<()> {
         let name = name(profile);
         let new = format!(".{name}.new");
         let mode = Mode::from_raw_mode(0o644);
@@ -155,9 +161,16 @@ impl Record {
         let write = || {
             write_all(&file, self.text().as_bytes())?;
             rustix::fs::fchmod(&file, mode)?; // whatever the umask is
-            take_place(directory, &new, &name)
+            if durability == Durability::Synced {
+                rustix::fs::fsync(&file)?;
+            }
+            take_place(directory, &new, &name)?;
+            if durability == Durability::Synced {
+                rustix::fs::fsync(directory)?;
+            }
+            Ok(())
         };
-        write().map(|_| ()).inspect_err(|_| {
+        write().inspect_err(|_| {
             let _ = rustix::fs::unlinkat(directory, &new, AtFlags::empty());
         })
     }
@@ -202,14 +215,16 @@ impl Record {
         }
         let mut reasons = record.witness.judge(now).reasons().to_vec();
         reasons.retain(|reason| concerns(reason, &recorded.program));
+        let mut programs = record.witness.observed.programs.iter();
+        let is_known = |entry: &Entry| entry.is_evidence || entry.content.get().is_some();
+        if !programs.any(|entry| entry.name == recorded.program && is_known(entry)) {
+            reasons.retain(|reason| !is_of_program(reason));
+            let (program, ctime) = (&recorded.program, recorded.program_ctime);
+            reasons.extend(program_changed(now, program, ctime));
+        }
         // What was changed and changed back since may have been asked for in between: this cannot know when.
         if !record.evicted && reasons.is_empty() {
             reasons = record.touched(now);
-        }
-        let programs = &record.witness.observed.programs;
-        if !programs.iter().any(|entry| entry.name == recorded.program) {
-            let (program, ctime) = (&recorded.program, recorded.program_ctime);
-            reasons.extend(program_changed(now, program, ctime));
         }
         match reasons.is_empty() {
             true => Verdict::Fresh,
@@ -232,8 +247,16 @@ impl Record {
         let are_as_left = directories
             .iter()
             .all(|directory| is_moved(directory) || is_left(directory));
-        let program = (recorded.program.clone(), recorded.program_ctime);
-        let is_new = directories.iter().any(is_moved) || self.changed.contains(&program);
+        let identity = |path: &Path| {
+            let stat = now.root.target(path)?;
+            Some((stat.st_dev, stat.st_ino))
+        };
+        // By whatever name it was asked.
+        let is_changed = |(path, second): &(PathBuf, i64)| {
+            let (program, ctime) = (&recorded.program, recorded.program_ctime);
+            *second == ctime && (path == program || identity(path) == identity(program))
+        };
+        let is_new = directories.iter().any(is_moved) || self.changed.iter().any(is_changed);
         if are_as_left && (is_new || self.evicted && file.owner() == Owner::System) {
             return None;
         }
@@ -307,14 +330,19 @@ fn concerns(reason: &Reason, program: &Path) -> bool {
     }
 }
 
-/// Whether a program that the profile does not name is another one than libvirt asked, by its ctime.
+fn is_of_program(reason: &Reason) -> bool {
+    matches!(reason, Reason::Unknown { subject, .. } if subject.input == Input::Program)
+}
+
+/// Whether a program of which the witness knows nothing, such as one that the profile does not name, is another one than
+/// libvirt asked, by its ctime.
 fn program_changed(now: &Inputs, program: &Path, ctime: i64) -> Option<Reason> {
     let subject = || Subject::new(Input::Program, None, program);
     match now.root.target(program) {
         None => Some(Reason::Removed(subject())),
         Some(stat) if stat.st_ctime != ctime => Some(Reason::Unknown {
             subject: subject(),
-            error: "it was touched, and the profile does not name it".to_owned(),
+            error: "it was touched, and only its ctime is known".to_owned(),
         }),
         Some(_) => None,
     }

@@ -13,13 +13,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, fstat, futimens};
+use rustix::time::ClockId;
 
 use super::installation::Installation;
 use super::record::{Moved, Record};
 use super::{Cached, Kind};
 use crate::root::Steps;
 use crate::stamp::later_than;
-use crate::{Error, Inputs, Mtime, Profile, Result, Root, Stamp, Witness};
+use crate::{Durability, Error, Inputs, Mtime, Profile, Result, Root, Stamp, Witness};
 
 /// How much a refresh looks at, for the record that later verdicts are told from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,29 +48,41 @@ pub struct Refreshed {
 ///
 /// `directories` are the module directories that changed, from a package manager that says which; where there are none,
 /// those that libvirt watches. Each is moved to a second that it never had. Where one is gone or cannot be moved, a chmod
-/// of the programs to the mode that they have moves their ctime. Where that fails, too, as on a read-only `/usr`, what is stale
-/// is removed from the system daemon's cache.
+/// of the programs to the mode that they have moves their ctime. Where that may not be either, as on a read-only `/usr`,
+/// what is stale is removed from the system daemon's cache.
 ///
 /// # Errors
 /// Where the caller may do none of this, or where libvirt caches nothing of the profile's programs.
-pub fn refresh(profile: &Profile, directories: &[PathBuf], depth: Depth) -> Result<Refreshed> {
+pub fn refresh(
+    profile: &Profile,
+    directories: &[PathBuf],
+    depth: Depth,
+    durability: Durability,
+) -> Result<Refreshed> {
     let kind = Kind::of(profile)?;
     let profile = &profile.without_variables();
     let root = profile.root();
-    let old = Record::read(profile);
-    // Before anything is moved: what libvirt then probes is not older than this.
-    let inputs = Inputs::of(profile, old.as_ref().map(|old| &old.witness))?;
-    let witness = depth.witness(&inputs, old.as_ref());
-    let (directories, is_enough) = match directories {
-        [] => directories_of_libvirt(kind, profile, &inputs),
-        _ => (directories.to_vec(), true),
-    };
-
     let mut done = Refreshed::default();
     let stamp = Stamp::system(root, profile.name())?;
+    // Before anything is moved: what libvirt then probes is not older than this. And before the turn, for who else touches
+    // must not wait for it.
+    let mut seen = Seen::now(profile, depth)?;
     let turn = stamp.take_turn();
     let turn = turn.map_err(|error| done.warnings.push(error.to_string()));
-    let latest = Record::latest(profile).unwrap_or_default();
+    if Record::latest(profile) != seen.record.as_ref().map(|record| record.latest) {
+        seen = Seen::now(profile, depth)?; // Somebody else refreshed since.
+    }
+    let Seen {
+        record: old,
+        inputs,
+        witness,
+    } = seen;
+
+    let (directories, mut is_enough) = match directories {
+        [] => directories_of_libvirt(kind, profile, &inputs, depth),
+        _ => (and_those_before(root, directories, old.as_ref()), true),
+    };
+    let latest = old.as_ref().map_or(0, |old| old.latest);
     let (opened, latest) = open_all(root, directories, latest);
     let mut record = Record {
         latest,
@@ -79,75 +92,109 @@ pub fn refresh(profile: &Profile, directories: &[PathBuf], depth: Depth) -> Resu
         evicted: false,
         witness,
     };
-    let keep = |record: &Record, warnings: &mut Vec<String>| {
-        let Ok((directory, _)) = &turn else { return };
-        if let Err(errno) = record.write(directory, profile) {
-            let remedy = "make room there, or make it writable for root, and refresh again";
-            let attempt = "keep the record of the refresh beside";
-            let error = Error::system(attempt, stamp.path(), errno, remedy);
-            warnings.push(error.to_string());
-        }
+    let keep = |record: &Record| {
+        let (directory, _) = turn.as_ref().ok()?;
+        Some(record.write(directory, profile, durability))
     };
     // Before it is seen: killed in between, a refresh only skips a second, and never leaves one twice.
     let remembered = turn.as_ref().ok();
     let remembered =
         remembered.and_then(|(directory, _)| Record::remember(directory, profile, latest));
-    if remembered.is_none() {
-        keep(&record, &mut Vec::new());
+    if remembered.is_none() && !matches!(keep(&record), Some(Ok(()))) {
+        is_enough = false; // A later one may leave this second again, and then the programs tell.
     }
+
     let failed;
-    (record.moved, record.left, failed) = move_all(root, opened, latest);
+    (record.moved, record.left, failed) = move_all(root, opened, latest, durability);
     let latest = record.moved.iter().map(|moved| moved.second).max();
     record.latest = record.latest.max(latest.unwrap_or_default());
     let outside = |path: &PathBuf| root.outside(path);
-    done.moved = record
-        .moved
-        .iter()
+    let moved = record.moved.iter();
+    done.moved = moved
         .map(|moved| (outside(&moved.path), moved.second))
         .collect();
-    if failed.is_none() && is_enough {
-        keep(&record, &mut done.warnings);
-        return Ok(done);
-    }
 
-    let programs: Vec<&Path> = inputs.programs().collect();
-    let error;
-    (record.changed, error) = change_all(root, &programs);
-    done.changed = record
-        .changed
-        .iter()
-        .map(|(path, _)| outside(path))
-        .collect();
-    if !record.changed.is_empty() {
-        record.witness = depth.again(profile, record.witness)?;
-    }
-    let is_missing = |(_, error): &Failure| error.kind() == io::ErrorKind::NotFound;
-    let failed = failed.filter(|failed| !is_missing(failed));
-    let is_nothing_left = error.is_some() || failed.is_some() && programs.is_empty();
-    if let Some((path, cause)) = failed.or(error) {
-        let attempt = "make libvirt ask again by the mtime or ctime of";
-        let is_privileged = rustix::process::geteuid().is_root() || !root.is_system();
-        let remedy = match (is_nothing_left, is_privileged) {
-            (false, _) => "the ctimes of the programs do it, too",
-            (true, true) => "so what is stale was removed from the system's cache instead",
-            (true, false) => {
-                "run as root; “modstamp libvirt evict” removes what is stale from your own cache"
-            }
-        };
-        let error = Error::system(attempt, outside(&path), cause, remedy);
-        if is_nothing_left && !is_privileged {
-            return Err(error);
+    if failed.is_some() || !is_enough {
+        // A trigger changes no program for a libvirt that is not there.
+        let is_wanted = depth == Depth::Contents || !Installation::all(root).is_empty();
+        let programs: Vec<&Path> = inputs.programs().filter(|_| is_wanted).collect();
+        let error;
+        (record.changed, error) = change_all(root, &programs, durability);
+        let changed = record.changed.iter();
+        done.changed = changed.map(|(path, _)| outside(path)).collect();
+        if !record.changed.is_empty() {
+            record.witness = depth.again(profile, record.witness)?;
         }
+        let failed = failed.filter(|(_, error)| error.kind() != io::ErrorKind::NotFound);
+        let is_shut_out = error.as_ref().is_some_and(may_not)
+            || programs.is_empty() && failed.as_ref().is_some_and(may_not);
+        if let Some((path, cause)) = failed.or(error) {
+            let is_privileged = rustix::process::geteuid().is_root() || !root.is_system();
+            let remedy = match (is_shut_out, is_privileged) {
+                (false, _) => "what else could be moved was",
+                (true, true) => "so what is stale was removed from the system's cache instead",
+                (true, false) => {
+                    "run as root; “modstamp libvirt evict” removes what is stale from your own cache"
+                }
+            };
+            let attempt = "make libvirt ask again by the mtime or ctime of";
+            let error = Error::system(attempt, outside(&path), cause, remedy);
+            if is_shut_out && !is_privileged {
+                return Err(error);
+            }
+            done.warnings.push(error.to_string());
+        }
+        if is_shut_out {
+            let cached = Cached::of(kind, profile, old, inputs);
+            (done.evicted, record.evicted) = cached.evict_of_system(&mut done.warnings);
+            done.warnings.extend(super::daemons(root));
+        }
+    }
+    if let Some(Err(errno)) = keep(&record) {
+        let remedy = "make room there, or make it writable for root, and refresh again";
+        let attempt = "keep the record of the refresh beside";
+        let error = Error::system(attempt, stamp.path(), errno, remedy);
         done.warnings.push(error.to_string());
     }
-    if is_nothing_left {
-        let cached = Cached::of(kind, profile, old, inputs);
-        done.evicted = cached.evict_of_system(&mut done.warnings);
-        done.warnings.extend(super::daemons(root));
-        record.evicted = true;
-    }
-    keep(&record, &mut done.warnings);
     Ok(done)
+}
+
+/// What there is before a refresh.
+struct Seen {
+    record: Option<Record>,
+    inputs: Inputs,
+    witness: Witness,
+}
+
+impl Seen {
+    fn now(profile: &Profile, depth: Depth) -> Result<Seen> {
+        let record = Record::read(profile);
+        let inputs = Inputs::of(profile, record.as_ref().map(|record| &record.witness))?;
+        let witness = depth.witness(&inputs, record.as_ref());
+        Ok(Seen {
+            record,
+            inputs,
+            witness,
+        })
+    }
+}
+
+/// Whether the system does not allow it, now and as long as it is as it is.
+fn may_not((_, error): &Failure) -> bool {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
+}
+
+/// The directories that changed, and those that the last refresh moved: what was cached since is told by these.
+fn and_those_before(root: &Root, directories: &[PathBuf], old: Option<&Record>) -> Vec<PathBuf> {
+    let mut all = directories.to_vec();
+    let before = old.into_iter().flat_map(|old| &old.moved);
+    for path in before.map(|moved| &moved.path) {
+        if !all.contains(path) && root.target(path).is_some() {
+            all.push(path.clone());
+        }
+    }
+    all
 }
 
 impl Depth {
@@ -186,18 +233,33 @@ impl Depth {
 
 /// The module directories that libvirt watches, and whether to move them is enough. Where nothing says which it watches, it
 /// may be any of those that there are; a driver that names none, as before libvirt 6.8, watches none.
-fn directories_of_libvirt(kind: &Kind, profile: &Profile, inputs: &Inputs) -> (Vec<PathBuf>, bool) {
+fn directories_of_libvirt(
+    kind: &Kind,
+    profile: &Profile,
+    inputs: &Inputs,
+    depth: Depth,
+) -> (Vec<PathBuf>, bool) {
     let all = inputs.module_directories().map(|(path, _)| path.to_owned());
     let all: Vec<PathBuf> = all.filter(|path| profile.has_directory(path)).collect();
-    let installation = Installation::find(profile.root());
-    let installation = installation.filter(|_| kind.is_directory_in_driver());
-    match installation.map(|installation| installation.watched(profile)) {
-        None => {
-            let is_any = !all.is_empty();
-            (all, is_any)
-        }
-        Some(watched) if watched.is_empty() => (all, false),
-        Some(watched) => (watched, true),
+    if !kind.is_directory_in_driver() {
+        let is_any = !all.is_empty();
+        return (all, is_any);
+    }
+    let installations = Installation::all(profile.root());
+    if installations.is_empty() {
+        return (all, depth == Depth::Stat);
+    }
+    let watched: Vec<Vec<PathBuf>> = installations
+        .iter()
+        .map(|one| one.watched(profile))
+        .collect();
+    let do_all_watch = watched.iter().all(|directories| !directories.is_empty());
+    let mut watched = watched.concat();
+    watched.sort();
+    watched.dedup();
+    match watched.is_empty() {
+        true => (all, false),
+        false => (watched, do_all_watch),
     }
 }
 
@@ -235,11 +297,12 @@ fn move_all(
     root: &Root,
     opened: Vec<Opened>,
     second: i64,
+    durability: Durability,
 ) -> (Vec<Moved>, Seconds, Option<Failure>) {
     let (mut moved, mut left, mut failed) = (Vec::new(), Vec::new(), None);
     for (path, directory) in opened {
         let error = match directory {
-            Ok(directory) => match move_past(&directory, second - 1) {
+            Ok(directory) => match move_past(&directory, second - 1, durability) {
                 Ok(stat) => {
                     moved.push(Moved {
                         path,
@@ -260,7 +323,7 @@ fn move_all(
 }
 
 /// Moves the mtime of a directory to a second after `latest`.
-fn move_past(directory: &OwnedFd, latest: i64) -> io::Result<Stat> {
+fn move_past(directory: &OwnedFd, latest: i64, durability: Durability) -> io::Result<Stat> {
     let latest = Mtime {
         seconds: latest,
         nanoseconds: 999_999_999,
@@ -279,28 +342,41 @@ fn move_past(directory: &OwnedFd, latest: i64) -> io::Result<Stat> {
         Ok::<_, io::Error>(Mtime::of(&stat))
     };
     match later_than(Some(latest), latest, store)? {
-        Ok(_) => Ok(stat),
+        Ok(_) => {
+            if durability == Durability::Synced {
+                rustix::fs::fsync(directory)?;
+            }
+            Ok(stat)
+        }
         Err(_) => Err(io::Error::other("its file system stores no later time")),
     }
 }
 
 /// Moves the ctimes of programs to another second, by a chmod to the mode that each has. Returns them with that second,
 /// and what failed first.
-fn change_all(root: &Root, programs: &[&Path]) -> (Seconds, Option<Failure>) {
+fn change_all(
+    root: &Root,
+    programs: &[&Path],
+    durability: Durability,
+) -> (Seconds, Option<Failure>) {
     let (mut changed, mut failed) = (Vec::new(), None);
     // A program of several names is changed once: to change it again would belie the second of its first name.
     let mut seconds = HashMap::new();
     for path in programs {
-        let mut change = || {
+        let mut change = || -> io::Result<Option<i64>> {
             let program = root.read(path, Steps::Trusted)?;
             let old = fstat(&program)?;
-            match seconds.entry((old.st_dev, old.st_ino)) {
-                Entry::Occupied(known) => Ok(*known.get()),
-                Entry::Vacant(place) => change_ctime(&program, &old).map(|new| *place.insert(new)),
+            if !FileType::from_raw_mode(old.st_mode).is_file() {
+                return Ok(None); // libvirt cannot ask it.
             }
+            let second = match seconds.entry((old.st_dev, old.st_ino)) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(place) => *place.insert(change_ctime(&program, &old, durability)?),
+            };
+            Ok(Some(second))
         };
         match change() {
-            Ok(second) => changed.push((path.to_path_buf(), second)),
+            Ok(second) => changed.extend(second.map(|second| (path.to_path_buf(), second))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {} // Gone, or a link to nothing.
             Err(error) => failed = failed.or(Some((path.to_path_buf(), error))),
         }
@@ -308,19 +384,21 @@ fn change_all(root: &Root, programs: &[&Path]) -> (Seconds, Option<Failure>) {
     (changed, failed)
 }
 
-fn change_ctime(program: &OwnedFd, old: &Stat) -> io::Result<i64> {
-    if !FileType::from_raw_mode(old.st_mode).is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let mode = Mode::from_raw_mode(old.st_mode);
+fn change_ctime(program: &OwnedFd, old: &Stat, durability: Durability) -> io::Result<i64> {
     // Within the second of its last change it would look unchanged.
     for _ in 0..1100 {
-        rustix::fs::fchmod(program, mode)?;
-        let second = fstat(program)?.st_ctime;
-        if second != old.st_ctime {
-            return Ok(second);
+        if rustix::time::clock_gettime(ClockId::RealtimeCoarse).tv_sec != old.st_ctime {
+            break;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    Err(io::Error::other("its ctime does not move"))
+    let mode = Mode::from_raw_mode(fstat(program)?.st_mode);
+    rustix::fs::fchmod(program, mode)?;
+    if durability == Durability::Synced {
+        rustix::fs::fsync(program)?;
+    }
+    match fstat(program)?.st_ctime {
+        same if same == old.st_ctime => Err(io::Error::other("its ctime does not move")),
+        second => Ok(second),
+    }
 }

@@ -147,7 +147,7 @@ impl Host {
             "{out}"
         );
         let is_missing = !self.path(WATCHED).exists();
-        let why = "; the ctimes of the programs do it, too\n";
+        let why = "; what else could be moved was\n";
         assert!(
             err.is_empty() == is_missing && (is_missing || err.ends_with(why)),
             "{err}"

@@ -54,8 +54,8 @@ const LINKS: [(&str, &str); 6] = [
     ("etc/alternatives/qemu-kvm", "../../usr/share/kvm-1"),
 ];
 
-/// An inode that changed so long before an observation is settled, also where whole seconds are kept.
-pub const SETTLED: Duration = Duration::from_millis(2200);
+/// An inode that changed so long before an observation is settled: its stat identity is evidence.
+pub const SETTLED: Duration = Duration::from_secs(5);
 
 /// A root directory that a test may do anything to.
 pub struct World {
