@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -879,6 +879,66 @@ fn dpkgs_trigger_moves_the_directory_that_fired() {
     assert_eq!(moved, [WATCHED]);
     host.ask(X86);
     assert_fresh(&host, X86);
+}
+
+#[test]
+fn triggers_for_two_directories_leave_what_is_cached_after_both_fresh() {
+    let host = settled();
+    for fired in [WATCHED, IPXE] {
+        host.say(&["trigger", "dpkg", &format!("/{fired}")]);
+    }
+    host.ask(X86);
+    assert_fresh(&host, X86);
+}
+
+#[test]
+fn a_trigger_refreshes_by_what_is_built_in_where_the_profile_is_wrong() {
+    let host = settled();
+    profile(&host, "refresh-libvirt = yes");
+    let fired = format!("/{WATCHED}");
+    let moved = host.different(|| {
+        let (_, err) = host.say(&["trigger", "dpkg", &fired]);
+        assert!(err.contains("qemu.toml:1: "), "{err}");
+    });
+    assert_eq!(moved, [WATCHED]);
+}
+
+#[test]
+fn a_program_is_known_by_its_new_ctime_by_whatever_link_it_was_asked() {
+    let host = Host::new();
+    host.link("usr/bin/kvm", "qemu-system-x86_64");
+    fs::remove_dir_all(host.path(WATCHED)).unwrap();
+    host.refresh_by_ctime();
+    host.ask("/usr/bin/kvm");
+    assert_fresh(&host, "/usr/bin/kvm");
+}
+
+#[test]
+fn a_chmod_during_a_refresh_is_not_undone() {
+    let host = Host::new();
+    fs::remove_dir_all(host.path(WATCHED)).unwrap();
+    let program = host.path(&X86[1..]);
+    // Within the second of its last change a refresh waits for the next.
+    next_second();
+    fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    let mut refresh = host.modstamp(&["libvirt", "refresh"]).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
+    assert!(refresh.wait().unwrap().success());
+    assert_eq!(fs::metadata(&program).unwrap().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn a_terminal_gets_nothing_that_an_xml_error_quotes() {
+    let host = Host::new();
+    host.write(
+        &format!("{SYSTEM}/{}", x86()),
+        "<qemuCaps><a></\x1b]0;owned\x07\n></qemuCaps>",
+    );
+    let (out, _) = host.say(&["libvirt", "status"]);
+    assert!(out.contains("it is not XML as libvirt writes it"), "{out}");
+    assert!(!out.contains(['\x1b', '\x07']), "{out:?}");
+    assert_eq!(out.lines().count(), 2, "{out}");
 }
 
 #[test]

@@ -66,6 +66,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     the_same_image_is_fresh_and_another_with_the_same_times_is_stale,
     a_cache_file_that_is_a_device_is_left_alone,
     a_cache_file_of_another_users_is_left_alone_and_named,
+    what_cannot_be_removed_where_usr_is_read_only_is_not_taken_for_fresh,
     an_ordinary_user_sees_and_evicts_their_own_cache_alone,
     an_ordinary_users_touch_does_not_refresh_libvirt,
     an_ordinary_user_can_not_refresh_libvirt_and_is_told_so,
@@ -591,6 +592,22 @@ fn an_ordinary_user_can_not_refresh_libvirt_and_is_told_so() {
     );
     assert_eq!(err, expected);
     assert_eq!(host.listing(), before);
+}
+
+fn what_cannot_be_removed_where_usr_is_read_only_is_not_taken_for_fresh() {
+    let host = Host::new();
+    host.refresh();
+    let stale = host.ask(X86);
+    support::run(Command::new("chown").arg("65534").arg(host.path(&stale)));
+    host.write(QXL, "another module");
+    let usr = host.path("usr").display().to_string();
+    host.mount(&["--bind", &usr], "usr");
+    support::run(Command::new("mount").args(["-o", "remount,bind,ro", &usr]));
+    for _ in 0..2 {
+        let (_, err) = host.say(&["libvirt", "refresh"]);
+        assert!(err.contains("it belongs to another user"), "{err}");
+        assert!(host.words(X86).1.starts_with("stale: "));
+    }
 }
 
 /// Runs what rpm starts at the end of a transaction.
