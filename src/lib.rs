@@ -84,6 +84,8 @@
 //! - Right after a change (git calls such an entry racy): two changes within one tick of the file system's clock look
 //!   like one. [`Profile::observe`] also waits until that tick is over, so that what is changed during the probe is told from
 //!   what was changed just before.
+//! - For three seconds after a write: it sets the times when it begins, and may still be under way. A package manager's
+//!   files are told from that by their mtimes.
 //! - On file systems whose ctimes this kernel does not keep: over the network, in user space, on FAT.
 //! - On images, whose makers choose all times, after they were mounted anew: that is, on whatever is mounted read-only,
 //!   and on overlays.
@@ -101,6 +103,7 @@
 //! - What a probe depends on beyond the profile, and so also a module whose bytes stay and whose meaning changes: a
 //!   library that it loads, the kernel, the processor, a configuration file that the profile does not name.
 //! - A store through a shared memory mapping, until the kernel has written the page back: the ctime moves no earlier.
+//! - A single write that takes longer than three seconds, and was observed in its midst.
 //! - A change that a program makes with the clock set back to the very tick of an earlier change of the same file.
 //! - A file system mounted writable in the place of another, on the same device number and with the same inodes, sizes and
 //!   ctimes: only who writes to the disk itself can make one.
