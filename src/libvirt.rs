@@ -1,8 +1,8 @@
 //! libvirt's own cache, for a libvirt that knows nothing of stamps.
 //!
 //! libvirt keeps what it learnt from each QEMU, and from nbdkit, in a file for each program, and in the memory of its
-//! daemons. Whether that still holds it tells by the whole seconds of three times: the program's ctime, the module directory's
-//! mtime, and the latest ctime of its own files. So it does not notice a module that is removed while the directory's mtime
+//! daemons. Whether that still holds it tells by its own version and by the whole seconds of three times: the program's ctime,
+//! the module directory's mtime, and the latest ctime of its own files. So it does not notice a module that is removed while the directory's mtime
 //! is put back, one that is rewritten in place, a directory that vanishes, or what happens within a second; `docs/libvirt.md`
 //! has the whole list.
 //!
@@ -139,7 +139,7 @@ impl Cached {
                 Err(error) => errors.push((owner, error)),
             }
         }
-        // The rule is that of the first.
+        // Which of several wrote a file cannot be told: the distribution's is taken for it.
         let installation = match files.is_empty() {
             true => None,
             false => Installation::all(&root).into_iter().next(),

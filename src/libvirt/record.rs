@@ -367,7 +367,10 @@ mod tests {
     use super::*;
 
     const TEXT: &str = "modstamp-libvirt 1\nlatest 00000000001700000001\n\
-        moved 1700000001 1700000000.123456789 f0 /usr/lib64/qemu\nmoved 1700000001 1700000000.123456789 - /usr/lib64/b\nleft 1600000000 /usr/lib/qemu\nchanged 1700000000 /usr/bin/a\\x20b\nevicted\nmodstamp-witness 1 qemu\nstamp system -\nstamp user -\nend 3\n";
+        moved 1700000001 1700000000.123456789 f0 /usr/lib64/qemu\n\
+        moved 1700000001 1700000000.123456789 - /usr/lib64/b\n\
+        left 1600000000 /usr/lib/qemu\nchanged 1700000000 /usr/bin/a\\x20b\nevicted\n\
+        modstamp-witness 1 qemu\nstamp system -\nstamp user -\nend 3\n";
 
     #[test]
     fn a_record_is_read_back_as_it_was_written() {

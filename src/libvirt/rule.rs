@@ -15,7 +15,7 @@ use crate::witness::Printable;
 ///
 /// All times are in whole seconds since 1970, as libvirt compares them; it compares for equality. Serde has them, the sentence
 /// for people does not.
-/// Its clauses about KVM, the processor and the kernel only ever make it probe more often, and are not looked at.
+/// libvirt's clauses about KVM, the processor and the kernel only ever make it probe more often, and are not looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "clause", rename_all = "kebab-case")]
 #[non_exhaustive]
