@@ -83,8 +83,8 @@ pub(crate) enum StampState {
 pub(crate) struct Directory {
     /// The fingerprint of it is the sum of those of all in it.
     pub(crate) entry: Entry,
-    /// The fingerprint of its own stat identity, which moves with every name that comes or goes. It is not stored: it
-    /// moves with a redeploy, too.
+    /// The fingerprint of its own stat identity, which moves with every name that comes or goes. No verdict looks at it:
+    /// it moves with a redeploy, too.
     pub(crate) own_fingerprint: u64,
     /// Shared with the witness that it was found to be equal to.
     pub(crate) modules: Arc<Vec<Entry>>,

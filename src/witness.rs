@@ -8,18 +8,20 @@
 //! stamp user -
 //! variable QEMU_MODULE_DIR -
 //! directory 40755 0:0 0 c1f7a05e2b9d3846 - /usr/lib64/qemu
+//! own 4b1d7e6c9f20a835
 //! module 100755 0:0 101128 6cfb0e4f6d9a7b1c 0f3e…(32 digits) hw-display-qxl.so
 //! program 100755 0:0 18397984 a2d4c0b39e5f1807 51aa… /usr/bin/qemu-system-x86_64
 //! searched 95d4c1aa03b7e6f2 /usr/bin/qemu-system-*
-//! end 8
+//! end 9
 //! ```
 //!
 //! The columns are: what it is; type and permissions, in octal; owner and group; size in bytes; the stat identity's
-//! fingerprint, of a module directory the sum of those of all in it, or `-` where an equal one would be no evidence; the
-//! content's digest, `-` where there is nothing to read, `?` where nobody read it, `!` and the error's number where it
+//! fingerprint, of a module directory the sum of those of all in it, with `~` before it where an equal one would be no
+//! evidence, or `-` where there is none; the content's digest, `-` where there is nothing to read, `?` where nobody read it, `!` and the error's number where it
 //! could not be read; and the name, of a module below the directory that was named last. Bytes that are not printable stand as `\x` and two digits.
-//! A pattern that programs were searched by stands with the fingerprint of its directory. The last line counts all
-//! before it.
+//! `own` is the fingerprint of that directory itself, which a redeploy moves, too: only [`Witness::disturbed`] looks at it
+//! and at what is no evidence. A pattern that programs were searched by stands with the fingerprint of its directory. The
+//! last line counts all before it.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -87,8 +89,8 @@ impl Witness {
     /// the first reason why the witness is stale now, or that something was changed and changed back, which the answer
     /// may have seen and no later check will. `None` where not even a stat identity is different.
     ///
-    /// It is for the witness that [`Profile::observe`] gave, not for one that was stored: those have fewer stat
-    /// identities.
+    /// It is for the witness that [`Profile::observe`] gave, or its text. One that was stored for long says that files were
+    /// touched which a redeploy or a reboot gave other inodes and times.
     pub fn disturbed(&self, after: &Inputs) -> Option<String> {
         if let Some(reason) = self.judge(after).reasons().first() {
             return Some(reason.to_string());
@@ -144,6 +146,9 @@ impl fmt::Display for Witness {
         }
         for directory in &observed.directories {
             write_entry(&mut lines, "directory", &directory.entry)?;
+            if directory.own_fingerprint != 0 {
+                writeln!(lines, "own {:016x}", directory.own_fingerprint)?;
+            }
             for module in directory.modules.iter() {
                 write_entry(&mut lines, "module", module)?;
             }
@@ -188,9 +193,10 @@ fn write_entry(f: &mut Lines, what: &str, entry: &Entry) -> fmt::Result {
         ..
     } = entry;
     write!(f, "{what} {mode:o} {uid}:{gid} {size} ")?;
-    match entry.is_evidence {
-        true => write!(f, "{:016x} ", entry.fingerprint)?,
-        false => f.write_str("- ")?,
+    match (entry.is_evidence, entry.fingerprint) {
+        (true, fingerprint) => write!(f, "{fingerprint:016x} ")?,
+        (false, 0) => f.write_str("- ")?,
+        (false, fingerprint) => write!(f, "~{fingerprint:016x} ")?,
     }
     match entry.content.get() {
         Some(Content::Digest(digest)) => {
@@ -300,6 +306,10 @@ fn parse_line(line: &str, observed: &mut Observed) -> Option<()> {
             own_fingerprint: 0,
             modules: Arc::default(),
         }),
+        "own" => {
+            let own = u64::from_str_radix(rest, 16).ok()?;
+            observed.directories.last_mut()?.own_fingerprint = own;
+        }
         "module" => {
             let (directory, module) = (observed.directories.last_mut()?, parse_entry(rest)?);
             directory.entry.is_evidence &= !module.is_unreadable();
@@ -325,9 +335,12 @@ fn parse_entry(rest: &str) -> Option<Entry> {
     let mode = u32::from_str_radix(words.next()?, 8).ok()?;
     let (uid, gid) = words.next()?.split_once(':')?;
     let size = words.next()?.parse().ok()?;
-    let fingerprint = match words.next()? {
-        "-" => None,
-        digits => Some(u64::from_str_radix(digits, 16).ok()?),
+    let (fingerprint, is_evidence) = match words.next()? {
+        "-" => (0, false),
+        word => match word.strip_prefix('~') {
+            Some(digits) => (u64::from_str_radix(digits, 16).ok()?, false),
+            None => (u64::from_str_radix(word, 16).ok()?, true),
+        },
     };
     let content = match words.next()? {
         "-" => Some(Content::Nothing),
@@ -343,8 +356,8 @@ fn parse_entry(rest: &str) -> Option<Entry> {
         uid: uid.parse().ok()?,
         gid: gid.parse().ok()?,
         size,
-        fingerprint: fingerprint.unwrap_or_default(),
-        is_evidence: fingerprint.is_some(),
+        fingerprint,
+        is_evidence,
         content: content.map_or_else(OnceLock::new, OnceLock::from),
     })
 }

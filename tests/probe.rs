@@ -14,7 +14,12 @@ type Change = fn(&World);
 fn disturbed(world: &World, during: impl FnOnce(&World)) -> Option<String> {
     let before = world.profile.observe().unwrap();
     during(world);
-    before.disturbed(&world.profile.inputs().unwrap())
+    let after = world.profile.inputs().unwrap();
+    let why = before.disturbed(&after);
+    // A program that keeps the text alone is told the same.
+    let of_text: Witness = before.to_string().parse().unwrap();
+    assert_eq!(of_text.disturbed(&after), why);
+    why
 }
 
 #[test]
