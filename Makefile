@@ -3,6 +3,10 @@
 PREFIX      ?= /usr/local
 BINDIR      ?= $(PREFIX)/bin
 LIBEXECDIR  ?= $(PREFIX)/libexec
+LIBDIR      ?= $(PREFIX)/lib
+INCLUDEDIR  ?= $(PREFIX)/include
+DATADIR     ?= $(PREFIX)/share
+MANDIR      ?= $(DATADIR)/man
 STATEDIR    ?= /var/lib
 DESTDIR     ?=
 
@@ -14,6 +18,8 @@ TREE        ?= HEAD
 DISTDIR     ?= dist
 TARGET_DIR  := $(or $(CARGO_TARGET_DIR),target)
 RELEASE     := $(TARGET_DIR)/$(HOST)/release
+FFI         := $(TARGET_DIR)/$(HOST)/ffi
+LIBRARY     := libmodstamp.so.$(VERSION)
 
 # Linked statically where the C library can be: most of a dynamic program's start-up is loading libraries. Debian's
 # libc6-dev has libc.a, Fedora's is in glibc-static, openSUSE's in glibc-devel-static.
@@ -21,10 +27,19 @@ RELEASE     := $(TARGET_DIR)/$(HOST)/release
 STATIC := $(shell echo 'int main(void) { return 0; }' | $(or $(CC),cc) -static -x c -o /dev/null - 2>/dev/null && echo -C target-feature=+crt-static)
 BUILD  := RUSTFLAGS="$$RUSTFLAGS $(STATIC)" $(CARGO) build --release --locked --target $(HOST)
 
-.PHONY: all install demo check bench dist clean help
+.PHONY: all programs library install demo check bench dist clean help
 
-all:               ## build the programs
+all: programs library ## build all that is installed
+
+programs:
 	$(BUILD)
+
+# The linker is called here and not by cargo, which gives it a version script of its own, without versions.
+library:
+	$(CARGO) rustc --profile ffi --features ffi --lib --crate-type staticlib --locked --target $(HOST)
+	$(or $(CC),cc) $(CFLAGS) $(LDFLAGS) -shared -o $(FFI)/$(LIBRARY) -Wl,-soname,libmodstamp.so.0 \
+		-Wl,--version-script,include/libmodstamp.map -Wl,-u,modstamp_version \
+		-Wl,--gc-sections,-s,-z,defs,-z,relro,-z,now,-z,nodelete $(FFI)/libmodstamp.a -lgcc_s -lc
 
 # Where there is no cargo, as for root by sudo(8), what was built before is installed.
 install: $(if $(shell command -v $(CARGO)),all) ## install them: DESTDIR=, PREFIX=
@@ -32,12 +47,19 @@ install: $(if $(shell command -v $(CARGO)),all) ## install them: DESTDIR=, PREFI
 	install -D -m 0755 $(RELEASE)/modstamp-rpm-trigger $(DESTDIR)$(LIBEXECDIR)/modstamp/rpm-trigger
 	ln -sfr $(DESTDIR)$(BINDIR)/modstamp $(DESTDIR)$(LIBEXECDIR)/modstamp/rpm-transaction
 	install -d -m 0755 $(DESTDIR)$(STATEDIR)/modstamp
+	install -D -m 0755 $(FFI)/$(LIBRARY) $(DESTDIR)$(LIBDIR)/$(LIBRARY)
+	ln -sf $(LIBRARY) $(DESTDIR)$(LIBDIR)/libmodstamp.so.0
+	ln -sf libmodstamp.so.0 $(DESTDIR)$(LIBDIR)/libmodstamp.so
+	install -D -m 0644 include/modstamp.h $(DESTDIR)$(INCLUDEDIR)/modstamp.h
+	install -d -m 0755 $(DESTDIR)$(LIBDIR)/pkgconfig
+	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|' include/modstamp.pc.in \
+		> $(DESTDIR)$(LIBDIR)/pkgconfig/modstamp.pc
 
 dist:              ## write dist/modstamp-VERSION.tar.gz, what rpmbuild and dpkg-buildpackage take
 	mkdir -p $(DISTDIR)
 	git archive --format=tar.gz --prefix=modstamp-$(VERSION)/ -o $(DISTDIR)/modstamp-$(VERSION).tar.gz $(TREE)
 
-demo: all          ## see it work, in a scratch directory
+demo: programs        ## see it work, in a scratch directory
 	packaging/demo $(RELEASE)
 
 # Where the needs can be installed, a test that lacks one fails; elsewhere it is shown as ignored.
@@ -46,7 +68,7 @@ check:             ## run every test; as root on Debian, install what they need
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then export MODSTAMP_TESTS=all; fi; \
 	$(CARGO) test --locked
 
-bench: all         ## measure, and print the ratios as a table
+bench: programs       ## measure, and print the ratios as a table
 	benches/install-needs
 	MODSTAMP_RELEASE=$(abspath $(RELEASE)) $(CARGO) bench --locked --bench ratios
 

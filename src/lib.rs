@@ -118,6 +118,8 @@ mod cache;
 mod entry;
 mod error;
 mod evidence;
+#[cfg(feature = "ffi")]
+mod ffi;
 mod inputs;
 pub mod libvirt;
 mod profile;

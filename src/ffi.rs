@@ -1,0 +1,242 @@
+//! The C interface, `libmodstamp.so.0`: `include/modstamp.h` tells what each function is for.
+//!
+//! Nothing unwinds into C, and nothing is printed: a panic becomes [`PANICKED`]. (That needs the Cargo profile `ffi`. The
+//! programs are built to abort instead, which makes them smaller.)
+
+#![allow(unsafe_code)]
+
+use std::any::Any;
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+use crate::{Durability, Error, Profile, Stamp, Verdict, Witness};
+
+/// Done; of a witness: nothing is different.
+const OK: c_int = 0;
+const STALE: c_int = 1;
+const INVALID: c_int = -1;
+const FAILED: c_int = -2;
+const PANICKED: c_int = -3;
+
+/// The lines that a verdict takes for a person.
+const MOST_LINES: usize = 10;
+
+/// What a function returns other than [`OK`], and why.
+struct Refusal(c_int, String);
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Refusal {
+        Refusal(FAILED, error.to_string())
+    }
+}
+
+/// `modstamp_observe` of modstamp.h.
+///
+/// # Safety
+/// As modstamp.h says: each pointer is null or valid, and each text ends with a zero byte.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn modstamp_observe(
+    profile: *const c_char,
+    witness: *mut *mut c_char,
+    why: *mut *mut c_char,
+) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { put(witness, None) };
+    let observe = || {
+        if witness.is_null() {
+            return Err(invalid("witness", "it is NULL; name where to put it"));
+        }
+        // SAFETY: the caller's promise.
+        let profile = unsafe { load(profile) }?;
+        let text = profile.observe()?.to_string();
+        // SAFETY: as above.
+        unsafe { put(witness, Some(text)) };
+        Ok(())
+    };
+    // SAFETY: as above.
+    unsafe { answer(why, observe) }
+}
+
+/// `modstamp_disturbed` of modstamp.h.
+///
+/// # Safety
+/// As [`modstamp_observe`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn modstamp_disturbed(
+    profile: *const c_char,
+    witness: *const c_char,
+    why: *mut *mut c_char,
+) -> c_int {
+    let look = || {
+        // SAFETY: the caller's promise.
+        let (profile, witness) = unsafe { (load(profile)?, text("witness", witness)?) };
+        let after = profile.inputs()?;
+        let why = match Witness::from_bytes(witness.to_bytes()) {
+            Ok(before) => before.disturbed(&after),
+            Err(error) => Some(error.to_string()),
+        };
+        why.map_or(Ok(()), |why| Err(Refusal(STALE, why)))
+    };
+    // SAFETY: the caller's promise.
+    unsafe { answer(why, look) }
+}
+
+/// `modstamp_check` of modstamp.h.
+///
+/// # Safety
+/// As [`modstamp_observe`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn modstamp_check(
+    profile: *const c_char,
+    witness: *const c_char,
+    why: *mut *mut c_char,
+) -> c_int {
+    let check = || {
+        // SAFETY: the caller's promise.
+        let (profile, witness) = unsafe { (load(profile)?, text("witness", witness)?) };
+        let verdict = match Witness::from_bytes(witness.to_bytes()) {
+            Ok(witness) => witness.check(&profile)?,
+            Err(error) => Verdict::from(error),
+        };
+        match verdict {
+            Verdict::Fresh => Ok(()),
+            stale @ Verdict::Stale(_) => {
+                let reasons = stale.reasons_for_people(MOST_LINES);
+                Err(Refusal(STALE, reasons.join("\n")))
+            }
+        }
+    };
+    // SAFETY: the caller's promise.
+    unsafe { answer(why, check) }
+}
+
+/// `modstamp_touch` of modstamp.h.
+///
+/// # Safety
+/// As [`modstamp_observe`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn modstamp_touch(
+    profile: *const c_char,
+    reason: *const c_char,
+    why: *mut *mut c_char,
+) -> c_int {
+    let touch = || {
+        // SAFETY: the caller's promise.
+        let (profile, reason) = unsafe { (load(profile)?, text("reason", reason)?) };
+        let reason = reason.to_str().map_err(|_| {
+            invalid(
+                "reason",
+                "it is not text in UTF-8; write it so, or leave it empty",
+            )
+        })?;
+        let by = format!("user {}", rustix::process::geteuid().as_raw());
+        let stamp = Stamp::own(profile.root(), profile.name())?;
+        stamp.touch(&by, reason, Durability::Synced)?;
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { answer(why, touch) }
+}
+
+/// `modstamp_free` of modstamp.h.
+///
+/// # Safety
+/// `text` is null or what another function of this library gave, and is not used any more.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn modstamp_free(text: *mut c_char) {
+    if !text.is_null() {
+        // SAFETY: all texts that are given away come from `CString::into_raw`.
+        drop(unsafe { CString::from_raw(text) });
+    }
+}
+
+/// `modstamp_version` of modstamp.h.
+#[unsafe(no_mangle)]
+pub extern "C" fn modstamp_version() -> *const c_char {
+    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+}
+
+/// Does the work, gives the reason where it is refused or fails, and returns the code.
+///
+/// # Safety
+/// `why` is null or valid.
+unsafe fn answer(why: *mut *mut c_char, work: impl FnOnce() -> Result<(), Refusal>) -> c_int {
+    // Unwind safe: what a panic leaves half done is not looked at again.
+    let (code, reason) = match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(())) => (OK, None),
+        Ok(Err(Refusal(code, reason))) => (code, Some(reason)),
+        Err(panic) => (PANICKED, Some(fault(panic.as_ref()))),
+    };
+    // SAFETY: the caller's promise.
+    unsafe { put(why, reason) };
+    code
+}
+
+/// What is told of a panic.
+fn fault(panic: &(dyn Any + Send)) -> String {
+    let message = panic.downcast_ref::<&str>().copied();
+    let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let message = message.unwrap_or("no message");
+    format!("modstamp found a fault of its own ({message}); take it as stale, and report it")
+}
+
+/// Gives a text away, or NULL, to who wants it.
+///
+/// # Safety
+/// `place` is null or valid.
+unsafe fn put(place: *mut *mut c_char, text: Option<String>) {
+    if place.is_null() {
+        return;
+    }
+    // What is wrong in a profile may be a zero byte, and is quoted.
+    let text = text.map(|text| CString::new(text.replace('\0', "\\x00")).unwrap_or_default());
+    // SAFETY: the caller's promise.
+    unsafe { *place = text.map_or(ptr::null_mut(), CString::into_raw) };
+}
+
+/// The caller's text.
+///
+/// # Safety
+/// `pointer` is null or a text that ends with a zero byte and stays while the result is used.
+unsafe fn text<'a>(argument: &str, pointer: *const c_char) -> Result<&'a CStr, Refusal> {
+    if pointer.is_null() {
+        return Err(invalid(argument, "it is NULL; give a text"));
+    }
+    // SAFETY: the caller's promise.
+    Ok(unsafe { CStr::from_ptr(pointer) })
+}
+
+/// The profile that the caller names.
+///
+/// # Safety
+/// As [`text`].
+unsafe fn load(name: *const c_char) -> Result<Profile, Refusal> {
+    // SAFETY: the caller's promise.
+    let name = unsafe { text("profile", name) }?;
+    let name = name.to_str().map_err(|_| {
+        invalid(
+            "profile",
+            "it is not text in UTF-8; name one that “modstamp status” lists",
+        )
+    })?;
+    Ok(Profile::load(name)?)
+}
+
+fn invalid(argument: &str, problem: &str) -> Refusal {
+    Refusal(
+        INVALID,
+        format!("cannot use the argument “{argument}”: {problem}"),
+    )
+}
+
+/// Makes panics silent when the library is loaded. Only this library's own copy of Rust's standard library is meant: a
+/// program in Rust that loads it keeps its own hook.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static SILENCE: extern "C" fn() = {
+    extern "C" fn silence() {
+        std::panic::set_hook(Box::new(|_| {}));
+    }
+    silence
+};
