@@ -27,7 +27,7 @@ LIBRARY     := libmodstamp.so.$(VERSION)
 STATIC := $(shell echo 'int main(void) { return 0; }' | $(or $(CC),cc) -static -x c -o /dev/null - 2>/dev/null && echo -C target-feature=+crt-static)
 BUILD  := RUSTFLAGS="$$RUSTFLAGS $(STATIC)" $(CARGO) build --release --locked --target $(HOST)
 
-.PHONY: all programs library install demo check bench dist clean help
+.PHONY: all programs library install install-library demo check bench dist clean help
 
 all: programs library ## build all that is installed
 
@@ -42,11 +42,13 @@ library:
 		-Wl,--gc-sections,-s,-z,defs,-z,relro,-z,now,-z,nodelete $(FFI)/libmodstamp.a -lgcc_s -lc
 
 # Where there is no cargo, as for root by sudo(8), what was built before is installed.
-install: $(if $(shell command -v $(CARGO)),all) ## install them: DESTDIR=, PREFIX=
+install: $(if $(shell command -v $(CARGO)),all) install-library ## install them: DESTDIR=, PREFIX=
 	install -D -m 0755 $(RELEASE)/modstamp $(DESTDIR)$(BINDIR)/modstamp
 	install -D -m 0755 $(RELEASE)/modstamp-rpm-trigger $(DESTDIR)$(LIBEXECDIR)/modstamp/rpm-trigger
 	ln -sfr $(DESTDIR)$(BINDIR)/modstamp $(DESTDIR)$(LIBEXECDIR)/modstamp/rpm-transaction
 	install -d -m 0755 $(DESTDIR)$(STATEDIR)/modstamp
+
+install-library:
 	install -D -m 0755 $(FFI)/$(LIBRARY) $(DESTDIR)$(LIBDIR)/$(LIBRARY)
 	ln -sf $(LIBRARY) $(DESTDIR)$(LIBDIR)/libmodstamp.so.0
 	ln -sf libmodstamp.so.0 $(DESTDIR)$(LIBDIR)/libmodstamp.so
