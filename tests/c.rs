@@ -33,7 +33,7 @@ struct Way {
 /// What would take hours under a checker.
 const MILLION: &str = "a_million_calls_leave_memory_and_descriptors_where_they_were";
 
-const WAYS: [Way; 4] = [
+const WAYS: [Way; 5] = [
     Way {
         name: "plain",
         options: &["-O2"],
@@ -66,6 +66,18 @@ const WAYS: [Way; 4] = [
         options: &["-O1", "-fsanitize=thread"],
         // It finds no room for its shadow where addresses are drawn from too many bits (gcc before 14).
         before: &["setarch", "--addr-no-randomize"],
+        only: |promise| promise == "two_threads_may_call_at_once",
+    },
+    Way {
+        // It looks into the library, too, which gcc did not compile.
+        name: "helgrind",
+        options: &["-O1"],
+        before: &[
+            "valgrind",
+            "--tool=helgrind",
+            "--quiet",
+            "--error-exitcode=9",
+        ],
         only: |promise| promise == "two_threads_may_call_at_once",
     },
 ];
