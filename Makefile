@@ -63,7 +63,7 @@ install: $(if $(shell command -v $(CARGO)),all) install-library ## install them:
 	install -D -m 0644 $(MANUAL)/_modstamp $(DESTDIR)$(DATADIR)/zsh/site-functions/_modstamp
 	install -D -m 0644 $(MANUAL)/modstamp.fish $(DESTDIR)$(DATADIR)/fish/vendor_completions.d/modstamp.fish
 
-install-library:
+install-library: $(if $(shell command -v $(CARGO)),library)
 	install -D -m 0755 $(FFI)/$(LIBRARY) $(DESTDIR)$(LIBDIR)/$(LIBRARY)
 	ln -sf $(LIBRARY) $(DESTDIR)$(LIBDIR)/libmodstamp.so.0
 	ln -sf libmodstamp.so.0 $(DESTDIR)$(LIBDIR)/libmodstamp.so
