@@ -68,7 +68,9 @@ impl Body {
             }
             None => return body,
         };
-        let mut words = text.split_whitespace();
+        // A comment between the section and the next one is in the body, too.
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let mut words = lines.flat_map(str::split_whitespace);
         while let Some(word) = words.next() {
             match word {
                 "--no-sync" => body.durability = Durability::NotSynced,

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use modstamp::trigger::{self, Cause};
+use modstamp::trigger::{self, Body, Cause};
 use modstamp::{Profile, Root};
 
 /// Sends `paths` to `modstamp trigger rpm`. Returns whether the stamp moved, and what was said.
@@ -84,6 +84,19 @@ fn a_million_paths_are_read_to_the_last() {
     assert!(rpm(&paths));
     paths.reverse(); // no newline in sight, and nothing to match
     assert!(!rpm(&paths));
+}
+
+/// rpm takes the lines between a trigger's section and the next one for its body.
+#[test]
+fn a_comment_below_a_trigger_in_a_spec_file_is_no_argument() {
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("body");
+    let text = "--profile gstreamer /usr/lib64/gstreamer-1.0\n\n# What --profile qemu has is in /usr/lib64/qemu.\n";
+    fs::write(&file, text).unwrap();
+    let body = Body::read(Some(file.into()));
+    assert_eq!(body.profile, "gstreamer");
+    assert_eq!(body.directories, [Path::new("/usr/lib64/gstreamer-1.0")]);
+    assert!(body.warnings.is_empty(), "{:?}", body.warnings);
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub fn put(machine: &Machine) {
 }
 
 /// The directory of the packages that the spec builds, made once for each state of the source tree.
-fn built() -> &'static Path {
+pub fn built() -> &'static Path {
     // The error is kept too, so that not every test tries again.
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BUILT.get_or_init(build);
@@ -72,15 +72,19 @@ fn build() -> Result<PathBuf, String> {
         exec 3>&1 >"$kept/log" 2>&1
         make dist TREE="$tree" DISTDIR="$kept/top"
         unset GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_OBJECT_DIRECTORY GIT_INDEX_FILE
-        # --nodeps: what it needs is here, but not as packages of rpm's.
+        # --nodeps: what it needs is here, but not as packages of rpm's. systemd's macros are not, and what compresses
+        # manual pages takes Debian's sh for bash.
         rpmbuild() {
-            command rpmbuild -tb --nodeps --define "_topdir $kept/top" --define "_rpmdir $build" \
-                --define '_libdir /usr/lib64' --define '_rpmfilename %%{NAME}-%%{RELEASE}.rpm' \
-                "$@" "$kept"/top/*.tar.gz
+            command rpmbuild "$@" --nodeps --define "_topdir $kept/top" \
+                --define "_rpmdir $build" --define "_srcrpmdir $build" \
+                --define '_libdir /usr/lib64' --define '_tmpfilesdir /usr/lib/tmpfiles.d' \
+                --define '__os_install_post bash %{_rpmconfigdir}/brp-compress' \
+                --define '_rpmfilename %%{NAME}-%%{RELEASE}.rpm' "$kept"/top/*.tar.gz
         }
         export CARGO_TARGET_DIR=$kept/target
-        rpmbuild
-        rpmbuild --define 'dist .again' --without check
+        rpmbuild -ta
+        # The second time as openSUSE names the packages.
+        rpmbuild -tb --define 'dist .again' --define 'suse_version 1600' --without check
         touch "$build/done"
         echo "$build" >&3
     "#;
