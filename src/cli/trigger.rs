@@ -14,10 +14,10 @@ use super::{Which, say, touch::durability};
 /// Never fails once its arguments parse: trouble is a warning, because a package transaction must go on.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Who starts it: rpm sends the paths that changed on standard input, one a line; dpkg none
+    /// Who starts it: rpm and pacman send the paths that changed on standard input, one a line; dpkg and apk none
     #[arg(value_enum)]
     manager: Starter,
-    /// The directories that fired, from a package manager that passes them as arguments (dpkg)
+    /// The directories that changed, from what is told them: dpkg's postinst, apk's trigger script, pacman's hook
     #[arg(value_name = "DIRECTORY")]
     directories: Vec<OsString>,
     #[command(flatten)]
@@ -31,6 +31,8 @@ pub struct Arguments {
 enum Starter {
     Rpm,
     Dpkg,
+    Pacman,
+    Apk,
 }
 
 impl Arguments {
@@ -38,6 +40,8 @@ impl Arguments {
         let manager = match self.manager {
             Starter::Rpm => Manager::Rpm,
             Starter::Dpkg => Manager::Dpkg,
+            Starter::Pacman => Manager::Pacman,
+            Starter::Apk => Manager::Apk,
         };
         let root = self.which.root();
         let profile = |root: &Root| self.which.load_in(root);
