@@ -589,9 +589,11 @@ fn the_package_has_what_arch_expects(host: &Host) {
         "/usr/include/modstamp.h",
         "/usr/lib/libmodstamp.so.0",
         "/usr/lib/pkgconfig/modstamp.pc",
+        "/usr/share/bash-completion/completions/modstamp",
         "/usr/share/libalpm/hooks/modstamp-qemu.hook",
         "/usr/share/licenses/modstamp/LICENSE-MIT",
         "/usr/share/doc/modstamp/README.md",
+        "/usr/share/man/man1/modstamp.1.gz",
         "/var/lib/modstamp/",
     ] {
         assert!(list.lines().any(|line| line == path), "{path} in {list}");
