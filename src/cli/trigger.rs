@@ -20,7 +20,7 @@ pub struct Arguments {
     /// Who starts it: rpm and pacman send the paths that changed on standard input, one a line; dpkg and apk none
     #[arg(value_enum)]
     manager: Starter,
-    /// The directories that changed, from what is told them: dpkg's postinst, apk's trigger script, pacman's hook
+    /// The directories that changed, where the package manager or its hook names them (dpkg, apk, pacman)
     #[arg(value_name = "DIRECTORY")]
     directories: Vec<OsString>,
     #[command(flatten)]
