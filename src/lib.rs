@@ -10,8 +10,8 @@
 //! # Why a stamp alone is not enough
 //!
 //! Package triggers can touch one well-known file, the [`Stamp`], and a cache that was filled under another mtime is
-//! stale. That covers rpm and dpkg, but only once their trigger has run, and rpm has one that runs *before* a package's
-//! files go, dpkg one that runs when all is over. It does not cover `make install`, an image that is swapped, a snapshot
+//! stale. That covers package managers, but only once their trigger has run, and rpm has one that runs *before* a package's
+//! files go, dpkg and pacman one that runs when all is over. It does not cover `make install`, an image that is swapped, a snapshot
 //! rolled back, a bind mount, or a hand. So a check folds in the modules themselves, too. And the modules alone are not
 //! enough either: an administrator who knows better needs something to touch, and a consumer that has no time to look at
 //! all modules has at least the stamp.

@@ -27,6 +27,10 @@ pub enum Manager {
     Rpm,
     /// dpkg: sends no paths. Its postinst gets the directories that fired as an argument.
     Dpkg,
+    /// pacman: sends paths as rpm does, without the leading slash (alpm-hooks(5), `NeedsTargets`).
+    Pacman,
+    /// apk: sends no paths. Its trigger script gets the directories that changed as arguments.
+    Apk,
 }
 
 /// What the body of one of rpm's triggers asks for.
@@ -123,7 +127,15 @@ pub fn run(
     let mut warnings = Vec::new();
     let cause = match manager {
         Manager::Rpm => read_paths(covers, rustix::stdio::stdin(), PATIENCE),
-        Manager::Dpkg => Some(fired(covers, directories)),
+        Manager::Pacman => {
+            let cause = read_paths(covers, rustix::stdio::stdin(), PATIENCE);
+            // Unlike rpm, pacman calls it an error when a reader leaves early.
+            while let Ok(Some(1..)) =
+                read_within(rustix::stdio::stdin(), &mut [0; 8 * 1024], PATIENCE)
+            {}
+            cause
+        }
+        Manager::Dpkg | Manager::Apk => Some(fired(covers, directories)),
     };
     if let Some(Cause::Unknown(why)) = &cause {
         warnings.push(format!("touching the stamp to be safe: {why}"));
@@ -142,7 +154,8 @@ pub fn run(
     }
 }
 
-/// Reads paths, one a line, until `covers` one; `None` where there were some and it covers none.
+/// Reads paths, one a line, until `covers` one; `None` where there were some and it covers none. A path without the leading
+/// slash is taken from the root.
 ///
 /// Stops at the first that does: rpm puts up with a reader that leaves early (`runExtScript`, lib/rpmscript.c). Waits no
 /// longer than `patience` for the next piece.
@@ -177,8 +190,9 @@ pub fn read_paths(
             piece = pieces.next();
             if (piece.is_some() || length == 0) && !line.is_empty() {
                 any = true;
-                if covers(Path::new(OsStr::from_bytes(&line))) {
-                    return Some(Cause::Path(String::from_utf8_lossy(&line).into_owned()));
+                let path = Path::new("/").join(OsStr::from_bytes(&line));
+                if covers(&path) {
+                    return Some(Cause::Path(path.display().to_string()));
                 }
                 line.clear();
             }
@@ -189,11 +203,12 @@ pub fn read_paths(
     }
 }
 
-/// What dpkg's second argument to a triggered postinst says: the directories that fired, separated by spaces.
+/// What the arguments say: dpkg's triggered postinst has the directories that fired in one, separated by spaces, and apk's
+/// trigger script one argument for each.
 fn fired(covers: impl Fn(&Path) -> bool, directories: &[OsString]) -> Cause {
     match names(directories).find(|path| covers(path)) {
         Some(path) => Cause::Path(path.display().to_string()),
-        // The triggers file is the package's own: whatever fired is meant to touch.
+        // What to fire for is said by the package of the trigger: whatever fired is meant to touch.
         None => Cause::NoPaths,
     }
 }
@@ -250,6 +265,8 @@ impl fmt::Display for Manager {
         f.write_str(match self {
             Manager::Rpm => "rpm",
             Manager::Dpkg => "dpkg",
+            Manager::Pacman => "pacman",
+            Manager::Apk => "apk",
         })
     }
 }

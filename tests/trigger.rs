@@ -211,6 +211,107 @@ fn dpkg_sends_directories_as_an_argument_and_nothing_is_read() {
 }
 
 #[test]
+fn pacman_sends_paths_without_the_leading_slash_and_is_read_to_the_end() {
+    let scratch = tempfile::tempdir().unwrap();
+    let send = |paths: &str| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_modstamp"))
+            .args(["trigger", "pacman", "/usr/lib/qemu", "--root"])
+            .arg(scratch.path())
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let sent = child.stdin.take().unwrap().write_all(paths.as_bytes());
+        assert!(child.wait().unwrap().success());
+        sent.unwrap();
+        fs::read_to_string(scratch.path().join("var/lib/modstamp/qemu.stamp"))
+    };
+    assert!(send("usr/lib/qemu-anything/a.so\nusr/share/qemu/\n").is_err());
+    // More than a pipe holds: pacman calls it an error where nobody reads it.
+    let paths = "usr/lib/qemu/a.so\n".to_owned() + &"usr/lib/qemu/b.so\n".repeat(100_000);
+    let text = send(&paths).unwrap();
+    assert!(
+        text.contains("\nby: pacman\nwhy: /usr/lib/qemu/a.so came"),
+        "{text}"
+    );
+}
+
+/// Runs apk's trigger script as apk does: by the shell, in the root that it installs to, with the directories that changed
+/// as arguments, and of the environment PATH alone. Returns whether the stamp moved. apk itself could not be had.
+fn apk(shell: &[&str], path: &str, root: &Path, directories: &[&str]) -> (bool, Output) {
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/packaging/alpine/modstamp-qemu.trigger"
+    );
+    let stamp = root.join("var/lib/modstamp/qemu.stamp");
+    let mtime = || fs::metadata(&stamp).and_then(|stat| stat.modified()).ok();
+    let before = mtime();
+    let output = Command::new(shell[0])
+        .args(&shell[1..])
+        .arg(script)
+        .args(directories)
+        .env_clear()
+        .env("PATH", path)
+        .current_dir(root)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    (mtime() != before, output)
+}
+
+/// Where the shells are, and where modstamp is, too.
+fn paths() -> (&'static str, String) {
+    let program = Path::new(env!("CARGO_BIN_EXE_modstamp")).parent().unwrap();
+    let shells = "/usr/bin:/bin";
+    (shells, format!("{}:{shells}", program.display()))
+}
+
+/// Of the shells that may be `/bin/sh`, those that are here; Alpine's is busybox.
+fn shells() -> impl Iterator<Item = &'static [&'static str]> {
+    let shells: [&[&str]; 3] = [&["sh"], &["dash"], &["busybox", "sh"]];
+    let is_here = |shell: &&[&str]| Command::new(shell[0]).args(["-c", ":"]).output().is_ok();
+    shells.into_iter().filter(is_here)
+}
+
+#[test]
+fn apks_trigger_script_touches_the_stamp_of_the_root_that_it_runs_in() {
+    let (_, path) = paths();
+    for shell in shells() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path();
+        for directories in [
+            &["/usr/lib/qemu"][..],
+            &["/usr/lib/qemu/9.0", "/usr/lib/qemu"],
+        ] {
+            let (moved, output) = apk(shell, &path, root, directories);
+            assert!(moved && output.status.success(), "{shell:?}: {output:?}");
+            assert!(output.stdout.is_empty() && output.stderr.is_empty());
+        }
+        let text = fs::read_to_string(root.join("var/lib/modstamp/qemu.stamp")).unwrap();
+        let why = "\nby: apk\nwhy: /usr/lib/qemu/9.0 came, went or was replaced";
+        assert!(text.contains(why), "{text}");
+    }
+}
+
+#[test]
+fn apks_trigger_script_fails_no_transaction() {
+    let (without, with) = paths();
+    for shell in shells() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path();
+        let (moved, output) = apk(shell, without, root, &["/usr/lib/qemu"]);
+        assert!(!moved && output.status.success(), "{shell:?}: {output:?}");
+        assert!(!output.stderr.is_empty(), "a shell says that it is missing");
+
+        fs::create_dir_all(root.join("var/lib")).unwrap();
+        fs::write(root.join("var/lib/modstamp"), "a file").unwrap();
+        let (moved, output) = apk(shell, &with, root, &["/usr/lib/qemu"]);
+        assert!(!moved && output.status.success(), "{shell:?}: {output:?}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.starts_with("modstamp: warning: "), "{text}");
+    }
+}
+
+#[test]
 fn wrong_arguments_are_the_one_thing_that_fails() {
     let status = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_modstamp"));

@@ -17,10 +17,10 @@ use super::{Which, say, touch::durability};
     after_help = "Exit status: always 0, so that no transaction fails; 2 if the arguments are wrong"
 )]
 pub struct Arguments {
-    /// Who starts it: rpm sends the paths that changed on standard input, one a line; dpkg none
+    /// Who starts it: rpm and pacman send the paths that changed on standard input, one a line; dpkg and apk none
     #[arg(value_enum)]
     manager: Starter,
-    /// The directories that fired, from a package manager that passes them as arguments (dpkg)
+    /// The directories that changed, where the package manager or its hook names them (dpkg, apk, pacman)
     #[arg(value_name = "DIRECTORY")]
     directories: Vec<OsString>,
     #[command(flatten)]
@@ -34,6 +34,8 @@ pub struct Arguments {
 enum Starter {
     Rpm,
     Dpkg,
+    Pacman,
+    Apk,
 }
 
 impl Arguments {
@@ -41,6 +43,8 @@ impl Arguments {
         let manager = match self.manager {
             Starter::Rpm => Manager::Rpm,
             Starter::Dpkg => Manager::Dpkg,
+            Starter::Pacman => Manager::Pacman,
+            Starter::Apk => Manager::Apk,
         };
         let root = self.which.root();
         let profile = |root: &Root| self.which.load_in(root);
