@@ -12,14 +12,17 @@ DESTDIR     ?=
 
 CARGO       ?= cargo
 VERSION     := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-HOST        := $(shell rustc -vV | sed -n 's/^host: //p')
 # What `make dist` packs, and where to.
 TREE        ?= HEAD
 DISTDIR     ?= dist
 TARGET_DIR  := $(or $(CARGO_TARGET_DIR),target)
+# Where there is no rustc, as for root by sudo(8): the machine that was built for.
+HOST        := $(or $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p'),$(lastword \
+	$(patsubst $(TARGET_DIR)/%/release/modstamp,%,$(wildcard $(TARGET_DIR)/*/release/modstamp))))
 RELEASE     := $(TARGET_DIR)/$(HOST)/release
 FFI         := $(TARGET_DIR)/$(HOST)/ffi
 LIBRARY     := libmodstamp.so.$(VERSION)
+MANUAL      := $(TARGET_DIR)/manual
 
 # Linked statically where the C library can be: most of a dynamic program's start-up is loading libraries. Debian's
 # libc6-dev has libc.a, Fedora's is in glibc-static, openSUSE's in glibc-devel-static.
@@ -27,9 +30,9 @@ LIBRARY     := libmodstamp.so.$(VERSION)
 STATIC := $(shell echo 'int main(void) { return 0; }' | $(or $(CC),cc) -static -x c -o /dev/null - 2>/dev/null && echo -C target-feature=+crt-static)
 BUILD  := RUSTFLAGS="$$RUSTFLAGS $(STATIC)" $(CARGO) build --release --locked --target $(HOST)
 
-.PHONY: all programs library install demo check api bench dist clean help
+.PHONY: all programs library manual install install-library demo check api bench dist clean help
 
-all: programs library ## build all that is installed
+all: programs library manual ## build all that is installed
 
 programs:
 	$(BUILD)
@@ -41,12 +44,26 @@ library:
 		-Wl,--version-script,include/libmodstamp.map -Wl,-u,modstamp_version \
 		-Wl,--gc-sections,-s,-z,defs,-z,relro,-z,now,-z,nodelete $(FFI)/libmodstamp.a -lgcc_s -lc
 
+# Run here and now, so it is built for this machine, without the flags that are meant for another.
+manual:
+	rm -rf $(MANUAL)
+	env -u CARGO_BUILD_TARGET -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS -u CC -u CFLAGS \
+		$(CARGO) run --quiet --locked --features manual --bin modstamp-manual -- $(MANUAL)
+
 # Where there is no cargo, as for root by sudo(8), what was built before is installed.
-install: $(if $(shell command -v $(CARGO)),all) ## install them: DESTDIR=, PREFIX=
+install: $(if $(shell command -v $(CARGO)),all) install-library ## install them: DESTDIR=, PREFIX=
 	install -D -m 0755 $(RELEASE)/modstamp $(DESTDIR)$(BINDIR)/modstamp
 	install -D -m 0755 $(RELEASE)/modstamp-rpm-trigger $(DESTDIR)$(LIBEXECDIR)/modstamp/rpm-trigger
 	ln -sfr $(DESTDIR)$(BINDIR)/modstamp $(DESTDIR)$(LIBEXECDIR)/modstamp/rpm-transaction
 	install -d -m 0755 $(DESTDIR)$(STATEDIR)/modstamp
+	install -D -m 0644 -t $(DESTDIR)$(MANDIR)/man1 $(MANUAL)/man1/*.1
+	install -D -m 0644 -t $(DESTDIR)$(MANDIR)/man3 man/*.3
+	install -D -m 0644 -t $(DESTDIR)$(MANDIR)/man5 man/*.5
+	install -D -m 0644 $(MANUAL)/modstamp.bash $(DESTDIR)$(DATADIR)/bash-completion/completions/modstamp
+	install -D -m 0644 $(MANUAL)/_modstamp $(DESTDIR)$(DATADIR)/zsh/site-functions/_modstamp
+	install -D -m 0644 $(MANUAL)/modstamp.fish $(DESTDIR)$(DATADIR)/fish/vendor_completions.d/modstamp.fish
+
+install-library: $(if $(shell command -v $(CARGO)),library)
 	install -D -m 0755 $(FFI)/$(LIBRARY) $(DESTDIR)$(LIBDIR)/$(LIBRARY)
 	ln -sf $(LIBRARY) $(DESTDIR)$(LIBDIR)/libmodstamp.so.0
 	ln -sf libmodstamp.so.0 $(DESTDIR)$(LIBDIR)/libmodstamp.so

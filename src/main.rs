@@ -4,26 +4,8 @@ mod cli;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-
-/// Keeps caches of what a program's plug-ins can do from going stale when packages come and go.
-#[derive(Parser)]
-#[command(version, disable_help_subcommand = true, max_term_width = 100)]
-struct Arguments {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Subcommand)]
-enum Verb {
-    Touch(cli::touch::Arguments),
-    Trigger(cli::trigger::Arguments),
-    Observe(cli::observe::Arguments),
-    Check(cli::check::Arguments),
-    Run(cli::run::Arguments),
-    Status(cli::status::Arguments),
-    Libvirt(cli::libvirt::Arguments),
-}
+use clap::Parser;
+use cli::{Arguments, Verb};
 
 fn main() -> ExitCode {
     // rpm passes no arguments to what it starts for a trigger, but it can start it by another name.

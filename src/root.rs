@@ -313,6 +313,7 @@ pub(crate) fn for_each_name(
 }
 
 /// The same with what kind of file each is, where the file system says so.
+#[inline(never)] // Its buffer would lie on the stack once for each level of directories.
 pub(crate) fn for_each_entry(
     directory: BorrowedFd<'_>,
     mut each: impl FnMut(&CStr, FileType),

@@ -7,8 +7,11 @@ use modstamp::Verdict;
 
 use super::{MOST_LINES, Which, end, print, stored_witness};
 
-/// Judge a stored witness by what is there now; the exit status is 0 fresh, 1 stale, 2 could not be asked
+/// Judge a stored witness by what is there now
 #[derive(clap::Args)]
+#[command(
+    after_help = "Exit status: 0 if fresh, 1 if stale, 2 if it could not be asked or the arguments are wrong"
+)]
 pub struct Arguments {
     /// The file that holds the witness; “-” for standard input
     #[arg(value_name = "FILE")]

@@ -15,6 +15,7 @@ use super::{Place, Which, end, print, say};
 
 /// libvirt's own cache, for a libvirt that knows nothing of stamps: see it, have it asked again, remove from it
 #[derive(clap::Args)]
+#[command(after_help = "Exit status: the command's; 2 if the arguments are wrong")]
 pub struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -32,6 +33,9 @@ enum Verb {
 /// libvirt's rule is told as a daemon would apply it that is started now. “fresh” is what was cached since the last refresh, where
 /// nothing was touched since.
 #[derive(clap::Args)]
+#[command(
+    after_help = "Exit status: 0 if all is shown, 1 if something could not be read, 2 if the arguments are wrong"
+)]
 struct Status {
     /// The profile: a name, or the path of a profile's file; all that libvirt caches for where none is named
     #[arg(long, value_name = "NAME|FILE")]
@@ -49,6 +53,7 @@ struct Status {
 /// programs get a new ctime by a chmod to the mode that they have. On a read-only /usr, removes what is stale from the
 /// system's cache; daemons that run are then to be restarted, and other users to run “modstamp libvirt evict”.
 #[derive(clap::Args)]
+#[command(after_help = "Exit status: 0 if refreshed, 1 if not, 2 if the arguments are wrong")]
 struct Refresh {
     #[command(flatten)]
     which: Which,
@@ -59,6 +64,9 @@ struct Refresh {
 /// A running daemon keeps what it has in memory: “refresh” reaches that, too. A link is never followed, and a file of another
 /// user's left alone.
 #[derive(clap::Args)]
+#[command(
+    after_help = "Exit status: 0 if all that is stale was removed, 1 if not, 2 if the arguments are wrong"
+)]
 struct Evict {
     #[command(flatten)]
     which: Which,

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::{Parser, Subcommand, ValueHint};
 use modstamp::{Profile, Root, Witness};
 
 /// The lines that a verdict takes for a person.
@@ -20,6 +21,34 @@ const MOST_LINES: usize = 10;
 
 /// A witness is some 100 bytes an input. What is larger than this is not one.
 const MOST_BYTES: u64 = 256 << 20;
+
+/// Keeps caches of what a program's plug-ins can do from going stale when packages come and go
+///
+/// A program that asks its plug-ins what they can do, and caches the answer, wants to know when to ask again. Package
+/// managers' triggers, and people, touch one well-known file, the stamp. A witness of the stamp, the module directories and
+/// the programs is observed before the probe and stored with the answer; a check of it tells whether the answer still
+/// holds, and if not, why.
+#[derive(Parser)]
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "Exit status: the command's; 2 if the arguments are wrong"
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Subcommand)]
+pub enum Verb {
+    Touch(touch::Arguments),
+    Trigger(trigger::Arguments),
+    Observe(observe::Arguments),
+    Check(check::Arguments),
+    Run(run::Arguments),
+    Status(status::Arguments),
+    Libvirt(libvirt::Arguments),
+}
 
 /// Which profile, and where.
 #[derive(clap::Args)]
@@ -35,7 +64,7 @@ pub struct Which {
 #[derive(clap::Args)]
 pub struct Place {
     /// Look at, and touch, the tree below DIR as if it were “/”
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     root: Option<PathBuf>,
 }
 

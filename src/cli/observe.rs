@@ -7,6 +7,7 @@ use super::{Which, end, print, say, stored_witness};
 
 /// Print a witness of all that a cached answer depends on; take it before you probe, store it with the answer
 #[derive(clap::Args)]
+#[command(after_help = "Exit status: 0 if observed, 1 if not, 2 if the arguments are wrong")]
 pub struct Arguments {
     /// An older witness: only what changed since is read again
     #[arg(long, value_name = "FILE")]

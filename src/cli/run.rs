@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::Context;
+use clap::ValueHint;
 use modstamp::{Cache, Error, Outcome, Profile, Root, Verdict};
 
 use super::{MOST_LINES, Which, say};
@@ -14,11 +15,14 @@ use super::{MOST_LINES, Which, say};
 /// Print what CMD printed before, while nothing that it depends on is different; run CMD otherwise
 ///
 /// What tells one question from another is the program, its arguments and the working directory. CMD gets no standard
-/// input. Only answers of commands that succeed are kept. The exit status is CMD's own.
+/// input. Only answers of commands that succeed are kept.
 #[derive(clap::Args)]
+#[command(
+    after_help = "Exit status: CMD's own, or 128 and the signal's number if one ended it; 127 if CMD is not found, 126 if it cannot be started, 1 on another error, 2 if the arguments are wrong"
+)]
 pub struct Arguments {
     /// Where answers are kept  [default: ~/.cache/modstamp, or $XDG_CACHE_HOME/modstamp]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     cache: Option<PathBuf>,
     /// Say on standard error whether CMD was asked, and why
     #[arg(long)]
@@ -26,7 +30,7 @@ pub struct Arguments {
     #[command(flatten)]
     which: Which,
     /// The command
-    #[arg(value_name = "CMD", last = true, required = true, num_args = 1..)]
+    #[arg(value_name = "CMD", last = true, required = true, num_args = 1.., value_hint = ValueHint::CommandWithArguments)]
     command: Vec<OsString>,
 }
 

@@ -11,8 +11,11 @@ use serde::Serialize;
 
 use super::{Place, end, print, say};
 
-/// Show each profile's stamps, modules and programs, and whether the answers cached by `run` still hold
+/// Show each profile's stamps, modules and programs, and whether the answers cached by “run” still hold
 #[derive(clap::Args)]
+#[command(
+    after_help = "Exit status: 0 if all is shown, 1 if something could not be read, 2 if the arguments are wrong"
+)]
 pub struct Arguments {
     /// Print it as JSON
     #[arg(long)]

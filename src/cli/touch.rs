@@ -12,6 +12,7 @@ use super::{Which, end};
 /// ~/.local/state/modstamp/PROFILE.stamp, for everybody else. With the system's, libvirt is made to ask again, too, where
 /// the profile says so.
 #[derive(clap::Args)]
+#[command(after_help = "Exit status: 0 if touched, 1 if not, 2 if the arguments are wrong")]
 pub struct Arguments {
     #[command(flatten)]
     which: Which,

@@ -13,6 +13,9 @@ use super::{Which, say, touch::durability};
 ///
 /// Never fails once its arguments parse: trouble is a warning, because a package transaction must go on.
 #[derive(clap::Args)]
+#[command(
+    after_help = "Exit status: always 0, so that no transaction fails; 2 if the arguments are wrong"
+)]
 pub struct Arguments {
     /// Who starts it: rpm sends the paths that changed on standard input, one a line; dpkg none
     #[arg(value_enum)]
