@@ -200,7 +200,7 @@ fn every_crate_that_is_shipped_is_licensed_once_there_and_of_crates_io() {
         rm -r "$1.new"
     "#;
     run(Command::new("flock")
-        .arg(cargo_deny().with_extension("lock"))
+        .arg(kept().join("cargo-deny.lock"))
         .args(["sh", "-ec", script, "sh"])
         .arg(cargo_deny())
         .arg(CARGO_DENY));
