@@ -30,7 +30,7 @@ MANUAL      := $(TARGET_DIR)/manual
 STATIC := $(shell echo 'int main(void) { return 0; }' | $(or $(CC),cc) -static -x c -o /dev/null - 2>/dev/null && echo -C target-feature=+crt-static)
 BUILD  := RUSTFLAGS="$$RUSTFLAGS $(STATIC)" $(CARGO) build --release --locked --target $(HOST)
 
-.PHONY: all programs library manual install install-library demo check bench dist clean help
+.PHONY: all programs library manual install install-library demo check api bench dist clean help
 
 all: programs library manual ## build all that is installed
 
@@ -82,8 +82,12 @@ demo: programs        ## see it work, in a scratch directory
 # Where the needs can be installed, a test that lacks one fails; elsewhere it is shown as ignored.
 check:             ## run every test; as root on Debian, install what they need
 	tests/install-needs
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked --all-features --document-private-items
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then export MODSTAMP_TESTS=all; fi; \
 	$(CARGO) test --locked
+
+api:               ## write down the public Rust API, which then has changed: tests/api/listing.txt
+	MODSTAMP_API=write $(CARGO) test --locked --test release -- the_public_api
 
 bench: programs       ## measure, and print the ratios as a table
 	benches/install-needs

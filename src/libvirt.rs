@@ -6,7 +6,7 @@
 //! is put back, one that is rewritten in place, a directory that vanishes, or what happens within a second; `docs/libvirt.md`
 //! has the whole list.
 //!
-//! [`refresh`] moves these times, so that every daemon probes again, and keeps a record of it. [`Cached`] is what is in the
+//! [`refresh()`] moves these times, so that every daemon probes again, and keeps a record of it. [`Cached`] is what is in the
 //! cache, with libvirt's own rule and, by the record, modstamp's verdict on each file; it removes what is stale.
 
 mod cache_file;

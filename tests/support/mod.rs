@@ -39,7 +39,7 @@ pub fn missing_of(needs: &[&str]) -> Option<String> {
 }
 
 /// Whether a test that lacks something is to fail, and not to be shown as ignored.
-fn all_wanted() -> bool {
+pub fn all_wanted() -> bool {
     std::env::var_os("MODSTAMP_TESTS").is_some_and(|value| value == "all")
 }
 
