@@ -7,7 +7,7 @@ mod support;
 
 use std::process::Command;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use support::rpm::{self, MODULES, PACKAGES, Package};
 use support::{Machine, run};
 
