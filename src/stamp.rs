@@ -143,6 +143,7 @@ impl fmt::Display for Owner {
 
 /// When a touch is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Durability {
     /// When [`Stamp::touch`] returns: a power cut afterwards does not undo it.
     Synced,

@@ -22,6 +22,7 @@ const LONGEST_PATH: usize = 4096;
 
 /// The package manager that started the trigger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Manager {
     /// rpm: sends the paths on standard input, one a line, or closes it at once where it has none to send.
     Rpm,

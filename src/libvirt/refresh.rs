@@ -24,6 +24,7 @@ use crate::{Durability, Error, Inputs, Mtime, Profile, Result, Root, Stamp, Witn
 
 /// How much a refresh looks at, for the record that later verdicts are told from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Depth {
     /// At stat alone where that is evidence: for triggers, which may not take the time.
     Stat,
