@@ -8,6 +8,8 @@ INCLUDEDIR  ?= $(PREFIX)/include
 DATADIR     ?= $(PREFIX)/share
 MANDIR      ?= $(DATADIR)/man
 STATEDIR    ?= /var/lib
+# Empty where something else strips the library.
+STRIPPED    ?= -s
 DESTDIR     ?=
 
 CARGO       ?= cargo
@@ -42,7 +44,7 @@ library:
 	$(CARGO) rustc --profile ffi --features ffi --lib --crate-type staticlib --locked --target $(HOST)
 	$(or $(CC),cc) $(CFLAGS) $(LDFLAGS) -shared -o $(FFI)/$(LIBRARY) -Wl,-soname,libmodstamp.so.0 \
 		-Wl,--version-script,include/libmodstamp.map -Wl,-u,modstamp_version \
-		-Wl,--gc-sections,-s,-z,defs,-z,relro,-z,now,-z,nodelete $(FFI)/libmodstamp.a -lgcc_s -lc
+		$(STRIPPED) -Wl,--gc-sections,-z,defs,-z,relro,-z,now,-z,nodelete $(FFI)/libmodstamp.a -lgcc_s -lc
 
 # Run here and now, so it is built for this machine, without the flags that are meant for another.
 manual:

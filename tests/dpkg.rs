@@ -10,7 +10,7 @@ use std::process::Command;
 
 use libtest_mimic::{Arguments, Trial};
 use support::deb::{
-    self, BLOCK, Host, MODULES, Package, RELEASES, Release, add_repository, built, module,
+    self, BLOCK, Host, MODULES, Package, RELEASES, Release, add_repository, module,
 };
 use support::run;
 
@@ -543,22 +543,9 @@ fn a_program_that_is_only_unpacked_makes_the_stamp(host: &Host) {
     host.dpkg("--configure --pending");
 }
 
-/// Rebuilds the built modstamp-qemu with another version.
-fn modstamp_qemu(host: &Host, version: &str) -> String {
-    let scratch = tempfile::tempdir().unwrap();
-    let tree = scratch.path().join("tree");
-    run(Command::new("dpkg-deb")
-        .args(["--raw-extract".as_ref(), built("modstamp-qemu").as_os_str()])
-        .arg(&tree));
-    let control = tree.join("DEBIAN/control");
-    run(Command::new("sed")
-        .args(["-i", &format!("s/^Version: .*/Version: {version}/")])
-        .arg(control));
-    host.pack(&tree, &format!("modstamp-qemu_{version}"))
-}
-
 fn a_module_that_comes_while_modstamp_qemu_is_upgraded_moves_the_stamp(host: &Host) {
-    let new = modstamp_qemu(host, "99");
+    let new = ["modstamp", "modstamp-qemu"].map(|name| host.rebuilt(name, "99"));
+    let new = new.join(" ");
     let a = host.package("a", "1", &[&module("a.so")]);
     let runs = host.trigger_runs();
     assert!(host.moves(|| host.dpkg(&format!("--install {new} {a}"))));

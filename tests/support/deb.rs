@@ -39,6 +39,19 @@ impl Release {
     pub fn qemu(&self) -> Vec<&'static str> {
         vec!["qemu-system-x86", BLOCK, self.devices]
     }
+
+    /// What a machine is made of on which packages are built and looked at. It has QEMU, too.
+    pub fn builder(&self) -> Vec<&'static str> {
+        // autopkgtest(1) wants apt-utils to tell apt of packages.
+        let tools = [
+            "apt-utils",
+            "build-essential",
+            "debhelper",
+            "lintian",
+            "pkg-config",
+        ];
+        [&tools[..], &self.qemu()].concat()
+    }
 }
 
 /// What brings the block drivers that QEMU has in modules.
@@ -110,12 +123,12 @@ fn build() -> PathBuf {
         mkdir "$directory/modstamp"
         sources | xargs -0 cp --parents --preserve=mode --target-directory="$directory/modstamp"
         cd "$directory/modstamp"
-        # -d: cargo need not be Debian's. -nc: there is nothing to clean but what cargo has kept.
+        # -d: cargo need not be Debian's. -nc: there is nothing to clean but what cargo has kept. -F: the source, too.
         # nocheck: the library's own tests are run by themselves.
-        DEB_BUILD_OPTIONS=nocheck CARGO_TARGET_DIR=$kept/dpkg-target dpkg-buildpackage -d -nc -us -uc -b
+        DEB_BUILD_OPTIONS=nocheck CARGO_TARGET_DIR=$kept/dpkg-target dpkg-buildpackage -d -nc -F -us -uc
         rm -rf "$packages.new"
         mkdir "$packages.new"
-        cp "$directory"/*.deb "$packages.new"
+        cp "$directory"/modstamp_* "$directory"/*.deb "$packages.new"
         mv "$packages.new" "$packages"
     "#;
     let printed = run(Command::new("flock")
@@ -129,10 +142,15 @@ fn build() -> PathBuf {
     PathBuf::from(printed.trim_end())
 }
 
+/// All that the build of the packages left: they, the source and what an archive is told of both.
+pub fn all_built() -> Vec<PathBuf> {
+    let files = std::fs::read_dir(&*BUILT).unwrap();
+    files.map(|file| file.unwrap().path()).collect()
+}
+
 /// The package `name` as it was built.
 pub fn built(name: &str) -> PathBuf {
-    let files = std::fs::read_dir(&*BUILT).unwrap();
-    let mut paths = files.map(|file| file.unwrap().path());
+    let mut paths = all_built().into_iter();
     let is_it = |path: &PathBuf| {
         let file = path.file_name().unwrap().to_string_lossy();
         file.starts_with(&format!("{name}_")) && file.ends_with(".deb")
@@ -178,10 +196,36 @@ impl Host {
     }
 
     pub fn install_modstamp(&self) {
-        for name in ["modstamp", "modstamp-qemu"] {
-            self.machine.put(&built(name), &format!("/srv/{name}.deb"));
+        self.install_built(&["modstamp", "modstamp-qemu"]);
+    }
+
+    /// Installs packages that `debian/` builds.
+    pub fn install_built(&self, names: &[&str]) {
+        let mut inside = String::new();
+        for name in names {
+            let path = format!("/srv/{name}.deb");
+            self.machine.put(&built(name), &path);
+            inside += &format!(" {path}");
         }
-        self.dpkg("--install /srv/modstamp.deb /srv/modstamp-qemu.deb");
+        self.dpkg(&format!("--install{inside}"));
+    }
+
+    /// A package that `debian/` builds, as one of another version; returns its path in the machine.
+    pub fn rebuilt(&self, name: &str, version: &str) -> String {
+        let scratch = tempfile::tempdir().unwrap();
+        let tree = scratch.path().join("tree");
+        run(Command::new("dpkg-deb")
+            .args(["--raw-extract".as_ref(), built(name).as_os_str()])
+            .arg(&tree));
+        // Of the packages that are built together, some depend on others of the very version.
+        let (own, other) = (env!("CARGO_PKG_VERSION"), version);
+        run(Command::new("sed")
+            .args([
+                "-i",
+                &format!("s/^Version: {own}/Version: {other}/; s/(= {own})/(= {other})/g"),
+            ])
+            .arg(tree.join("DEBIAN/control")));
+        self.pack(&tree, &format!("{name}_{version}"))
     }
 
     /// Runs a script in the machine; returns what it printed, errors too. Nothing here takes minutes, so what does is
