@@ -18,6 +18,8 @@ VERSION     := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 
 TREE        ?= HEAD
 DISTDIR     ?= dist
 TARGET_DIR  := $(or $(CARGO_TARGET_DIR),target)
+# Also where it is set to nothing, which cargo would refuse.
+export CARGO_TARGET_DIR := $(TARGET_DIR)
 # Where there is no rustc, as for root by sudo(8): the machine that was built for.
 HOST        := $(or $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p'),$(lastword \
 	$(patsubst $(TARGET_DIR)/%/release/modstamp,%,$(wildcard $(TARGET_DIR)/*/release/modstamp))))
@@ -30,7 +32,9 @@ MANUAL      := $(TARGET_DIR)/manual
 # libc6-dev has libc.a, Fedora's is in glibc-static, openSUSE's in glibc-devel-static.
 # `--target` keeps the flag from the build scripts and macros, which cannot be linked so.
 STATIC := $(shell echo 'int main(void) { return 0; }' | $(or $(CC),cc) -static -x c -o /dev/null - 2>/dev/null && echo -C target-feature=+crt-static)
-BUILD  := RUSTFLAGS="$$RUSTFLAGS $(STATIC)" $(CARGO) build --release --locked --target $(HOST)
+# What is built does not tell where the sources lay, but for a path with a space, which RUSTFLAGS cannot hold.
+REMAP  := $(if $(word 2,$(CURDIR)),,--remap-path-prefix=$(CURDIR)=)
+BUILD  := RUSTFLAGS="$$RUSTFLAGS $(REMAP) $(STATIC)" $(CARGO) build --release --locked --target $(HOST)
 
 .PHONY: all programs library manual install install-library demo check api bench dist clean help
 
@@ -41,7 +45,7 @@ programs:
 
 # The linker is called here and not by cargo, which gives it a version script of its own, without versions.
 library:
-	$(CARGO) rustc --profile ffi --features ffi --lib --crate-type staticlib --locked --target $(HOST)
+	RUSTFLAGS="$$RUSTFLAGS $(REMAP)" $(CARGO) rustc --profile ffi --features ffi --lib --crate-type staticlib --locked --target $(HOST)
 	$(or $(CC),cc) $(CFLAGS) $(LDFLAGS) -shared -o $(FFI)/$(LIBRARY) -Wl,-soname,libmodstamp.so.0 \
 		-Wl,--version-script,include/libmodstamp.map -Wl,-u,modstamp_version \
 		$(STRIPPED) -Wl,--gc-sections,-z,defs,-z,relro,-z,now,-z,nodelete $(FFI)/libmodstamp.a -lgcc_s -lc
