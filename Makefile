@@ -36,7 +36,7 @@ STATIC := $(shell echo 'int main(void) { return 0; }' | $(or $(CC),cc) -static -
 REMAP  := $(if $(word 2,$(CURDIR)),,--remap-path-prefix=$(CURDIR)=)
 BUILD  := RUSTFLAGS="$$RUSTFLAGS $(REMAP) $(STATIC)" $(CARGO) build --release --locked --target $(HOST)
 
-.PHONY: all programs library manual install install-library demo check api bench dist clean help
+.PHONY: all programs library manual install install-library demo check api bench dist dist-vendored clean help
 
 all: programs library manual ## build all that is installed
 
@@ -82,6 +82,10 @@ dist:              ## write dist/modstamp-VERSION.tar.gz, what rpmbuild and dpkg
 	mkdir -p $(DISTDIR)
 	git archive --format=tar.gz --prefix=modstamp-$(VERSION)/ -o $(DISTDIR)/modstamp-$(VERSION).tar.gz $(TREE)
 
+dist-vendored:     ## the same as dist/modstamp-VERSION-vendored.tar.gz, with all crates in it, to build offline
+	mkdir -p $(DISTDIR)
+	packaging/dist-vendored $(TREE) $(DISTDIR) $(VERSION)
+
 demo: programs        ## see it work, in a scratch directory
 	packaging/demo $(RELEASE)
 
@@ -104,4 +108,4 @@ clean:             ## remove what was built
 	rm -rf dist
 
 help:              ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1: /p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST)
