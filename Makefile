@@ -36,7 +36,7 @@ STATIC := $(shell echo 'int main(void) { return 0; }' | $(or $(CC),cc) -static -
 REMAP  := $(if $(word 2,$(CURDIR)),,--remap-path-prefix=$(CURDIR)=)
 BUILD  := RUSTFLAGS="$$RUSTFLAGS $(REMAP) $(STATIC)" $(CARGO) build --release --locked --target $(HOST)
 
-.PHONY: all programs library manual install install-library demo check api bench dist dist-vendored clean help
+.PHONY: all programs library manual install install-library demo check check-packages api bench dist dist-vendored clean help
 
 all: programs library manual ## build all that is installed
 
@@ -90,11 +90,17 @@ demo: programs        ## see it work, in a scratch directory
 	packaging/demo $(RELEASE)
 
 # Where the needs can be installed, a test that lacks one fails; elsewhere it is shown as ignored.
-check:             ## run every test; as root on Debian, install what they need
+TEST = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then export MODSTAMP_TESTS=all; fi; \
+	$(CARGO) test --locked
+
+check:             ## run every test but the slow ones; as root on Debian, install what they need
 	tests/install-needs
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked --all-features --document-private-items
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then export MODSTAMP_TESTS=all; fi; \
-	$(CARGO) test --locked
+	$(TEST)
+
+check-packages:    ## run the slow ones: the packages, built offline from dist-vendored by Debian 13's own toolchain
+	tests/install-needs
+	$(TEST) --test vendored
 
 api:               ## write down the public Rust API, which then has changed: tests/api/listing.txt
 	MODSTAMP_API=write $(CARGO) test --locked --test release -- the_public_api
