@@ -18,6 +18,8 @@ VERSION     := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 
 TREE        ?= HEAD
 DISTDIR     ?= dist
 TARGET_DIR  := $(or $(CARGO_TARGET_DIR),target)
+# Also where it is set to nothing, which cargo would refuse.
+export CARGO_TARGET_DIR := $(TARGET_DIR)
 # Where there is no rustc, as for root by sudo(8): the machine that was built for.
 HOST        := $(or $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p'),$(lastword \
 	$(patsubst $(TARGET_DIR)/%/release/modstamp,%,$(wildcard $(TARGET_DIR)/*/release/modstamp))))
@@ -30,9 +32,11 @@ MANUAL      := $(TARGET_DIR)/manual
 # libc6-dev has libc.a, Fedora's is in glibc-static, openSUSE's in glibc-devel-static.
 # `--target` keeps the flag from the build scripts and macros, which cannot be linked so.
 STATIC := $(shell echo 'int main(void) { return 0; }' | $(or $(CC),cc) -static -x c -o /dev/null - 2>/dev/null && echo -C target-feature=+crt-static)
-BUILD  := RUSTFLAGS="$$RUSTFLAGS $(STATIC)" $(CARGO) build --release --locked --target $(HOST)
+# What is built does not tell where the sources lay, but for a path with a space, which RUSTFLAGS cannot hold.
+REMAP  := $(if $(word 2,$(CURDIR)),,--remap-path-prefix=$(CURDIR)=)
+BUILD  := RUSTFLAGS="$$RUSTFLAGS $(REMAP) $(STATIC)" $(CARGO) build --release --locked --target $(HOST)
 
-.PHONY: all programs library manual install install-library demo check api bench dist clean help
+.PHONY: all programs library manual install install-library demo check check-packages api bench dist dist-vendored clean help
 
 all: programs library manual ## build all that is installed
 
@@ -41,7 +45,7 @@ programs:
 
 # The linker is called here and not by cargo, which gives it a version script of its own, without versions.
 library:
-	$(CARGO) rustc --profile ffi --features ffi --lib --crate-type staticlib --locked --target $(HOST)
+	RUSTFLAGS="$$RUSTFLAGS $(REMAP)" $(CARGO) rustc --profile ffi --features ffi --lib --crate-type staticlib --locked --target $(HOST)
 	$(or $(CC),cc) $(CFLAGS) $(LDFLAGS) -shared -o $(FFI)/$(LIBRARY) -Wl,-soname,libmodstamp.so.0 \
 		-Wl,--version-script,include/libmodstamp.map -Wl,-u,modstamp_version \
 		$(STRIPPED) -Wl,--gc-sections,-z,defs,-z,relro,-z,now,-z,nodelete $(FFI)/libmodstamp.a -lgcc_s -lc
@@ -78,15 +82,25 @@ dist:              ## write dist/modstamp-VERSION.tar.gz, what rpmbuild and dpkg
 	mkdir -p $(DISTDIR)
 	git archive --format=tar.gz --prefix=modstamp-$(VERSION)/ -o $(DISTDIR)/modstamp-$(VERSION).tar.gz $(TREE)
 
+dist-vendored:     ## the same as dist/modstamp-VERSION-vendored.tar.gz, with all crates in it, to build offline
+	mkdir -p $(DISTDIR)
+	packaging/dist-vendored $(TREE) $(DISTDIR) $(VERSION)
+
 demo: programs        ## see it work, in a scratch directory
 	packaging/demo $(RELEASE)
 
 # Where the needs can be installed, a test that lacks one fails; elsewhere it is shown as ignored.
-check:             ## run every test; as root on Debian, install what they need
+TEST = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then export MODSTAMP_TESTS=all; fi; \
+	$(CARGO) test --locked
+
+check:             ## run every test but the slow ones; as root on Debian, install what they need
 	tests/install-needs
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked --all-features --document-private-items
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then export MODSTAMP_TESTS=all; fi; \
-	$(CARGO) test --locked
+	$(TEST)
+
+check-packages:    ## run the slow ones: the packages, built offline from dist-vendored by Debian 13's own toolchain
+	tests/install-needs
+	$(TEST) --test vendored
 
 api:               ## write down the public Rust API, which then has changed: tests/api/listing.txt
 	MODSTAMP_API=write $(CARGO) test --locked --test release -- the_public_api
@@ -100,4 +114,4 @@ clean:             ## remove what was built
 	rm -rf dist
 
 help:              ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1: /p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST)

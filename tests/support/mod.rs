@@ -97,6 +97,18 @@ pub fn kept() -> PathBuf {
     kept
 }
 
+/// The start of a script for bash: the working tree as git sees it, as the tree object `$tree`, without a trace in the
+/// repository. `$objects` is gone with the script.
+pub const WORKING_TREE: &str = r#"
+        objects=$(mktemp -d)
+        trap 'rm -rf "$objects"' EXIT
+        git() { command git -c safe.directory='*' "$@"; }
+        export GIT_ALTERNATE_OBJECT_DIRECTORIES=$(git rev-parse --path-format=absolute --git-path objects)
+        export GIT_OBJECT_DIRECTORY=$objects GIT_INDEX_FILE=$objects/index
+        git add --all
+        tree=$(git write-tree)
+"#;
+
 /// Runs a command and returns what it printed; panics with all of it where it fails.
 pub fn run(command: &mut Command) -> String {
     let output: Output = command

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use super::{Machine, kept, run};
+use super::{Machine, WORKING_TREE, kept, run};
 
 /// What making them takes.
 pub const PROGRAMS: [&str; 12] = [
@@ -51,15 +51,6 @@ pub fn built() -> &'static Path {
 fn build() -> Result<PathBuf, String> {
     let script = r#"
         kept=$1
-        objects=$(mktemp -d)
-        trap 'rm -rf "$objects"' EXIT
-        git() { command git -c safe.directory='*' "$@"; }
-
-        # The working tree as git sees it, as a tree object, without a trace in the repository.
-        export GIT_ALTERNATE_OBJECT_DIRECTORIES=$(git rev-parse --path-format=absolute --git-path objects)
-        export GIT_OBJECT_DIRECTORY=$objects GIT_INDEX_FILE=$objects/index
-        git add --all
-        tree=$(git write-tree)
         build=$kept/$tree-$( (rustc -V; rpmbuild --version) | sha256sum | cut -c -16)
         if test -e "$build/done"; then
             echo "$build"
@@ -92,7 +83,9 @@ fn build() -> Result<PathBuf, String> {
     std::fs::create_dir_all(&kept).unwrap();
     let output = Command::new("flock")
         .arg(kept.join("lock"))
-        .args(["bash", "-euo", "pipefail", "-c", script, "bash"])
+        .args(["bash", "-euo", "pipefail", "-c"])
+        .arg(format!("{WORKING_TREE}{script}"))
+        .arg("bash")
         .arg(&kept)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env_remove("MAKEFLAGS")
