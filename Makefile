@@ -75,6 +75,7 @@ install-library: $(if $(shell command -v $(CARGO)),library)
 	ln -sf libmodstamp.so.0 $(DESTDIR)$(LIBDIR)/libmodstamp.so
 	install -D -m 0644 include/modstamp.h $(DESTDIR)$(INCLUDEDIR)/modstamp.h
 	install -d -m 0755 $(DESTDIR)$(LIBDIR)/pkgconfig
+	$(if $(DESTDIR),,ldconfig 2>/dev/null || true)
 	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|' include/modstamp.pc.in \
 		> $(DESTDIR)$(LIBDIR)/pkgconfig/modstamp.pc
 

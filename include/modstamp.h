@@ -5,9 +5,9 @@
  *
  *     char *witness, *why;
  *
- *     if (modstamp_observe("qemu", &witness, &why) == MODSTAMP_OK) {
+ *     if (modstamp_observe("qemu", &witness, NULL) == MODSTAMP_OK) {
  *         answer = probe();
- *         if (modstamp_disturbed("qemu", witness, &why) == MODSTAMP_OK)
+ *         if (modstamp_disturbed("qemu", witness, NULL) == MODSTAMP_OK)
  *             store(answer, witness);
  *         modstamp_free(witness);
  *     }
@@ -42,7 +42,7 @@ enum {
     MODSTAMP_STALE = 1,     /* something is different, or the witness cannot be read: probe again */
     MODSTAMP_INVALID = -1,  /* an argument is wrong */
     MODSTAMP_FAILED = -2,   /* the profile or the system did not allow it */
-    MODSTAMP_PANICKED = -3, /* a fault in modstamp itself */
+    MODSTAMP_PANICKED = -3  /* a fault in modstamp itself */
 };
 
 /*

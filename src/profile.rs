@@ -4,6 +4,7 @@
 //! override what is built in, too.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
@@ -51,7 +52,7 @@ pub struct Profile {
 pub(crate) enum Source {
     /// A path, perhaps with wildcards.
     Glob(Glob),
-    /// The environment variable that names one.
+    /// The environment variable that names one or, with “:” between them, several.
     Variable(String),
 }
 
@@ -206,8 +207,7 @@ impl Profile {
         }
         self.directories.iter().any(|source| match source {
             Source::Glob(glob) => glob.covers(path),
-            Source::Variable(name) => std::env::var_os(name)
-                .is_some_and(|value| !value.is_empty() && path.starts_with(value)),
+            Source::Variable(name) => named_by(name).any(|directory| path.starts_with(directory)),
         })
     }
 
@@ -396,6 +396,16 @@ impl Glob {
 /// Whether a component of a glob matches more than one name.
 pub(crate) fn is_wild(component: &glob::Pattern) -> bool {
     component.as_str().contains(['*', '?', '['])
+}
+
+/// The directories that the environment variable `name` names: the items of a list with “:” between them, such as PATH is,
+/// and the whole value, for who takes it as one.
+pub(crate) fn named_by(name: &str) -> impl Iterator<Item = PathBuf> {
+    let value = std::env::var_os(name).unwrap_or_default();
+    let items: Vec<PathBuf> = std::env::split_paths(&value).collect();
+    let whole = (items.len() > 1 && value.as_bytes().starts_with(b"/")).then(|| value.into());
+    let named = items.into_iter().chain(whole);
+    named.filter(|path| !path.as_os_str().is_empty())
 }
 
 fn profile_directories() -> impl Iterator<Item = PathBuf> {

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::entry::{Content, Entry, Seen};
 use crate::evidence::Evidence;
 use crate::inputs::{Directory, Observed};
-use crate::profile::{Glob, Source, is_wild};
+use crate::profile::{Glob, Source, is_wild, named_by};
 use crate::root::{Steps, Stop, for_each_entry, for_each_name, is_match, os, stat_at};
 use crate::{Profile, Root};
 
@@ -71,12 +71,12 @@ impl<'a> Walk<'a> {
                     _ => self.find(glob, Search::Always, &mut |_, _, _, path| found.push(path)),
                 },
                 Source::Variable(name) => {
-                    let value = std::env::var_os(name).filter(|value| !value.is_empty());
-                    match value.map(PathBuf::from) {
-                        Some(path) if path.is_absolute() => found.push(path),
-                        // Where this leads depends on the directory that the program runs in.
-                        Some(path) => directories.push(Directory::unreadable(path, Errno::INVAL)),
-                        None => {}
+                    for path in named_by(name) {
+                        match path.is_absolute() {
+                            true => found.push(path),
+                            // Where this leads depends on the directory that the program runs in.
+                            false => directories.push(Directory::unreadable(path, Errno::INVAL)),
+                        }
                     }
                 }
             }

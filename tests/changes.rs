@@ -887,6 +887,12 @@ fn of_variables() -> impl Iterator<Item = Case> {
             |w| exchange(&w.path("opt/modules"), &w.path("opt/modules-2")),
         ),
         changes(
+            "a_directory_that_the_variable_lists_has_another_module",
+            [Some("/opt/nothing:/opt/modules"); 2],
+            &["module o.so in /opt/modules changed: its content differs"],
+            |w| exchange(&w.path("opt/modules"), &w.path("opt/modules-2")),
+        ),
+        changes(
             "the_variables_directory_goes",
             [ONE, ONE],
             &["module directory /opt/modules removed"],

@@ -346,6 +346,14 @@ fn a_line_that_is_wrong_stops_the_build_with_a_sentence(host: &Host) {
         let printed = host.sh("cd /srv/player; ! dh_modstamp");
         assert!(printed.contains(sentence), "{text}: {printed}");
     }
+    let misnamed = [
+        ("debian/player.modstamp", "a /a\n"),
+        ("debian/palyer.modstamp", "a /a\n"),
+    ];
+    write(host, &misnamed);
+    let printed = host.sh("cd /srv/player; ! dh_modstamp; rm debian/palyer.modstamp");
+    let sentence = "debian/palyer.modstamp: there is no package palyer in debian/control";
+    assert!(printed.contains(sentence), "{printed}");
     // And the whole build with it.
     let printed = host
         .sh("cd /srv/player; echo wrong > debian/player.modstamp; ! dpkg-buildpackage -b -us -uc");

@@ -235,6 +235,41 @@ fn pacman_sends_paths_without_the_leading_slash_and_is_read_to_the_end() {
     );
 }
 
+#[test]
+fn a_directory_that_a_hook_names_is_watched_whatever_the_profile_has() {
+    let scratch = tempfile::tempdir().unwrap();
+    let profiles = scratch.path().join("etc/modstamp/profiles.d");
+    fs::create_dir_all(&profiles).unwrap();
+    fs::write(profiles.join("gstreamer.toml"), "files = [\"/opt/a\"]").unwrap();
+    let trigger = |words: &[&str]| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_modstamp"))
+            .args(["trigger", "pacman", "--root"])
+            .arg(scratch.path())
+            .args(words)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let _ = child.stdin.take().unwrap().write_all(b"usr/lib/gst/a.so\n");
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        let stamp = scratch.path().join("var/lib/modstamp/gstreamer.stamp");
+        (stamp.exists(), String::from_utf8(output.stderr).unwrap())
+    };
+    let nothing = (false, String::new());
+    assert_eq!(trigger(&["--profile", "gstreamer", "/usr/lib/gs"]), nothing);
+    let touched = (true, String::new());
+    assert_eq!(
+        trigger(&["--profile", "gstreamer", "/usr/lib/gst"]),
+        touched
+    );
+    let (_, warning) = trigger(&["gstreamer", "/usr/lib/gst"]);
+    assert!(
+        warning.contains("“gstreamer” is not the absolute path"),
+        "{warning}"
+    );
+}
+
 /// Runs apk's trigger script as apk does: by the shell, in the root that it installs to, with the directories that changed
 /// as arguments, and of the environment PATH alone. Returns whether the stamp moved. apk itself could not be had.
 fn apk(shell: &[&str], path: &str, root: &Path, directories: &[&str]) -> (bool, Output) {

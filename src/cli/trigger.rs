@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use modstamp::trigger::{self, Body, Manager};
-use modstamp::{Durability, Profile, Root};
+use modstamp::{Durability, Profile, Root, printable};
 
 use super::{Which, say, touch::durability};
 
@@ -49,6 +49,17 @@ impl Arguments {
         let root = self.which.root();
         let profile = |root: &Root| self.which.load_in(root);
         let durability = durability(self.no_sync);
+        // What dpkg passes may be another trigger's name.
+        let words = self.directories.iter().map(Path::new);
+        for word in words.filter(|word| !word.is_absolute() && !matches!(manager, Manager::Dpkg)) {
+            say(
+                "warning: ",
+                format_args!(
+                    "“{}” is not the absolute path of a directory; a profile is named by --profile",
+                    printable(word)
+                ),
+            );
+        }
         trigger(
             manager,
             root,
@@ -106,10 +117,13 @@ fn trigger(
             name
         }
     };
+    // Whoever names a directory wants it watched, whatever the profile has.
     let covers = |path: &Path| {
         profile
             .as_ref()
             .map_or(true, |profile| profile.covers(path))
+            || trigger::names(directories)
+                .any(|named| named.is_absolute() && path.starts_with(named))
     };
     let done = trigger::run(manager, &root, name, covers, directories, durability);
     for warning in done.warnings {
