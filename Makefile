@@ -78,6 +78,7 @@ install-library: $(if $(shell command -v $(CARGO)),library)
 	$(if $(DESTDIR),,ldconfig 2>/dev/null || true)
 	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|' include/modstamp.pc.in \
 		> $(DESTDIR)$(LIBDIR)/pkgconfig/modstamp.pc
+	chmod 0644 $(DESTDIR)$(LIBDIR)/pkgconfig/modstamp.pc
 
 dist:              ## write dist/modstamp-VERSION.tar.gz, what rpmbuild and dpkg-buildpackage take
 	mkdir -p $(DISTDIR)

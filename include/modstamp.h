@@ -24,7 +24,8 @@
  * Each function may be called by many threads at once, and by a child after fork(2). They keep nothing between two
  * calls, install no signal handler, print nothing and do not end the process, unless it is out of memory. They read the
  * environment (HOME, XDG_CONFIG_HOME, XDG_STATE_HOME and what the profile names), so that no other thread may change
- * it meanwhile, as getenv(3) tells. They want 256 KiB of stack.
+ * it meanwhile, as getenv(3) tells; set-user-ID programs have none that is read. They want 256 KiB of stack, and put off
+ * the cancellation of their thread (pthread_cancel(3)) until they are done.
  *
  * See libmodstamp(3), and modstamp-profile(5) for profiles.
  */
@@ -51,7 +52,7 @@ enum {
  *
  * "profile" is "qemu", the name of another profile, or the path of a profile's file, which has a "/" in it.
  *
- * It may wait, some milliseconds and three seconds at most, where something was changed just now.
+ * It may wait, some milliseconds and four seconds at most, where something was changed just now.
  */
 int modstamp_observe(const char *profile, char **witness, char **why);
 
@@ -70,7 +71,8 @@ int modstamp_check(const char *profile, const char *witness, char **why);
 /*
  * Says that something changed which nobody can see: moves the profile's stamp, for root the system's, for everybody else their own,
  * so that every witness of before is stale. "reason" is for who looks at the stamp later, and may be empty. It reaches
- * those who use modstamp; `modstamp touch` makes libvirt ask again, too.
+ * those who use modstamp; `modstamp touch` makes libvirt ask again, too. Where others touch at the same time it waits
+ * for its turn, five seconds at most, and for the disk.
  */
 int modstamp_touch(const char *profile, const char *reason, char **why);
 

@@ -23,7 +23,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::fs::{Access, AtFlags, FlockOperation, Mode, OFlags};
 
-use crate::root::{Steps, open_private};
+use crate::root::{Lock, Steps, open_private};
 use crate::witness::Escaped;
 use crate::{Error, Inputs, Profile, Result, Root, Verdict, Witness};
 
@@ -209,7 +209,7 @@ impl Cache {
     }
 
     /// Waits until nobody else asks the same; `None` where that cannot be had, and then nobody is waited for.
-    fn take_turn(&self, name: &str) -> Option<OwnedFd> {
+    fn take_turn(&self, name: &str) -> Option<Lock> {
         let file = open_private(&self.directory, format!("{name}.lock")).ok()?;
         rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
             .ok()?;
@@ -218,7 +218,7 @@ impl Cache {
         for name in self.names().iter().filter(|name| name.starts_with(&begun)) {
             let _ = rustix::fs::unlinkat(&self.directory, name, AtFlags::empty());
         }
-        Some(file)
+        Some(Lock(file))
     }
 
     /// The names of all files in it.

@@ -42,7 +42,7 @@ pub enum Error {
     /// The stamp's name is taken by something that is not a regular file.
     #[error(
         "the stamp {} is a {kind}, not a regular file; remove it and touch again",
-        path.display()
+        Printable(path.as_os_str())
     )]
     NotAStamp {
         /// The stamp's path.
@@ -53,7 +53,7 @@ pub enum Error {
     /// The stamp's file system has no later time left to give.
     #[error(
         "cannot move the stamp {} past {last}: its file system stores no later time; remove the stamp and touch again",
-        path.display()
+        Printable(path.as_os_str())
     )]
     NoLaterTime {
         /// The stamp's path.
@@ -67,7 +67,7 @@ pub enum Error {
     )]
     Output(io::Error),
     /// A profile's text is wrong.
-    #[error("{}:{line}: {problem}", path.display())]
+    #[error("{}:{line}: {}", Printable(path.as_os_str()), Printable(problem.as_ref()))]
     Profile {
         /// The file that holds it.
         path: PathBuf,
@@ -77,10 +77,10 @@ pub enum Error {
         problem: String,
     },
     /// A profile cannot be had at all.
-    #[error("{0}")]
+    #[error("{}", Printable(.0.as_ref()))]
     NoProfile(String),
     /// A witness's text is wrong.
-    #[error("this is not a whole witness: {0}")]
+    #[error("this is not a whole witness: {}", Printable(.0.as_ref()))]
     Witness(String),
 }
 

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::any::Any;
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int, c_ulong};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
@@ -162,8 +162,15 @@ pub extern "C" fn modstamp_version() -> *const c_char {
 /// # Safety
 /// `why` is null or valid.
 unsafe fn answer(why: *mut *mut c_char, work: impl FnOnce() -> Result<(), Refusal>) -> c_int {
+    // glibc ends a thread that is cancelled by unwinding its stack, which must not be caught: it waits until we are done.
+    let mut before = 0;
+    // SAFETY: it only changes the calling thread, and has a place for what was before.
+    unsafe { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &mut before) };
     // Unwind safe: what a panic leaves half done is not looked at again.
-    let (code, reason) = match catch_unwind(AssertUnwindSafe(work)) {
+    let worked = catch_unwind(AssertUnwindSafe(work));
+    // SAFETY: as above.
+    unsafe { pthread_setcancelstate(before, ptr::null_mut()) };
+    let (code, reason) = match worked {
         Ok(Ok(())) => (OK, None),
         Ok(Err(Refusal(code, reason))) => (code, Some(reason)),
         Err(panic) => (PANICKED, Some(fault(panic.as_ref()))),
@@ -228,6 +235,23 @@ fn invalid(argument: &str, problem: &str) -> Refusal {
         INVALID,
         format!("cannot use the argument “{argument}”: {problem}"),
     )
+}
+
+unsafe extern "C" {
+    fn getauxval(kind: c_ulong) -> c_ulong;
+    fn pthread_setcancelstate(state: c_int, before: *mut c_int) -> c_int;
+}
+
+/// pthread_setcancelstate(3), in glibc and musl.
+const PTHREAD_CANCEL_DISABLE: c_int = 1;
+
+/// getauxval(3).
+const AT_SECURE: c_ulong = 23;
+
+/// Whether the program has rights that whoever started it, and set its environment, has not.
+pub(crate) fn is_set_user_id() -> bool {
+    // SAFETY: it takes any number.
+    unsafe { getauxval(AT_SECURE) != 0 }
 }
 
 /// Makes panics silent when the library is loaded. Only this library's own copy of Rust's standard library is meant: a

@@ -142,13 +142,24 @@ pub use stamp::{Durability, Mtime, Note, Owner, Stamp};
 pub use verdict::Verdict;
 pub use witness::{Witness, printable};
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+
+/// The value of an environment variable. A set-user-ID program that uses the C library has none that could be believed:
+/// secure_getenv(3).
+pub(crate) fn variable(name: &str) -> Option<OsString> {
+    #[cfg(feature = "ffi")]
+    if ffi::is_set_user_id() {
+        return None;
+    }
+    std::env::var_os(name)
+}
 
 /// A directory of the caller's own, by the XDG Base Directory Specification: what `variable` names, or `default` in the
 /// home directory. `None` without a home. Relative values do not count, as the specification says.
 pub(crate) fn home_directory(variable: &str, default: &str) -> Option<PathBuf> {
     let absolute = |name: &str| {
-        std::env::var_os(name)
+        crate::variable(name)
             .map(PathBuf::from)
             .filter(|path| path.is_absolute())
     };

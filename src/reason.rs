@@ -217,6 +217,7 @@ impl fmt::Display for Reason {
             }
             Reason::Variable { name, old, new } => {
                 let (old, new) = (or(old), or(new));
+                let name = Printable(name.as_ref());
                 write!(f, "variable {name} changed: it was {old}, now {new}")
             }
             Reason::Profile { old, new } => write!(
@@ -224,7 +225,7 @@ impl fmt::Display for Reason {
                 "the witness is of the profile {}, and the question about {new}",
                 Printable(old.as_ref())
             ),
-            Reason::Witness { error } => f.write_str(error),
+            Reason::Witness { error } => write!(f, "{}", Printable(error.as_ref())),
         }
     }
 }

@@ -367,6 +367,15 @@ pub(crate) fn open_private(
     rustix::fs::openat(directory, name, flags | OFlags::EXCL, private)
 }
 
+/// A file that is locked until this is dropped, also where a child has the descriptor that was forked meanwhile: flock(2).
+pub(crate) struct Lock(pub(crate) OwnedFd);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.0, rustix::fs::FlockOperation::Unlock);
+    }
+}
+
 /// Writes all of `bytes`, however few the system takes at a time.
 pub(crate) fn write_all(file: impl AsFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
     while !bytes.is_empty() {

@@ -13,13 +13,14 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 use rustix::time::ClockId;
 
-use crate::root::{Steps, open_private, stat_at, write_all};
+use crate::root::{Lock, Steps, open_private, stat_at, write_all};
 use crate::{Error, Result, Root};
 
 /// Where the system's stamps are. Not below another program's cache: per-user daemons must be able to read it.
@@ -529,7 +530,7 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
 
 /// One touch's turn: held until it is dropped, or not got within [`PATIENCE`], which does no more harm than that two
 /// touches at once may leave the same time.
-pub(crate) struct Turn(Option<OwnedFd>);
+pub(crate) struct Turn(Option<Lock>);
 
 impl Turn {
     fn take(directory: &OwnedFd, profile: &str) -> Turn {
@@ -541,7 +542,7 @@ impl Turn {
         let mut pause = Duration::from_micros(100);
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Turn(Some(file)),
+                Ok(()) => return Turn(Some(Lock(file))),
                 Err(Errno::WOULDBLOCK | Errno::INTR) if start.elapsed() < PATIENCE => {
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_millis(5));
@@ -551,23 +552,29 @@ impl Turn {
         }
     }
 
-    /// The name under which the new stamp is written before it takes the old one's place.
+    /// The name under which the new stamp is written before it takes the old one's place. Without a turn, another thread may
+    /// be touching.
     fn new_name(&self, profile: &str) -> String {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let (process, count) = (std::process::id(), &COUNT);
         match self.0 {
             Some(_) => format!(".{profile}.stamp.new"),
-            None => format!(".{profile}.stamp.new.{}", std::process::id()),
+            None => format!(
+                ".{profile}.stamp.new.{process}.{}",
+                count.fetch_add(1, Ordering::Relaxed)
+            ),
         }
     }
 
     /// The latest mtime that the stamp ever had; `None` before its first.
     fn latest(&self) -> Option<Mtime> {
-        let stat = rustix::fs::fstat(self.0.as_ref()?).ok()?;
+        let stat = rustix::fs::fstat(&self.0.as_ref()?.0).ok()?;
         // A size of one byte says that the time was set by `remember`, not by the lock's own creation.
         (stat.st_size > 0).then(|| Mtime::of(&stat))
     }
 
     fn remember(&self, mtime: Mtime) {
-        if let Some(file) = &self.0 {
+        if let Some(Lock(file)) = &self.0 {
             if self.latest().is_none() {
                 let _ = rustix::fs::ftruncate(file, 1);
             }

@@ -1,5 +1,6 @@
 //! The verdict: a stored witness against the inputs of now, and every reason why it is stale.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -169,17 +170,19 @@ impl Reasons {
         then: &[(String, Option<OsString>)],
         now: &[(String, Option<OsString>)],
     ) {
-        let value = |of: &[(String, Option<OsString>)], name: &str| {
-            let found = of.iter().find(|(other, _)| other == name);
-            found.and_then(|(_, value)| value.clone())
-        };
-        let mut names: Vec<&String> = then.iter().chain(now).map(|(name, _)| name).collect();
-        names.sort();
-        names.dedup();
+        if then == now {
+            return;
+        }
+        let [then, now] = [then, now].map(|all| {
+            let named = all.iter().map(|(name, value)| (name, value.as_ref()));
+            named.collect::<BTreeMap<&String, Option<&OsString>>>()
+        });
+        let names: BTreeSet<&String> = then.keys().chain(now.keys()).copied().collect();
         for name in names {
-            let (old, new) = (value(then, name), value(now, name));
+            let value = |of: &BTreeMap<_, Option<_>>| of.get(name).copied().flatten();
+            let (old, new) = (value(&then), value(&now));
             if old != new {
-                let text = |value: OsString| value.to_string_lossy().into_owned();
+                let text = |value: &OsString| value.to_string_lossy().into_owned();
                 self.0.push(Reason::Variable {
                     name: name.clone(),
                     old: old.map(text),

@@ -30,6 +30,9 @@ struct Way {
     only: fn(&str) -> bool,
 }
 
+/// What is tried by `a_set_user_id_program_believes_no_environment` alone.
+const SET_USER_ID: &str = "a_set_user_id_program_believes_no_environment";
+
 /// What would take hours under a checker.
 const MILLION: &str = "a_million_calls_leave_memory_and_descriptors_where_they_were";
 
@@ -167,7 +170,7 @@ fn promises() -> Vec<String> {
         let name = line.trim().strip_prefix("PROMISE(")?;
         Some(name.strip_suffix("),")?.to_owned())
     });
-    names.collect()
+    names.filter(|name| name != SET_USER_ID).collect()
 }
 
 /// The functions that are named in a file, each on a line of its own or followed by its arguments.
@@ -255,6 +258,22 @@ fn a_user_touches_their_own_stamp() {
     keep("a_touch_makes_every_witness_stale", &nobody, &program);
 }
 
+fn a_set_user_id_program_believes_no_environment() {
+    // The loader does not believe LD_LIBRARY_PATH either.
+    let path = format!("-Wl,-rpath,{}", library().display());
+    let program = build(&source("tests/c/promises.c"), &[&path], "promises-suid");
+    let here = tempfile::tempdir().unwrap();
+    run(Command::new("chmod").args(["-R", "a+rX"]).arg(&*INSTALLED));
+    for path in [here.path(), &program] {
+        std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
+    }
+    run(Command::new("chmod").arg("6755").arg(&program));
+    run(Command::new(program)
+        .arg(SET_USER_ID)
+        .current_dir(here.path())
+        .env("MODULES", "/root"));
+}
+
 fn main() {
     let missing = missing(&PROGRAMS);
     let mut trials = Vec::new();
@@ -279,6 +298,7 @@ fn main() {
         the_library_has_its_soname_and_needs_the_c_library_alone,
         the_header_is_plain_c99,
         a_user_touches_their_own_stamp,
+        a_set_user_id_program_believes_no_environment,
     ];
     for (name, scenario) in scenarios {
         trials.push(trial(*name, &missing, *scenario));

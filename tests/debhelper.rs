@@ -320,7 +320,7 @@ fn a_line_that_is_wrong_stops_the_build_with_a_sentence(host: &Host) {
         ),
         (
             "a /usr/lib/a\na /usr/lib/b\n",
-            "the profile a has two lines; write all of its directories on one",
+            "debian/player.modstamp has the profile a already; write all of its directories",
         ),
         (
             "a /usr/lib/*/a\n",

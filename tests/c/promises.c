@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -303,6 +304,115 @@ static void a_child_after_fork_may_call(void)
     modstamp_free(witness);
 }
 
+#define PATH_SIZE 1000
+
+/* A profile whose stamp nobody else touches, and where its lock is: with the system's stamp for root, or with one's own. */
+static void own_profile(const char *name, char *profile, char *lock)
+{
+    snprintf(profile, PATH_SIZE, "./%s-%d.toml", name, getpid());
+    write_profile(profile);
+    if (geteuid() == 0)
+        snprintf(lock, PATH_SIZE, "/var/lib/modstamp/.%s-%d.lock", name, getpid());
+    else
+        snprintf(lock, PATH_SIZE, "%s/.local/state/modstamp/.%s-%d.lock", getenv("HOME"), name, getpid());
+}
+
+static void *touch_until_over(void *profile)
+{
+    while (!is_over)
+        EXPECT(modstamp_touch(profile, "", NULL) == MODSTAMP_OK);
+    return NULL;
+}
+
+static void a_child_after_fork_holds_no_touch_up(void)
+{
+    char profile[PATH_SIZE], lock[PATH_SIZE];
+    pid_t children[50];
+    pthread_t thread;
+    int fd;
+
+    own_profile("fork", profile, lock);
+    EXPECT(pthread_create(&thread, NULL, touch_until_over, profile) == 0);
+    for (int i = 0; i < 50; i++) {
+        usleep(1000);
+        children[i] = fork(); /* in the midst of a touch, now and then */
+        EXPECT(children[i] >= 0);
+        if (children[i] == 0) {
+            pause();
+            _exit(0);
+        }
+    }
+    is_over = true;
+    EXPECT(pthread_join(thread, NULL) == 0);
+    fd = open(lock, O_RDWR | O_CLOEXEC);
+    EXPECT(fd >= 0);
+    EXPECT(flock(fd, LOCK_EX | LOCK_NB) == 0);
+    EXPECT(close(fd) == 0);
+    for (int i = 0; i < 50; i++) {
+        EXPECT(kill(children[i], SIGKILL) == 0);
+        EXPECT(waitpid(children[i], NULL, 0) == children[i]);
+    }
+}
+
+static void *touch_once(void *profile)
+{
+    EXPECT(modstamp_touch(profile, "", NULL) == MODSTAMP_OK);
+    return NULL;
+}
+
+static void threads_touch_at_once_also_where_somebody_else_keeps_the_turn(void)
+{
+    char profile[PATH_SIZE], lock[PATH_SIZE];
+    pthread_t threads[24];
+    int fd;
+
+    own_profile("turn", profile, lock);
+    touch_once(profile);
+    fd = open(lock, O_RDWR | O_CLOEXEC);
+    EXPECT(fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0);
+    for (int i = 0; i < 24; i++)
+        EXPECT(pthread_create(&threads[i], NULL, touch_once, profile) == 0);
+    for (int i = 0; i < 24; i++)
+        EXPECT(pthread_join(threads[i], NULL) == 0);
+    EXPECT(close(fd) == 0);
+}
+
+static void *check_for_ever(void *witness)
+{
+    for (;;) {
+        EXPECT(modstamp_check(PROFILE, witness, NULL) == MODSTAMP_OK);
+        pthread_testcancel();
+    }
+}
+
+static void a_thread_that_is_cancelled_is_not_the_end(void)
+{
+    char *witness = observe();
+
+    for (int i = 0; i < 50; i++) {
+        pthread_t thread;
+        void *result = NULL;
+
+        EXPECT(pthread_create(&thread, NULL, check_for_ever, witness) == 0);
+        usleep(500);
+        EXPECT(pthread_cancel(thread) == 0);
+        EXPECT(pthread_join(thread, &result) == 0 && result == PTHREAD_CANCELED);
+    }
+    modstamp_free(witness);
+}
+
+static void a_set_user_id_program_believes_no_environment(void)
+{
+    char *witness = NULL;
+
+    EXPECT(getuid() != geteuid());
+    EXPECT(getenv("MODULES") != NULL);
+    write_file("variable.toml", "module-directories = [\"$MODULES\"]\n");
+    EXPECT(modstamp_observe("./variable.toml", &witness, NULL) == MODSTAMP_OK);
+    EXPECT(strstr(witness, "\nvariable MODULES -\n") != NULL);
+    modstamp_free(witness);
+}
+
 static void signals_are_left_alone(void)
 {
     struct sigaction after;
@@ -376,6 +486,10 @@ static const struct {
     PROMISE(two_threads_may_call_at_once),
     PROMISE(a_small_stack_is_enough),
     PROMISE(a_child_after_fork_may_call),
+    PROMISE(a_child_after_fork_holds_no_touch_up),
+    PROMISE(threads_touch_at_once_also_where_somebody_else_keeps_the_turn),
+    PROMISE(a_thread_that_is_cancelled_is_not_the_end),
+    PROMISE(a_set_user_id_program_believes_no_environment),
     PROMISE(signals_are_left_alone),
     PROMISE(a_million_calls_leave_memory_and_descriptors_where_they_were),
     PROMISE(the_version_is_that_of_the_package),
