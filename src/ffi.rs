@@ -196,8 +196,8 @@ unsafe fn put(place: *mut *mut c_char, text: Option<String>) {
     if place.is_null() {
         return;
     }
-    // What is wrong in a profile may be a zero byte, and is quoted.
-    let text = text.map(|text| CString::new(text.replace('\0', "\\x00")).unwrap_or_default());
+    // No text of ours has a zero byte: whatever comes from elsewhere is escaped.
+    let text = text.map(|text| CString::new(text).unwrap_or_default());
     // SAFETY: the caller's promise.
     unsafe { *place = text.map_or(ptr::null_mut(), CString::into_raw) };
 }

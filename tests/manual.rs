@@ -498,7 +498,8 @@ fn libmodstamp_names_just_what_the_header_has() {
 
     let codes = header.lines().filter_map(|line| {
         let (name, rest) = line.trim().split_once(" = ")?;
-        Some(format!(".BR {name} \" ({})\"", rest.split_once(',')?.0))
+        let value = rest.split([',', ' ']).next()?;
+        Some(format!(".BR {name} \" ({value})\""))
     });
     let codes: BTreeSet<String> = codes.collect();
     assert!(codes.len() > 4, "{codes:?}");
