@@ -497,9 +497,9 @@ fn libmodstamp_names_just_what_the_header_has() {
     assert_eq!(listed.collect::<BTreeSet<String>>(), functions);
 
     let codes = header.lines().filter_map(|line| {
-        let (name, rest) = line.trim().split_once(" = ")?;
+        let (name, rest) = line.strip_prefix("    MODSTAMP_")?.split_once(" = ")?;
         let value = rest.split([',', ' ']).next()?;
-        Some(format!(".BR {name} \" ({value})\""))
+        Some(format!(".BR MODSTAMP_{name} \" ({value})\""))
     });
     let codes: BTreeSet<String> = codes.collect();
     assert!(codes.len() > 4, "{codes:?}");
