@@ -201,7 +201,7 @@ fn what_the_package_has_of_its_own_is_kept(host: &Host) {
 
 fn two_lines_are_two_profiles(host: &Host) {
     let lines = "# Plug-ins.\n\ngstreamer /usr/lib/${DEB_HOST_MULTIARCH}/gstreamer-1.0/ /opt/plug-ins\n\n  \
-                 # Codecs.\n  codecs\t/usr/lib//codecs\n";
+                 # Codecs.\n  codecs\t/lib//codecs\n";
     install(host, &[("debian/player.modstamp", lines)]);
     let both = |action: &str| {
         let mut codecs = false;
@@ -358,5 +358,13 @@ fn a_line_that_is_wrong_stops_the_build_with_a_sentence(host: &Host) {
     let printed = host
         .sh("cd /srv/player; echo wrong > debian/player.modstamp; ! dpkg-buildpackage -b -us -uc");
     let sentence = "dh_modstamp: error: debian/player.modstamp: the profile wrong has no directory";
+    assert!(printed.contains(sentence), "{printed}");
+    // Two packages with one profile, which could not be installed together.
+    write(host, &[("debian/player.modstamp", "a /usr/lib/a\n")]);
+    let printed = host.sh("cd /srv/player
+         printf '\nPackage: other\nArchitecture: all\nDescription: other\n' >> debian/control
+         cp debian/player.modstamp debian/other.modstamp
+         ! dh_modstamp");
+    let sentence = "debian/other.modstamp: debian/player.modstamp has the profile a already";
     assert!(printed.contains(sentence), "{printed}");
 }
