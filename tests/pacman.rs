@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use libtest_mimic::{Arguments, Trial};
-use support::{Machine, kept, run};
+use support::{Machine, build_of_working_tree, run};
 
 /// The pacmans, and the suites of Debian that have them.
 const PACMANS: [(&str, &str); 2] = [("pacman_6_0", "bookworm"), ("pacman_7_0", "trixie")];
@@ -108,16 +108,6 @@ fn built() -> &'static Path {
 
 fn build() -> Result<PathBuf, String> {
     let script = r#"
-        kept=$1
-        objects=$(mktemp -d)
-        trap 'rm -rf "$objects"' EXIT
-        git() { command git -c safe.directory='*' "$@"; }
-
-        # The working tree as git sees it, as a tree object, without a trace in the repository.
-        export GIT_ALTERNATE_OBJECT_DIRECTORIES=$(git rev-parse --path-format=absolute --git-path objects)
-        export GIT_OBJECT_DIRECTORY=$objects GIT_INDEX_FILE=$objects/index
-        git add --all
-        tree=$(git write-tree)
         # What the tests are makes no difference to the package.
         state=$( (rustc -V; makepkg --version; git ls-tree "$tree" | grep -v '	\(tests\|benches\)$') |
             sha256sum | cut -c -16)
@@ -148,28 +138,7 @@ EOF
         mv modstamp-*.pkg.tar.zst "$package"
         rm -rf "$kept/build"
     "#;
-    let kept = kept().join("pacman");
-    std::fs::create_dir_all(&kept).unwrap();
-    let output = Command::new("flock")
-        .arg(kept.join("lock"))
-        .args(["bash", "-euo", "pipefail", "-c", script, "bash"])
-        .arg(&kept)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env_remove("MAKEFLAGS")
-        .env_remove("MFLAGS")
-        .env_remove("RUSTFLAGS")
-        .output()
-        .unwrap();
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).trim().into());
-    }
-    let log = std::fs::read_to_string(kept.join("log")).unwrap_or_default();
-    let last: Vec<&str> = log.lines().rev().take(30).collect();
-    let last = last.into_iter().rev().collect::<Vec<_>>().join("\n");
-    Err(format!(
-        "{}\n{last}",
-        String::from_utf8_lossy(&output.stderr)
-    ))
+    build_of_working_tree("pacman", script)
 }
 
 /// A package of the tests' own.

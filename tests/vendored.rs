@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use libtest_mimic::Arguments;
-use support::{Machine, WORKING_TREE, kept, run};
+use support::{Machine, build_of_working_tree, run};
 
 fn main() {
     let arguments = Arguments::from_args();
@@ -263,7 +263,7 @@ static PACKED: LazyLock<[PathBuf; 2]> = LazyLock::new(|| {
         if [ -e "$packed" ]; then exit; fi
 
         exec >&2
-        find "$1" -mindepth 1 -maxdepth 1 -mmin +600 -exec rm -r {} +
+        find "$1" -mindepth 1 -maxdepth 1 ! -name lock -mmin +600 -exec rm -r {} +
         export GIT_AUTHOR_NAME=test GIT_AUTHOR_EMAIL= GIT_AUTHOR_DATE='1700000000 +0000'
         export GIT_COMMITTER_NAME=test GIT_COMMITTER_EMAIL= GIT_COMMITTER_DATE='1700000000 +0000'
         commit=$(git commit-tree -m test "$tree")
@@ -272,19 +272,10 @@ static PACKED: LazyLock<[PathBuf; 2]> = LazyLock::new(|| {
         TZ=Asia/Tokyo make dist-vendored TREE="$commit" DISTDIR="$packed.new/again"
         mv "$packed.new" "$packed"
     "#;
-    let kept = kept().join("vendored");
-    fs::create_dir_all(&kept).unwrap();
-    let packed = run(Command::new("flock")
-        .arg(kept.join("lock"))
-        .args(["bash", "-euo", "pipefail", "-c"])
-        .arg(format!("{WORKING_TREE}{script}"))
-        .arg("bash")
-        .arg(&kept)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env_remove("MAKEFLAGS")
-        .env_remove("MFLAGS"));
+    let packed = build_of_working_tree("vendored", script)
+        .unwrap_or_else(|error| panic!("the sources cannot be packed: {error}"));
     let name = concat!("modstamp-", env!("CARGO_PKG_VERSION"), "-vendored.tar.gz");
-    ["", "again"].map(|directory| Path::new(packed.trim_end()).join(directory).join(name))
+    ["", "again"].map(|directory| packed.join(directory).join(name))
 });
 
 /// The names of the files in a directory that end so, in their order.

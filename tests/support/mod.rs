@@ -97,9 +97,12 @@ pub fn kept() -> PathBuf {
     kept
 }
 
-/// The start of a script for bash: the working tree as git sees it, as the tree object `$tree`, without a trace in the
-/// repository. `$objects` is gone with the script.
-pub const WORKING_TREE: &str = r#"
+/// Runs a script for bash, one at a time: `$1` is the directory `name` of what is kept, and `$tree` the working tree as git
+/// sees it, as a tree object, without a trace in the repository. Returns the path that it printed, or else what it said and
+/// the last lines of `$1/log`.
+pub fn build_of_working_tree(name: &str, script: &str) -> Result<PathBuf, String> {
+    const TREE: &str = r#"
+        kept=$1
         objects=$(mktemp -d)
         trap 'rm -rf "$objects"' EXIT
         git() { command git -c safe.directory='*' "$@"; }
@@ -107,7 +110,32 @@ pub const WORKING_TREE: &str = r#"
         export GIT_OBJECT_DIRECTORY=$objects GIT_INDEX_FILE=$objects/index
         git add --all
         tree=$(git write-tree)
-"#;
+    "#;
+    let kept = kept().join(name);
+    std::fs::create_dir_all(&kept).unwrap();
+    let output = Command::new("flock")
+        .arg(kept.join("lock"))
+        .args(["bash", "-euo", "pipefail", "-c"])
+        .arg(format!("{TREE}{script}"))
+        .arg("bash")
+        .arg(&kept)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env_remove("MAKEFLAGS")
+        .env_remove("MFLAGS")
+        .env_remove("RUSTFLAGS")
+        .output()
+        .unwrap();
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).trim().into());
+    }
+    let log = std::fs::read_to_string(kept.join("log")).unwrap_or_default();
+    let last: Vec<&str> = log.lines().rev().take(30).collect();
+    let last = last.into_iter().rev().collect::<Vec<_>>().join("\n");
+    Err(format!(
+        "{}\n{last}",
+        String::from_utf8_lossy(&output.stderr)
+    ))
+}
 
 /// Runs a command and returns what it printed; panics with all of it where it fails.
 pub fn run(command: &mut Command) -> String {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use super::{Machine, WORKING_TREE, kept, run};
+use super::{Machine, build_of_working_tree, kept, run};
 
 /// What making them takes.
 pub const PROGRAMS: [&str; 12] = [
@@ -50,7 +50,6 @@ pub fn built() -> &'static Path {
 
 fn build() -> Result<PathBuf, String> {
     let script = r#"
-        kept=$1
         build=$kept/$tree-$( (rustc -V; rpmbuild --version) | sha256sum | cut -c -16)
         if test -e "$build/done"; then
             echo "$build"
@@ -79,30 +78,7 @@ fn build() -> Result<PathBuf, String> {
         touch "$build/done"
         echo "$build" >&3
     "#;
-    let kept = kept().join("rpm");
-    std::fs::create_dir_all(&kept).unwrap();
-    let output = Command::new("flock")
-        .arg(kept.join("lock"))
-        .args(["bash", "-euo", "pipefail", "-c"])
-        .arg(format!("{WORKING_TREE}{script}"))
-        .arg("bash")
-        .arg(&kept)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env_remove("MAKEFLAGS")
-        .env_remove("MFLAGS")
-        .env_remove("RUSTFLAGS")
-        .output()
-        .unwrap();
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).trim().into());
-    }
-    let log = std::fs::read_to_string(kept.join("log")).unwrap_or_default();
-    let last: Vec<&str> = log.lines().rev().take(30).collect();
-    let last = last.into_iter().rev().collect::<Vec<_>>().join("\n");
-    Err(format!(
-        "{}\n{last}",
-        String::from_utf8_lossy(&output.stderr)
-    ))
+    build_of_working_tree("rpm", script)
 }
 
 /// A package of the tests' own.
