@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::entry::{Content, Entry};
 use crate::tick::Tick;
 use crate::walk::Walk;
-use crate::{Mtime, Owner, Profile, Result, Root, Witness};
+use crate::{Input, Mtime, Owner, Profile, Result, Root, Subject, Witness};
 
 /// What a profile's inputs are now.
 #[derive(Debug, Clone)]
@@ -47,6 +47,25 @@ impl Observed {
         let by_name = |directory: &Directory| directory.entry.name.as_path().cmp(name);
         let index = self.directories.binary_search_by(by_name).ok()?;
         Some(&self.directories[index])
+    }
+
+    /// What a reason is about; `None` where it was not there.
+    pub(crate) fn entry(&self, subject: &Subject) -> Option<&Entry> {
+        let named = |entries: &[Entry], name: &Path| {
+            let index = entries.binary_search_by(|entry| entry.name.as_path().cmp(name));
+            index.ok()
+        };
+        let among = |entries: &'_ [Entry]| named(entries, &subject.path);
+        match subject.input {
+            Input::ModuleDirectory => self.directory(&subject.path).map(|found| &found.entry),
+            Input::Module => self.directories.iter().find_map(|directory| {
+                let name = subject.path.strip_prefix(&directory.entry.name).ok()?;
+                Some(&directory.modules[named(&directory.modules, name)?])
+            }),
+            Input::Program => among(&self.programs).map(|at| &self.programs[at]),
+            Input::File => among(&self.files).map(|at| &self.files[at]),
+            Input::Command => among(&self.commands).map(|at| &self.commands[at]),
+        }
     }
 
     /// Every module, program, file and command, in that order.

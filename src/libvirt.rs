@@ -157,7 +157,7 @@ impl Cached {
             kind,
             files,
             errors,
-            own: match record.as_ref().is_none_or(|record| record.evicted) {
+            own: match record.as_ref().is_none_or(|record| !record.tells_all()) {
                 true => own_record(profile),
                 false => None,
             },

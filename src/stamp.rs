@@ -242,10 +242,24 @@ impl Stamp {
         format!("{}.{extension}", self.profile)
     }
 
-    /// Opens what is kept beside the stamp, to read it; `None` where it is not there, or cannot be reached.
+    /// Opens what is kept beside the stamp, to read it; `None` where it is not there, cannot be reached, or where somebody else
+    /// could have put it there.
     pub(crate) fn open_beside(&self, extension: &str) -> Option<OwnedFd> {
         let path = self.directory.join(self.name_beside(extension));
-        self.root.read(&path, Steps::Any).ok()
+        self.root.read(&path, Steps::Trusted).ok()
+    }
+
+    /// What moves with each touch, and with whatever else is kept beside the stamp.
+    pub(crate) fn mark(&self, extension: &str) -> (Option<Mtime>, Option<(u64, Mtime)>) {
+        let stat = |fd: OwnedFd| rustix::fs::fstat(fd).ok();
+        let kept = self.open_beside(extension).and_then(stat);
+        let kept = kept.map(|stat| (stat.st_ino, Mtime::of_ctime(&stat)));
+        (self.mtime().ok().flatten(), kept)
+    }
+
+    /// Removes what is kept beside the stamp.
+    pub(crate) fn forget(&self, turn: &Turn, extension: &str) {
+        let _ = remove(&turn.directory, &self.name_beside(extension));
     }
 
     /// The stamp's mtime; `None` where there is no stamp.
@@ -286,6 +300,8 @@ impl Stamp {
     /// Moves the stamp: its mtime becomes one that it never had, later than every one before.
     ///
     /// `by` and `why` are for people. Makes the stamp and its directory where they are missing. Returns the new mtime.
+    /// What is kept beside it of the modules at an earlier touch is gone then: [`Profile::touch`](crate::Profile::touch) keeps
+    /// what they are at this one.
     ///
     /// # Errors
     /// Where the stamp's directory cannot be made or written, where a step of its path could be bent by somebody
@@ -307,6 +323,8 @@ impl Stamp {
         durability: Durability,
     ) -> Result<Mtime> {
         let directory = &turn.directory;
+        // What is kept there is what the modules were at another touch than the last one, once this is made.
+        self.forget(turn, crate::update::EXTENSION);
         let old = stat_at(directory, self.name()).map_err(|errno| self.failed(errno))?;
         if let Some(old) = &old {
             self.regular(old)?;
@@ -328,11 +346,8 @@ impl Stamp {
             }
         };
         if let Some(built) = build_time() {
-            // Of an image that is being built nothing is to differ from build to build, and these have stat identities.
-            for extension in [crate::update::EXTENSION, crate::libvirt::EXTENSION] {
-                let name = self.name_beside(extension);
-                let _ = rustix::fs::unlinkat(directory, name, rustix::fs::AtFlags::empty());
-            }
+            // Of an image that is being built nothing is to differ from build to build, and this has stat identities.
+            self.forget(turn, crate::libvirt::EXTENSION);
             let _ = rustix::fs::futimens(directory, &built.timestamps());
         }
         Ok(mtime)
@@ -398,7 +413,7 @@ impl Stamp {
             .and_then(|mtime| fill(mtime).map_err(|errno| self.failed(errno)));
         if result.is_err() {
             // What is left over does no harm; the next touch removes it too.
-            let _ = rustix::fs::unlinkat(directory, &new, rustix::fs::AtFlags::empty());
+            let _ = remove(directory, &new);
         }
         result
     }
@@ -508,8 +523,16 @@ pub(crate) fn create(directory: &OwnedFd, name: &str, mode: Mode) -> rustix::io:
     let create = || rustix::fs::openat(directory, name, flags, mode);
     match create() {
         // Left by one that was killed.
-        Err(Errno::EXIST) => rustix::fs::unlinkat(directory, name, rustix::fs::AtFlags::empty())
-            .and_then(|()| create()),
+        Err(Errno::EXIST) => remove(directory, name).and_then(|()| create()),
+        result => result,
+    }
+}
+
+/// Removes a file, or an empty directory, as a mount of a file that is not there leaves one.
+fn remove(directory: &OwnedFd, name: &str) -> rustix::io::Result<()> {
+    use rustix::fs::{AtFlags, unlinkat};
+    match unlinkat(directory, name, AtFlags::empty()) {
+        Err(Errno::ISDIR) => unlinkat(directory, name, AtFlags::REMOVEDIR),
         result => result,
     }
 }
@@ -537,7 +560,7 @@ pub(crate) fn keep(
         Ok(())
     };
     write().inspect_err(|_| {
-        let _ = rustix::fs::unlinkat(directory, &new, rustix::fs::AtFlags::empty());
+        let _ = remove(directory, &new);
     })
 }
 
@@ -550,12 +573,12 @@ pub(crate) fn take_place(
     new: &str,
     old: &str,
 ) -> rustix::io::Result<Option<Mtime>> {
-    use rustix::fs::{AtFlags, RenameFlags, renameat, renameat_with, unlinkat};
+    use rustix::fs::{RenameFlags, renameat, renameat_with};
     match renameat_with(directory, new, directory, old, RenameFlags::EXCHANGE) {
         Ok(()) => {
             // It has moved, whatever becomes of the old one; the next touch removes that too.
             let stat = stat_at(directory, new).ok().flatten();
-            let _ = unlinkat(directory, new, AtFlags::empty());
+            let _ = remove(directory, new);
             Ok(stat.as_ref().map(Mtime::of))
         }
         // There is no old one, or the file system cannot exchange.

@@ -2,15 +2,18 @@
 //!
 //! What they were then is kept beside the stamp, `/var/lib/modstamp/<profile>.witness`: a witness that was taken before
 //! that touch was made. So whoever finds the same modules as it has knows that the stamp was touched since they became
-//! so. It is replaced by touches alone, or by one of the same contents that knows better stat identities. Who loses it
-//! loses no more than that: the next update touches.
+//! so. Every touch removes it first, and who looked at the modules keeps another; in between, one of the same contents that
+//! knows better stat identities may take its place. Who loses it loses no more than that: the next update touches.
 //!
 //! While an image is built (`SOURCE_DATE_EPOCH`) none is kept, because the stat identities in it would differ from build
 //! to build, and so the first boot's update touches.
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::Duration;
 
+use crate::inputs::Stamps;
 use crate::libvirt::{self, Refreshed};
 use crate::stamp::{Turn, build_time, keep};
 use crate::{
@@ -22,6 +25,9 @@ pub(crate) const EXTENSION: &str = "witness";
 
 /// As a stored witness's.
 const MOST_BYTES: u64 = 256 << 20;
+
+/// How long a touch looks at the modules. A file system that hangs must not keep the stamp from moving, nor a transaction.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a touch did.
 #[derive(Debug)]
@@ -72,17 +78,14 @@ impl Profile {
     ) -> Result<Touched> {
         let mut warnings = Vec::new();
         let profile = &self.without_variables();
-        let seen = match build_time() {
-            Some(_) => None,
-            None => match Inputs::of(profile, read(stamp).as_ref()) {
-                Ok(inputs) => Some((inputs.outline(), inputs)),
-                Err(error) => {
-                    warnings.push(error.to_string());
-                    None
-                }
-            },
-        };
-        let Some((mut witness, mut inputs)) = seen else {
+        let Some(mut look) = Look::within(PATIENCE, profile, stamp) else {
+            if build_time().is_none() {
+                let seconds = PATIENCE.as_secs();
+                warnings.push(format!(
+                    "looking at the modules takes more than {seconds} seconds, so only the stamp was touched; \
+                     “modstamp update” does the rest"
+                ));
+            }
             let mtime = stamp.touch(by, why, durability)?;
             return Ok(Touched {
                 mtime,
@@ -92,18 +95,28 @@ impl Profile {
         };
         let mut touch = || {
             let turn = stamp.take_turn()?;
+            let mut is_known = true;
+            if stamp.mark(EXTENSION) != look.mark {
+                // Somebody touched since, perhaps for what came after the look.
+                match Look::within(PATIENCE, profile, stamp) {
+                    Some(again) => look = again,
+                    None => is_known = false,
+                }
+            }
             let mtime = stamp.touch_in(&turn, by, why, durability)?;
-            inputs.stamped(stamp.owner(), mtime);
-            witness.observed.stamps = inputs.observed.stamps;
-            // Not synced: where it does not reach the disk, it costs one touch.
-            let _ = write(&turn, stamp, &witness, Durability::NotSynced);
+            look.inputs.stamped(stamp.owner(), mtime);
+            look.witness.observed.stamps = look.inputs.observed.stamps;
+            if is_known {
+                // Not synced: where it does not reach the disk, it costs one touch.
+                let _ = write(&turn, stamp, &look.witness, Durability::NotSynced);
+            }
             stamp.sync(turn, durability)?;
             Ok(mtime)
         };
         let touched = touch();
         // Also where the stamp cannot be touched.
         let refreshed = (stamp.owner() == Owner::System && self.refreshes_libvirt())
-            .then(|| libvirt::refresh_too(profile, inputs, directories, durability));
+            .then(|| libvirt::refresh_too(profile, look.inputs, directories, durability));
         let refreshed = refreshed.transpose().unwrap_or_else(|error| {
             warnings.push(error.to_string());
             None
@@ -137,7 +150,7 @@ impl Profile {
         done.verdict = kept.judge(&inputs);
         let touched = match done.verdict {
             Verdict::Fresh => {
-                kept.complete(stamp, &inputs, durability);
+                kept.complete(profile, stamp, &inputs, durability);
                 Ok(())
             }
             Verdict::Stale(_) => touch(profile, stamp, kept, &mut inputs, durability, &mut done),
@@ -150,7 +163,14 @@ impl Profile {
             };
             match refreshed {
                 Ok(refreshed) => done.refreshed = refreshed,
-                Err(error) => done.errors.push(error),
+                // Such as where libvirt caches nothing of this profile.
+                Err(error) => {
+                    done.refreshed = Some(Refreshed {
+                        is_done: true,
+                        warnings: vec![error.to_string()],
+                        ..Refreshed::default()
+                    })
+                }
             }
         }
         Ok(done)
@@ -165,6 +185,44 @@ impl Updated {
             refreshed: None,
             errors: Vec::new(),
         }
+    }
+}
+
+/// A touch's look at the modules.
+struct Look {
+    /// What the stamp and the kept witness were before it.
+    mark: Mark,
+    inputs: Inputs,
+    witness: Witness,
+}
+
+type Mark = (Option<Mtime>, Option<(u64, Mtime)>);
+
+impl Look {
+    /// By stat, with the contents for which that is no evidence. `None` where it takes longer than that, or fails, and while
+    /// an image is built.
+    fn within(patience: Duration, profile: &Profile, stamp: &Stamp) -> Option<Look> {
+        build_time().is_none().then_some(())?;
+        let (profile, stamp) = (profile.clone(), stamp.clone());
+        let look = move || {
+            let mark = stamp.mark(EXTENSION);
+            let kept = read(&stamp);
+            let inputs = Inputs::of(&profile, kept.as_ref()).ok()?;
+            if let Some(kept) = &kept {
+                inputs.trust(kept);
+            }
+            Some(Look {
+                mark,
+                witness: inputs.outline(),
+                inputs,
+            })
+        };
+        let (sender, receiver) = mpsc::channel();
+        let thread = std::thread::Builder::new().spawn(move || {
+            let _ = sender.send(look());
+        });
+        thread.ok()?;
+        receiver.recv_timeout(patience).ok()?
     }
 }
 
@@ -183,9 +241,18 @@ fn touch(
     // Before the turn, which others wait for: reading takes its time.
     let mut witness = inputs.witness();
     let turn = stamp.take_turn()?;
-    if Kept::find(profile, stamp).judge(inputs).is_fresh() {
-        done.verdict = Verdict::Fresh;
-        return Ok(());
+    if stamp.mark(EXTENSION) != kept.mark {
+        // Somebody touched since, perhaps for what came after the look.
+        let kept = Kept::find(profile, stamp);
+        *inputs = Inputs::of(profile, kept.witness.as_ref())?;
+        done.verdict = kept.judge(inputs);
+        if done.verdict.is_fresh() {
+            return Ok(());
+        }
+        if let Some(kept) = &kept.witness {
+            inputs.trust(kept);
+        }
+        witness = inputs.witness();
     }
     let why = done.verdict.reasons_for_people(2).join("; ");
     let mtime = stamp.touch_in(&turn, "modstamp update", &why, durability)?;
@@ -204,7 +271,8 @@ fn touch(
 /// Whatever is in the image, the first update on the host that it becomes is to touch.
 fn update_of_image(stamp: &Stamp, built: Mtime, durability: Durability) -> Result<Updated> {
     let is_touched = stamp.mtime()?.is_some_and(|mtime| mtime >= built);
-    let is_forgotten = stamp.open_beside(EXTENSION).is_none();
+    let mut kept = [EXTENSION, libvirt::EXTENSION].into_iter();
+    let is_forgotten = kept.all(|extension| stamp.open_beside(extension).is_none());
     let mut done = Updated::nothing();
     if !(is_touched && is_forgotten) {
         let why = "an image is built";
@@ -219,19 +287,32 @@ struct Kept {
     witness: Option<Witness>,
     /// Whether it is beside the caller's own stamp.
     is_own: bool,
+    /// What the own stamp and the witness beside it were before this was read.
+    mark: Mark,
 }
 
 impl Kept {
-    /// The one beside `stamp`; for a user without, that beside the system's stamp, which counts for users, too.
+    /// The one beside `stamp`. For a user, that beside the system's stamp where this was touched since, or where there is no
+    /// own one: it counts for users, too.
     fn find(profile: &Profile, stamp: &Stamp) -> Kept {
-        let own = stamp.owner();
+        let mark = stamp.mark(EXTENSION);
+        let mut witness = read(stamp);
+        let mut is_own = true;
         let system = profile.stamps().iter();
-        let system = system.filter(|stamp| stamp.owner() == Owner::System);
-        let mut stamps = [stamp].into_iter().chain(system);
-        let kept = stamps.find_map(|stamp| Some((stamp.owner(), read(stamp)?)));
+        let mut system = system.filter(|stamp| stamp.owner() == Owner::System);
+        if let (Owner::User, Some(system)) = (stamp.owner(), system.next()) {
+            let now = Stamps::of(profile).system;
+            is_own = witness
+                .as_ref()
+                .is_some_and(|own| own.observed.stamps.system == now);
+            if !is_own {
+                witness = read(system);
+            }
+        }
         Kept {
-            is_own: kept.as_ref().is_some_and(|(owner, _)| *owner == own),
-            witness: kept.map(|(_, witness)| witness),
+            witness,
+            is_own,
+            mark,
         }
     }
 
@@ -246,7 +327,7 @@ impl Kept {
                 Reason::Stamp { .. } | Reason::UnknownStamp { .. } | Reason::Variable { .. }
             )
         };
-        let mut reasons = witness.judge(now).reasons().to_vec();
+        let mut reasons = witness.news(now);
         reasons.retain(is_of_modules);
         match reasons.is_empty() {
             true => Verdict::Fresh,
@@ -256,21 +337,15 @@ impl Kept {
 
     /// Keeps one of the same contents in its place, where that spares later looks a reading. A trigger has no time to read
     /// all. Where it cannot be kept, the one that is there does as well.
-    fn complete(&self, stamp: &Stamp, inputs: &Inputs, durability: Durability) {
-        let Some(kept) = self.witness.as_ref().filter(|_| self.is_own) else {
+    fn complete(&self, profile: &Profile, stamp: &Stamp, inputs: &Inputs, durability: Durability) {
+        let kept = self.witness.as_ref().filter(|_| self.is_own);
+        let Some(witness) = kept.and_then(|kept| kept.completed(profile, inputs)) else {
             return;
         };
-        if !kept.lacks_contents() && !kept.can_learn_from(inputs) {
-            return;
-        }
-        inputs.trust(kept);
-        let witness = inputs.witness();
         let Ok(turn) = stamp.take_turn() else {
             return;
         };
-        // Another one that was kept since may be of a later touch.
-        let is_still = read(stamp).is_some_and(|now| now.to_string() == kept.to_string());
-        if is_still {
+        if stamp.mark(EXTENSION) == self.mark {
             let _ = write(&turn, stamp, &witness, durability);
         }
     }

@@ -33,7 +33,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::entry::{Content, Entry};
 use crate::inputs::{Directory, Observed, StampState, Stamps, is_same};
-use crate::{Error, Inputs, Owner, Profile, Result, Verdict};
+use crate::{Error, Inputs, Owner, Profile, Reason, Result, Subject, Verdict};
 
 /// The version of the text that is written. Every earlier one is read too.
 const VERSION: u32 = 1;
@@ -108,8 +108,40 @@ impl Witness {
         ))
     }
 
+    /// The reasons why it is stale, but for those that would stay whatever is done: what cannot be read now, and could not be
+    /// then, for the same cause.
+    pub(crate) fn news(&self, now: &Inputs) -> Vec<Reason> {
+        let stays = |subject: &Subject| {
+            let both = self
+                .observed
+                .entry(subject)
+                .zip(now.observed.entry(subject));
+            both.is_some_and(|(then, now)| {
+                then.is_unreadable()
+                    && then.content.get() == now.content.get()
+                    && then.fingerprint == now.fingerprint
+            })
+        };
+        let mut reasons = self.judge(now).reasons().to_vec();
+        reasons.retain(|reason| match reason {
+            Reason::Unknown { subject, .. } => !stays(subject),
+            _ => true,
+        });
+        reasons
+    }
+
+    /// One of the same contents that spares later looks a reading, for one that was found to hold by the inputs of `now`.
+    /// `None` where there is nothing to spare, or where something changed while it was read.
+    pub(crate) fn completed(&self, profile: &Profile, now: &Inputs) -> Option<Witness> {
+        (self.lacks_contents() || self.can_learn_from(now)).then_some(())?;
+        now.trust(self);
+        let witness = now.witness();
+        let again = Inputs::of(profile, Some(&witness)).ok()?;
+        witness.disturbed(&again).is_none().then_some(witness)
+    }
+
     /// Whether something in it was not read (see `Inputs::outline`).
-    pub(crate) fn lacks_contents(&self) -> bool {
+    fn lacks_contents(&self) -> bool {
         let mut entries = self.observed.entries();
         entries.any(|entry| entry.content.get().is_none())
     }

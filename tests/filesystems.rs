@@ -78,6 +78,12 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     what_is_stale_is_removed_from_the_systems_cache_where_usr_is_read_only,
     an_update_of_another_usr_that_is_read_only_removes_what_is_stale_once,
     an_update_tries_to_write_nothing_where_usr_is_read_only,
+    an_update_that_is_killed_in_a_first_refresh_is_made_up_for_by_the_next,
+    an_update_that_could_not_remove_what_is_stale_is_made_up_for_by_the_next,
+    an_update_that_is_overtaken_by_a_trigger_keeps_what_the_trigger_saw,
+    a_file_of_another_users_in_the_systems_cache_keeps_no_user_from_an_update,
+    an_ordinary_users_update_touches_nothing_for_which_root_touched,
+    a_module_directory_that_hangs_keeps_no_trigger_from_its_touch,
     a_container_with_the_hosts_stamps_mounted_read_only_sees_a_touch_and_makes_none,
     an_ordinary_users_update_leaves_to_the_system_what_that_says,
     an_ordinary_users_update_touches_a_stamp_of_their_own_where_nothing_says_it,
@@ -962,5 +968,118 @@ fn a_container_with_the_hosts_stamps_mounted_read_only_sees_a_touch_and_makes_no
     assert!(
         code == Some(1) && err.contains("Read-only file system"),
         "{err}"
+    );
+}
+
+/// The program under strace(1), which does to a system call what `injection` says.
+fn injected(host: &Host, injection: &str, arguments: &[&str]) -> Command {
+    let mut strace = Command::new("strace");
+    strace.args([
+        "-f",
+        "-o",
+        "/dev/null",
+        "-e",
+        &format!("inject={injection}"),
+    ]);
+    strace.arg(env!("CARGO_BIN_EXE_modstamp")).args(arguments);
+    strace.arg("--root").arg(host.path(""));
+    strace
+}
+
+fn an_update_that_is_killed_in_a_first_refresh_is_made_up_for_by_the_next() {
+    let host = Host::new();
+    host.say(&["update"]);
+    for when in 1..8 {
+        host.remove(RECORD);
+        host.set_mtime(WATCHED, 1_600_000_000);
+        let kill = format!("utimensat:signal=KILL:when={when}");
+        let _ = injected(&host, &kill, &["update"]).status().unwrap();
+        host.modstamp(&["update"]).output().unwrap();
+        assert!(host.mtime(WATCHED) > 1_600_000_000, "{when}");
+    }
+}
+
+fn an_update_that_could_not_remove_what_is_stale_is_made_up_for_by_the_next() {
+    let host = Host::new();
+    make_read_only(&host, true);
+    host.say(&["update"]);
+    let answer = host.ask(X86);
+    swap_usr(&host, "image 1.");
+    let cache = host.path("var/cache").display().to_string();
+    support::run(Command::new("mount").args(["--bind", &cache, &cache]));
+    support::run(Command::new("mount").args(["-o", "remount,bind,ro", &cache]));
+    for _ in 0..2 {
+        let (_, err) = host.fail(&["update"]);
+        assert!(err.contains("Read-only file system"), "{err}");
+    }
+    support::run(Command::new("umount").arg(&cache));
+    let (out, _) = host.say(&["update"]);
+    assert_eq!(out, format!("removed /{answer}\n"));
+    assert_eq!(host.say(&["update"]).0, NOTHING);
+}
+
+fn an_update_that_is_overtaken_by_a_trigger_keeps_what_the_trigger_saw() {
+    let host = Host::new();
+    host.settle();
+    host.say(&["update"]);
+    host.write(QXL, "module X");
+    // It has looked, and waits for its turn.
+    let delay = "flock:delay_enter=3s:when=1";
+    let mut slow = injected(&host, delay, &["update"]).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    host.write(QXL, "module Y");
+    host.say(&["trigger", "dpkg", &format!("/{WATCHED}")]);
+    assert!(slow.wait().unwrap().success());
+    assert_eq!(host.say(&["update"]).0, NOTHING);
+    // What was probed at Y is not to be served for X.
+    host.write(QXL, "module X");
+    assert!(host.say(&["update"]).0.starts_with("touched the stamp: "));
+}
+
+fn a_file_of_another_users_in_the_systems_cache_keeps_no_user_from_an_update() {
+    let host = host_with_a_user();
+    let own = host.keep(USER, &host.answer(X86));
+    let theirs = host.ask(ARM);
+    for (file, user) in [(&own, NOBODY), (&theirs, 1234)] {
+        std::os::unix::fs::chown(host.path(file), Some(user), None).unwrap();
+    }
+    make_read_only(&host, true);
+    let (_, err) = host.fail(&["update"]);
+    assert!(err.contains("it belongs to another user"), "{err}");
+    assert_eq!(update_of_user(&host), format!("removed /{own}\n"));
+}
+
+fn an_ordinary_users_update_touches_nothing_for_which_root_touched() {
+    let host = host_with_a_user();
+    host.settle();
+    host.say(&["update"]);
+    let mut touch = host.inside(NOBODY, "/usr/bin/modstamp");
+    assert!(touch.arg("touch").status().unwrap().success());
+    assert_eq!(update_of_user(&host), NOTHING);
+    for module in ["module 1", "module 2"] {
+        host.write(QXL, module);
+        host.settle();
+        host.say(&["trigger", "dpkg", &format!("/{WATCHED}")]);
+        assert_eq!(update_of_user(&host), NOTHING);
+    }
+}
+
+fn a_module_directory_that_hangs_keeps_no_trigger_from_its_touch() {
+    let host = Host::new();
+    host.say(&["update"]);
+    let before = stamp_of(&host);
+    let directory = format!("/{WATCHED}");
+    let delay = "getdents64:delay_enter=60s";
+    let mut hanging = injected(&host, delay, &["trigger", "dpkg", &directory]);
+    // strace(1) does not let the process end.
+    let mut hanging = hanging.stderr(std::process::Stdio::null()).spawn().unwrap();
+    support::consumer::wait_until("the stamp moves", || stamp_of(&host) > before);
+    hanging.kill().unwrap();
+    hanging.wait().unwrap();
+    // Which also makes up for the refresh.
+    let (out, _) = host.say(&["update"]);
+    assert!(
+        out.starts_with("touched the stamp: ") && out.contains("moved the time of "),
+        "{out}"
     );
 }

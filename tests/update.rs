@@ -186,6 +186,7 @@ fn what_changed_between_a_trigger_and_the_update_is_touched_for() {
 #[test]
 fn a_redeploy_after_a_trigger_and_an_update_is_not_touched_for() {
     let world = updated();
+    world.remove(KEPT);
     say(&mut world.modstamp(&["trigger", "dpkg", "/usr/lib64/qemu"]));
     assert!(
         fs::read_to_string(world.path(KEPT))
@@ -278,10 +279,12 @@ fn a_stamp_that_cannot_be_touched_is_an_error_and_libvirt_is_asked_again_all_the
     let host = Host::new();
     host.sh("rm -rf var/lib; ln -s /nowhere var/lib");
     let (out, err) = host.fail(&["update"]);
-    assert!(
-        out.starts_with(&format!("moved the time of /{WATCHED}\n")),
-        "{out}"
+    let expected = format!(
+        "not touched: {UNKNOWN}
+moved the time of /{WATCHED}
+"
     );
+    assert!(out.starts_with(&expected), "{out}");
     assert!(
         err.contains("modstamp: cannot touch the stamp /var/lib/modstamp/qemu.stamp: "),
         "{err}"
@@ -540,4 +543,96 @@ fn a_users_cache_is_left_to_that_user() {
     host.write(QXL, "another");
     host.say(&["update"]);
     assert!(host.path(&own).exists());
+}
+
+#[test]
+fn a_touch_that_keeps_nothing_leaves_nothing_that_an_earlier_one_kept() {
+    let world = updated();
+    let before = fs::read_to_string(world.path(GTK)).unwrap();
+    // As on a full disk.
+    world.sh("mkdir -p var/lib/modstamp/.qemu.witness.new/full");
+    world.write(GTK, "other 1.");
+    say(&mut world.modstamp(&["trigger", "dpkg", "/usr/lib64/qemu"]));
+    assert!(!world.path(KEPT).exists());
+    world.sh("rm -r var/lib/modstamp/.qemu.witness.new");
+    world.write(GTK, &before);
+    assert_eq!(update(&world), format!("touched the stamp: {UNKNOWN}\n"));
+}
+
+#[test]
+fn a_trigger_for_a_new_module_costs_one_reading_and_no_more() {
+    let world = updated();
+    world.remove(KEPT);
+    world.write(&format!("{MODULES}/new.so"), "new");
+    say(&mut world.modstamp(&["trigger", "dpkg", "/usr/lib64/qemu"]));
+    assert_eq!(update(&world), NOTHING);
+    let kept = fs::read_to_string(world.path(KEPT)).unwrap();
+    assert!(!kept.contains(" ? "), "{kept}");
+}
+
+#[test]
+fn what_nobody_can_read_is_touched_for_once() {
+    let world = updated();
+    let deep = vec!["d"; 40].join("/");
+    world.sh(&format!("mkdir -p {MODULES}/{deep}"));
+    assert!(update(&world).starts_with("touched the stamp: "));
+    let before = stamp(&world);
+    for _ in 0..2 {
+        assert_eq!(update(&world), NOTHING);
+    }
+    assert_eq!(stamp(&world), before);
+}
+
+#[test]
+fn programs_that_a_trigger_has_changed_are_not_touched_for() {
+    let host = Host::new();
+    host.settle();
+    host.say(&["update"]);
+    host.say(&["update"]);
+    host.sh(&format!("rm -r {WATCHED}"));
+    host.settle();
+    let before = host.ctime(X86);
+    host.say(&["trigger", "dpkg", &format!("/{WATCHED}")]);
+    assert!(host.ctime(X86) > before);
+    assert_eq!(host.say(&["update"]).0, NOTHING);
+}
+
+#[test]
+fn libvirt_is_asked_again_where_the_directory_has_not_the_time_that_was_left() {
+    let host = Host::new();
+    host.say(&["update"]);
+    host.set_mtime(WATCHED, 1_600_000_000);
+    assert_eq!(
+        host.say(&["update"]).0,
+        format!("moved the time of /{WATCHED}\n")
+    );
+    assert_eq!(host.say(&["update"]).0, NOTHING);
+}
+
+#[test]
+fn a_profile_of_which_libvirt_caches_nothing_is_updated_with_a_warning() {
+    let world = World::new();
+    let text = "module-directories = [\"/usr/lib64/qemu\"]\nrefresh-libvirt = true";
+    world.write("etc/modstamp/profiles.d/other.toml", text);
+    for _ in 0..2 {
+        let output = world.output(&["update", "--profile", "other"]);
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{err}");
+        assert!(
+            err.contains("warning: libvirt caches nothing of the profile “other”"),
+            "{err}"
+        );
+    }
+}
+
+#[test]
+fn a_directory_in_the_place_of_what_is_kept_is_in_nobodys_way() {
+    let world = updated();
+    world.sh(&format!("rm {KEPT}; mkdir {KEPT}"));
+    assert_eq!(update(&world), format!("touched the stamp: {UNKNOWN}\n"));
+    for _ in 0..2 {
+        world.write(GTK, "other 1.");
+        update(&world);
+        assert_eq!(update(&world), NOTHING);
+    }
 }

@@ -33,7 +33,10 @@ impl Arguments {
         let profile = self.which.load()?;
         let user = rustix::process::geteuid().as_raw();
         let by = match std::env::var("SUDO_USER") {
-            Ok(name) if user == 0 => format!("user 0, as {name} by sudo"),
+            // Who builds an image makes no difference to it.
+            Ok(name) if user == 0 && std::env::var_os("SOURCE_DATE_EPOCH").is_none() => {
+                format!("user 0, as {name} by sudo")
+            }
             _ => format!("user {user}"),
         };
         let stamp = Stamp::own(profile.root(), profile.name())?;

@@ -38,14 +38,15 @@ impl Arguments {
         let warnings = refreshed.into_iter().flat_map(|done| &done.warnings);
         warnings.for_each(|warning| say("warning: ", warning));
         done.errors.iter().for_each(|error| say("", error));
-        let is_well = done.errors.is_empty() && refreshed.is_none_or(|done| done.is_kept);
+        let is_well = done.errors.is_empty() && refreshed.is_none_or(|done| done.is_done);
 
         let mut text = Vec::new();
-        if done.touched.is_some() {
-            let reasons = done.verdict.reasons_for_people(MOST_LINES);
-            let touched = |reason| format!("touched the stamp: {reason}\n");
-            text.extend(reasons.iter().map(touched));
-        }
+        let what = match done.touched {
+            Some(_) => "touched the stamp",
+            None => "not touched",
+        };
+        let reasons = done.verdict.reasons_for_people(MOST_LINES);
+        text.extend(reasons.iter().map(|reason| format!("{what}: {reason}\n")));
         text.extend(refreshed.into_iter().flat_map(lines));
         if text.is_empty() && is_well {
             text.push("nothing changed since the last touch\n".to_owned());

@@ -17,12 +17,13 @@
 //! mtime, the ctime that it got with it, and a number for what stat identities in it can be compared with
 //! (`-` where they are no evidence); `left` the mtime of one that could not be moved; `changed` a program's
 //! new ctime. A line `evicted` says that what was stale in the cache of the record's owner was removed instead, because
-//! nothing could be moved; a user's own record always has it. Who loses the record loses no
+//! nothing could be moved; a user's own record always has it, unless a line `undone` says that something stale could not be
+//! reached. Who loses the record loses no
 //! more than that: all that is cached is then "not known" until the next refresh.
 
 use std::fmt::Write as _;
 use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -58,6 +59,8 @@ pub(crate) struct Record {
     pub(crate) changed: Vec<(PathBuf, i64)>,
     /// Whether what was stale in the owner's cache was removed.
     pub(crate) evicted: bool,
+    /// Whether something that is stale could not be reached in any way.
+    pub(crate) undone: bool,
     /// Of all inputs, from before the times were left.
     pub(crate) witness: Witness,
 }
@@ -105,53 +108,70 @@ impl Record {
             left: Vec::new(),
             changed: Vec::new(),
             evicted: false,
+            undone: false,
             witness: witness.parse().ok()?,
         };
         for line in lines {
             let (what, rest) = line.split_once(' ').unwrap_or((line, ""));
-            if what == "evicted" {
-                record.evicted = true;
-                continue;
-            }
-            let (second, rest) = rest.split_once(' ')?;
-            let second = second.parse().ok()?;
-            let path = |text| Some(PathBuf::from(unescape(text)?));
             match what {
-                "moved" => {
-                    let (ctime, rest) = rest.split_once(' ')?;
-                    let (epoch, rest) = rest.split_once(' ')?;
-                    let number = |text| u64::from_str_radix(text, 16).ok();
-                    record.moved.push(Moved {
-                        path: path(rest)?,
-                        second,
-                        ctime: ctime.parse().ok()?,
-                        epoch: match epoch {
-                            "-" => None,
-                            text => Some(number(text)?),
-                        },
-                    });
-                }
-                "left" => record.left.push((path(rest)?, second)),
-                "changed" => record.changed.push((path(rest)?, second)),
-                _ => return None,
+                "evicted" => record.evicted = true,
+                "undone" => record.undone = true,
+                _ => record.read_line(what, rest)?,
             }
         }
         Some(record)
     }
 
-    /// Has the one that is kept remember `latest`, if there is one to. It is our turn to.
-    pub(crate) fn remember(turn: &Turn, stamp: &Stamp, latest: i64) -> Option<()> {
+    fn read_line(&mut self, what: &str, rest: &str) -> Option<()> {
+        let (second, rest) = rest.split_once(' ')?;
+        let second = second.parse().ok()?;
+        let path = |text| Some(PathBuf::from(unescape(text)?));
+        match what {
+            "moved" => {
+                let (ctime, rest) = rest.split_once(' ')?;
+                let (epoch, rest) = rest.split_once(' ')?;
+                let number = |text| u64::from_str_radix(text, 16).ok();
+                self.moved.push(Moved {
+                    path: path(rest)?,
+                    second,
+                    ctime: ctime.parse().ok()?,
+                    epoch: match epoch {
+                        "-" => None,
+                        text => Some(number(text)?),
+                    },
+                });
+            }
+            "left" => self.left.push((path(rest)?, second)),
+            "changed" => self.changed.push((path(rest)?, second)),
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// Has the one that is kept remember `latest`, or the beginning of one, if there is none. It is our turn to.
+    pub(crate) fn remember(
+        turn: &Turn,
+        stamp: &Stamp,
+        latest: i64,
+        durability: Durability,
+    ) -> Option<()> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let name = stamp.name_beside(EXTENSION);
-        let file = rustix::fs::openat(&turn.directory, name, flags, Mode::empty()).ok()?;
         let new = first_lines(latest);
-        let mut old = vec![0; new.len()];
-        let is_record = rustix::io::read(&file, &mut old) == Ok(new.len())
-            && old.starts_with(format!("{HEAD}\nlatest ").as_bytes())
-            && old.ends_with(b"\n");
-        is_record.then_some(())?;
-        let written = rustix::io::pwrite(&file, new.as_bytes(), 0);
-        (written == Ok(new.len())).then_some(())
+        let file = rustix::fs::openat(&turn.directory, &name, flags, Mode::empty());
+        let is_record = |file: &OwnedFd| {
+            let mut old = vec![0; new.len()];
+            rustix::io::read(file, &mut old) == Ok(new.len())
+                && old.starts_with(format!("{HEAD}\nlatest ").as_bytes())
+                && old.ends_with(b"\n")
+        };
+        match file.ok().filter(is_record) {
+            Some(file) => {
+                let written = rustix::io::pwrite(&file, new.as_bytes(), 0);
+                (written == Ok(new.len())).then_some(())
+            }
+            None => keep(&turn.directory, &name, &new, durability).ok(),
+        }
     }
 
     /// Replaces the one that is kept beside `stamp`. It is our turn to.
@@ -183,8 +203,10 @@ impl Record {
                 let _ = writeln!(text, "{what} {second} {}", Escaped(path.as_os_str()));
             }
         }
-        if self.evicted {
-            text.push_str("evicted\n");
+        for (word, is_said) in [("evicted", self.evicted), ("undone", self.undone)] {
+            if is_said {
+                let _ = writeln!(text, "{word}");
+            }
         }
         let _ = write!(text, "{}", self.witness);
         text
@@ -266,9 +288,20 @@ impl Record {
 
     /// Whether libvirt is to be asked again because of what the inputs are `now`.
     pub(crate) fn is_outdated(&self, now: &Inputs) -> bool {
-        let verdict = self.witness.judge(now);
-        let mut reasons = verdict.reasons().iter();
-        reasons.any(|reason| self.concerns(reason)) || !self.touched(now).is_empty()
+        let is_moved_on = |moved: &Moved| {
+            let stat = now.root.target(&moved.path);
+            stat.map(|stat| stat.st_mtime) != Some(moved.second)
+        };
+        let reasons = self.witness.news(now);
+        self.undone
+            || reasons.iter().any(|reason| self.concerns(reason))
+            || self.moved.iter().any(is_moved_on)
+            || !self.touched(now).is_empty()
+    }
+
+    /// Whether every libvirt on the host can tell by the times that were left what is from before them.
+    pub(crate) fn tells_all(&self) -> bool {
+        !self.moved.is_empty() || !self.changed.is_empty()
     }
 
     /// Whether a reason concerns the owner's libvirt. It is asked by a daemon, whose environment is not ours, and

@@ -45,8 +45,8 @@ pub struct Refreshed {
     pub changed: Vec<PathBuf>,
     /// The cache files that were removed from the system daemon's cache, because nothing could be moved.
     pub evicted: Vec<PathBuf>,
-    /// Whether a record of it is kept. Without one the next update refreshes again.
-    pub is_kept: bool,
+    /// Whether all that is stale was reached, and a record of that is kept. Otherwise the next update refreshes again.
+    pub is_done: bool,
     /// What a person should know of, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -88,13 +88,40 @@ pub(crate) fn update(
     inputs: Inputs,
     durability: Durability,
 ) -> Result<Option<Refreshed>> {
-    let record = Record::read(&system_stamp(profile)?);
-    if !is_outdated(record.as_ref(), &inputs) {
-        return Ok(None);
-    }
+    let stamp = system_stamp(profile)?;
+    let record = match Record::read(&stamp) {
+        Some(record) if !record.is_outdated(&inputs) => {
+            complete(record, profile, &stamp, &inputs, durability);
+            return Ok(None);
+        }
+        record => record,
+    };
     let update = Occasion::Update;
     let seen = Seen::of(inputs, record, update);
     refresh_for(update, profile, seen, &[], durability)
+}
+
+/// Keeps a record whose witness is of the same contents in the place of one that makes each look read them again.
+fn complete(
+    mut record: Record,
+    profile: &Profile,
+    stamp: &Stamp,
+    inputs: &Inputs,
+    durability: Durability,
+) {
+    let latest = Record::latest(stamp);
+    let Some(witness) = record.witness.completed(profile, inputs) else {
+        return;
+    };
+    let stamps = record.witness.observed.stamps;
+    record.witness = witness;
+    record.witness.observed.stamps = stamps;
+    let Ok(turn) = stamp.take_turn() else {
+        return;
+    };
+    if latest == Some(record.latest) && Record::latest(stamp) == latest {
+        let _ = record.write(&turn, stamp, durability);
+    }
 }
 
 /// Removes what is stale from the caller's own cache where no record of the system's can tell that, and keeps a record of
@@ -107,8 +134,8 @@ pub(crate) fn update_own(
 ) -> Result<Option<Refreshed>> {
     let kind = Kind::of(profile)?;
     let system = Record::read(&system_stamp(profile)?);
-    if system.as_ref().is_some_and(|record| !record.evicted) {
-        return Ok(None); // libvirt itself tells by the times that root moved.
+    if system.as_ref().is_some_and(Record::tells_all) {
+        return Ok(None);
     }
     let own = Record::read(stamp);
     if !is_outdated(own.as_ref(), &inputs) {
@@ -130,6 +157,7 @@ pub(crate) fn update_own(
         left: left.collect(),
         changed: Vec::new(),
         evicted: false,
+        undone: false,
         witness,
     };
     let mut done = Refreshed::default();
@@ -138,8 +166,9 @@ pub(crate) fn update_own(
     if !done.evicted.is_empty() {
         done.warnings.extend(super::daemons(profile.root()));
     }
+    record.undone = !record.evicted;
     let kept = record.write(&stamp.take_turn()?, stamp, durability);
-    done.is_kept = kept.is_ok();
+    done.is_done = kept.is_ok() && !record.undone;
     done.warnings
         .extend(kept.err().map(|errno| not_kept(stamp, errno)));
     Ok(Some(done))
@@ -193,7 +222,7 @@ fn refresh_for(
         [] => directories_of_libvirt(kind, profile, &inputs, occasion),
         _ => (and_those_before(root, directories, old.as_ref()), true),
     };
-    let latest = old.as_ref().map_or(0, |old| old.latest);
+    let latest = Record::latest(&stamp).unwrap_or(0);
     let (opened, latest) = open_all(root, directories, latest);
     let mut record = Record {
         owner: Owner::System,
@@ -202,16 +231,14 @@ fn refresh_for(
         left: Vec::new(),
         changed: Vec::new(),
         evicted: false,
+        undone: false,
         witness,
     };
-    let keep = |record: &Record| {
-        let turn = turn.as_ref().ok()?;
-        Some(record.write(turn, &stamp, durability))
-    };
-    // Before it is seen: killed in between, a refresh only skips a second, and never leaves one twice.
+    // Before it is seen: killed in between, a refresh only skips a second, and never leaves one twice. What it has seen
+    // is kept once it is done.
     let remembered = turn.as_ref().ok();
-    let remembered = remembered.and_then(|turn| Record::remember(turn, &stamp, latest));
-    if remembered.is_none() && !matches!(keep(&record), Some(Ok(()))) {
+    let remembered = remembered.and_then(|turn| Record::remember(turn, &stamp, latest, durability));
+    if remembered.is_none() {
         is_enough = false; // A later one may leave this second again, and then the programs tell.
     }
 
@@ -239,6 +266,7 @@ fn refresh_for(
         let failed = failed.filter(|(_, error)| error.kind() != io::ErrorKind::NotFound);
         let is_shut_out = error.as_ref().is_some_and(may_not)
             || programs.is_empty() && failed.as_ref().is_some_and(may_not);
+        let error_of_programs = error.is_some();
         if let Some((path, cause)) = failed.or(error).filter(|_| is_wanted) {
             let is_privileged = rustix::process::geteuid().is_root() || !root.is_system();
             let remedy = match (is_shut_out, is_privileged) {
@@ -255,14 +283,17 @@ fn refresh_for(
             }
             done.warnings.push(error.to_string());
         }
+        record.undone = is_wanted && error_of_programs && !is_shut_out;
         if is_shut_out {
             let cached = Cached::of(kind, profile, old, inputs);
             (done.evicted, record.evicted) = cached.evict_of(Owner::System, &mut done.warnings);
             done.warnings.extend(super::daemons(root));
+            record.undone = is_wanted && !record.evicted;
         }
     }
-    let kept = keep(&record);
-    done.is_kept = matches!(kept, Some(Ok(())));
+    let turn = turn.as_ref().ok();
+    let kept = turn.map(|turn| record.write(turn, &stamp, durability));
+    done.is_done = matches!(kept, Some(Ok(()))) && !record.undone;
     if let Some(Err(errno)) = kept {
         done.warnings.push(not_kept(&stamp, errno));
     }
