@@ -38,6 +38,11 @@ fn main() {
             the_library_is_named_as_each_distribution_wants_it,
         ),
         support::trial(
+            "systemds_macros_enable_the_units_and_disable_them",
+            &support::missing_of(&["rpmspec"]),
+            systemds_macros_enable_the_units_and_disable_them,
+        ),
+        support::trial(
             "an_empty_var_gets_the_stamps_directory_at_boot",
             &support::missing(&["systemd-tmpfiles"]),
             an_empty_var_gets_the_stamps_directory_at_boot,
@@ -383,6 +388,34 @@ fn the_library_is_named_as_each_distribution_wants_it() {
     let scriptlets = "ldconfig_scriptlets(n:) %{expand:%post -n %{-n*} -p /sbin/ldconfig}";
     let opensuse = packages(&["suse_version 1600", scriptlets]);
     assert_eq!(opensuse[2], "libmodstamp0 /sbin/ldconfig");
+}
+
+/// Debian's rpm has none of these.
+fn systemds_macros_enable_the_units_and_disable_them() {
+    let scriptlets = |defines: &[String]| {
+        let query = "%{name}\n%{postin}\n%{preun}\n%{postun}\n";
+        let said = run(Command::new("rpmspec")
+            .args(["-q", "--qf", query])
+            .args(defines)
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/rpm/modstamp.spec")));
+        let (_, qemu) = said.split_once("\nmodstamp-qemu\n").unwrap();
+        let lines = qemu.lines().filter(|line| !line.is_empty()).take(6);
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut defines = Vec::new();
+    let mut expected = Vec::new();
+    for when in ["post", "preun", "postun"] {
+        for (manager, units) in [
+            ("", "modstamp-update@qemu.path modstamp-update@qemu.service"),
+            ("_user", "modstamp-update@qemu.service"),
+        ] {
+            let name = format!("systemd{manager}_{when}");
+            defines.push(format!("--define={name}() {name} %{{*}}"));
+            expected.push(format!("{name} {units}"));
+        }
+    }
+    assert_eq!(scriptlets(&defines), expected);
+    assert_eq!(scriptlets(&[])[..3], ["(none)"; 3]);
 }
 
 /// On a host that is an image, the package is installed into the image alone.
