@@ -72,6 +72,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_change_is_looked_at_and_what_the_look_changes_ends_it,
     a_change_while_a_look_is_under_way_is_looked_at,
     a_hundred_modules_cost_a_few_looks_and_the_watch_goes_on,
+    a_look_that_cannot_be_remembered_does_not_go_round_and_round,
     what_happens_beside_a_missing_directory_is_not_looked_at,
     the_watch_sees_what_the_page_says,
     a_users_manager_looks_before_its_other_units,
@@ -627,6 +628,20 @@ fn a_hundred_modules_cost_a_few_looks_and_the_watch_goes_on(machine: &mut Booted
     let looks = machine.looks() - before;
     assert!((2..=10).contains(&looks), "{looks}");
     assert!(machine.is_seen(&format!("rm {}/1.so", *MODULES)));
+}
+
+fn a_look_that_cannot_be_remembered_does_not_go_round_and_round(machine: &mut Booted) {
+    machine.boot(&[]);
+    machine.wait();
+    machine.sh(
+        "mount -t tmpfs -o size=64k full /var/lib/modstamp; modstamp touch
+        cat /dev/zero > /var/lib/modstamp/full || true",
+    );
+    machine.sh("sleep 5");
+    let before = machine.looks();
+    machine.change();
+    machine.sh("sleep 10; systemctl is-failed modstamp-update@qemu.service");
+    assert_eq!(machine.looks(), before + 1);
 }
 
 fn what_happens_beside_a_missing_directory_is_not_looked_at(machine: &mut Booted) {
