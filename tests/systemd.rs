@@ -284,37 +284,35 @@ fn make_install_enables_no_unit_and_the_presets_enable_each() {
     let started = values(&service, "ExecStart");
     assert_eq!(started[0], "/usr/local/bin/modstamp");
 
-    let presets = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/systemd");
-    for (manager, units) in [
-        (
-            "system",
-            &["modstamp-update@.service", "modstamp-update@.path"][..],
-        ),
-        ("user", &["modstamp-update@.service"]),
-    ] {
-        let to = top.join(format!("etc/systemd/{manager}-preset"));
-        fs::create_dir_all(&to).unwrap();
-        let name = "90-modstamp-qemu.preset";
-        fs::copy(format!("{presets}/{manager}-preset/{name}"), to.join(name)).unwrap();
-        // As where nothing is enabled that is not named.
-        fs::write(to.join("99-default.preset"), "disable *\n").unwrap();
-        let option = match manager {
-            "user" => "--global",
-            _ => "--system",
-        };
-        run(Command::new("systemctl")
-            .arg(format!("--root={}", top.display()))
-            .args([option, "preset"])
-            .args(units));
-        fs::remove_dir_all(to).unwrap();
-    }
     let enabled = [
         "system/basic.target.wants/modstamp-update@qemu.service",
         "system/paths.target.wants/modstamp-update@qemu.path",
         "user/basic.target.wants/modstamp-update@qemu.service",
     ];
     let enabled = enabled.map(|link| format!("etc/systemd/{link}"));
-    assert_eq!(files("etc"), enabled.into());
+    // As dpkg's scripts name the units, and as rpm's do.
+    for instance in ["", "qemu"] {
+        for (manager, option, kinds) in [
+            ("system", "--system", &["service", "path"][..]),
+            ("user", "--global", &["service"]),
+        ] {
+            let name = format!("{manager}-preset/90-modstamp-qemu.preset");
+            let to = top.join("etc/systemd").join(&name);
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            let presets = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/systemd");
+            fs::copy(format!("{presets}/{name}"), &to).unwrap();
+            // As where nothing is enabled that is not named.
+            fs::write(to.with_file_name("99-default.preset"), "disable *\n").unwrap();
+            let kinds = kinds.iter();
+            run(Command::new("systemctl")
+                .arg(format!("--root={}", top.display()))
+                .args([option, "preset"])
+                .args(kinds.map(|kind| format!("modstamp-update@{instance}.{kind}"))));
+            fs::remove_dir_all(to.parent().unwrap()).unwrap();
+        }
+        assert_eq!(files("etc"), enabled.clone().into(), "{instance}");
+        fs::remove_dir_all(top.join("etc")).unwrap();
+    }
 }
 
 /// A machine with QEMU in which systemd runs, with the units for the profile “qemu” enabled. They are there before it is booted.
@@ -684,9 +682,8 @@ fn the_watch_sees_what_the_page_says(machine: &mut Booted) {
         "echo 2 > MODULES/below/a.so",
         "echo 1 > /run/qemu/9.2/a.so",
         "ln MODULES/a.so /srv/hard; echo 3 > /srv/hard",
-        "mount -t tmpfs tmpfs MODULES",
-        "umount MODULES",
         "ln -sfn /srv/other /usr/lib64/qemu",
+        "mount -t tmpfs tmpfs MODULES",
     ];
     let script = |script: &str| script.replace("MODULES", &MODULES);
     for change in seen {
