@@ -8,6 +8,10 @@ INCLUDEDIR  ?= $(PREFIX)/include
 DATADIR     ?= $(PREFIX)/share
 MANDIR      ?= $(DATADIR)/man
 STATEDIR    ?= /var/lib
+UNITDIR     ?= $(PREFIX)/lib/systemd/system
+USERUNITDIR ?= $(PREFIX)/lib/systemd/user
+# The part of Debian's library directories that is the architecture's: empty elsewhere.
+MULTIARCH   ?= $(shell $(or $(CC),cc) -print-multiarch 2>/dev/null)
 # Empty where something else strips the library.
 STRIPPED    ?= -s
 DESTDIR     ?=
@@ -36,7 +40,7 @@ STATIC := $(shell echo 'int main(void) { return 0; }' | $(or $(CC),cc) -static -
 REMAP  := $(if $(word 2,$(CURDIR)),,--remap-path-prefix=$(CURDIR)=)
 BUILD  := RUSTFLAGS="$$RUSTFLAGS $(REMAP) $(STATIC)" $(CARGO) build --release --locked --target $(HOST)
 
-.PHONY: all programs library manual install install-library demo check check-packages api bench dist dist-vendored clean help
+.PHONY: all programs library manual install install-library install-units demo check check-packages api bench dist dist-vendored clean help
 
 all: programs library manual ## build all that is installed
 
@@ -57,7 +61,7 @@ manual:
 		$(CARGO) run --quiet --locked --features manual --bin modstamp-manual -- $(MANUAL)
 
 # Where there is no cargo, as for root by sudo(8), what was built before is installed.
-install: $(if $(shell command -v $(CARGO)),all) install-library ## install them: DESTDIR=, PREFIX=
+install: $(if $(shell command -v $(CARGO)),all) install-library install-units ## install them: DESTDIR=, PREFIX=
 	install -D -m 0755 $(RELEASE)/modstamp $(DESTDIR)$(BINDIR)/modstamp
 	install -D -m 0755 $(RELEASE)/modstamp-rpm-trigger $(DESTDIR)$(LIBEXECDIR)/modstamp/rpm-trigger
 	ln -sfr $(DESTDIR)$(BINDIR)/modstamp $(DESTDIR)$(LIBEXECDIR)/modstamp/rpm-transaction
@@ -79,6 +83,15 @@ install-library: $(if $(shell command -v $(CARGO)),library)
 	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|' include/modstamp.pc.in \
 		> $(DESTDIR)$(LIBDIR)/pkgconfig/modstamp.pc
 	chmod 0644 $(DESTDIR)$(LIBDIR)/pkgconfig/modstamp.pc
+
+# None is enabled: that is for packages, and for who installs this.
+install-units:
+	set -e; for unit in $$(cd packaging/systemd && find system user -type f); do \
+		case $$unit in system/*) to=$(DESTDIR)$(UNITDIR) ;; *) to=$(DESTDIR)$(USERUNITDIR) ;; esac; \
+		to=$$to/$${unit#*/}; to=$${to%.in}; \
+		install -D -m 0644 packaging/systemd/$$unit $$to; \
+		sed -i 's|@BINDIR@|$(BINDIR)|; $(if $(MULTIARCH),s|@MULTIARCH@|$(MULTIARCH)|,/@MULTIARCH@/d)' $$to; \
+	done
 
 dist:              ## write dist/modstamp-VERSION.tar.gz, what rpmbuild and dpkg-buildpackage take
 	mkdir -p $(DISTDIR)

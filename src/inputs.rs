@@ -144,6 +144,11 @@ impl Inputs {
         Ok(())
     }
 
+    /// Makes it look as if a stamp had been seen after a touch.
+    pub(crate) fn stamped(&mut self, owner: Owner, mtime: Mtime) {
+        *self.observed.stamps.of_mut(owner) = StampState::At(mtime);
+    }
+
     /// Waits, where something was changed so shortly before it was looked at that a later change could not be told from
     /// it; says whether it was.
     pub(crate) fn wait_if_racy(&self) -> bool {

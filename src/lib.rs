@@ -128,6 +128,7 @@ mod root;
 mod stamp;
 mod tick;
 pub mod trigger;
+mod update;
 mod verdict;
 mod walk;
 mod witness;
@@ -139,6 +140,7 @@ pub use profile::Profile;
 pub use reason::{Aspect, Input, Reason, Subject};
 pub use root::Root;
 pub use stamp::{Durability, Mtime, Note, Owner, Stamp};
+pub use update::{Touched, Updated};
 pub use verdict::Verdict;
 pub use witness::{Witness, printable};
 

@@ -18,15 +18,17 @@ mod rule;
 use std::path::{Path, PathBuf};
 
 pub use cache_file::{CacheFile, Recorded};
-pub use refresh::{Depth, Refreshed, refresh};
+pub use refresh::{Refreshed, refresh};
+pub(crate) use refresh::{refresh_too, update, update_own};
 pub use rule::{Clause, Rule};
 
 use cache_file::CacheDirectory;
 use installation::Installation;
+pub(crate) use record::EXTENSION;
 use record::Record;
 use rule::Now;
 
-use crate::{Error, Inputs, Owner, Profile, Result, Root, Verdict};
+use crate::{Error, Inputs, Owner, Profile, Result, Root, Stamp, Verdict};
 
 /// How libvirt caches what it learns from one kind of program.
 #[derive(Debug)]
@@ -105,6 +107,8 @@ pub struct Cached {
     files: Vec<CacheFile>,
     errors: Vec<(Owner, Error)>,
     record: Option<Record>,
+    /// The caller's own, for the caller's own cache where the system's cannot tell.
+    own: Option<Record>,
     inputs: Inputs,
     now: Now,
 }
@@ -118,7 +122,7 @@ impl Cached {
     pub fn find(profile: &Profile) -> Result<Cached> {
         let kind = Kind::of(profile)?;
         let profile = &profile.without_variables();
-        let record = Record::read(profile);
+        let record = Record::read(&Stamp::system(profile.root(), profile.name())?);
         let inputs = Inputs::of(profile, record.as_ref().map(|record| &record.witness))?;
         Ok(Cached::of(kind, profile, record, inputs))
     }
@@ -153,6 +157,10 @@ impl Cached {
             kind,
             files,
             errors,
+            own: match record.as_ref().is_none_or(|record| record.evicted) {
+                true => own_record(profile),
+                false => None,
+            },
             record,
             inputs,
             now,
@@ -179,7 +187,11 @@ impl Cached {
 
     /// What modstamp says of a file: whether all that the last refresh saw is as it was, and the file from after that.
     pub fn verdict(&self, file: &CacheFile) -> Verdict {
-        Record::judge(self.record.as_ref(), file, &self.inputs)
+        let record = match (&self.own, file.owner()) {
+            (Some(own), Owner::User) => Some(own),
+            _ => self.record.as_ref(),
+        };
+        Record::judge(record, file, &self.inputs)
     }
 
     /// Removes the files whose verdict is stale, or `all` of them; with `dry_run` only says which. Returns those, and what
@@ -196,10 +208,10 @@ impl Cached {
         (removed, errors)
     }
 
-    /// Removes what is stale from the system daemon's cache alone. Returns that, and whether it was all.
-    fn evict_of_system(mut self, warnings: &mut Vec<String>) -> (Vec<PathBuf>, bool) {
-        self.files.retain(|file| file.owner() == Owner::System);
-        self.errors.retain(|(owner, _)| *owner == Owner::System);
+    /// Removes what is stale from the cache of one owner alone. Returns that, and whether it was all.
+    fn evict_of(mut self, owner: Owner, warnings: &mut Vec<String>) -> (Vec<PathBuf>, bool) {
+        self.files.retain(|file| file.owner() == owner);
+        self.errors.retain(|(whose, _)| *whose == owner);
         let (removed, errors) = self.evict(false, false);
         let is_all = errors.is_empty() && self.errors.is_empty();
         let errors = errors
@@ -208,6 +220,12 @@ impl Cached {
         warnings.extend(errors.map(Error::to_string));
         (removed.iter().map(|file| file.path()).collect(), is_all)
     }
+}
+
+/// The record that an ordinary user has in the directory of the own stamp.
+fn own_record(profile: &Profile) -> Option<Record> {
+    let stamp = Stamp::own(profile.root(), profile.name()).ok()?;
+    (stamp.owner() == Owner::User).then(|| Record::read(&stamp))?
 }
 
 /// The running daemons that may hold an older answer in memory, a sentence each: all for root, for everybody else their own.

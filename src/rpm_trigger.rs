@@ -17,8 +17,8 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 
-use modstamp::Root;
 use modstamp::trigger::{self, Body, Manager};
+use modstamp::{Root, Stamp};
 
 /// What C calls. Always returns 0: a transaction is never failed.
 #[allow(unsafe_code)] // The one name that C has to find; std's own `main` does the same.
@@ -44,7 +44,8 @@ fn run(script: Option<OsString>) -> Vec<String> {
         any || directories.any(|directory| path.starts_with(directory))
     };
     let (name, durability) = (&body.profile, body.durability);
-    let done = trigger::run(Manager::Rpm, &root, name, covers, &[], durability);
+    let touch = |stamp: &Stamp, by: &str, why: &str| stamp.touch(by, why, durability);
+    let done = trigger::run(Manager::Rpm, &root, name, covers, &[], touch);
     body.warnings.extend(done.warnings);
     body.warnings
 }

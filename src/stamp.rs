@@ -59,6 +59,11 @@ impl Mtime {
         rustix::time::clock_gettime(ClockId::Realtime).into()
     }
 
+    fn since_1970(self) -> SystemTime {
+        let seconds = u64::try_from(self.seconds).unwrap_or_default();
+        SystemTime::UNIX_EPOCH + Duration::new(seconds, self.nanoseconds)
+    }
+
     pub(crate) fn plus(self, seconds: i64, nanoseconds: u32) -> Mtime {
         let nanoseconds = self.nanoseconds + nanoseconds;
         Mtime {
@@ -232,6 +237,17 @@ impl Stamp {
         self.root.outside(&self.file)
     }
 
+    /// The name of what is kept beside the stamp, in its directory.
+    pub(crate) fn name_beside(&self, extension: &str) -> String {
+        format!("{}.{extension}", self.profile)
+    }
+
+    /// Opens what is kept beside the stamp, to read it; `None` where it is not there, or cannot be reached.
+    pub(crate) fn open_beside(&self, extension: &str) -> Option<OwnedFd> {
+        let path = self.directory.join(self.name_beside(extension));
+        self.root.read(&path, Steps::Any).ok()
+    }
+
     /// The stamp's mtime; `None` where there is no stamp.
     ///
     /// # Errors
@@ -276,9 +292,22 @@ impl Stamp {
     /// else, or where the stamp is not a regular file. The old stamp is then as it was. On a full file system a
     /// stamp that exists is still moved: only its text stays the old one.
     pub fn touch(&self, by: &str, why: &str, durability: Durability) -> Result<Mtime> {
-        let (directory, made) = self.open_directory()?;
-        let turn = Turn::take(&directory, &self.profile);
-        let old = stat_at(&directory, self.name()).map_err(|errno| self.failed(errno))?;
+        let turn = self.take_turn()?;
+        let mtime = self.touch_in(&turn, by, why, durability)?;
+        self.sync(turn, durability)?;
+        Ok(mtime)
+    }
+
+    /// [`Stamp::touch`] by who has the turn already, and syncs the directories later.
+    pub(crate) fn touch_in(
+        &self,
+        turn: &Turn,
+        by: &str,
+        why: &str,
+        durability: Durability,
+    ) -> Result<Mtime> {
+        let directory = &turn.directory;
+        let old = stat_at(directory, self.name()).map_err(|errno| self.failed(errno))?;
         if let Some(old) = &old {
             self.regular(old)?;
         }
@@ -286,56 +315,68 @@ impl Stamp {
 
         let text = format!("by: {}\nwhy: {}\n", one_line(by), one_line(why));
         let mtime = loop {
-            let Replaced { mtime, old } =
-                match self.replace(&directory, &text, last, durability, &turn) {
-                    Err(error) if old.is_some() && is_full(&error) => {
-                        break self.move_in_place(&directory, last, durability, &turn)?;
-                    }
-                    replaced => replaced?,
-                };
+            let Replaced { mtime, old } = match self.replace(&text, last, durability, turn) {
+                Err(error) if old.is_some() && is_full(&error) => {
+                    break self.move_in_place(last, durability, turn)?;
+                }
+                replaced => replaced?,
+            };
             // Somebody touched it by hand since it was looked at: this must be later than what they left, too.
             match old.filter(|old| *old >= mtime) {
                 Some(old) => last = Some(old),
                 None => break mtime,
             }
         };
-        drop(turn);
-        if durability == Durability::Synced {
-            self.sync_directories(&directory, made)?;
+        if let Some(built) = build_time() {
+            // Of an image that is being built nothing is to differ from build to build, and these have stat identities.
+            for extension in [crate::update::EXTENSION, crate::libvirt::EXTENSION] {
+                let name = self.name_beside(extension);
+                let _ = rustix::fs::unlinkat(directory, name, rustix::fs::AtFlags::empty());
+            }
+            let _ = rustix::fs::futimens(directory, &built.timestamps());
         }
         Ok(mtime)
     }
 
-    /// The stamp's directory, made where it is missing, and a turn to change what is in it.
-    pub(crate) fn take_turn(&self) -> Result<(OwnedFd, Turn)> {
-        let (directory, _) = self.open_directory()?;
-        let turn = Turn::take(&directory, &self.profile);
-        Ok((directory, turn))
-    }
-
-    fn open_directory(&self) -> Result<(OwnedFd, usize)> {
+    /// A turn to change what is in the stamp's directory, which is made where it is missing.
+    pub(crate) fn take_turn(&self) -> Result<Turn> {
         let mode = match self.owner {
             Owner::System => Mode::from_raw_mode(0o755),
             Owner::User => Mode::from_raw_mode(0o700), // as the XDG Base Directory Specification asks
         };
-        self.root
-            .make_directory(&self.directory, mode)
-            .map_err(|stop| stop.into_error("touch the stamp", self.path(), self.owner_remedy()))
+        let made = self.root.make_directory(&self.directory, mode);
+        let (directory, made) = made
+            .map_err(|stop| stop.into_error("touch the stamp", self.path(), self.owner_remedy()))?;
+        Ok(Turn {
+            lock: take_lock(&directory, &self.profile),
+            directory,
+            made,
+        })
+    }
+
+    /// Ends a turn; what it left is then on disk, if it is to be.
+    pub(crate) fn sync(&self, turn: Turn, durability: Durability) -> Result<()> {
+        drop(turn.lock);
+        match durability {
+            Durability::Synced => self.sync_directories(&turn.directory, turn.made),
+            Durability::NotSynced => Ok(()),
+        }
     }
 
     fn replace(
         &self,
-        directory: &OwnedFd,
         text: &str,
         last: Option<Mtime>,
         durability: Durability,
         turn: &Turn,
     ) -> Result<Replaced> {
+        let directory = &turn.directory;
         let new = turn.new_name(&self.profile);
         let mode = Mode::from_raw_mode(0o644);
         let file = create(directory, &new, mode).map_err(|errno| self.failed(errno))?;
         let fill = |mtime: Mtime| {
-            let when = humantime::format_rfc3339_seconds(SystemTime::now());
+            let when = build_time().map_or_else(SystemTime::now, Mtime::since_1970);
+            let when = humantime::format_rfc3339_seconds(when);
             let text = format!(
                 "What counts is the modification time of this file; the text is for people.\n\
                  mtime: {mtime}\nwhen: {when}\n{text}"
@@ -364,13 +405,12 @@ impl Stamp {
 
     fn move_in_place(
         &self,
-        directory: &OwnedFd,
         last: Option<Mtime>,
         durability: Durability,
         turn: &Turn,
     ) -> Result<Mtime> {
         let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(directory, self.name(), flags, Mode::empty())
+        let file = rustix::fs::openat(&turn.directory, self.name(), flags, Mode::empty())
             .map_err(|errno| self.failed(errno))?;
         self.regular(&rustix::fs::fstat(&file).map_err(|errno| self.failed(errno))?)?;
         let mtime = self.move_past(last, |wanted| {
@@ -389,9 +429,11 @@ impl Stamp {
         last: Option<Mtime>,
         store: impl FnMut(Mtime) -> Result<Mtime>,
     ) -> Result<Mtime> {
-        later_than(last, Mtime::now(), store)?.map_err(|last| Error::NoLaterTime {
-            path: self.path(),
-            last,
+        later_than(last, build_time().unwrap_or_else(Mtime::now), store)?.map_err(|last| {
+            Error::NoLaterTime {
+                path: self.path(),
+                last,
+            }
         })
     }
 
@@ -416,7 +458,7 @@ impl Stamp {
     }
 
     fn name(&self) -> String {
-        format!("{}.stamp", self.profile)
+        self.name_beside("stamp")
     }
 
     fn regular(&self, stat: &Stat) -> Result<()> {
@@ -470,6 +512,33 @@ pub(crate) fn create(directory: &OwnedFd, name: &str, mode: Mode) -> rustix::io:
             .and_then(|()| create()),
         result => result,
     }
+}
+
+/// Puts a file with that text in the place of the one that is kept beside a stamp. It is our turn to.
+pub(crate) fn keep(
+    directory: &OwnedFd,
+    name: &str,
+    text: &str,
+    durability: Durability,
+) -> rustix::io::Result<()> {
+    let new = format!(".{name}.new");
+    let mode = Mode::from_raw_mode(0o644);
+    let file = create(directory, &new, mode)?;
+    let write = || {
+        write_all(&file, text.as_bytes())?;
+        rustix::fs::fchmod(&file, mode)?; // whatever the umask is
+        if durability == Durability::Synced {
+            rustix::fs::fsync(&file)?;
+        }
+        take_place(directory, &new, name)?;
+        if durability == Durability::Synced {
+            rustix::fs::fsync(directory)?;
+        }
+        Ok(())
+    };
+    write().inspect_err(|_| {
+        let _ = rustix::fs::unlinkat(directory, &new, rustix::fs::AtFlags::empty());
+    })
 }
 
 /// Puts the file `new` in the place of `old`, in one step; returns the mtime of the one that was there.
@@ -528,36 +597,50 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// One touch's turn: held until it is dropped, or not got within [`PATIENCE`], which does no more harm than that two
-/// touches at once may leave the same time.
-pub(crate) struct Turn(Option<Lock>);
+/// When the image that is being built is to look built: `SOURCE_DATE_EPOCH`, in seconds since 1970
+/// (reproducible-builds.org's specification of it). `None` where none is, as on every host that runs.
+pub(crate) fn build_time() -> Option<Mtime> {
+    let seconds = crate::variable("SOURCE_DATE_EPOCH")?;
+    Some(Mtime {
+        seconds: seconds.to_str()?.parse::<u32>().ok()?.into(),
+        nanoseconds: 0,
+    })
+}
 
-impl Turn {
-    fn take(directory: &OwnedFd, profile: &str) -> Turn {
-        let name = format!(".{profile}.lock");
-        let Ok(file) = open_private(directory, &name) else {
-            return Turn(None);
-        };
-        let start = Instant::now();
-        let mut pause = Duration::from_micros(100);
-        loop {
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Turn(Some(Lock(file))),
-                Err(Errno::WOULDBLOCK | Errno::INTR) if start.elapsed() < PATIENCE => {
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(Duration::from_millis(5));
-                }
-                Err(_) => return Turn(None),
+/// A turn to change what is in a stamp's directory: held until it is dropped.
+pub(crate) struct Turn {
+    pub(crate) directory: OwnedFd,
+    /// How many directories on the way to it were missing.
+    made: usize,
+    /// `None` where it was not got within [`PATIENCE`], which does no more harm than that two touches at once may leave the
+    /// same time.
+    lock: Option<Lock>,
+}
+
+fn take_lock(directory: &OwnedFd, profile: &str) -> Option<Lock> {
+    let name = format!(".{profile}.lock");
+    let file = open_private(directory, &name).ok()?;
+    let start = Instant::now();
+    let mut pause = Duration::from_micros(100);
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Some(Lock(file)),
+            Err(Errno::WOULDBLOCK | Errno::INTR) if start.elapsed() < PATIENCE => {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(5));
             }
+            Err(_) => return None,
         }
     }
+}
 
+impl Turn {
     /// The name under which the new stamp is written before it takes the old one's place. Without a turn, another thread may
     /// be touching.
     fn new_name(&self, profile: &str) -> String {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let (process, count) = (std::process::id(), &COUNT);
-        match self.0 {
+        match self.lock {
             Some(_) => format!(".{profile}.stamp.new"),
             None => format!(
                 ".{profile}.stamp.new.{process}.{}",
@@ -568,13 +651,13 @@ impl Turn {
 
     /// The latest mtime that the stamp ever had; `None` before its first.
     fn latest(&self) -> Option<Mtime> {
-        let stat = rustix::fs::fstat(&self.0.as_ref()?.0).ok()?;
+        let stat = rustix::fs::fstat(&self.lock.as_ref()?.0).ok()?;
         // A size of one byte says that the time was set by `remember`, not by the lock's own creation.
         (stat.st_size > 0).then(|| Mtime::of(&stat))
     }
 
     fn remember(&self, mtime: Mtime) {
-        if let Some(Lock(file)) = &self.0 {
+        if let Some(Lock(file)) = &self.lock {
             if self.latest().is_none() {
                 let _ = rustix::fs::ftruncate(file, 1);
             }

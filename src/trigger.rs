@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use crate::{Durability, Mtime, Root, Stamp};
+use crate::{Durability, Mtime, Result, Root, Stamp};
 
 /// Nothing sends a path list more slowly than this, from one piece to the next.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -112,8 +112,8 @@ pub struct Done {
     pub warnings: Vec<String>,
 }
 
-/// Runs one trigger: reads the paths that `manager` sent, and touches the system's stamp of the profile `name` if
-/// `covers` says of one that it lies in a module directory.
+/// Runs one trigger: reads the paths that `manager` sent, and has `touch` touch the system's stamp of the profile `name` if
+/// `covers` says of one that it lies in a module directory. `touch` gets the stamp, who touches it, and why.
 ///
 /// `directories` are the ones that fired, where the manager passes them as arguments; standard input is read only for
 /// managers that send paths on it. Never fails: trouble is in [`Done::warnings`].
@@ -123,7 +123,7 @@ pub fn run(
     name: &str,
     covers: impl Fn(&Path) -> bool,
     directories: &[OsString],
-    durability: Durability,
+    touch: impl FnOnce(&Stamp, &str, &str) -> Result<Mtime>,
 ) -> Done {
     let mut warnings = Vec::new();
     let cause = match manager {
@@ -143,7 +143,7 @@ pub fn run(
     }
     let touched = cause.as_ref().and_then(|cause| {
         let touched = Stamp::system(root, name)
-            .and_then(|stamp| stamp.touch(&manager.to_string(), &cause.to_string(), durability));
+            .and_then(|stamp| touch(&stamp, &manager.to_string(), &cause.to_string()));
         touched
             .map_err(|error| warnings.push(error.to_string()))
             .ok()

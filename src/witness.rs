@@ -108,6 +108,12 @@ impl Witness {
         ))
     }
 
+    /// Whether something in it was not read (see `Inputs::outline`).
+    pub(crate) fn lacks_contents(&self) -> bool {
+        let mut entries = self.observed.entries();
+        entries.any(|entry| entry.content.get().is_none())
+    }
+
     /// Whether inputs that this witness was found fresh by know better stat identities for the same contents.
     pub(crate) fn can_learn_from(&self, now: &Inputs) -> bool {
         let (then, now) = (&self.observed, &now.observed);

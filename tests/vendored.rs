@@ -66,7 +66,10 @@ fn rpmbuild_takes_the_sources() {
     // --nodeps: what it needs is there, but not as packages of rpm's. Nor has Debian's rpm a macro of systemd's.
     let script = r#"
         rpmbuild -ta --nodeps --without check --define '_topdir /srv/top' \
-            --define '_tmpfilesdir /usr/lib/tmpfiles.d' "$SOURCES"
+            --define '_tmpfilesdir /usr/lib/tmpfiles.d' \
+            --define '_unitdir /usr/lib/systemd/system' --define '_presetdir /usr/lib/systemd/system-preset' \
+            --define '_userunitdir /usr/lib/systemd/user' --define '_userpresetdir /usr/lib/systemd/user-preset' \
+            "$SOURCES"
         cp /srv/top/SRPMS/*.rpm /srv/top/RPMS/*/*.rpm "$1"
     "#;
     let packages = once("rpm", |machine, to| {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use modstamp::libvirt::{self, CacheFile, Cached, Depth, Recorded, Refreshed, Rule};
+use modstamp::libvirt::{self, CacheFile, Cached, Recorded, Refreshed, Rule};
 use modstamp::{Durability, Error, Owner, Profile, Verdict, printable};
 use serde::Serialize;
 
@@ -241,18 +241,11 @@ impl Row {
 impl Refresh {
     fn run(self) -> anyhow::Result<ExitCode> {
         let profile = self.which.load()?;
-        let done = libvirt::refresh(&profile, &[], Depth::Contents, Durability::Synced)?;
-        warn(&done);
-        let mut lines = Vec::new();
-        for (path, _) in &done.moved {
-            lines.push(format!("moved the time of {}\n", printable(path)));
+        let done = libvirt::refresh(&profile, Durability::Synced)?;
+        for warning in &done.warnings {
+            say("warning: ", warning);
         }
-        for path in &done.changed {
-            lines.push(format!("moved the ctime of {}\n", printable(path)));
-        }
-        for path in &done.evicted {
-            lines.push(format!("removed {}\n", printable(path)));
-        }
+        let mut lines: Vec<String> = lines(&done).collect();
         if lines.is_empty() {
             lines.push("there was nothing to move or to remove\n".to_owned());
         }
@@ -309,19 +302,14 @@ impl Evict {
     }
 }
 
-/// Refreshes libvirt after a touch, where the profile says so. Trouble is a warning: the stamp was touched.
-pub fn refresh_too(profile: &Profile, directories: &[PathBuf], durability: Durability) {
-    if !profile.refreshes_libvirt() {
-        return;
-    }
-    match libvirt::refresh(profile, directories, Depth::Stat, durability) {
-        Ok(done) => warn(&done),
-        Err(error) => say("warning: ", error),
-    }
-}
-
-fn warn(done: &Refreshed) {
-    for warning in &done.warnings {
-        say("warning: ", warning);
-    }
+/// What a refresh did, a line each.
+pub fn lines(done: &Refreshed) -> impl Iterator<Item = String> {
+    let moved = done
+        .moved
+        .iter()
+        .map(|(path, _)| ("moved the time of", path));
+    let changed = done.changed.iter().map(|path| ("moved the ctime of", path));
+    let evicted = done.evicted.iter().map(|path| ("removed", path));
+    let all = moved.chain(changed).chain(evicted);
+    all.map(|(what, path)| format!("{what} {}\n", printable(path)))
 }

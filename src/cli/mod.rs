@@ -7,6 +7,7 @@ pub mod run;
 pub mod status;
 pub mod touch;
 pub mod trigger;
+pub mod update;
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -43,6 +44,7 @@ pub struct Arguments {
 pub enum Verb {
     Touch(touch::Arguments),
     Trigger(trigger::Arguments),
+    Update(update::Arguments),
     Observe(observe::Arguments),
     Check(check::Arguments),
     Run(run::Arguments),

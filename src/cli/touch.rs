@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use modstamp::{Durability, Owner, Stamp};
+use modstamp::{Durability, Stamp};
 
-use super::{Which, end};
+use super::{Which, end, say};
 
 /// Say that something changed: every cache of the profile is asked again
 ///
@@ -38,10 +38,10 @@ impl Arguments {
         };
         let stamp = Stamp::own(profile.root(), profile.name())?;
         let durability = durability(self.no_sync);
-        stamp.touch(&by, &self.reason, durability)?;
-        if stamp.owner() == Owner::System {
-            super::libvirt::refresh_too(&profile, &[], durability);
-        }
+        let touched = profile.touch(&stamp, &by, &self.reason, &[], durability)?;
+        touched
+            .warnings()
+            .for_each(|warning| say("warning: ", warning));
         Ok(ExitCode::SUCCESS)
     }
 }

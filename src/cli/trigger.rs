@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use modstamp::trigger::{self, Body, Manager};
-use modstamp::{Durability, Profile, Root, printable};
+use modstamp::{Durability, Profile, Root, Stamp, printable};
 
 use super::{Which, say, touch::durability};
 
@@ -125,16 +125,23 @@ fn trigger(
             || trigger::names(directories)
                 .any(|named| named.is_absolute() && path.starts_with(named))
     };
-    let done = trigger::run(manager, &root, name, covers, directories, durability);
-    for warning in done.warnings {
-        say("warning: ", warning);
-    }
-    // Where the profile cannot be read, by what is built in: it is better asked once too often.
+    // Where the profile cannot be read, by what is built in: libvirt is better asked once too often.
     let built_in = Profile::built_in(name, &root);
-    if let (Some(_), Some(profile)) = (done.cause, profile.as_ref().ok().or(built_in.as_ref())) {
+    let touch = |stamp: &Stamp, by: &str, why: &str| {
+        let Some(profile) = profile.as_ref().ok().or(built_in.as_ref()) else {
+            return stamp.touch(by, why, durability);
+        };
         let directories = trigger::names(directories).filter(|path| profile.covers(path));
         let directories: Vec<PathBuf> = directories.map(Path::to_owned).collect();
-        super::libvirt::refresh_too(profile, &directories, durability);
+        let touched = profile.touch(stamp, by, why, &directories, durability)?;
+        touched
+            .warnings()
+            .for_each(|warning| say("warning: ", warning));
+        Ok(touched.mtime)
+    };
+    let done = trigger::run(manager, &root, name, covers, directories, touch);
+    for warning in done.warnings {
+        say("warning: ", warning);
     }
     ExitCode::SUCCESS
 }

@@ -1,7 +1,7 @@
 //! The record of the last refresh: which times it left, by which what libvirt cached since is known, and a witness of all
 //! inputs from before it.
 //!
-//! It is text, `/var/lib/modstamp/<profile>.libvirt`:
+//! It is text, `/var/lib/modstamp/<profile>.libvirt`, or in the directory of a user's own stamp:
 //!
 //! ```text
 //! modstamp-libvirt 1
@@ -16,26 +16,29 @@
 //! `latest` is the latest second that any module directory was ever moved to, in 20 digits. `moved` has a directory's new
 //! mtime, the ctime that it got with it, and a number for what stat identities in it can be compared with
 //! (`-` where they are no evidence); `left` the mtime of one that could not be moved; `changed` a program's
-//! new ctime. A line `evicted` says that what was stale in the system daemon's cache was removed instead, because nothing could
-//! be moved. Who loses the record loses no
+//! new ctime. A line `evicted` says that what was stale in the cache of the record's owner was removed instead, because
+//! nothing could be moved; a user's own record always has it. Who loses the record loses no
 //! more than that: all that is cached is then "not known" until the next refresh.
 
 use std::fmt::Write as _;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 
 use super::{CacheFile, Recorded};
 use crate::entry::Entry;
 use crate::evidence::epoch;
-use crate::root::{Steps, write_all};
-use crate::stamp::{SYSTEM_DIRECTORY, create, take_place};
+use crate::root::Steps;
+use crate::stamp::{Turn, keep};
 use crate::witness::{Escaped, unescape};
-use crate::{Durability, Input, Inputs, Mtime, Owner, Profile, Reason, Subject, Verdict, Witness};
+use crate::{Durability, Input, Inputs, Mtime, Owner, Reason, Stamp, Subject, Verdict, Witness};
 
 const HEAD: &str = "modstamp-libvirt 1";
+
+/// What the record's name ends with.
+pub(crate) const EXTENSION: &str = "libvirt";
 
 /// As a witness's.
 const MOST_BYTES: u64 = 256 << 20;
@@ -43,6 +46,8 @@ const MOST_BYTES: u64 = 256 << 20;
 /// What the last refresh left. All times are in whole seconds since 1970, as libvirt compares them.
 #[derive(Debug)]
 pub(crate) struct Record {
+    /// Whose it is: the system's, or that of a user for whom nothing could be moved.
+    pub(crate) owner: Owner,
     /// The latest one that a module directory was ever moved to.
     pub(crate) latest: i64,
     /// The module directories that got an mtime which they never had before.
@@ -51,7 +56,7 @@ pub(crate) struct Record {
     pub(crate) left: Vec<(PathBuf, i64)>,
     /// The ctimes that programs got, and did not have just before.
     pub(crate) changed: Vec<(PathBuf, i64)>,
-    /// Whether what was stale in the system daemon's cache was removed.
+    /// Whether what was stale in the owner's cache was removed.
     pub(crate) evicted: bool,
     /// Of all inputs, from before the times were left.
     pub(crate) witness: Witness,
@@ -70,30 +75,31 @@ pub(crate) struct Moved {
 }
 
 impl Record {
-    /// That of `profile`; `None` where there is none, or none that can be read.
-    pub(crate) fn read(profile: &Profile) -> Option<Record> {
+    /// That beside `stamp`; `None` where there is none, or none that can be read.
+    pub(crate) fn read(stamp: &Stamp) -> Option<Record> {
         let mut text = String::new();
-        let file = std::fs::File::from(open(profile)?);
+        let file = std::fs::File::from(stamp.open_beside(EXTENSION)?);
         file.take(MOST_BYTES).read_to_string(&mut text).ok()?;
-        Record::parse(&text)
+        Record::parse(stamp.owner(), &text)
     }
 
     /// The latest second of the record that is kept now, which is after [`Record::latest`] where others refreshed since.
-    pub(crate) fn latest(profile: &Profile) -> Option<i64> {
+    pub(crate) fn latest(stamp: &Stamp) -> Option<i64> {
         let mut head = [0; 64];
-        let length = rustix::io::read(&open(profile)?, &mut head).ok()?;
+        let length = rustix::io::read(stamp.open_beside(EXTENSION)?, &mut head).ok()?;
         let head = String::from_utf8_lossy(&head[..length]);
         let mut lines = head.lines();
         (lines.next()? == HEAD).then_some(())?;
         lines.next()?.strip_prefix("latest ")?.parse().ok()
     }
 
-    fn parse(text: &str) -> Option<Record> {
+    fn parse(owner: Owner, text: &str) -> Option<Record> {
         let at = text.find("\nmodstamp-witness ")? + 1;
         let (head, witness) = text.split_at(at);
         let mut lines = head.lines();
         (lines.next()? == HEAD).then_some(())?;
         let mut record = Record {
+            owner,
             latest: lines.next()?.strip_prefix("latest ")?.parse().ok()?,
             moved: Vec::new(),
             left: Vec::new(),
@@ -134,9 +140,10 @@ impl Record {
     }
 
     /// Has the one that is kept remember `latest`, if there is one to. It is our turn to.
-    pub(crate) fn remember(directory: &OwnedFd, profile: &Profile, latest: i64) -> Option<()> {
+    pub(crate) fn remember(turn: &Turn, stamp: &Stamp, latest: i64) -> Option<()> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(directory, name(profile), flags, Mode::empty()).ok()?;
+        let name = stamp.name_beside(EXTENSION);
+        let file = rustix::fs::openat(&turn.directory, name, flags, Mode::empty()).ok()?;
         let new = first_lines(latest);
         let mut old = vec![0; new.len()];
         let is_record = rustix::io::read(&file, &mut old) == Ok(new.len())
@@ -147,32 +154,15 @@ impl Record {
         (written == Ok(new.len())).then_some(())
     }
 
-    /// Replaces the one that is kept in the stamp's `directory`. It is our turn to.
+    /// Replaces the one that is kept beside `stamp`. It is our turn to.
     pub(crate) fn write(
         &self,
-        directory: &OwnedFd,
-        profile: &Profile,
+        turn: &Turn,
+        stamp: &Stamp,
         durability: Durability,
     ) -> rustix::io::Result<()> {
-        let name = name(profile);
-        let new = format!(".{name}.new");
-        let mode = Mode::from_raw_mode(0o644);
-        let file = create(directory, &new, mode)?;
-        let write = || {
-            write_all(&file, self.text().as_bytes())?;
-            rustix::fs::fchmod(&file, mode)?; // whatever the umask is
-            if durability == Durability::Synced {
-                rustix::fs::fsync(&file)?;
-            }
-            take_place(directory, &new, &name)?;
-            if durability == Durability::Synced {
-                rustix::fs::fsync(directory)?;
-            }
-            Ok(())
-        };
-        write().inspect_err(|_| {
-            let _ = rustix::fs::unlinkat(directory, &new, AtFlags::empty());
-        })
+        let name = stamp.name_beside(EXTENSION);
+        keep(&turn.directory, &name, &self.text(), durability)
     }
 
     fn text(&self) -> String {
@@ -214,7 +204,7 @@ impl Record {
             return not_known(why.to_owned());
         }
         let mut reasons = record.witness.judge(now).reasons().to_vec();
-        reasons.retain(|reason| concerns(reason, &recorded.program));
+        reasons.retain(|reason| record.concerns(reason) && is_about(reason, &recorded.program));
         let mut programs = record.witness.observed.programs.iter();
         let is_known = |entry: &Entry| entry.is_evidence || entry.content.get().is_some();
         if !programs.any(|entry| entry.name == recorded.program && is_known(entry)) {
@@ -257,10 +247,10 @@ impl Record {
             *second == ctime && (path == program || identity(path) == identity(program))
         };
         let is_new = directories.iter().any(is_moved) || self.changed.iter().any(is_changed);
-        if are_as_left && (is_new || self.evicted && file.owner() == Owner::System) {
+        if are_as_left && (is_new || self.evicted && file.owner() == self.owner) {
             return None;
         }
-        if self.evicted && file.owner() != Owner::System {
+        if self.evicted && file.owner() != self.owner {
             return Some("nothing could be moved, so only the system's own cache can be told");
         }
         let is_still = |moved: &Moved| {
@@ -272,6 +262,25 @@ impl Record {
                 "a module directory changed since the last refresh, run “modstamp libvirt refresh”"
             }
         })
+    }
+
+    /// Whether libvirt is to be asked again because of what the inputs are `now`.
+    pub(crate) fn is_outdated(&self, now: &Inputs) -> bool {
+        let verdict = self.witness.judge(now);
+        let mut reasons = verdict.reasons().iter();
+        reasons.any(|reason| self.concerns(reason)) || !self.touched(now).is_empty()
+    }
+
+    /// Whether a reason concerns the owner's libvirt. It is asked by a daemon, whose environment is not ours, and
+    /// what a user stamps is not asked of the system's.
+    fn concerns(&self, reason: &Reason) -> bool {
+        match reason {
+            Reason::Stamp { owner, .. } | Reason::UnknownStamp { owner, .. } => {
+                *owner == Owner::System || *owner == self.owner
+            }
+            Reason::Variable { .. } => false,
+            _ => true,
+        }
     }
 
     /// What has another stat identity than at the refresh, of the directories that were moved and the modules in them.
@@ -314,9 +323,8 @@ impl Record {
     }
 }
 
-/// Whether a reason concerns what libvirt learnt from `program`. It is asked by a daemon, whose environment is not ours, and
-/// what a user stamps is not asked of the system's libvirt.
-fn concerns(reason: &Reason, program: &Path) -> bool {
+/// Whether a reason concerns what libvirt learnt from `program`.
+fn is_about(reason: &Reason, program: &Path) -> bool {
     match reason {
         Reason::Added(subject)
         | Reason::Removed(subject)
@@ -324,8 +332,6 @@ fn concerns(reason: &Reason, program: &Path) -> bool {
         | Reason::Unknown { subject, .. } => {
             subject.input != Input::Program || program.starts_with(&subject.path)
         }
-        Reason::Stamp { owner, .. } | Reason::UnknownStamp { owner, .. } => *owner == Owner::System,
-        Reason::Variable { .. } => false,
         _ => true,
     }
 }
@@ -348,18 +354,9 @@ fn program_changed(now: &Inputs, program: &Path, ctime: i64) -> Option<Reason> {
     }
 }
 
-fn open(profile: &Profile) -> Option<OwnedFd> {
-    let path = Path::new(SYSTEM_DIRECTORY).join(name(profile));
-    profile.root().read(&path, Steps::Any).ok()
-}
-
 /// The first lines, of always the same length.
 fn first_lines(latest: i64) -> String {
     format!("{HEAD}\nlatest {:020}\n", latest.max(0))
-}
-
-fn name(profile: &Profile) -> String {
-    format!("{}.libvirt", profile.name())
 }
 
 #[cfg(test)]
@@ -374,15 +371,18 @@ mod tests {
 
     #[test]
     fn a_record_is_read_back_as_it_was_written() {
-        assert_eq!(Record::parse(TEXT).unwrap().text(), TEXT);
+        assert_eq!(Record::parse(Owner::System, TEXT).unwrap().text(), TEXT);
     }
 
     #[test]
     fn a_torn_record_is_none() {
         for length in 0..TEXT.len() {
-            assert!(Record::parse(&TEXT[..length]).is_none(), "{length} bytes");
+            assert!(
+                Record::parse(Owner::System, &TEXT[..length]).is_none(),
+                "{length} bytes"
+            );
         }
-        assert!(Record::parse(&TEXT.replace("evicted", "invented")).is_none());
-        assert!(Record::parse(&TEXT.replace("libvirt 1", "libvirt 2")).is_none());
+        assert!(Record::parse(Owner::System, &TEXT.replace("evicted", "invented")).is_none());
+        assert!(Record::parse(Owner::System, &TEXT.replace("libvirt 1", "libvirt 2")).is_none());
     }
 }

@@ -12,7 +12,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FileType, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, fstat, futimens};
+use rustix::fs::{
+    FileType, Mode, Stat, StatVfsMountFlags, Timespec, Timestamps, UTIME_OMIT, fstat, futimens,
+};
+use rustix::io::Errno;
 use rustix::time::ClockId;
 
 use super::installation::Installation;
@@ -20,16 +23,17 @@ use super::record::{Moved, Record};
 use super::{Cached, Kind};
 use crate::root::Steps;
 use crate::stamp::later_than;
-use crate::{Durability, Error, Inputs, Mtime, Profile, Result, Root, Stamp, Witness};
+use crate::{Durability, Error, Inputs, Mtime, Owner, Profile, Result, Root, Stamp, Witness};
 
-/// How much a refresh looks at, for the record that later verdicts are told from.
+/// What a refresh is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Depth {
-    /// At stat alone where that is evidence: for triggers, which may not take the time.
-    Stat,
-    /// At all contents, too.
-    Contents,
+enum Occasion {
+    /// Somebody asks for it.
+    Hand,
+    /// The stamp was touched, perhaps by a trigger, which may not take the time to read what stat is evidence for.
+    Touch,
+    /// Something is not as at the last refresh.
+    Update,
 }
 
 /// What a refresh did. All paths are as somebody outside the root sees them.
@@ -47,31 +51,129 @@ pub struct Refreshed {
 
 /// Makes every libvirt probe again what it cached of `profile`'s programs.
 ///
-/// `directories` are the module directories that changed, from a package manager that says which; where there are none,
-/// those that libvirt watches. Each is moved to a second that it never had. Where one is gone or cannot be moved, a chmod
-/// of the programs to the mode that they have moves their ctime. Where that may not be either, as on a read-only `/usr`,
-/// what is stale is removed from the system daemon's cache.
+/// The module directories that libvirt watches are moved to a second that they never had. Where one is gone or cannot be
+/// moved, a chmod of the programs to the mode that they have moves their ctime. Where that may not be either, as on a
+/// read-only `/usr`, what is stale is removed from the system daemon's cache.
 ///
 /// # Errors
 /// Where the caller may do none of this, or where libvirt caches nothing of the profile's programs.
-pub fn refresh(
-    profile: &Profile,
-    directories: &[PathBuf],
-    depth: Depth,
-    durability: Durability,
-) -> Result<Refreshed> {
-    let kind = Kind::of(profile)?;
+pub fn refresh(profile: &Profile, durability: Durability) -> Result<Refreshed> {
     let profile = &profile.without_variables();
-    let root = profile.root();
-    let mut done = Refreshed::default();
-    let stamp = Stamp::system(root, profile.name())?;
+    let hand = Occasion::Hand;
     // Before anything is moved: what libvirt then probes is not older than this. And before the turn, for who else touches
     // must not wait for it.
-    let mut seen = Seen::now(profile, depth)?;
+    let refreshed = refresh_for(hand, profile, Seen::now(profile, hand)?, &[], durability)?;
+    Ok(refreshed.unwrap_or_default())
+}
+
+/// The same for who has looked at the inputs already, and touched the stamp since. `directories` are the module directories
+/// that changed, from a package manager that says which; where there are none, those that libvirt watches.
+pub(crate) fn refresh_too(
+    profile: &Profile,
+    inputs: Inputs,
+    directories: &[PathBuf],
+    durability: Durability,
+) -> Result<Refreshed> {
+    let (touch, record) = (Occasion::Touch, Record::read(&system_stamp(profile)?));
+    let seen = Seen::of(inputs, record, touch);
+    let refreshed = refresh_for(touch, profile, seen, directories, durability)?;
+    Ok(refreshed.unwrap_or_default())
+}
+
+/// The same where something is not as at the last refresh, and only then. Two at once do the work once.
+pub(crate) fn update(
+    profile: &Profile,
+    inputs: Inputs,
+    durability: Durability,
+) -> Result<Option<Refreshed>> {
+    let record = Record::read(&system_stamp(profile)?);
+    if !is_outdated(record.as_ref(), &inputs) {
+        return Ok(None);
+    }
+    let update = Occasion::Update;
+    let seen = Seen::of(inputs, record, update);
+    refresh_for(update, profile, seen, &[], durability)
+}
+
+/// Removes what is stale from the caller's own cache where no record of the system's can tell that, and keeps a record of
+/// the caller's own, by which it is told the next time.
+pub(crate) fn update_own(
+    profile: &Profile,
+    inputs: Inputs,
+    stamp: &Stamp,
+    durability: Durability,
+) -> Result<Option<Refreshed>> {
+    let kind = Kind::of(profile)?;
+    let system = Record::read(&system_stamp(profile)?);
+    if system.as_ref().is_some_and(|record| !record.evicted) {
+        return Ok(None); // libvirt itself tells by the times that root moved.
+    }
+    let own = Record::read(stamp);
+    if !is_outdated(own.as_ref(), &inputs) {
+        return Ok(None);
+    }
+    for known in own.iter().chain(&system) {
+        inputs.trust(&known.witness);
+    }
+    let witness = inputs.witness();
+    let directories = inputs.module_directories().map(|(path, _)| path.to_owned());
+    let left = directories.filter_map(|path| {
+        let second = profile.root().target(&path)?.st_mtime;
+        Some((path, second))
+    });
+    let mut record = Record {
+        owner: Owner::User,
+        latest: 0,
+        moved: Vec::new(),
+        left: left.collect(),
+        changed: Vec::new(),
+        evicted: false,
+        witness,
+    };
+    let mut done = Refreshed::default();
+    let cached = Cached::of(kind, profile, system, inputs);
+    (done.evicted, record.evicted) = cached.evict_of(Owner::User, &mut done.warnings);
+    if !done.evicted.is_empty() {
+        done.warnings.extend(super::daemons(profile.root()));
+    }
+    if let Err(errno) = record.write(&stamp.take_turn()?, stamp, durability) {
+        done.warnings.push(not_kept(stamp, errno));
+    }
+    Ok(Some(done))
+}
+
+fn is_outdated(record: Option<&Record>, now: &Inputs) -> bool {
+    record.is_none_or(|record| record.is_outdated(now))
+}
+
+fn system_stamp(profile: &Profile) -> Result<Stamp> {
+    Stamp::system(profile.root(), profile.name())
+}
+
+fn not_kept(stamp: &Stamp, errno: Errno) -> String {
+    let remedy = "make room there, or make it writable for its owner, and refresh again";
+    let attempt = "keep the record of the refresh beside";
+    Error::system(attempt, stamp.path(), errno, remedy).to_string()
+}
+
+fn refresh_for(
+    occasion: Occasion,
+    profile: &Profile,
+    mut seen: Seen,
+    directories: &[PathBuf],
+    durability: Durability,
+) -> Result<Option<Refreshed>> {
+    let kind = Kind::of(profile)?;
+    let root = profile.root();
+    let mut done = Refreshed::default();
+    let stamp = system_stamp(profile)?;
     let turn = stamp.take_turn();
     let turn = turn.map_err(|error| done.warnings.push(error.to_string()));
-    if Record::latest(profile) != seen.record.as_ref().map(|record| record.latest) {
-        seen = Seen::now(profile, depth)?; // Somebody else refreshed since.
+    if Record::latest(&stamp) != seen.record.as_ref().map(|record| record.latest) {
+        seen = Seen::now(profile, occasion)?; // Somebody else refreshed since.
+        if occasion == Occasion::Update && !is_outdated(seen.record.as_ref(), &seen.inputs) {
+            return Ok(None);
+        }
     }
     let Seen {
         record: old,
@@ -80,12 +182,13 @@ pub fn refresh(
     } = seen;
 
     let (directories, mut is_enough) = match directories {
-        [] => directories_of_libvirt(kind, profile, &inputs, depth),
+        [] => directories_of_libvirt(kind, profile, &inputs, occasion),
         _ => (and_those_before(root, directories, old.as_ref()), true),
     };
     let latest = old.as_ref().map_or(0, |old| old.latest);
     let (opened, latest) = open_all(root, directories, latest);
     let mut record = Record {
+        owner: Owner::System,
         latest,
         moved: Vec::new(),
         left: Vec::new(),
@@ -94,13 +197,12 @@ pub fn refresh(
         witness,
     };
     let keep = |record: &Record| {
-        let (directory, _) = turn.as_ref().ok()?;
-        Some(record.write(directory, profile, durability))
+        let turn = turn.as_ref().ok()?;
+        Some(record.write(turn, &stamp, durability))
     };
     // Before it is seen: killed in between, a refresh only skips a second, and never leaves one twice.
     let remembered = turn.as_ref().ok();
-    let remembered =
-        remembered.and_then(|(directory, _)| Record::remember(directory, profile, latest));
+    let remembered = remembered.and_then(|turn| Record::remember(turn, &stamp, latest));
     if remembered.is_none() && !matches!(keep(&record), Some(Ok(()))) {
         is_enough = false; // A later one may leave this second again, and then the programs tell.
     }
@@ -116,20 +218,20 @@ pub fn refresh(
         .collect();
 
     if failed.is_some() || !is_enough {
-        // A trigger changes no program for a libvirt that is not there.
-        let is_wanted = depth == Depth::Contents || !Installation::all(root).is_empty();
+        // No program is changed for a libvirt that is not there, but where somebody asks for it.
+        let is_wanted = occasion == Occasion::Hand || !Installation::all(root).is_empty();
         let programs: Vec<&Path> = inputs.programs().filter(|_| is_wanted).collect();
         let error;
         (record.changed, error) = change_all(root, &programs, durability);
         let changed = record.changed.iter();
         done.changed = changed.map(|(path, _)| outside(path)).collect();
         if !record.changed.is_empty() {
-            record.witness = depth.again(profile, record.witness)?;
+            record.witness = occasion.again(profile, record.witness)?;
         }
         let failed = failed.filter(|(_, error)| error.kind() != io::ErrorKind::NotFound);
         let is_shut_out = error.as_ref().is_some_and(may_not)
             || programs.is_empty() && failed.as_ref().is_some_and(may_not);
-        if let Some((path, cause)) = failed.or(error) {
+        if let Some((path, cause)) = failed.or(error).filter(|_| is_wanted) {
             let is_privileged = rustix::process::geteuid().is_root() || !root.is_system();
             let remedy = match (is_shut_out, is_privileged) {
                 (false, _) => "what else could be moved was",
@@ -147,17 +249,14 @@ pub fn refresh(
         }
         if is_shut_out {
             let cached = Cached::of(kind, profile, old, inputs);
-            (done.evicted, record.evicted) = cached.evict_of_system(&mut done.warnings);
+            (done.evicted, record.evicted) = cached.evict_of(Owner::System, &mut done.warnings);
             done.warnings.extend(super::daemons(root));
         }
     }
     if let Some(Err(errno)) = keep(&record) {
-        let remedy = "make room there, or make it writable for root, and refresh again";
-        let attempt = "keep the record of the refresh beside";
-        let error = Error::system(attempt, stamp.path(), errno, remedy);
-        done.warnings.push(error.to_string());
+        done.warnings.push(not_kept(&stamp, errno));
     }
-    Ok(done)
+    Ok(Some(done))
 }
 
 /// What there is before a refresh.
@@ -168,15 +267,19 @@ struct Seen {
 }
 
 impl Seen {
-    fn now(profile: &Profile, depth: Depth) -> Result<Seen> {
-        let record = Record::read(profile);
+    fn now(profile: &Profile, occasion: Occasion) -> Result<Seen> {
+        let record = Record::read(&system_stamp(profile)?);
         let inputs = Inputs::of(profile, record.as_ref().map(|record| &record.witness))?;
-        let witness = depth.witness(&inputs, record.as_ref());
-        Ok(Seen {
+        Ok(Seen::of(inputs, record, occasion))
+    }
+
+    fn of(inputs: Inputs, record: Option<Record>, occasion: Occasion) -> Seen {
+        let witness = occasion.witness(&inputs, record.as_ref());
+        Seen {
             record,
             inputs,
             witness,
-        })
+        }
     }
 }
 
@@ -198,11 +301,11 @@ fn and_those_before(root: &Root, directories: &[PathBuf], old: Option<&Record>) 
     all
 }
 
-impl Depth {
+impl Occasion {
     fn witness(self, inputs: &Inputs, older: Option<&Record>) -> Witness {
         match self {
-            Depth::Stat => inputs.outline(),
-            Depth::Contents => {
+            Occasion::Touch => inputs.outline(),
+            Occasion::Hand | Occasion::Update => {
                 if let Some(older) = older {
                     inputs.trust(&older.witness);
                 }
@@ -215,13 +318,13 @@ impl Depth {
     fn again(self, profile: &Profile, before: Witness) -> Result<Witness> {
         let mut now = Inputs::of(profile, Some(&before))?;
         // The programs were changed just now, and are known by stat alone.
-        if self == Depth::Stat && now.wait_if_racy() {
+        if self == Occasion::Touch && now.wait_if_racy() {
             now = Inputs::of(profile, Some(&before))?;
         }
         now.trust(&before);
         let again = match self {
-            Depth::Stat => now.outline(),
-            Depth::Contents => now.witness(),
+            Occasion::Touch => now.outline(),
+            Occasion::Hand | Occasion::Update => now.witness(),
         };
         let is_program = |reason: &crate::Reason| match reason {
             crate::Reason::Unknown { subject, .. } => subject.input == crate::Input::Program,
@@ -238,7 +341,7 @@ fn directories_of_libvirt(
     kind: &Kind,
     profile: &Profile,
     inputs: &Inputs,
-    depth: Depth,
+    occasion: Occasion,
 ) -> (Vec<PathBuf>, bool) {
     let all = inputs.module_directories().map(|(path, _)| path.to_owned());
     let all: Vec<PathBuf> = all.filter(|path| profile.has_directory(path)).collect();
@@ -248,7 +351,7 @@ fn directories_of_libvirt(
     }
     let installations = Installation::all(profile.root());
     if installations.is_empty() {
-        return (all, depth == Depth::Stat);
+        return (all, occasion != Occasion::Hand);
     }
     let watched: Vec<Vec<PathBuf>> = installations
         .iter()
@@ -323,8 +426,18 @@ fn move_all(
     (moved, left, failed)
 }
 
+/// Where a file system is mounted read-only, nothing even tries to write to it.
+fn is_writable(place: &OwnedFd) -> rustix::io::Result<()> {
+    let flags = rustix::fs::fstatvfs(place)?.f_flag;
+    match flags.contains(StatVfsMountFlags::RDONLY) {
+        true => Err(Errno::ROFS),
+        false => Ok(()),
+    }
+}
+
 /// Moves the mtime of a directory to a second after `latest`.
 fn move_past(directory: &OwnedFd, latest: i64, durability: Durability) -> io::Result<Stat> {
+    is_writable(directory)?;
     let latest = Mtime {
         seconds: latest,
         nanoseconds: 999_999_999,
@@ -366,6 +479,7 @@ fn change_all(
     for path in programs {
         let mut change = || -> io::Result<Option<i64>> {
             let program = root.read(path, Steps::Trusted)?;
+            is_writable(&program)?;
             let old = fstat(&program)?;
             if !FileType::from_raw_mode(old.st_mode).is_file() {
                 return Ok(None); // libvirt cannot ask it.

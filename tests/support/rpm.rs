@@ -68,6 +68,8 @@ fn build() -> Result<PathBuf, String> {
             command rpmbuild "$@" --nodeps --define "_topdir $kept/top" \
                 --define "_rpmdir $build" --define "_srcrpmdir $build" \
                 --define '_libdir /usr/lib64' --define '_tmpfilesdir /usr/lib/tmpfiles.d' \
+                --define '_unitdir /usr/lib/systemd/system' --define '_presetdir /usr/lib/systemd/system-preset' \
+                --define '_userunitdir /usr/lib/systemd/user' --define '_userpresetdir /usr/lib/systemd/user-preset' \
                 --define '__os_install_post bash %{_rpmconfigdir}/brp-compress' \
                 --define '_rpmfilename %%{NAME}-%%{RELEASE}.rpm' "$kept"/top/*.tar.gz
         }

@@ -1,0 +1,52 @@
+//! `modstamp update`: a touch where no trigger made one.
+
+use std::process::ExitCode;
+
+use super::libvirt::lines;
+use super::{MOST_LINES, Which, end, print, say, touch::durability};
+
+/// Touch the stamp only if the modules are not what they were at its last touch: for boot, timers and “make install”
+///
+/// What they were then is kept beside the stamp; where it is lost, the stamp is touched. For root and below --root, libvirt is made to
+/// ask again, too, where the profile says so, if anything changed since it was last made to. For everybody else, the own
+/// stamp is touched where the system's does not say it already, and what is stale is removed from the own cache of
+/// libvirt where root could move no time, as on a read-only /usr.
+///
+/// With SOURCE_DATE_EPOCH set, as where an image is built, the stamp gets that time, nothing else is kept, and libvirt is left
+/// to the first update on the host that boots it.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Exit status: 0 if all is as at the last touch or was touched, 1 if not, 2 if the arguments are wrong"
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    which: Which,
+    /// Leave it to the system, or to a later touch, to write it to disk
+    #[arg(long)]
+    no_sync: bool,
+}
+
+impl Arguments {
+    pub fn run(self) -> ExitCode {
+        end(self.update(), 1)
+    }
+
+    fn update(self) -> anyhow::Result<ExitCode> {
+        let profile = self.which.load()?;
+        let done = profile.update(durability(self.no_sync))?;
+        done.warnings()
+            .for_each(|warning| say("warning: ", warning));
+        let mut text = Vec::new();
+        if done.touched.is_some() {
+            let reasons = done.verdict.reasons_for_people(MOST_LINES);
+            let touched = |reason| format!("touched the stamp: {reason}\n");
+            text.extend(reasons.iter().map(touched));
+        }
+        text.extend(done.refreshed.iter().flat_map(lines));
+        if text.is_empty() {
+            text.push("nothing changed since the last touch\n".to_owned());
+        }
+        print(text.concat())?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,316 @@
+//! An update: a touch where the modules are not what they were at the last one, for hosts where no trigger runs.
+//!
+//! What they were then is kept beside the stamp, `/var/lib/modstamp/<profile>.witness`: a witness that was taken before
+//! that touch was made. So whoever finds the same modules as it has knows that the stamp was touched since they became
+//! so. It is replaced by touches alone, or by one of the same contents that knows better stat identities. Who loses it
+//! loses no more than that: the next update touches.
+//!
+//! While an image is built (`SOURCE_DATE_EPOCH`) none is kept, because the stat identities in it would differ from build
+//! to build, and so the first boot's update touches.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use crate::libvirt::{self, Refreshed};
+use crate::stamp::{Turn, build_time, keep};
+use crate::{
+    Durability, Error, Inputs, Mtime, Owner, Profile, Reason, Result, Stamp, Verdict, Witness,
+};
+
+/// What the name of the kept witness ends with.
+pub(crate) const EXTENSION: &str = "witness";
+
+/// As a stored witness's.
+const MOST_BYTES: u64 = 256 << 20;
+
+/// What a touch did.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Touched {
+    /// The mtime that the stamp has now.
+    pub mtime: Mtime,
+    /// What was done for libvirt, where the profile says so.
+    pub refreshed: Option<Refreshed>,
+    warnings: Vec<String>,
+}
+
+/// What an update did.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Updated {
+    /// Whether the modules are what they were at the last touch, with every reason why not.
+    pub verdict: Verdict,
+    /// The mtime that the stamp has now, if it was touched.
+    pub touched: Option<Mtime>,
+    /// What was done for libvirt, if anything was.
+    pub refreshed: Option<Refreshed>,
+    warnings: Vec<String>,
+}
+
+impl Touched {
+    /// What a person should know of, one sentence each, of the touch and of the refresh.
+    pub fn warnings(&self) -> impl Iterator<Item = &str> {
+        warnings(&self.warnings, &self.refreshed)
+    }
+}
+
+impl Updated {
+    /// What a person should know of, one sentence each, of the touch and of the refresh.
+    pub fn warnings(&self) -> impl Iterator<Item = &str> {
+        warnings(&self.warnings, &self.refreshed)
+    }
+}
+
+fn warnings<'a>(
+    own: &'a [String],
+    refreshed: &'a Option<Refreshed>,
+) -> impl Iterator<Item = &'a str> {
+    let of_refresh = refreshed.iter().flat_map(|done| &done.warnings);
+    own.iter().chain(of_refresh).map(String::as_str)
+}
+
+impl Profile {
+    /// Touches `stamp`, one of this profile's, and keeps beside it what the modules were. Refreshes libvirt with the system's
+    /// stamp, where the profile says so, by the module `directories` that changed, as [`libvirt::refresh`].
+    ///
+    /// # Errors
+    /// As [`Stamp::touch`]. All other trouble is a warning.
+    pub fn touch(
+        &self,
+        stamp: &Stamp,
+        by: &str,
+        why: &str,
+        directories: &[PathBuf],
+        durability: Durability,
+    ) -> Result<Touched> {
+        let mut warnings = Vec::new();
+        let profile = &self.without_variables();
+        let seen = match build_time() {
+            Some(_) => None,
+            None => match Inputs::of(profile, read(stamp).as_ref()) {
+                Ok(inputs) => Some((inputs.outline(), inputs)),
+                Err(error) => {
+                    warnings.push(error.to_string());
+                    None
+                }
+            },
+        };
+        let Some((mut witness, mut inputs)) = seen else {
+            let mtime = stamp.touch(by, why, durability)?;
+            return Ok(Touched {
+                mtime,
+                refreshed: None,
+                warnings,
+            });
+        };
+        let mut touch = || {
+            let turn = stamp.take_turn()?;
+            let mtime = stamp.touch_in(&turn, by, why, durability)?;
+            inputs.stamped(stamp.owner(), mtime);
+            witness.observed.stamps = inputs.observed.stamps;
+            // Not synced: where it does not reach the disk, it costs one touch.
+            let _ = write(&turn, stamp, &witness, Durability::NotSynced);
+            stamp.sync(turn, durability)?;
+            Ok(mtime)
+        };
+        let touched = touch();
+        // Also where the stamp cannot be touched.
+        let refreshed = (stamp.owner() == Owner::System && self.refreshes_libvirt())
+            .then(|| libvirt::refresh_too(profile, inputs, directories, durability));
+        Ok(Touched {
+            mtime: touched?,
+            refreshed: warned(refreshed.transpose(), &mut warnings),
+            warnings,
+        })
+    }
+
+    /// Touches the caller's stamp ([`Stamp::own`]) if the contents of the module directories, programs and further files
+    /// are not what they were at its last touch, or if that is not known. Then, or where libvirt missed it, refreshes libvirt,
+    /// too, where the profile says so; for a user other than root, removes what is stale from the own cache
+    /// where root could move no time that libvirt looks at.
+    ///
+    /// Where nothing changed, nothing is written but what makes the next look quicker. Two at once do the work once. An ordinary
+    /// user's stamp is touched only where the system's was not for the same modules.
+    ///
+    /// # Errors
+    /// As [`Profile::inputs`] and [`Stamp::touch`]. All other trouble is a warning.
+    pub fn update(&self, durability: Durability) -> Result<Updated> {
+        let profile = &self.without_variables();
+        let stamp = &Stamp::own(self.root(), self.name())?;
+        if let Some(built) = build_time() {
+            return update_of_image(stamp, built, durability);
+        }
+        let mut done = Updated {
+            verdict: Verdict::Fresh,
+            touched: None,
+            refreshed: None,
+            warnings: Vec::new(),
+        };
+        let kept = Kept::find(profile, stamp);
+        let mut inputs = Inputs::of(profile, kept.witness.as_ref())?;
+        done.verdict = kept.judge(&inputs);
+        let touched = match done.verdict {
+            Verdict::Fresh => {
+                kept.complete(stamp, &inputs, durability, &mut done.warnings);
+                Ok(())
+            }
+            Verdict::Stale(_) => touch(profile, stamp, kept, &mut inputs, durability, &mut done),
+        };
+        if self.refreshes_libvirt() {
+            let refreshed = match stamp.owner() {
+                Owner::System => libvirt::update(profile, inputs, durability),
+                Owner::User => libvirt::update_own(profile, inputs, stamp, durability),
+            };
+            done.refreshed = warned(refreshed, &mut done.warnings);
+        }
+        touched.map(|()| done)
+    }
+}
+
+/// An error as a warning.
+fn warned<T>(result: Result<Option<T>>, warnings: &mut Vec<String>) -> Option<T> {
+    result.unwrap_or_else(|error| {
+        warnings.push(error.to_string());
+        None
+    })
+}
+
+/// Touches the stamp, unless another update was quicker.
+fn touch(
+    profile: &Profile,
+    stamp: &Stamp,
+    kept: Kept,
+    inputs: &mut Inputs,
+    durability: Durability,
+    done: &mut Updated,
+) -> Result<()> {
+    if let Some(kept) = &kept.witness {
+        inputs.trust(kept);
+    }
+    // Before the turn, which others wait for: reading takes its time.
+    let mut witness = inputs.witness();
+    let turn = stamp.take_turn()?;
+    if Kept::find(profile, stamp).judge(inputs).is_fresh() {
+        done.verdict = Verdict::Fresh;
+        return Ok(());
+    }
+    let why = done.verdict.reasons_for_people(2).join("; ");
+    let mtime = stamp.touch_in(&turn, "modstamp update", &why, durability)?;
+    inputs.stamped(stamp.owner(), mtime);
+    witness.observed.stamps = inputs.observed.stamps;
+    if let Err(errno) = write(&turn, stamp, &witness, durability) {
+        done.warnings.push(not_kept(stamp, errno));
+    }
+    done.touched = Some(mtime);
+    stamp.sync(turn, durability)
+}
+
+/// Whatever is in the image, the first update on the host that it becomes is to touch.
+fn update_of_image(stamp: &Stamp, built: Mtime, durability: Durability) -> Result<Updated> {
+    let is_touched = stamp.mtime()?.is_some_and(|mtime| mtime >= built);
+    let is_forgotten = stamp.open_beside(EXTENSION).is_none();
+    let mut done = Updated {
+        verdict: Verdict::Fresh,
+        touched: None,
+        refreshed: None,
+        warnings: Vec::new(),
+    };
+    if !(is_touched && is_forgotten) {
+        let why = "an image is built";
+        done.verdict = Verdict::unreadable(why);
+        done.touched = Some(stamp.touch("modstamp update", why, durability)?);
+    }
+    Ok(done)
+}
+
+/// The witness by which an update knows what the modules were at the last touch.
+struct Kept {
+    witness: Option<Witness>,
+    /// Whether it is beside the caller's own stamp.
+    is_own: bool,
+}
+
+impl Kept {
+    /// The one beside `stamp`; for a user without, that beside the system's stamp, which counts for users, too.
+    fn find(profile: &Profile, stamp: &Stamp) -> Kept {
+        let own = stamp.owner();
+        let system = profile.stamps().iter();
+        let system = system.filter(|stamp| stamp.owner() == Owner::System);
+        let mut stamps = [stamp].into_iter().chain(system);
+        let kept = stamps.find_map(|stamp| Some((stamp.owner(), read(stamp)?)));
+        Kept {
+            is_own: kept.as_ref().is_some_and(|(owner, _)| *owner == own),
+            witness: kept.map(|(_, witness)| witness),
+        }
+    }
+
+    /// Whether the modules are as they were, whatever stamps and the caller's environment say.
+    fn judge(&self, now: &Inputs) -> Verdict {
+        let Some(witness) = &self.witness else {
+            return Verdict::unreadable("what the modules were at the last touch is not known");
+        };
+        let is_of_modules = |reason: &Reason| {
+            !matches!(
+                reason,
+                Reason::Stamp { .. } | Reason::UnknownStamp { .. } | Reason::Variable { .. }
+            )
+        };
+        let mut reasons = witness.judge(now).reasons().to_vec();
+        reasons.retain(is_of_modules);
+        match reasons.is_empty() {
+            true => Verdict::Fresh,
+            false => Verdict::Stale(reasons),
+        }
+    }
+
+    /// Keeps one of the same contents in its place, where that spares later looks a reading. A trigger has no time to read all.
+    fn complete(
+        &self,
+        stamp: &Stamp,
+        inputs: &Inputs,
+        durability: Durability,
+        warnings: &mut Vec<String>,
+    ) {
+        let Some(kept) = self.witness.as_ref().filter(|_| self.is_own) else {
+            return;
+        };
+        if !kept.lacks_contents() && !kept.can_learn_from(inputs) {
+            return;
+        }
+        inputs.trust(kept);
+        let witness = inputs.witness();
+        let Ok(turn) = stamp.take_turn() else {
+            return;
+        };
+        // Another one that was kept since may be of a later touch.
+        let is_still = read(stamp).is_some_and(|now| now.to_string() == kept.to_string());
+        if is_still && let Err(errno) = write(&turn, stamp, &witness, durability) {
+            warnings.push(not_kept(stamp, errno));
+        }
+    }
+}
+
+/// The witness that is kept beside `stamp`; `None` also where there is no stamp.
+fn read(stamp: &Stamp) -> Option<Witness> {
+    stamp.mtime().ok()??;
+    let mut bytes = Vec::new();
+    let file = std::fs::File::from(stamp.open_beside(EXTENSION)?);
+    file.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
+    Witness::from_bytes(&bytes).ok()
+}
+
+fn write(
+    turn: &Turn,
+    stamp: &Stamp,
+    witness: &Witness,
+    durability: Durability,
+) -> rustix::io::Result<()> {
+    let name = stamp.name_beside(EXTENSION);
+    keep(&turn.directory, &name, &witness.to_string(), durability)
+}
+
+fn not_kept(stamp: &Stamp, errno: rustix::io::Errno) -> String {
+    let attempt = "keep what the modules were beside";
+    let remedy = "make room there: until then each update touches";
+    Error::system(attempt, stamp.path(), errno, remedy).to_string()
+}
