@@ -149,6 +149,11 @@ impl Inputs {
         *self.observed.stamps.of_mut(owner) = StampState::At(mtime);
     }
 
+    /// Looks at the stamps alone anew.
+    pub(crate) fn look_at_stamps(&mut self, profile: &Profile) {
+        self.observed.stamps = Stamps::of(profile);
+    }
+
     /// Waits, where something was changed so shortly before it was looked at that a later change could not be told from
     /// it; says whether it was.
     pub(crate) fn wait_if_racy(&self) -> bool {

@@ -76,6 +76,11 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_refresh_that_is_killed_has_remembered_its_second,
     programs_are_changed_where_no_later_second_can_be_stored,
     what_is_stale_is_removed_from_the_systems_cache_where_usr_is_read_only,
+    an_update_of_another_usr_that_is_read_only_removes_what_is_stale_once,
+    an_update_tries_to_write_nothing_where_usr_is_read_only,
+    an_ordinary_users_update_leaves_to_the_system_what_that_says,
+    an_ordinary_users_update_touches_a_stamp_of_their_own_where_nothing_says_it,
+    an_ordinary_users_update_removes_what_is_stale_where_usr_is_read_only,
 ];
 
 fn stamp_on(disk: &Mounted) -> Stamp {
@@ -766,4 +771,146 @@ fn what_is_stale_is_removed_from_the_systems_cache_where_usr_is_read_only() {
         "{err}"
     );
     assert!(host.path(DRIVER).exists());
+}
+
+/// Has `/usr` be read-only, or writable again.
+fn make_read_only(host: &Host, is_read_only: bool) {
+    match is_read_only {
+        true => {
+            let usr = host.path("usr").display().to_string();
+            host.mount(&["--bind", &usr], "usr");
+            support::run(Command::new("mount").args(["-o", "remount,bind,ro", &usr]));
+        }
+        false => host.unmount(),
+    }
+}
+
+/// Another image in the place of the one that is there: times tell nothing.
+fn swap_usr(host: &Host, module: &str) {
+    make_read_only(host, false);
+    host.keep_mtime(WATCHED, || host.keep_mtime(QXL, || host.write(QXL, module)));
+    make_read_only(host, true);
+}
+
+const NOTHING: &str = "nothing changed since the last touch\n";
+
+fn an_update_of_another_usr_that_is_read_only_removes_what_is_stale_once() {
+    let host = Host::new();
+    make_read_only(&host, true);
+    let answer = host.ask(X86);
+    let (out, _) = host.say(&["update"]);
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(lines[0].starts_with("touched the stamp: "), "{out}");
+    assert_eq!(lines[1..], [format!("removed /{answer}")]);
+    for round in ["image 1.", "image 2."] {
+        host.ask(X86);
+        let before = host.listing();
+        let stamp = stamp_of(&host);
+        let nothing = || {
+            let said = host.say(&["update"]);
+            assert_eq!(said, (NOTHING.to_owned(), String::new()));
+        };
+        nothing();
+        nothing();
+        assert_eq!(host.words(X86).1, "fresh");
+        assert_eq!(stamp_of(&host), stamp);
+        assert_eq!(host.listing(), before);
+        swap_usr(&host, round);
+        let (out, _) = host.say(&["update"]);
+        assert!(out.contains("module hw-display-qxl.so in "), "{out}");
+        assert!(out.ends_with(&format!("\nremoved /{answer}\n")), "{out}");
+        assert!(stamp_of(&host) > stamp);
+    }
+}
+
+fn an_update_tries_to_write_nothing_where_usr_is_read_only() {
+    let host = Host::new();
+    make_read_only(&host, true);
+    host.ask(X86);
+    let log = host.beside("log");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-o"]).arg(&log);
+    strace.args([env!("CARGO_BIN_EXE_modstamp"), "update", "--root"]);
+    support::run(strace.arg(host.path("")));
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("unlinkat("), "it was to remove something");
+    let refused: Vec<&str> = log.lines().filter(|line| line.contains("EROFS")).collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+}
+
+fn stamp_of(host: &Host) -> (i64, i64) {
+    let stat = fs::metadata(host.path("var/lib/modstamp/qemu.stamp")).unwrap();
+    (stat.mtime(), stat.mtime_nsec())
+}
+
+/// What an ordinary user's update says.
+fn update_of_user(host: &Host) -> String {
+    let mut update = host.inside(NOBODY, "/usr/bin/modstamp");
+    let output = update.arg("update").output().unwrap();
+    let (out, err) = host.said(&output);
+    assert!(output.status.success() && err.is_empty(), "{out}{err}");
+    out
+}
+
+/// A host where `modstamp` can be run inside, and the ordinary user has a home.
+fn host_with_a_user() -> Host {
+    let host = Host::new();
+    host.inside(0, "/usr/bin/modstamp");
+    host.sh(&format!("chown -R {NOBODY} home/me"));
+    host
+}
+
+const OWN: &str = "home/me/.local/state/modstamp";
+
+fn an_ordinary_users_update_leaves_to_the_system_what_that_says() {
+    let host = host_with_a_user();
+    for round in ["module 1", "module 2"] {
+        host.say(&["update"]);
+        let own = host.keep(USER, &host.answer(X86));
+        assert_eq!(update_of_user(&host), NOTHING);
+        assert!(host.path(&own).exists() && !host.path(OWN).exists());
+        host.write(QXL, round);
+    }
+}
+
+fn an_ordinary_users_update_touches_a_stamp_of_their_own_where_nothing_says_it() {
+    let host = host_with_a_user();
+    host.say(&["update"]);
+    host.write(QXL, "A MODULE");
+    let said = update_of_user(&host);
+    assert!(
+        said.starts_with("touched the stamp: module hw-display-qxl.so in "),
+        "{said}"
+    );
+    assert!(host.path(&format!("{OWN}/qemu.stamp")).exists());
+    assert_eq!(update_of_user(&host), NOTHING);
+    // Also back to what the system's stamp was touched for: the own one was touched for something else since.
+    host.write(QXL, "a module");
+    assert!(update_of_user(&host).starts_with("touched the stamp: "));
+}
+
+fn an_ordinary_users_update_removes_what_is_stale_where_usr_is_read_only() {
+    let host = host_with_a_user();
+    make_read_only(&host, true);
+    host.say(&["update"]);
+    let keep = || {
+        let own = host.keep(USER, &host.answer(X86));
+        support::run(Command::new("chown").arg("65534").arg(host.path(&own)));
+        own
+    };
+    let mut own = keep();
+    assert_eq!(update_of_user(&host), format!("removed /{own}\n"));
+    for module in ["image 1.", "image 2."] {
+        own = keep();
+        assert_eq!(update_of_user(&host), NOTHING);
+        let mut status = host.inside(NOBODY, "/usr/bin/modstamp");
+        let output = status.args(["libvirt", "status"]).output().unwrap();
+        let (out, _) = host.said(&output);
+        assert!(out.contains(" fresh\n"), "{out}");
+        assert!(host.path(&own).exists());
+        swap_usr(&host, module);
+        host.say(&["update"]);
+        assert_eq!(update_of_user(&host), format!("removed /{own}\n"));
+        assert!(!host.path(&own).exists());
+    }
 }

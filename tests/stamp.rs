@@ -127,7 +127,10 @@ fn touches_by_processes_at_once_all_succeed_and_leave_one_whole_stamp() {
     let names = fs::read_dir(world.path("var/lib/modstamp")).unwrap();
     let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
-    assert_eq!(names, [".qemu.lock", "qemu.libvirt", "qemu.stamp"]);
+    assert_eq!(
+        names,
+        [".qemu.lock", "qemu.libvirt", "qemu.stamp", "qemu.witness"]
+    );
 }
 
 #[test]

@@ -169,11 +169,16 @@ fn refresh_for(
     let stamp = system_stamp(profile)?;
     let turn = stamp.take_turn();
     let turn = turn.map_err(|error| done.warnings.push(error.to_string()));
-    if Record::latest(&stamp) != seen.record.as_ref().map(|record| record.latest) {
-        seen = Seen::now(profile, occasion)?; // Somebody else refreshed since.
-        if occasion == Occasion::Update && !is_outdated(seen.record.as_ref(), &seen.inputs) {
+    if occasion == Occasion::Update {
+        // Another update may have been quicker, and touched the stamp, too.
+        seen.inputs.look_at_stamps(profile);
+        seen.witness.observed.stamps = seen.inputs.observed.stamps;
+        if !is_outdated(Record::read(&stamp).as_ref(), &seen.inputs) {
             return Ok(None);
         }
+    }
+    if Record::latest(&stamp) != seen.record.as_ref().map(|record| record.latest) {
+        seen = Seen::now(profile, occasion)?; // Somebody else refreshed since.
     }
     let Seen {
         record: old,
