@@ -35,9 +35,12 @@ const PACKAGES: [&str; 16] = [
     "xfsprogs",
 ];
 
-/// What makes a Debian root one that boots quickly, and what takes orders in it.
-const SET_UP: &str = include_str!("set-up");
-const SHELL: &str = include_str!("shell");
+/// What makes a Debian root one that boots quickly, and what is of use in it then.
+const FILES: [(&str, &str); 3] = [
+    ("ask", include_str!("ask")),
+    ("set-up", include_str!("set-up")),
+    ("shell", include_str!("shell")),
+];
 
 /// What a machine's root is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,9 +66,8 @@ impl Image {
             packages.extend(["modstamp", "modstamp-qemu"].map(deb::built));
         }
         let mut state = blake3::Hasher::new();
-        for part in [SET_UP, SHELL, COPY, &format!("{PACKAGES:?} {filesystem:?}")] {
-            state.update(part.as_bytes());
-        }
+        let made_of = format!("{FILES:?} {COPY} {PACKAGES:?} {filesystem:?}");
+        state.update(made_of.as_bytes());
         for package in &packages {
             state.update(&std::fs::read(package).unwrap());
         }
@@ -92,6 +94,11 @@ impl Image {
         self.directory.join("initrd")
     }
 
+    /// A directory with QEMU's modules.
+    pub fn modules(&self) -> PathBuf {
+        self.directory.join("modules")
+    }
+
     /// Makes it where it is not there. One at a time, here and in other processes.
     fn make(&self, packages: &[PathBuf]) {
         let lab = kept().join("lab");
@@ -112,7 +119,7 @@ impl Image {
         if !packages.is_empty() {
             machine.sh("dpkg --install /tmp/*.deb");
         }
-        for (name, text) in [("shell", SHELL), ("set-up", SET_UP)] {
+        for (name, text) in FILES {
             let file = machine.root.join("usr/local/lib/lab").join(name);
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(file, text).unwrap();
@@ -122,7 +129,8 @@ impl Image {
         run(Command::new("sh")
             .args(["-ec", COPY, "sh"])
             .arg(format!("{:?}", self.filesystem).to_lowercase())
-            .args([&machine.root, &machine.beside("copy"), &new]));
+            .args([&machine.root, &machine.beside("copy"), &new])
+            .arg(&*deb::MODULES));
         std::fs::rename(new, &self.directory).unwrap();
     }
 }
@@ -132,12 +140,13 @@ fn name(path: &Path) -> &str {
 }
 
 /// Makes a disk of the file system `$1` from what is below `$2` and not mounted there; `$3` is a place to mount at. What boots is
-/// kept beside the disk, in `$4`.
+/// kept beside the disk, in `$4`, and also what is below `$5`.
 const COPY: &str = r#"
     rm -rf "$4"
     mkdir "$4" "$3" "$3/from" "$3/to"
     cp "$2"/run/initrd.cpio "$4/initrd"
     cp "$2"/boot/vmlinuz-* "$4/kernel"
+    cp -a "$2$5" "$4/modules"
     mount --bind "$2" "$3/from"
     # The kernel and its modules are as before.
     truncate -s 4G "$4/disk"

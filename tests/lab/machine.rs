@@ -79,6 +79,18 @@ impl Disk {
         disk
     }
 
+    /// One that has what the image has but for what debugfs(8) changes, which leaves all times as they are.
+    pub fn edited(image: &Image, command: &str) -> Disk {
+        let disk = Disk::new("raw");
+        run(Command::new("cp")
+            .arg("--sparse=always")
+            .args([&image.disk(), &disk.path()]));
+        run(Command::new("debugfs")
+            .args(["-w", "-R", command])
+            .arg(disk.path()));
+        disk
+    }
+
     fn new(format: &'static str) -> Disk {
         let directory = scratch();
         Disk { directory, format }
@@ -100,28 +112,27 @@ pub struct Boot<'a> {
     image: &'a Image,
     /// In the machine `/dev/vda`, `/dev/vdb` and so on. The first has the root.
     disks: Vec<&'a Disk>,
-    /// What the kernel and systemd are told: kernel-command-line(7).
-    pub words: Vec<String>,
-    /// What the clock says that goes on while the machine is off, as `1970-01-01T00:00:00`; the real time where `None`.
-    pub clock: Option<String>,
+    subvolume: &'a str,
+    words: String,
+    clock: Option<&'a str>,
 }
 
 impl<'a> Boot<'a> {
     /// From a disk with the image's root.
     pub fn new(image: &'a Image, disk: &'a Disk) -> Boot<'a> {
-        let flags = match image.filesystem {
-            Filesystem::Btrfs => {
-                "rootflags=subvol=@ systemd.mount-extra=/dev/vda:/var:btrfs:subvol=@var"
-            }
-            Filesystem::Ext4 | Filesystem::Xfs => "",
-        };
-        let kind = format!("{:?}", image.filesystem).to_lowercase();
         Boot {
             image,
             disks: vec![disk],
-            words: vec![format!("root=/dev/vda rw rootfstype={kind} {flags}")],
+            subvolume: "@",
+            words: String::new(),
             clock: None,
         }
+    }
+
+    /// With the root in this subvolume.
+    pub fn subvolume(mut self, name: &'a str) -> Boot<'a> {
+        self.subvolume = name;
+        self
     }
 
     /// With one disk more.
@@ -147,13 +158,27 @@ impl<'a> Boot<'a> {
 
     /// With something more that the kernel or systemd is told, such as `systemd.mask=UNIT`.
     pub fn word(mut self, word: &str) -> Boot<'a> {
-        self.words.push(word.to_owned());
+        self.words += &format!(" {word}");
         self
     }
 
-    pub fn clock(mut self, clock: &str) -> Boot<'a> {
-        self.clock = Some(clock.to_owned());
+    /// At this time, as `1970-01-01T00:00:00`.
+    pub fn clock(mut self, clock: &'a str) -> Boot<'a> {
+        self.clock = Some(clock);
         self
+    }
+
+    /// What the kernel and systemd are told: kernel-command-line(7).
+    fn command_line(&self) -> String {
+        let kind = format!("{:?}", self.image.filesystem).to_lowercase();
+        let mut line = format!("console=ttyS0 quiet panic=-1 root=/dev/vda rw rootfstype={kind}");
+        if self.image.filesystem == Filesystem::Btrfs {
+            let subvolume = self.subvolume;
+            line += &format!(
+                " rootflags=subvol={subvolume} systemd.mount-extra=/dev/vda:/var:btrfs:subvol=@var"
+            );
+        }
+        line + &self.words
     }
 
     /// Starts the machine, and returns when all its services run.
@@ -186,10 +211,7 @@ impl Machine {
             .arg(boot.image.kernel())
             .arg("-initrd")
             .arg(boot.image.initrd())
-            .args([
-                "-append",
-                &format!("console=ttyS0 quiet panic=-1 {}", boot.words.join(" ")),
-            ])
+            .args(["-append", &boot.command_line()])
             .args(["-serial", &format!("file:{}", at("console"))])
             .args([
                 "-chardev",

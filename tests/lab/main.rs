@@ -6,11 +6,14 @@
 
 mod image;
 mod machine;
-mod selftest;
+mod scene;
 #[path = "../support/mod.rs"]
 mod support;
+mod swaps;
 
+use image::Filesystem;
 use libtest_mimic::Arguments;
+use scene::Scene;
 use support::deb;
 
 fn main() {
@@ -22,11 +25,30 @@ fn main() {
     }
     // Each machine has two processors.
     arguments.test_threads.get_or_insert(2);
-    let scenarios = [selftest::SCENARIOS].concat();
-    let trials = scenarios
-        .into_iter()
-        .map(|(name, scenario)| support::trial(name, &missing, scenario));
-    libtest_mimic::run(&arguments, trials.collect()).exit();
+    let scenarios = [swaps::SCENARIOS].concat();
+    let trials = scenarios.into_iter().flat_map(|(name, scenario)| {
+        [("with", true), ("without", false)].map(|(word, modstamp)| {
+            let play = Play { name, modstamp };
+            let name = format!("{word}_modstamp::{name}");
+            support::trial(name, &missing, move || scenario(play))
+        })
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    print!("{}", scene::table());
+    conclusion.exit();
 }
 
-type Scenario = fn();
+type Scenario = fn(Play);
+
+/// A scenario that is to run, with modstamp or without.
+#[derive(Clone, Copy)]
+struct Play {
+    name: &'static str,
+    modstamp: bool,
+}
+
+impl Play {
+    fn scene(self, filesystem: Filesystem) -> Scene {
+        Scene::new(self.name, self.modstamp, filesystem)
+    }
+}
