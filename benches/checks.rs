@@ -107,6 +107,25 @@ fn stamps(table: &mut Table, peer: &Path, profile: &Profile) {
     table.ratio(what, ours, &peer, theirs, "at most 1.2");
 }
 
+/// Both of the real profile, programs and all, as processes.
+pub fn update(table: &mut Table, scratch: &Path) {
+    let program = support::release().join("modstamp");
+    let witness = scratch.join("update-witness");
+    let run = |arguments: &[&str]| support::run(Command::new(&program).args(arguments));
+    // The first one moves the times of modules, which settle; the second one learns them.
+    run(&["update"]);
+    std::thread::sleep(Duration::from_secs(5));
+    run(&["update"]);
+    std::fs::write(&witness, run(&["observe"])).unwrap();
+    assert_eq!(run(&["update"]), "nothing changed since the last touch\n");
+    let check = ["check", witness.to_str().unwrap()];
+    let check = Timed::new("check", &program, &check, &None);
+    let update = Timed::new("update", &program, &["update"], &None);
+    let times = measure(&[&update, &check], 1000);
+    let what = "modstamp update, nothing changed";
+    table.ratio(what, times[0], "modstamp check", times[1], "at most 1.5");
+}
+
 fn observe(table: &mut Table, scratch: &Path, directory: &Path) {
     let file = scratch.join("qemu.toml");
     let file = file.to_str().unwrap();

@@ -62,6 +62,9 @@ fn main() {
     if is_wanted("checks") {
         checks::checks(&mut table, scratch.path());
     }
+    if is_wanted("update") && is_root {
+        checks::update(&mut table, scratch.path());
+    }
     table.print();
 }
 

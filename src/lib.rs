@@ -93,10 +93,18 @@
 //! # Life of the files
 //!
 //! `/var/lib/modstamp/<profile>.stamp` is the stamp, and `.<profile>.lock` beside it makes touches take turns and
-//! remembers the latest time that the stamp ever had; `<profile>.libvirt` is what [`libvirt`] remembers of its last refresh.
+//! remembers the latest time that the stamp ever had; `<profile>.witness` is what the modules were at its last touch, by which
+//! [`Profile::update`] tells whether they still are; `<profile>.libvirt` is what [`libvirt`] remembers of its last refresh.
 //! A user's own are in `~/.local/state/modstamp/`.
 //! `~/.cache/modstamp/` has a file for each cached answer, and a lock beside it. Witnesses are kept by whoever caches.
 //! Stamps, answers and witnesses may be removed at any time: that costs a probe each.
+//!
+//! # Where no trigger runs
+//!
+//! On hosts that are images, after a rollback and after `make install`, nothing touches the stamp. Who checks a whole witness
+//! sees the change all the same. For who looks at the stamps alone, and for libvirt, [`Profile::update`] does what the
+//! trigger would have done, at boot and whenever a module directory is seen to change: it touches if the contents are not what they were at the
+//! last touch. What comes and goes again between two updates it cannot see. `docs/images.md` tells how it is started.
 //!
 //! # What cannot be seen
 //!

@@ -78,6 +78,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     what_is_stale_is_removed_from_the_systems_cache_where_usr_is_read_only,
     an_update_of_another_usr_that_is_read_only_removes_what_is_stale_once,
     an_update_tries_to_write_nothing_where_usr_is_read_only,
+    a_container_with_the_hosts_stamps_mounted_read_only_sees_a_touch_and_makes_none,
     an_ordinary_users_update_leaves_to_the_system_what_that_says,
     an_ordinary_users_update_touches_a_stamp_of_their_own_where_nothing_says_it,
     an_ordinary_users_update_removes_what_is_stale_where_usr_is_read_only,
@@ -913,4 +914,53 @@ fn an_ordinary_users_update_removes_what_is_stale_where_usr_is_read_only() {
         assert_eq!(update_of_user(&host), format!("removed /{own}\n"));
         assert!(!host.path(&own).exists());
     }
+}
+
+/// docs/images.md has the same as a command line for podman.
+fn a_container_with_the_hosts_stamps_mounted_read_only_sees_a_touch_and_makes_none() {
+    let host = World::new();
+    let container = host_with_a_user();
+    let stamps = host.path("var/lib/modstamp").display().to_string();
+    fs::create_dir_all(container.path("var/lib/modstamp")).unwrap();
+    container.mount(&["--bind", &stamps], "var/lib/modstamp");
+    let mounted = container.path("var/lib/modstamp");
+    let mut read_only = Command::new("mount");
+    support::run(read_only.args(["-o", "remount,bind,ro"]).arg(mounted));
+    let ask = |user: u32, arguments: &[&str]| {
+        let mut command = container.inside(user, "/usr/bin/modstamp");
+        let output = command.args(arguments).output().unwrap();
+        let (out, err) = container.said(&output);
+        (output.status.code(), out, err)
+    };
+
+    let (_, witness, _) = ask(NOBODY, &["observe"]);
+    container.write("home/me/witness", &witness);
+    let check = || ask(NOBODY, &["check", "/home/me/witness"]);
+    assert_eq!(check(), (Some(0), "fresh\n".to_owned(), String::new()));
+    // Twice, because a touch puts another file in the stamp's place: it is the directory that has to be mounted.
+    for _ in 0..2 {
+        let (_, witness, _) = ask(NOBODY, &["observe"]);
+        container.write("home/me/witness", &witness);
+        assert!(host.output(&["touch"]).status.success());
+        let (code, out, _) = check();
+        assert!(
+            code == Some(1) && out.contains("system stamp touched: "),
+            "{out}"
+        );
+    }
+
+    // Its own modules count, too.
+    let (_, witness, _) = ask(NOBODY, &["observe"]);
+    container.write("home/me/witness", &witness);
+    container.write(QXL, "another module");
+    let (code, out, _) = check();
+    assert!(
+        code == Some(1) && out.contains("module hw-display-qxl.so in "),
+        "{out}"
+    );
+    let (code, _, err) = ask(0, &["update"]);
+    assert!(
+        code == Some(1) && err.contains("Read-only file system"),
+        "{err}"
+    );
 }

@@ -317,6 +317,21 @@ const CASES: &[Case] = &[
         &[RPM_TRANSACTION, "/tmp/body"],
     ),
     ("rpm-trigger", BY_ROOT, &[], &[RPM_TRIGGER, "/tmp/body"]),
+    ("modstamp update", BY_ROOT, &[], &["modstamp", "update"]),
+    ("modstamp update", BY_ROOT, &[GONE], &["modstamp", "update"]),
+    (
+        "modstamp update",
+        BY_ROOT,
+        &[CACHED, READ_ONLY],
+        &["modstamp", "update"],
+    ),
+    ("modstamp update", BY_USER, &[], &["modstamp", "update"]),
+    (
+        "modstamp update",
+        BY_USER,
+        &[CACHED, READ_ONLY, "modstamp update"],
+        &["modstamp", "update"],
+    ),
     (
         "modstamp run",
         BY_USER,
