@@ -17,7 +17,7 @@ use super::support::run;
 pub const PROGRAMS: [&str; 2] = ["qemu-system-x86_64", "setpriv"];
 
 /// How long a boot, an order or a shutdown may take until it is taken for stuck.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What is written while the tests run. It is in the memory of this program's own mounts, so that nothing is left of it
 /// even where the program is killed.

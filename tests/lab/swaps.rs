@@ -130,16 +130,15 @@ fn a_snapshot_rolled_back_while_var_stays_is_noticed(play: Play) {
     scene.end();
 }
 
-/// Nothing below /usr can be written, so no time can be moved there: libvirt's cache files have to go.
+/// Nothing below /usr can be written, so no time can be moved there: what is stale in libvirt's caches has to go.
 fn on_a_read_only_usr_what_is_stale_goes_before_its_consumer_starts(play: Play) {
     let mut scene = play.scene(Filesystem::Ext4);
     let image = scene.image.clone();
     let [a, b] = roots(&image);
     let var = Disk::formatted(512, &["mkfs.ext4", "-q"]);
     let boot = |root| {
-        Boot::new(&image, root)
-            .word("ro")
-            .mounted(&var, "/var", "ext4", "")
+        let boot = Boot::new(&image, root).mounted(&var, "/var", "ext4", "");
+        boot.word("systemd.mount-extra=/usr:/usr:none:bind,ro")
     };
     let both = [System, Session];
 
@@ -150,6 +149,20 @@ fn on_a_read_only_usr_what_is_stale_goes_before_its_consumer_starts(play: Play) 
 
     let mut machine = scene.start(boot(&b));
     scene.changed(&mut machine, &both, false);
+    if scene.modstamp {
+        let said =
+            machine.sh("journalctl --boot --identifier=modstamp --identifier=systemd --output=cat");
+        for (removed, started) in [
+            ("removed /var/cache/libvirt/", "Started libvirtd.service"),
+            (
+                "removed /var/home/me/.cache/",
+                "Started lab-libvirtd.service",
+            ),
+        ] {
+            let [removed, started] = [removed, started].map(|what| said.find(what).expect(&said));
+            assert!(removed < started, "{said}");
+        }
+    }
     machine.shut_down();
     if scene.modstamp {
         let mut machine = scene.start(boot(&b));
