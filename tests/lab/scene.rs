@@ -24,7 +24,7 @@ pub enum Libvirt {
     /// That of the user `me`, whose manager starts at boot once [`Scene::linger`] said so.
     Session,
 }
-use Libvirt::{Session, System};
+use Libvirt::System;
 
 /// What was seen of a scenario, with modstamp or without.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +48,8 @@ pub struct Scene {
     /// Whether the machines have modstamp.
     pub modstamp: bool,
     pub image: Image,
+    /// Whether QEMU itself has what is in the module, as it was found last.
+    truth: bool,
     seen: Half,
 }
 
@@ -57,6 +59,7 @@ impl Scene {
             name,
             modstamp,
             image: Image::new(modstamp, filesystem),
+            truth: true,
             seen: Half::default(),
         }
     }
@@ -75,28 +78,18 @@ impl Scene {
 
     /// The first answers: they are right, and took a probe each.
     #[track_caller]
-    pub fn fill(&self, machine: &mut Machine, who: &[Libvirt]) {
-        let truth = truth(machine);
+    pub fn fill(&mut self, machine: &mut Machine, who: &[Libvirt]) {
+        self.truth = truth(machine);
         for libvirt in who {
-            assert_eq!(ask(machine, *libvirt), (truth, 1), "{libvirt:?}");
+            assert_eq!(ask(machine, *libvirt), (self.truth, 1), "{libvirt:?}");
         }
     }
 
-    /// The same, of libvirts that forget what they knew.
+    /// The same, of the system's libvirt once it has forgotten what it knew.
     #[track_caller]
-    pub fn fill_anew(&self, machine: &mut Machine, who: &[Libvirt]) {
-        for libvirt in who {
-            machine.sh(match libvirt {
-                System => {
-                    "systemctl stop libvirtd; rm /var/cache/libvirt/qemu/capabilities/*; systemctl start libvirtd"
-                }
-                Session => {
-                    "rm /var/home/me/.cache/libvirt/qemu/cache/capabilities/*
-                    systemctl restart user@$(id -u me)"
-                }
-            });
-        }
-        self.fill(machine, who);
+    pub fn fill_anew(&mut self, machine: &mut Machine) {
+        machine.sh("systemctl stop libvirtd; rm /var/cache/libvirt/qemu/capabilities/*");
+        self.fill(machine, &[System]);
     }
 
     /// The answers after a change, by which QEMU has the module or has it no more. With modstamp they are right, after a
@@ -121,7 +114,8 @@ impl Scene {
         has_module: bool,
         wanted: RangeInclusive<usize>,
     ) {
-        assert_eq!(truth(machine), has_module, "QEMU itself");
+        self.truth = truth(machine);
+        assert_eq!(self.truth, has_module, "QEMU itself");
         for libvirt in who {
             let (answer, probes) = ask(machine, *libvirt);
             self.seen.changed += 1;
@@ -140,14 +134,13 @@ impl Scene {
     /// The answers where nothing changed: they are right, and took no probe.
     #[track_caller]
     pub fn unchanged(&mut self, machine: &mut Machine, who: &[Libvirt]) {
-        let truth = truth(machine);
         for libvirt in who {
             let (answer, probes) = ask(machine, *libvirt);
             self.seen.unchanged += 1;
             self.seen.needless += probes;
             assert_eq!(
                 (answer, probes),
-                (truth, 0),
+                (self.truth, 0),
                 "{libvirt:?}, {}",
                 told(machine)
             );

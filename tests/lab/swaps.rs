@@ -32,20 +32,23 @@ fn an_image_swapped_between_two_boots_is_noticed(play: Play) {
     let without = Disk::erofs(tree.path());
     let boot = |modules| Boot::new(&image, &disk).mounted(modules, &MODULES, "erofs", "ro");
 
+    let both = [System, Session];
+
     let mut machine = scene.start(boot(&without));
+    scene.linger(&mut machine);
     assert_eq!(
         machine.sh(&format!("stat -c '%Y %Z' {0} {0}/*.so | sort -u", *MODULES)),
         "0 0\n"
     );
-    scene.fill(&mut machine, &[System]);
+    scene.fill(&mut machine, &both);
     machine.shut_down();
 
     let mut machine = scene.start(boot(&with));
-    scene.changed(&mut machine, &[System], true);
+    scene.changed(&mut machine, &both, true);
     machine.shut_down();
     if scene.modstamp {
         let mut machine = scene.start(boot(&with));
-        scene.unchanged(&mut machine, &[System]);
+        scene.unchanged(&mut machine, &both);
         machine.shut_down();
     }
     scene.end();
@@ -65,29 +68,27 @@ fn another_root_and_back_over_the_same_var_is_noticed(play: Play) {
     let [a, b] = roots(&image);
     let var = Disk::formatted(512, &["mkfs.ext4", "-q"]);
     let boot = |root| Boot::new(&image, root).mounted(&var, "/var", "ext4", "");
-    let both = [System, Session];
 
     let mut machine = scene.start(boot(&a));
-    scene.linger(&mut machine);
-    scene.fill(&mut machine, &both);
+    scene.fill(&mut machine, &[System]);
     machine.shut_down();
 
     let mut machine = scene.start(boot(&b));
-    scene.changed(&mut machine, &both, false);
+    scene.changed(&mut machine, &[System], false);
     if scene.modstamp {
         // Its loss costs no more than a probe.
         machine.sh("rm -r /var/lib/modstamp");
     } else {
-        scene.fill_anew(&mut machine, &both);
+        scene.fill_anew(&mut machine);
     }
     machine.shut_down();
 
     let mut machine = scene.start(boot(&a));
-    scene.changed(&mut machine, &both, true);
+    scene.changed(&mut machine, &[System], true);
     machine.shut_down();
     if scene.modstamp {
         let mut machine = scene.start(boot(&a));
-        scene.unchanged(&mut machine, &both);
+        scene.unchanged(&mut machine, &[System]);
         machine.shut_down();
     }
     scene.end();
@@ -115,7 +116,7 @@ fn a_snapshot_rolled_back_while_var_stays_is_noticed(play: Play) {
     let mut machine = scene.start(boot("@new"));
     scene.changed(&mut machine, &[System], false);
     if !scene.modstamp {
-        scene.fill_anew(&mut machine, &[System]);
+        scene.fill_anew(&mut machine);
     }
     machine.shut_down();
 
