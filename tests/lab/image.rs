@@ -6,14 +6,7 @@ use std::process::Command;
 use super::support::{Machine, deb, kept, run};
 
 /// What making the disks takes.
-pub const PROGRAMS: [&str; 6] = [
-    "losetup",
-    "mkfs.btrfs",
-    "mkfs.erofs",
-    "mkfs.ext4",
-    "mkfs.xfs",
-    "qemu-img",
-];
+pub const PROGRAMS: [&str; 3] = ["losetup", "mkfs.btrfs", "mkfs.ext4"];
 
 /// What the machine has, beside Debian's smallest set and modstamp.
 const PACKAGES: [&str; 16] = [
@@ -46,7 +39,6 @@ const FILES: [(&str, &str); 3] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filesystem {
     Ext4,
-    Xfs,
     /// All of it is in the subvolume `@`, but for `/var`, which is in `@var`, as openSUSE has it.
     Btrfs,
 }
@@ -109,7 +101,7 @@ impl Image {
             run(Command::new("touch").arg(&self.directory));
             return;
         }
-        let old = "find \"$1\" -mindepth 1 -maxdepth 1 -name '*-*' -mmin +600 -exec rm -r {} +";
+        let old = "find \"$1\" -mindepth 1 -maxdepth 1 -name '*-*' -mmin +180 -exec rm -r {} +";
         run(Command::new("sh").args(["-ec", old, "sh"]).arg(&lab));
 
         let machine = Machine::new("trixie", &PACKAGES);
@@ -148,16 +140,10 @@ const COPY: &str = r#"
     cp "$2"/boot/vmlinuz-* "$4/kernel"
     cp -a "$2$5" "$4/modules"
     mount --bind "$2" "$3/from"
-    # The kernel and its modules are as before.
     truncate -s 4G "$4/disk"
     case $1 in
     ext4)
         mkfs.ext4 -q -d "$3/from" "$4/disk"
-        ;;
-    xfs)
-        mkfs.xfs -q "$4/disk"
-        mount -o loop "$4/disk" "$3/to"
-        cp -a "$3/from/." "$3/to"
         ;;
     btrfs)
         mkfs.btrfs -q "$4/disk"

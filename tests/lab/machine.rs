@@ -14,7 +14,14 @@ use super::image::{Filesystem, Image};
 use super::support::run;
 
 /// What running a machine takes.
-pub const PROGRAMS: [&str; 2] = ["qemu-system-x86_64", "setpriv"];
+pub const PROGRAMS: [&str; 6] = [
+    "debugfs",
+    "mkfs.erofs",
+    "mkfs.xfs",
+    "qemu-img",
+    "qemu-system-x86_64",
+    "setpriv",
+];
 
 /// How long a boot, an order or a shutdown may take until it is taken for stuck.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -46,16 +53,6 @@ impl Disk {
         let disk = Disk::new("qcow2");
         disk.create(&["-F", "raw", "-b", image.disk().to_str().unwrap()]);
         disk
-    }
-
-    /// One that is as this is now. Both may be written to.
-    pub fn copy(&self) -> Disk {
-        let copy = Disk::new(self.format);
-        let sparse = ["--sparse=always", "--reflink=auto"];
-        run(Command::new("cp")
-            .args(sparse)
-            .args([self.path(), copy.path()]));
-        copy
     }
 
     /// One of so many megabytes that a command, such as `["mkfs.ext4", "-q"]`, which gets the file's name as its last

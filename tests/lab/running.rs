@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::image::Filesystem;
 use super::machine::{Boot, Disk, Machine};
-use super::scene::{Libvirt, module};
+use super::scene::{Libvirt, MODULE, module};
 use super::support::run;
 use super::{Play, Scenario};
 use crate::named;
@@ -59,25 +59,23 @@ fn a_copy_by_make_install_and_a_rewrite_in_place_are_noticed(play: Play) {
     scene.fill(&mut machine, &[System]);
 
     if scene.modstamp {
-        machine.sh("modstamp observe > /srv/witness; modstamp check /srv/witness");
+        scene.observe(&mut machine);
+        scene.check(&mut machine, None);
         let before = stamp(&mut machine);
         // QEMU does not look there, but one that was built from source would.
         machine.sh(&format!(
             "install -D -m 0644 {} /usr/local/lib/qemu/copied.so",
             module()
         ));
-        let (status, said) = machine.try_sh("modstamp check /srv/witness");
-        assert_eq!(status, 1, "{said}");
-        assert!(said.contains("/usr/local/lib/qemu"), "{said}");
+        scene.check(&mut machine, Some("/usr/local/lib/qemu"));
         is_touched(&mut machine, before);
-        machine.sh("modstamp observe > /srv/witness");
+        scene.observe(&mut machine);
     }
     let before = stamp(&mut machine);
     machine.sh(&empty());
     if scene.modstamp {
         is_touched(&mut machine, before);
-        let (status, said) = machine.try_sh("modstamp check /srv/witness");
-        assert_eq!(status, 1, "{said}");
+        scene.check(&mut machine, Some(MODULE));
     }
     scene.changed(&mut machine, &[System], false);
 

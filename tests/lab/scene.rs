@@ -147,6 +147,24 @@ impl Scene {
         }
     }
 
+    /// Keeps a witness of now, as a program would that uses the library.
+    #[track_caller]
+    pub fn observe(&self, machine: &mut Machine) {
+        if self.modstamp {
+            machine.sh("modstamp observe > /var/lib/witness");
+        }
+    }
+
+    /// Whether the kept witness is stale because of `why`, or fresh where that is `None`.
+    #[track_caller]
+    pub fn check(&self, machine: &mut Machine, why: Option<&str>) {
+        if self.modstamp {
+            let (status, said) = machine.try_sh("modstamp check /var/lib/witness");
+            assert_eq!(status, i32::from(why.is_some()), "{said}");
+            assert!(said.contains(why.unwrap_or_default()), "{said}");
+        }
+    }
+
     /// Adds it to the table.
     pub fn end(self) {
         let mut seen = SEEN.lock().unwrap();
@@ -170,9 +188,10 @@ fn ask(machine: &mut Machine, libvirt: Libvirt) -> (bool, usize) {
     (answer == "yes", probes.parse().unwrap())
 }
 
-/// What modstamp's units told of themselves.
-fn told(machine: &mut Machine) -> String {
-    machine.sh("journalctl --boot --no-pager --identifier=modstamp --identifier=systemd --grep=modstamp || true")
+/// What modstamp and systemd told since the machine booted.
+pub fn told(machine: &mut Machine) -> String {
+    machine
+        .sh("journalctl --boot --no-pager --output=cat --identifier=modstamp --identifier=systemd")
 }
 
 /// What was seen, for people.

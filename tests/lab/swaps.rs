@@ -1,14 +1,15 @@
 //! What a machine finds at its next boot is not what it left: another image, another root, an older snapshot.
 
+use std::process::Command;
+
 use super::image::{Filesystem, Image};
 use super::machine::{Boot, Disk};
-use super::scene::{Libvirt, MODULE, module};
+use super::scene::{Libvirt, MODULE, module, told};
 use super::support::deb::MODULES;
 use super::support::run;
 use super::{Play, Scenario};
 use crate::named;
 use Libvirt::{Session, System};
-use std::process::Command;
 
 pub const SCENARIOS: &[(&str, Scenario)] = named![
     an_image_swapped_between_two_boots_is_noticed,
@@ -35,20 +36,22 @@ fn an_image_swapped_between_two_boots_is_noticed(play: Play) {
     let both = [System, Session];
 
     let mut machine = scene.start(boot(&without));
+    let times = format!("stat -c '%Y %Z' {0} {0}/* | sort -u", *MODULES);
+    assert_eq!(machine.sh(&times), "0 0\n");
     scene.linger(&mut machine);
-    assert_eq!(
-        machine.sh(&format!("stat -c '%Y %Z' {0} {0}/*.so | sort -u", *MODULES)),
-        "0 0\n"
-    );
     scene.fill(&mut machine, &both);
+    scene.observe(&mut machine);
     machine.shut_down();
 
     let mut machine = scene.start(boot(&with));
     scene.changed(&mut machine, &both, true);
+    scene.check(&mut machine, Some(MODULE));
+    scene.observe(&mut machine);
     machine.shut_down();
     if scene.modstamp {
         let mut machine = scene.start(boot(&with));
         scene.unchanged(&mut machine, &both);
+        scene.check(&mut machine, None);
         machine.shut_down();
     }
     scene.end();
@@ -61,7 +64,10 @@ fn roots(image: &Image) -> [Disk; 2] {
     [first, second]
 }
 
-/// A and B partitions, over a /var that is empty at first.
+/// What an update says that finds nothing of the last touch.
+const NOT_KNOWN: &str = "what the modules were at the last touch is not known";
+
+/// A and B partitions, over a /var that is empty at first. On the way back, what modstamp knew is lost.
 fn another_root_and_back_over_the_same_var_is_noticed(play: Play) {
     let mut scene = play.scene(Filesystem::Ext4);
     let image = scene.image.clone();
@@ -70,13 +76,15 @@ fn another_root_and_back_over_the_same_var_is_noticed(play: Play) {
     let boot = |root| Boot::new(&image, root).mounted(&var, "/var", "ext4", "");
 
     let mut machine = scene.start(boot(&a));
+    if scene.modstamp {
+        assert!(told(&mut machine).contains(NOT_KNOWN));
+    }
     scene.fill(&mut machine, &[System]);
     machine.shut_down();
 
     let mut machine = scene.start(boot(&b));
     scene.changed(&mut machine, &[System], false);
     if scene.modstamp {
-        // Its loss costs no more than a probe.
         machine.sh("rm -r /var/lib/modstamp");
     } else {
         scene.fill_anew(&mut machine);
@@ -84,6 +92,9 @@ fn another_root_and_back_over_the_same_var_is_noticed(play: Play) {
     machine.shut_down();
 
     let mut machine = scene.start(boot(&a));
+    if scene.modstamp {
+        assert!(told(&mut machine).contains(NOT_KNOWN));
+    }
     scene.changed(&mut machine, &[System], true);
     machine.shut_down();
     if scene.modstamp {
@@ -148,11 +159,13 @@ fn on_a_read_only_usr_what_is_stale_goes_before_its_consumer_starts(play: Play) 
     scene.fill(&mut machine, &both);
     machine.shut_down();
 
+    // All that a refresh could move.
+    let times = format!("find /usr/bin {} -printf '%p %T@ %C@\\n'", *MODULES);
     let mut machine = scene.start(boot(&b));
+    let before = machine.sh(&times);
     scene.changed(&mut machine, &both, false);
     if scene.modstamp {
-        let said =
-            machine.sh("journalctl --boot --identifier=modstamp --identifier=systemd --output=cat");
+        let said = told(&mut machine);
         for (removed, started) in [
             ("removed /var/cache/libvirt/", "Started libvirtd.service"),
             (
@@ -168,6 +181,7 @@ fn on_a_read_only_usr_what_is_stale_goes_before_its_consumer_starts(play: Play) 
     if scene.modstamp {
         let mut machine = scene.start(boot(&b));
         scene.unchanged(&mut machine, &both);
+        assert_eq!(machine.sh(&times), before);
         machine.shut_down();
     }
     scene.end();
