@@ -44,29 +44,16 @@ pub struct Updated {
     pub touched: Option<Mtime>,
     /// What was done for libvirt, if anything was.
     pub refreshed: Option<Refreshed>,
-    warnings: Vec<String>,
+    /// What could not be done or kept, and so is tried again by the next update.
+    pub errors: Vec<Error>,
 }
 
 impl Touched {
     /// What a person should know of, one sentence each, of the touch and of the refresh.
     pub fn warnings(&self) -> impl Iterator<Item = &str> {
-        warnings(&self.warnings, &self.refreshed)
+        let of_refresh = self.refreshed.iter().flat_map(|done| &done.warnings);
+        self.warnings.iter().chain(of_refresh).map(String::as_str)
     }
-}
-
-impl Updated {
-    /// What a person should know of, one sentence each, of the touch and of the refresh.
-    pub fn warnings(&self) -> impl Iterator<Item = &str> {
-        warnings(&self.warnings, &self.refreshed)
-    }
-}
-
-fn warnings<'a>(
-    own: &'a [String],
-    refreshed: &'a Option<Refreshed>,
-) -> impl Iterator<Item = &'a str> {
-    let of_refresh = refreshed.iter().flat_map(|done| &done.warnings);
-    own.iter().chain(of_refresh).map(String::as_str)
 }
 
 impl Profile {
@@ -117,9 +104,13 @@ impl Profile {
         // Also where the stamp cannot be touched.
         let refreshed = (stamp.owner() == Owner::System && self.refreshes_libvirt())
             .then(|| libvirt::refresh_too(profile, inputs, directories, durability));
+        let refreshed = refreshed.transpose().unwrap_or_else(|error| {
+            warnings.push(error.to_string());
+            None
+        });
         Ok(Touched {
             mtime: touched?,
-            refreshed: warned(refreshed.transpose(), &mut warnings),
+            refreshed,
             warnings,
         })
     }
@@ -133,46 +124,48 @@ impl Profile {
     /// user's stamp is touched only where the system's was not for the same modules.
     ///
     /// # Errors
-    /// As [`Profile::inputs`] and [`Stamp::touch`]. All other trouble is a warning.
+    /// As [`Profile::inputs`]. What else went wrong is in [`Updated::errors`].
     pub fn update(&self, durability: Durability) -> Result<Updated> {
         let profile = &self.without_variables();
         let stamp = &Stamp::own(self.root(), self.name())?;
         if let Some(built) = build_time() {
             return update_of_image(stamp, built, durability);
         }
-        let mut done = Updated {
-            verdict: Verdict::Fresh,
-            touched: None,
-            refreshed: None,
-            warnings: Vec::new(),
-        };
+        let mut done = Updated::nothing();
         let kept = Kept::find(profile, stamp);
         let mut inputs = Inputs::of(profile, kept.witness.as_ref())?;
         done.verdict = kept.judge(&inputs);
         let touched = match done.verdict {
             Verdict::Fresh => {
-                kept.complete(stamp, &inputs, durability, &mut done.warnings);
+                kept.complete(stamp, &inputs, durability);
                 Ok(())
             }
             Verdict::Stale(_) => touch(profile, stamp, kept, &mut inputs, durability, &mut done),
         };
+        done.errors.extend(touched.err());
         if self.refreshes_libvirt() {
             let refreshed = match stamp.owner() {
                 Owner::System => libvirt::update(profile, inputs, durability),
                 Owner::User => libvirt::update_own(profile, inputs, stamp, durability),
             };
-            done.refreshed = warned(refreshed, &mut done.warnings);
+            match refreshed {
+                Ok(refreshed) => done.refreshed = refreshed,
+                Err(error) => done.errors.push(error),
+            }
         }
-        touched.map(|()| done)
+        Ok(done)
     }
 }
 
-/// An error as a warning.
-fn warned<T>(result: Result<Option<T>>, warnings: &mut Vec<String>) -> Option<T> {
-    result.unwrap_or_else(|error| {
-        warnings.push(error.to_string());
-        None
-    })
+impl Updated {
+    fn nothing() -> Updated {
+        Updated {
+            verdict: Verdict::Fresh,
+            touched: None,
+            refreshed: None,
+            errors: Vec::new(),
+        }
+    }
 }
 
 /// Touches the stamp, unless another update was quicker.
@@ -198,23 +191,21 @@ fn touch(
     let mtime = stamp.touch_in(&turn, "modstamp update", &why, durability)?;
     inputs.stamped(stamp.owner(), mtime);
     witness.observed.stamps = inputs.observed.stamps;
-    if let Err(errno) = write(&turn, stamp, &witness, durability) {
-        done.warnings.push(not_kept(stamp, errno));
-    }
     done.touched = Some(mtime);
-    stamp.sync(turn, durability)
+    let kept = write(&turn, stamp, &witness, durability);
+    stamp.sync(turn, durability)?;
+    kept.map_err(|errno| {
+        let attempt = "keep what the modules were beside";
+        let remedy = "make room there: until then each update touches";
+        Error::system(attempt, stamp.path(), errno, remedy)
+    })
 }
 
 /// Whatever is in the image, the first update on the host that it becomes is to touch.
 fn update_of_image(stamp: &Stamp, built: Mtime, durability: Durability) -> Result<Updated> {
     let is_touched = stamp.mtime()?.is_some_and(|mtime| mtime >= built);
     let is_forgotten = stamp.open_beside(EXTENSION).is_none();
-    let mut done = Updated {
-        verdict: Verdict::Fresh,
-        touched: None,
-        refreshed: None,
-        warnings: Vec::new(),
-    };
+    let mut done = Updated::nothing();
     if !(is_touched && is_forgotten) {
         let why = "an image is built";
         done.verdict = Verdict::unreadable(why);
@@ -263,14 +254,9 @@ impl Kept {
         }
     }
 
-    /// Keeps one of the same contents in its place, where that spares later looks a reading. A trigger has no time to read all.
-    fn complete(
-        &self,
-        stamp: &Stamp,
-        inputs: &Inputs,
-        durability: Durability,
-        warnings: &mut Vec<String>,
-    ) {
+    /// Keeps one of the same contents in its place, where that spares later looks a reading. A trigger has no time to read
+    /// all. Where it cannot be kept, the one that is there does as well.
+    fn complete(&self, stamp: &Stamp, inputs: &Inputs, durability: Durability) {
         let Some(kept) = self.witness.as_ref().filter(|_| self.is_own) else {
             return;
         };
@@ -284,8 +270,8 @@ impl Kept {
         };
         // Another one that was kept since may be of a later touch.
         let is_still = read(stamp).is_some_and(|now| now.to_string() == kept.to_string());
-        if is_still && let Err(errno) = write(&turn, stamp, &witness, durability) {
-            warnings.push(not_kept(stamp, errno));
+        if is_still {
+            let _ = write(&turn, stamp, &witness, durability);
         }
     }
 }
@@ -307,10 +293,4 @@ fn write(
 ) -> rustix::io::Result<()> {
     let name = stamp.name_beside(EXTENSION);
     keep(&turn.directory, &name, &witness.to_string(), durability)
-}
-
-fn not_kept(stamp: &Stamp, errno: rustix::io::Errno) -> String {
-    let attempt = "keep what the modules were beside";
-    let remedy = "make room there: until then each update touches";
-    Error::system(attempt, stamp.path(), errno, remedy).to_string()
 }

@@ -16,7 +16,7 @@ use super::{MOST_LINES, Which, end, print, say, touch::durability};
 /// to the first update on the host that boots it.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Exit status: 0 if all is as at the last touch or was touched, 1 if not, 2 if the arguments are wrong"
+    after_help = "Exit status: 0 if all is as at the last touch or was touched, 1 if that failed or cannot be remembered, 2 if the arguments are wrong"
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -34,19 +34,26 @@ impl Arguments {
     fn update(self) -> anyhow::Result<ExitCode> {
         let profile = self.which.load()?;
         let done = profile.update(durability(self.no_sync))?;
-        done.warnings()
-            .for_each(|warning| say("warning: ", warning));
+        let refreshed = done.refreshed.as_ref();
+        let warnings = refreshed.into_iter().flat_map(|done| &done.warnings);
+        warnings.for_each(|warning| say("warning: ", warning));
+        done.errors.iter().for_each(|error| say("", error));
+        let is_well = done.errors.is_empty() && refreshed.is_none_or(|done| done.is_kept);
+
         let mut text = Vec::new();
         if done.touched.is_some() {
             let reasons = done.verdict.reasons_for_people(MOST_LINES);
             let touched = |reason| format!("touched the stamp: {reason}\n");
             text.extend(reasons.iter().map(touched));
         }
-        text.extend(done.refreshed.iter().flat_map(lines));
-        if text.is_empty() {
+        text.extend(refreshed.into_iter().flat_map(lines));
+        if text.is_empty() && is_well {
             text.push("nothing changed since the last touch\n".to_owned());
         }
         print(text.concat())?;
-        Ok(ExitCode::SUCCESS)
+        Ok(match is_well {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
     }
 }

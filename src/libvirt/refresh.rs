@@ -45,6 +45,8 @@ pub struct Refreshed {
     pub changed: Vec<PathBuf>,
     /// The cache files that were removed from the system daemon's cache, because nothing could be moved.
     pub evicted: Vec<PathBuf>,
+    /// Whether a record of it is kept. Without one the next update refreshes again.
+    pub is_kept: bool,
     /// What a person should know of, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -136,9 +138,10 @@ pub(crate) fn update_own(
     if !done.evicted.is_empty() {
         done.warnings.extend(super::daemons(profile.root()));
     }
-    if let Err(errno) = record.write(&stamp.take_turn()?, stamp, durability) {
-        done.warnings.push(not_kept(stamp, errno));
-    }
+    let kept = record.write(&stamp.take_turn()?, stamp, durability);
+    done.is_kept = kept.is_ok();
+    done.warnings
+        .extend(kept.err().map(|errno| not_kept(stamp, errno)));
     Ok(Some(done))
 }
 
@@ -258,7 +261,9 @@ fn refresh_for(
             done.warnings.extend(super::daemons(root));
         }
     }
-    if let Some(Err(errno)) = keep(&record) {
+    let kept = keep(&record);
+    done.is_kept = matches!(kept, Some(Ok(())));
+    if let Some(Err(errno)) = kept {
         done.warnings.push(not_kept(&stamp, errno));
     }
     Ok(Some(done))

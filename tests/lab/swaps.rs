@@ -97,11 +97,6 @@ fn another_root_and_back_over_the_same_var_is_noticed(play: Play) {
     }
     scene.changed(&mut machine, &[System], true);
     machine.shut_down();
-    if scene.modstamp {
-        let mut machine = scene.start(boot(&a));
-        scene.unchanged(&mut machine, &[System]);
-        machine.shut_down();
-    }
     scene.end();
 }
 
