@@ -40,7 +40,7 @@ STATIC := $(shell echo 'int main(void) { return 0; }' | $(or $(CC),cc) -static -
 REMAP  := $(if $(word 2,$(CURDIR)),,--remap-path-prefix=$(CURDIR)=)
 BUILD  := RUSTFLAGS="$$RUSTFLAGS $(REMAP) $(STATIC)" $(CARGO) build --release --locked --target $(HOST)
 
-.PHONY: all programs library manual install install-library install-units demo check check-packages api bench dist dist-vendored clean help
+.PHONY: all programs library manual install install-library install-units demo check check-packages lab api bench dist dist-vendored clean help
 
 all: programs library manual ## build all that is installed
 
@@ -116,6 +116,10 @@ check:             ## run every test but the slow ones; as root on Debian, insta
 check-packages:    ## run the slow ones: the packages, built offline from dist-vendored by Debian 13's own toolchain
 	tests/install-needs
 	$(TEST) --test vendored
+
+lab:               ## run only the tests on machines that boot
+	tests/install-needs
+	$(TEST) --test lab
 
 api:               ## write down the public Rust API, which then has changed: tests/api/listing.txt
 	MODSTAMP_API=write $(CARGO) test --locked --test release -- the_public_api
