@@ -188,10 +188,11 @@ fn ask(machine: &mut Machine, libvirt: Libvirt) -> (bool, usize) {
     (answer == "yes", probes.parse().unwrap())
 }
 
-/// What modstamp and systemd told since the machine booted.
+/// What modstamp told since the machine booted, and systemd of it and of libvirt.
 pub fn told(machine: &mut Machine) -> String {
-    machine
-        .sh("journalctl --boot --no-pager --output=cat --identifier=modstamp --identifier=systemd")
+    machine.sh(
+        "journalctl --boot --output=cat -t modstamp -t systemd | grep 'stamp\\|libvirt' || true",
+    )
 }
 
 /// What was seen, for people.
