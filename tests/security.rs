@@ -317,6 +317,12 @@ const CASES: &[Case] = &[
         &[RPM_TRANSACTION, "/tmp/body"],
     ),
     ("rpm-trigger", BY_ROOT, &[], &[RPM_TRIGGER, "/tmp/body"]),
+    (
+        "rpm-trigger",
+        BY_ROOT,
+        &["modstamp touch"],
+        &[RPM_TRIGGER, "/tmp/body"],
+    ),
     ("modstamp update", BY_ROOT, &[], &["modstamp", "update"]),
     ("modstamp update", BY_ROOT, &[GONE], &["modstamp", "update"]),
     (

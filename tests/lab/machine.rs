@@ -168,7 +168,10 @@ impl<'a> Boot<'a> {
     /// What the kernel and systemd are told: kernel-command-line(7).
     fn command_line(&self) -> String {
         let kind = format!("{:?}", self.image.filesystem).to_lowercase();
-        let mut line = format!("console=ttyS0 quiet panic=-1 root=/dev/vda rw rootfstype={kind}");
+        // On a busy host a tick of the emulated timer may come too late for Linux to believe in it: no_timer_check.
+        let mut line = format!(
+            "console=ttyS0 quiet panic=-1 no_timer_check root=/dev/vda rw rootfstype={kind}"
+        );
         if self.image.filesystem == Filesystem::Btrfs {
             let subvolume = self.subvolume;
             line += &format!(
