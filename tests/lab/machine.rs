@@ -132,12 +132,6 @@ impl<'a> Boot<'a> {
         self
     }
 
-    /// With one disk more.
-    pub fn disk(mut self, disk: &'a Disk) -> Boot<'a> {
-        self.disks.push(disk);
-        self
-    }
-
     /// With one disk more that is mounted before all services start, with options as mount(8) takes them.
     pub fn mounted(
         mut self,
@@ -325,13 +319,6 @@ impl Machine {
         Ok((status, String::from_utf8_lossy(&output).into_owned()))
     }
 
-    /// Writes a file in the machine.
-    pub fn put(&mut self, path: &str, content: &str) {
-        self.sh(&format!(
-            "mkdir -p $(dirname {path}); cat > {path} <<'END OF FILE'\n{content}\nEND OF FILE"
-        ));
-    }
-
     /// Shuts it down, as an administrator does.
     pub fn shut_down(mut self) {
         self.begin("systemctl poweroff --no-block");
@@ -345,9 +332,6 @@ impl Machine {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
-
-    /// Cuts its power.
-    pub fn cut(self) {}
 
     /// The last lines of what it and QEMU said.
     fn console(&self) -> String {
