@@ -67,6 +67,14 @@ impl Disk {
         disk
     }
 
+    /// One that has what this has, and that loses with the power what was not flushed, as a disk does that has a cache of
+    /// its own: where new data are in it is in QEMU's memory until then.
+    pub fn with_cache(&self) -> Disk {
+        let disk = Disk::new("qcow2");
+        disk.create(&["-F", self.format, "-b", self.path().to_str().unwrap()]);
+        disk
+    }
+
     /// One that is an image of all that is in a directory, with every time 0.
     pub fn erofs(from: &Path) -> Disk {
         let disk = Disk::new("raw");
@@ -112,6 +120,7 @@ pub struct Boot<'a> {
     subvolume: &'a str,
     words: String,
     clock: Option<&'a str>,
+    is_bare: bool,
 }
 
 impl<'a> Boot<'a> {
@@ -123,12 +132,27 @@ impl<'a> Boot<'a> {
             subvolume: "@",
             words: String::new(),
             clock: None,
+            is_bare: false,
+        }
+    }
+
+    /// With nothing but what takes orders: no systemd, and no more mounted than the root and /dev.
+    pub fn bare(self) -> Boot<'a> {
+        Boot {
+            is_bare: true,
+            ..self.word("init=/usr/local/lib/lab/shell")
         }
     }
 
     /// With the root in this subvolume.
     pub fn subvolume(mut self, name: &'a str) -> Boot<'a> {
         self.subvolume = name;
+        self
+    }
+
+    /// With one disk more.
+    pub fn disk(mut self, disk: &'a Disk) -> Boot<'a> {
+        self.disks.push(disk);
         self
     }
 
@@ -199,7 +223,7 @@ impl Machine {
         let mut qemu = Command::new("setpriv");
         // It ends with this program, also where that is killed.
         qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
-            .args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "2048"])
+            .args(["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "2048"])
             .args(["-nographic", "-nodefaults", "-no-reboot"])
             .arg("-kernel")
             .arg(boot.image.kernel())
@@ -248,11 +272,13 @@ impl Machine {
         let mut ready = String::new();
         let heard = line.read_line(&mut ready);
         assert_eq!(ready, "ready\n", "{heard:?}: {}", machine.console());
-        let (status, state) = machine.try_sh("systemctl is-system-running --wait");
-        if status != 0 {
-            let failed =
-                machine.sh("systemctl --failed --no-legend; journalctl -b -p warning --no-pager");
-            panic!("{state}\n{failed}");
+        if !boot.is_bare {
+            let (status, state) = machine.try_sh("systemctl is-system-running --wait");
+            if status != 0 {
+                let failed = machine
+                    .sh("systemctl --failed --no-legend; journalctl -b -p warning --no-pager");
+                panic!("{state}\n{failed}");
+            }
         }
         machine.boot_time = started.elapsed();
         machine
@@ -319,6 +345,13 @@ impl Machine {
         Ok((status, String::from_utf8_lossy(&output).into_owned()))
     }
 
+    /// Writes a file in the machine.
+    pub fn put(&mut self, path: &str, content: &str) {
+        self.sh(&format!(
+            "mkdir -p $(dirname {path}); cat > {path} <<'END OF FILE'\n{content}\nEND OF FILE"
+        ));
+    }
+
     /// Shuts it down, as an administrator does.
     pub fn shut_down(mut self) {
         self.begin("systemctl poweroff --no-block");
@@ -331,6 +364,17 @@ impl Machine {
             );
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Cuts its power.
+    pub fn cut(self) {}
+
+    /// What was said on the console since it was started, in whole lines.
+    pub fn console_lines(&self) -> String {
+        let said = std::fs::read(self.directory.path().join("console")).unwrap();
+        let said = String::from_utf8_lossy(&said).replace('\r', "");
+        let whole = said.rfind('\n').map_or(0, |end| end + 1);
+        said[..whole].to_owned()
     }
 
     /// The last lines of what it and QEMU said.

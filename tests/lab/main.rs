@@ -6,6 +6,7 @@
 
 mod image;
 mod machine;
+mod power_cut;
 mod running;
 mod scene;
 #[path = "../support/mod.rs"]
@@ -26,7 +27,7 @@ fn main() {
     }
     // Each machine has two processors.
     arguments.test_threads.get_or_insert(2);
-    let scenarios = [swaps::SCENARIOS, running::SCENARIOS].concat();
+    let scenarios = [power_cut::SCENARIOS, swaps::SCENARIOS, running::SCENARIOS].concat();
     let trials = scenarios.into_iter().flat_map(|(name, scenario)| {
         [("with", true), ("without", false)].map(|(word, modstamp)| {
             let play = Play { name, modstamp };
