@@ -221,9 +221,19 @@ impl Machine {
         let socket = directory.path().join("line");
         let at = |name| directory.path().join(name).display().to_string();
         let mut qemu = Command::new("setpriv");
-        // It ends with this program, also where that is killed.
+        // It ends with this program, also where that is killed. Its two processors are one thread: else one of them may run a
+        // part of Linux's code that the other one has just changed, and Linux panics (“Oops: int3”).
         qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
-            .args(["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "2048"])
+            .args([
+                "-accel",
+                "tcg,thread=single",
+                "-cpu",
+                "max",
+                "-smp",
+                "2",
+                "-m",
+                "2048",
+            ])
             .args(["-nographic", "-nodefaults", "-no-reboot"])
             .arg("-kernel")
             .arg(boot.image.kernel())

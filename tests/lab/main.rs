@@ -25,7 +25,7 @@ fn main() {
     if missing.is_none() {
         support::enter_own_mount_namespace();
     }
-    // Each machine has two processors.
+    // Each machine keeps one processor busy.
     arguments.test_threads.get_or_insert(2);
     let scenarios = [power_cut::SCENARIOS, swaps::SCENARIOS, running::SCENARIOS].concat();
     let trials = scenarios.into_iter().flat_map(|(name, scenario)| {

@@ -196,7 +196,6 @@ fn fact<'a>(facts: &[Vec<&'a str>], key: &str) -> Vec<&'a str> {
 }
 
 /// A root on one of the disks, and what is known of it outside.
-#[derive(Clone)]
 struct Root {
     filesystem: &'static str,
     manager: &'static str,
@@ -211,7 +210,6 @@ struct Root {
     latest: String,
 }
 
-#[derive(Clone)]
 struct Answer {
     /// The first, 0, is from before the transaction.
     number: usize,
@@ -316,7 +314,7 @@ impl Root {
             latest: String::new(),
         };
         let of = |filesystem| ["dpkg", "rpm"].map(|manager| root(filesystem, manager));
-        ["ext4", "xfs", "btrfs"].map(of).concat()
+        ["ext4", "xfs", "btrfs"].into_iter().flat_map(of).collect()
     }
 
     /// Takes down what was said until the power was cut.
