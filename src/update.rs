@@ -274,9 +274,9 @@ fn update_of_image(stamp: &Stamp, built: Mtime, durability: Durability) -> Resul
     let mut kept = [EXTENSION, libvirt::EXTENSION].into_iter();
     let is_forgotten = kept.all(|extension| stamp.open_beside(extension).is_none());
     let mut done = Updated::nothing();
+    let why = "an image is built, SOURCE_DATE_EPOCH says: nothing is compared";
+    done.verdict = Verdict::unreadable(why);
     if !(is_touched && is_forgotten) {
-        let why = "an image is built";
-        done.verdict = Verdict::unreadable(why);
         done.touched = Some(stamp.touch("modstamp update", why, durability)?);
     }
     Ok(done)

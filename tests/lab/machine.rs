@@ -241,6 +241,7 @@ impl Machine {
             .arg(boot.image.initrd())
             .args(["-append", &boot.command_line()])
             .args(["-serial", &format!("file:{}", at("console"))])
+            .args(["-serial", &format!("file:{}", at("said"))])
             .args([
                 "-chardev",
                 &format!("socket,id=line,path={},server=on,wait=off", at("line")),
@@ -379,17 +380,25 @@ impl Machine {
     /// Cuts its power.
     pub fn cut(self) {}
 
-    /// What was said on the console since it was started, in whole lines.
-    pub fn console_lines(&self) -> String {
-        let said = std::fs::read(self.directory.path().join("console")).unwrap();
+    /// What was written to its /dev/ttyS1 since it was started, in whole lines.
+    pub fn said(&self) -> String {
+        let said = std::fs::read(self.directory.path().join("said")).unwrap();
         let said = String::from_utf8_lossy(&said).replace('\r', "");
         let whole = said.rfind('\n').map_or(0, |end| end + 1);
         said[..whole].to_owned()
     }
 
+    /// Waits until what was written there is so.
+    pub fn wait_until(&mut self, is_so: impl Fn(&str) -> bool) {
+        let started = Instant::now();
+        while !is_so(&self.said()) {
+            self.go_on(started, "it says what is waited for");
+        }
+    }
+
     /// The last lines of what it and QEMU said.
     fn console(&self) -> String {
-        let said = ["qemu", "console"].map(|name| {
+        let said = ["qemu", "console", "said"].map(|name| {
             let said = std::fs::read(self.directory.path().join(name)).unwrap_or_default();
             let said = String::from_utf8_lossy(&said).into_owned();
             let last: Vec<&str> = said.lines().rev().take(40).collect();

@@ -24,8 +24,7 @@ use std::time::Duration;
 
 use super::image::{Filesystem, Image};
 use super::machine::{Boot, Disk, Machine};
-use super::scene::{Libvirt, module};
-use super::support::consumer::wait_until;
+use super::scene::{Libvirt, Scene, module};
 use super::support::{deb, rpm, run};
 use super::{Play, Scenario};
 use crate::named;
@@ -60,7 +59,7 @@ struct Disks {
 }
 
 impl Disks {
-    fn new() -> Disks {
+    fn new(image: Image) -> Disks {
         let packages = packages();
         let filled = ["mkfs.ext4", "-q", "-d", packages.path().to_str().unwrap()];
         let empty = [
@@ -69,7 +68,7 @@ impl Disks {
             Disk::formatted(256, &["mkfs.btrfs", "-q"]),
         ];
         Disks {
-            image: Image::new(true, Filesystem::Ext4),
+            image,
             packages: Disk::formatted(64, &filled),
             cut: empty.each_ref().map(Disk::with_cache),
             _empty: empty,
@@ -77,10 +76,10 @@ impl Disks {
     }
 
     /// Starts a machine that replays the journals.
-    fn boot(&self) -> Running {
+    fn boot(&self, scene: &mut Scene) -> Running {
         let own = Disk::over(&self.image);
         let boot = Boot::new(&self.image, &own).bare().disk(&self.packages);
-        let machine = self.cut.iter().fold(boot, Boot::disk).start();
+        let machine = scene.start(self.cut.iter().fold(boot, Boot::disk));
         let mut running = Running { machine, _own: own };
         running.machine.put("/run/cut", include_str!("cut"));
         running.order("mount_all", &[]);
@@ -117,27 +116,24 @@ impl Running {
         let versions: Vec<String> = roots.iter().map(|root| root.to.to_string()).collect();
         let script = format!("begin {ask} {sync} {}", versions.join(" "));
         self.machine.begin(&Running::script(&script, roots));
-        let mut said = Said(String::new());
         let all = roots.iter().map(|root| match root.manager {
             "dpkg" => 11,
             _ => 9,
         });
         let all: usize = all.sum();
-        wait_until("the moment is there", || {
-            said = Said(self.machine.console_lines());
-            let is_over = said.0.contains("\nall end\n");
+        self.machine.wait_until(|said| {
             let of_managers = ["begin", "line", "end"];
-            let lines = said.0.lines().filter_map(|line| line.split(' ').nth(2));
+            let lines = said.lines().filter_map(|line| line.split(' ').nth(2));
             let lines = lines.filter(|word| of_managers.contains(word)).count();
-            is_over
-                || match moment.after {
-                    After::Percent(100) => false,
-                    After::Percent(percent) => lines > 0 && lines * 100 >= all * percent,
-                    After::Triggers => said.0.contains(" Processing triggers "),
-                }
+            let is_there = match moment.after {
+                After::Percent(100) => false,
+                After::Percent(percent) => lines > 0 && lines * 100 >= all * percent,
+                After::Triggers => said.contains(" Processing triggers "),
+            };
+            is_there || said.contains("\nall end\n")
         });
         std::thread::sleep(moment.delay);
-        said = Said(self.machine.console_lines());
+        let said = Said(self.machine.said());
         self.machine.cut();
         said
     }
@@ -243,8 +239,9 @@ impl Seen {
 }
 
 fn a_power_cut_at_any_moment_of_a_transaction_leaves_no_stale_answer(play: Play) {
-    let disks = Disks::new();
-    let mut running = disks.boot();
+    let mut scene = play.scene(Filesystem::Ext4);
+    let disks = Disks::new(scene.image.clone());
+    let mut running = disks.boot(&mut scene);
     let mut roots = Root::all();
     let with = if play.modstamp { "modstamp" } else { "" };
     let all: Vec<&Root> = roots.iter().collect();
@@ -261,14 +258,14 @@ fn a_power_cut_at_any_moment_of_a_transaction_leaves_no_stale_answer(play: Play)
         let said = running.cut(play, &of_turn, cut % 2 == 0, Moment::of(cut, play));
         turn.iter().for_each(|n| roots[*n].hear(&said));
 
-        running = disks.boot();
+        running = disks.boot(&mut scene);
         let look = match play.modstamp {
             true => "each look; each configure",
             false => "each look_without; each configure",
         };
         let of_turn: Vec<&Root> = turn.iter().map(|n| &roots[*n]).collect();
         let said = running.order(look, &of_turn);
-        let judge = |n: &usize| roots[*n].judge(&said, play, &versions, &mut seen);
+        let judge = |n: &usize| roots[*n].judge(&said, &versions, &mut scene, &mut seen);
         let found: Vec<String> = turn.iter().map(judge).collect();
         println!("cut {cut}: {}", found.join("; "));
     }
@@ -294,6 +291,7 @@ fn a_power_cut_at_any_moment_of_a_transaction_leaves_no_stale_answer(play: Play)
             seen.must_have(what);
         }
     }
+    scene.end();
 }
 
 const OLD: &str = "old modules";
@@ -355,7 +353,13 @@ impl Root {
     }
 
     /// Judges what the machine said after the cut. Returns a few words of it.
-    fn judge(&mut self, said: &Said, play: Play, versions: &[&str], seen: &mut Seen) -> String {
+    fn judge(
+        &mut self,
+        said: &Said,
+        versions: &[&str],
+        scene: &mut Scene,
+        seen: &mut Seen,
+    ) -> String {
         let facts = said.of(self);
         let truth = fact(&facts, "truth")[0];
         let [old, new] = [self.from, self.to].map(|version| truth == versions[version - 1]);
@@ -371,13 +375,23 @@ impl Root {
             seen.count(what);
             found += &format!(", {what}");
         };
-        match play.modstamp {
-            true => self.judge_modstamp(&facts, truth, &mut note),
+        match scene.modstamp {
+            true => self.judge_modstamp(&facts, truth, scene, &mut note),
             false => {
                 let second = fact(&facts, "second")[0];
-                let is_wrong = |answer: &&Answer| answer.under == second && answer.digest != truth;
-                let wrong = self.answers.iter().filter(is_wrong);
-                wrong.for_each(|_| note("an old answer that libvirt's rule calls fresh"));
+                for answer in &self.answers {
+                    let is_served = answer.under == second;
+                    let is_old = answer.digest != truth;
+                    if is_served && is_old {
+                        note("an old answer that libvirt's rule calls fresh");
+                    }
+                    let probes = usize::from(!is_served);
+                    match (answer.number, is_old) {
+                        (0, true) => scene.answered_after_change(is_served, probes),
+                        (0, false) => scene.answered_without_change(probes),
+                        _ => {}
+                    }
+                }
             }
         }
         self.judge_audit(&facts, &mut note);
@@ -387,7 +401,13 @@ impl Root {
         found
     }
 
-    fn judge_modstamp(&mut self, facts: &[Vec<&str>], truth: &str, note: &mut impl FnMut(&str)) {
+    fn judge_modstamp(
+        &mut self,
+        facts: &[Vec<&str>],
+        truth: &str,
+        scene: &mut Scene,
+        note: &mut impl FnMut(&str),
+    ) {
         let [stamp, names] = fact(facts, "left")[..] else {
             panic!("{self}: {facts:#?}");
         };
@@ -457,8 +477,15 @@ impl Root {
                 digest, truth,
                 "{self}: the answer {number} was {how}: {facts:#?}"
             );
-            let is_before = |answer: &Answer| answer.number == 0 && answer.digest == truth;
-            if number == "0" && self.phase == Phase::Begun && self.answers.iter().any(is_before) {
+            let is_old = |answer: &Answer| answer.number == 0 && answer.digest != truth;
+            let is_old = self.answers.iter().any(is_old);
+            let probes = usize::from(how != "served");
+            match (number, is_old) {
+                ("0", true) => scene.answered_after_change(false, probes),
+                ("0", false) => scene.answered_without_change(probes),
+                _ => {}
+            }
+            if number == "0" && !is_old && self.phase == Phase::Begun {
                 assert_eq!((how, now), ("served", &*self.synced), "{self}: {says}");
             }
         }

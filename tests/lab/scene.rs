@@ -71,6 +71,19 @@ impl Scene {
         machine
     }
 
+    /// Takes down how a consumer was answered after a change, and whether that is stale.
+    pub fn answered_after_change(&mut self, is_stale: bool, probes: usize) {
+        self.seen.changed += 1;
+        self.seen.stale += usize::from(is_stale);
+        self.seen.probes += probes;
+    }
+
+    /// The same where nothing changed.
+    pub fn answered_without_change(&mut self, probes: usize) {
+        self.seen.unchanged += 1;
+        self.seen.needless += probes;
+    }
+
     /// Has `me`'s manager start at boot, and now.
     pub fn linger(&self, machine: &mut Machine) {
         machine.sh("loginctl enable-linger me");
@@ -118,9 +131,7 @@ impl Scene {
         assert_eq!(self.truth, has_module, "QEMU itself");
         for libvirt in who {
             let (answer, probes) = ask(machine, *libvirt);
-            self.seen.changed += 1;
-            self.seen.stale += usize::from(answer != has_module);
-            self.seen.probes += probes;
+            self.answered_after_change(answer != has_module, probes);
             let expected = has_module == self.modstamp;
             assert_eq!(answer, expected, "{libvirt:?}, {}", told(machine));
             assert!(
@@ -136,8 +147,7 @@ impl Scene {
     pub fn unchanged(&mut self, machine: &mut Machine, who: &[Libvirt]) {
         for libvirt in who {
             let (answer, probes) = ask(machine, *libvirt);
-            self.seen.unchanged += 1;
-            self.seen.needless += probes;
+            self.answered_without_change(probes);
             assert_eq!(
                 (answer, probes),
                 (self.truth, 0),
@@ -228,11 +238,21 @@ pub fn table() -> String {
                 asked => [format!("{asked} asked"), half.needless.to_string()],
             };
             let [unchanged, needless] = unchanged;
-            let seconds = half
-                .boots
-                .iter()
-                .map(|boot| format!("{:.0}", boot.as_secs_f64()));
-            let boots = format!("{} s", seconds.collect::<Vec<_>>().join(", "));
+            let seconds = half.boots.iter().map(|boot| boot.as_secs_f64().round());
+            let seconds: Vec<f64> = seconds.collect();
+            let boots = match &seconds[..] {
+                few if few.len() < 8 => few
+                    .iter()
+                    .map(f64::to_string)
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                many => {
+                    let least = many.iter().copied().fold(f64::MAX, f64::min);
+                    let most = many.iter().copied().fold(0.0, f64::max);
+                    format!("{} of {least} to {most}", many.len())
+                }
+            };
+            let boots = format!("{boots} s");
             let probes = half.probes.to_string();
             let name = name.replace('_', " ");
             lines.push([
@@ -250,7 +270,7 @@ pub fn table() -> String {
         let widths = lines.iter().map(|line| line[column].chars().count());
         widths.max().unwrap()
     });
-    let mut text = "\nWhat libvirt answers:\n\n".to_owned();
+    let mut text = "\nWhat consumers are told:\n\n".to_owned();
     for line in lines {
         for (field, width) in line.iter().zip(widths) {
             text += &format!("{field:width$}  ");
