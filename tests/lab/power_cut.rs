@@ -482,7 +482,8 @@ impl Root {
             let probes = usize::from(how != "served");
             match (number, is_old) {
                 ("0", true) => scene.answered_after_change(false, probes),
-                ("0", false) => scene.answered_without_change(probes),
+                // Neither the modules nor the stamp.
+                ("0", false) if now == self.synced => scene.answered_without_change(probes),
                 _ => {}
             }
             if number == "0" && !is_old && self.phase == Phase::Begun {
