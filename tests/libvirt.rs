@@ -22,7 +22,8 @@ use support::deb::{self, Host, MODULES, Package, QXL, RELEASES, REPLACES, Releas
 use support::{Machine, rpm, run};
 
 fn main() {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(5); // which wait half of the time
     let missing = support::missing(&[&deb::PROGRAMS[..], &rpm::PROGRAMS].concat());
     if missing.is_none() {
         support::enter_own_mount_namespace();

@@ -20,7 +20,8 @@ use support::{missing_of, run, trial};
 const PAGE: &str = include_str!("../docs/security.md");
 
 fn main() {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(6); // which wait most of the time
     let analyze = missing_of(&["make", "systemctl", "systemd-analyze"]);
     let files = FILES
         .iter()
@@ -832,5 +833,6 @@ fn the_packages_enable_the_units_and_leave_none(machine: &mut Booted) {
     assert_eq!((state(), units()), ("active\n".to_owned(), enabled));
     dpkg("--purge modstamp-qemu modstamp");
     assert_eq!(units(), "");
-    assert_eq!(machine.sh("systemctl --failed --no-legend"), "");
+    let said = machine.sh("journalctl -q -b -o cat | tail -n 40");
+    assert_eq!(machine.sh("systemctl --failed --no-legend"), "", "{said}");
 }
