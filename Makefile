@@ -40,7 +40,9 @@ STATIC := $(shell echo 'int main(void) { return 0; }' | $(or $(CC),cc) -static -
 REMAP  := $(if $(word 2,$(CURDIR)),,--remap-path-prefix=$(CURDIR)=)
 BUILD  := RUSTFLAGS="$$RUSTFLAGS $(REMAP) $(STATIC)" $(CARGO) build --release --locked --target $(HOST)
 
-.PHONY: all programs library manual install install-library install-units demo check check-packages lab api bench dist dist-vendored clean help
+.PHONY: all programs library manual install install-library install-units demo check test check-all check-proof check-root \
+	check-rpm check-dpkg check-pacman check-libvirt check-systemd check-security check-lab check-packages check-release \
+	api bench dist dist-vendored clean help
 
 all: programs library manual ## build all that is installed
 
@@ -104,26 +106,52 @@ dist-vendored:     ## the same as dist/modstamp-VERSION-vendored.tar.gz, with al
 demo: programs        ## see it work, in a scratch directory
 	packaging/demo $(RELEASE)
 
-# Where the needs can be installed, a test that lacks one fails; elsewhere it is shown as ignored.
-# The tests are of hosts that run: where an image is built, touches do less.
-TEST = unset SOURCE_DATE_EPOCH; if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then export MODSTAMP_TESTS=all; fi; \
-	$(CARGO) test --locked
+check:             ## run the tests that need neither root nor packages (2 min, of which 1.5 compile)
+	tests/check
 
-check:             ## run every test but the slow ones; as root on Debian, install what they need
-	tests/install-needs
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked --all-features --document-private-items
-	$(TEST)
+test: check
 
-check-packages:    ## run the slow ones: the packages, built offline from dist-vendored by Debian 13's own toolchain
-	tests/install-needs
-	$(TEST) --test vendored
+# Each part installs what it needs, as root on Debian. MODSTAMP_TESTS: a test that lacks something then fails.
+# The tests are of hosts that run: while an image is built, touches do less.
+PARTS = proof root rpm dpkg pacman libvirt systemd security lab packages
+ALL   = unset SOURCE_DATE_EPOCH; MODSTAMP_TESTS=check-all $(CARGO) test --locked
 
-lab:               ## run only the tests on machines that boot
-	tests/install-needs
-	$(TEST) --test lab
+check-all:         ## run the rest, all parts by turns on both processors
+	tests/install-needs $(PARTS)
+	$(ALL) --no-fail-fast --test proof --test trials --test root --test machines
+
+check-proof:       ## run only the models, and ten thousand random sequences
+	$(ALL) --test proof
+	$(ALL) --test trials sequences::
+
+check-root:        ## run only what mounts file systems, becomes other users or compiles C
+	tests/install-needs root
+	$(ALL) --test root
+	$(ALL) --test trials changes::
+	$(ALL) --test trials manual::
+
+check-rpm:         ## run only the rpm packages and macros under real rpms, dnf and zypper
+check-dpkg:        ## run only the Debian packages and dh_modstamp under real dpkgs
+check-pacman:      ## run only the Arch package under real pacmans
+check-libvirt:     ## run only real libvirts beside packages that come and go
+check-systemd:     ## run only the units under real systemds
+check-security:    ## run only what docs/security.md says, under strace and SELinux's policy
+check-lab:         ## run only machines that boot
+check-rpm check-dpkg check-pacman check-libvirt check-systemd check-security check-lab: check-%:
+	tests/install-needs $*
+	$(ALL) --test machines $*::
+
+check-packages:    ## run only lintian, autopkgtest, licences, the public API, an offline build
+	tests/install-needs packages
+	$(ALL) --test machines packages::
+	$(ALL) --test trials release::
+
+check-release:     ## run the long forms, and write what they showed to docs/check-release.md
+	tests/install-needs $(PARTS)
+	tests/release
 
 api:               ## write down the public Rust API, which then has changed: tests/api/listing.txt
-	MODSTAMP_API=write $(CARGO) test --locked --test release -- the_public_api
+	MODSTAMP_API=write $(ALL) --test trials release::the_public_api
 
 bench: programs       ## measure, and print the ratios as a table
 	benches/install-needs

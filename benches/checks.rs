@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use modstamp::{Profile, Witness};
 
-use crate::support;
 use crate::table::Table;
 use crate::timed::{Timed, measure};
 
@@ -109,7 +108,7 @@ fn stamps(table: &mut Table, peer: &Path, profile: &Profile) {
 
 /// Both of the real profile, programs and all, as processes.
 pub fn update(table: &mut Table, scratch: &Path) {
-    let program = support::release().join("modstamp");
+    let program = support::release("modstamp");
     let witness = scratch.join("update-witness");
     let run = |arguments: &[&str]| support::run(Command::new(&program).args(arguments));
     // The first one moves the times of modules, which settle; the second one learns them.
@@ -135,7 +134,7 @@ fn observe(table: &mut Table, scratch: &Path, directory: &Path) {
         profile(scratch, directory).observe().unwrap().to_string(),
     )
     .unwrap();
-    let program = support::release().join("modstamp");
+    let program = support::release("modstamp");
     let first = Timed::new("observe", &program, &["observe", "--profile", file], &None);
     let again = [
         "observe",
@@ -181,7 +180,7 @@ fn memory(table: &mut Table, scratch: &Path, directory: &Path) {
         format!("{:.2}", entry as f64 / 120.0),
         "at most 1.0",
     );
-    let program = support::release().join("modstamp");
+    let program = support::release("modstamp");
     let witness = witness.to_str().unwrap();
     let check = ["check", "--profile", file, witness];
     for arguments in [&["observe", "--profile", file][..], &check] {

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::support::consumer::{self, Consumer};
-use super::support::deb::{RELEASES, Release};
-use super::support::{self, run};
 use super::table::{Table, show};
 use super::timed::{Timed, measure};
+use support::consumer::{self, Consumer};
+use support::deb::{RELEASES, Release};
+use support::run;
 
 /// libvirt's emulators: as many as it knows.
 const EMULATORS: usize = 26;
@@ -56,7 +56,7 @@ fn status(table: &mut Table, release: &Release, root: &Path) {
         let name = support::libvirt::file_name(&emulator);
         std::fs::write(cache.join(name), sample.replace(asked, &emulator)).unwrap();
     }
-    let modstamp = support::release().join("modstamp");
+    let modstamp = support::release("modstamp");
     let root = root.to_str().unwrap();
     run(std::process::Command::new(&modstamp).args(["libvirt", "refresh", "--root", root]));
     let arguments = ["libvirt", "status", "--profile", "qemu", "--root", root];

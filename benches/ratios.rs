@@ -8,11 +8,10 @@ use std::process::Command;
 
 mod checks;
 mod libvirt;
-#[path = "../tests/support/mod.rs"]
-mod support;
 mod table;
 mod timed;
 
+use support::test::Needs;
 use table::{Table, show};
 use timed::{Timed, measure};
 
@@ -34,11 +33,13 @@ fn main() {
     let parts: Vec<String> = std::env::args().skip(1).collect();
     let is_wanted = |part: &str| parts.len() == 1 || parts.iter().any(|wanted| wanted == part);
     // Before the machine's own files are hidden, by which packages are built.
-    let missing = support::missing(&support::deb::PROGRAMS);
-    match missing {
-        Some(missing) => println!("skipped, needs {missing}: libvirt\n"),
-        None if is_wanted("libvirt") => libvirt::libvirt(&mut table),
-        None => {}
+    if !Needs::root_and(&support::deb::PROGRAMS).are_met() {
+        println!(
+            "skipped, needs root and {:?}: libvirt\n",
+            support::deb::PROGRAMS
+        );
+    } else if is_wanted("libvirt") {
+        libvirt::libvirt(&mut table);
     }
     if is_root {
         stand_in_for(scratch.path(), Path::new("/var/lib"), "lib");
@@ -53,7 +54,7 @@ fn main() {
     } else if !is_root {
         println!("skipped, needs root: the triggers' program\n");
     }
-    let qemu = support::missing(&["qemu-system-x86_64"]).is_none_or(|missing| missing == "root");
+    let qemu = Needs::of(&["qemu-system-x86_64"]).are_met();
     if is_wanted("run") && qemu {
         cached(&mut table, scratch.path());
     } else if !qemu {
@@ -94,7 +95,7 @@ fn triggers(table: &mut Table, scratch: &Path) {
     std::fs::write(&paths, "/usr/lib64/qemu/hw-display-qxl.so\n").unwrap();
     let paths = Some(paths);
 
-    let program = support::release().join("modstamp-rpm-trigger");
+    let program = support::release("modstamp-rpm-trigger");
     let trigger = || {
         Timed::new(
             "rpm-trigger",
@@ -201,7 +202,7 @@ fn transaction(scratch: &Path, name: &str, refreshes: bool) -> Timed {
     let (profile, modules) = (profile.display(), modules.display());
     std::fs::write(&body, format!("--profile {profile} --no-sync {modules}\n")).unwrap();
     let program = directory.join("rpm-transaction");
-    let modstamp = std::path::absolute(support::release().join("modstamp")).unwrap();
+    let modstamp = std::path::absolute(support::release("modstamp")).unwrap();
     std::os::unix::fs::symlink(modstamp, &program).unwrap();
     Timed::new(name, &program, &[body.to_str().unwrap(), "1"], &None)
 }
@@ -211,7 +212,7 @@ fn cached(table: &mut Table, scratch: &Path) {
     let modules = checks::qemu_modules().unwrap_or(Path::new("/usr/lib"));
     let cache = std::path::absolute(scratch.join("cache")).unwrap();
     let cache = cache.to_str().unwrap();
-    let program = support::release().join("modstamp");
+    let program = support::release("modstamp");
     let ours: Vec<&str> = ["run", "--cache", cache, "--"]
         .into_iter()
         .chain(question)

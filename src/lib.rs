@@ -53,7 +53,7 @@
 //! A libvirt that knows nothing of all this is helped from outside: [`libvirt`].
 //!
 //! That no order of package triggers, probes, checks, hands, crashes and clocks makes this serve an old answer is not argued
-//! here but searched: `tests/model.rs` goes through every state of a model of it, and its first page says what that
+//! here but searched: `tests/proof` goes through every state of a model of it, and its first page says what that
 //! leaves out.
 //!
 //! # What is tracked

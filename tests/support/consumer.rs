@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::deb::{Host, Release};
-use super::run;
+use crate::deb::{Host, Release};
+use crate::machine::inside;
+use crate::run;
 
 /// How long a daemon or a probe may take until it is taken for stuck.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -94,10 +95,10 @@ impl Consumer {
 
     pub fn command(&self, program: &str) -> Command {
         let Some(user) = self.user else {
-            return super::inside(&self.root, &[], program);
+            return inside(&self.root, &[], program);
         };
         let option = format!("--userspec={user}:{user}");
-        let mut command = super::inside(&self.root, &[&option], program);
+        let mut command = inside(&self.root, &[&option], program);
         command
             .env("HOME", format!("/home/{user}"))
             .env("XDG_RUNTIME_DIR", format!("/home/{user}/run"));

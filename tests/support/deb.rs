@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{LazyLock, Mutex};
 
-use super::{Machine, kept, run};
+use crate::machine::Machine;
+use crate::{kept, run, sources};
 
 /// A release of Debian, and what it has.
 pub struct Release {
@@ -135,7 +136,7 @@ fn build() -> PathBuf {
         .arg(kept().join("dpkg-build.lock"))
         .args(["bash", "-euo", "pipefail", "-c", script, "bash"])
         .arg(kept())
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .current_dir(sources())
         .env_remove("MAKEFLAGS")
         .env_remove("MFLAGS")
         .env_remove("RUSTFLAGS"));
@@ -306,6 +307,41 @@ impl Host {
             .args(["--root-owner-group", "-Znone", "--build"])
             .args([tree, &self.outside(&inside)]));
         inside
+    }
+
+    /// The stamp's mtime in nanoseconds since 1970.
+    pub fn stamp(&self) -> Option<i128> {
+        self.machine.stamp("qemu")
+    }
+
+    /// Whether the stamp moves while `action` runs. It never goes back.
+    pub fn moves<T>(&self, action: impl FnOnce() -> T) -> bool {
+        self.machine.moves(action)
+    }
+
+    /// How often dpkg has started the trigger.
+    pub fn trigger_runs(&self) -> usize {
+        let log = std::fs::read_to_string(self.outside("/var/log/dpkg.log")).unwrap();
+        log.matches(" trigproc modstamp-qemu").count()
+    }
+
+    /// Asks a question through the cache; says whether the answer was served from it.
+    pub fn ask(&self, question: &[&str]) -> (bool, String) {
+        let mut command = self.machine.command("modstamp");
+        command.args(["run", "--explain", "--"]).args(question);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let explanation = String::from_utf8_lossy(&output.stderr);
+        let answer = String::from_utf8_lossy(&output.stdout);
+        let is_served = explanation.contains("modstamp: served from the cache");
+        let is_asked = explanation.contains("modstamp: asked");
+        assert!(is_served != is_asked, "{explanation}");
+        (is_served, answer.into_owned())
+    }
+
+    /// The answer without a cache.
+    pub fn truth(&self, question: &[&str]) -> String {
+        run(self.machine.command(question[0]).args(&question[1..]))
     }
 
     /// dpkg finds nothing half done, and no file that is not as it was packed.

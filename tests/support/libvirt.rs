@@ -11,7 +11,7 @@ use filetime::FileTime;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::world::World;
+use crate::world::World;
 
 /// The module directory that libvirt watches, in the root, and one of its modules.
 pub const WATCHED: &str = "usr/lib/x86_64-linux-gnu/qemu";
@@ -93,7 +93,8 @@ impl Host {
             cp MODSTAMP usr/bin/modstamp
             ln -s ../../bin/modstamp usr/libexec/modstamp/rpm-transaction
         "#;
-        self.sh(&install.replace("MODSTAMP", env!("CARGO_BIN_EXE_modstamp")));
+        let modstamp = crate::program("modstamp");
+        self.sh(&install.replace("MODSTAMP", modstamp.to_str().unwrap()));
         let mut command = Command::new("chroot");
         command.arg(format!("--userspec={user}:{user}"));
         command.arg(self.path("")).arg(program);

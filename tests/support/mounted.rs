@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::run;
+use crate::run;
 
 /// A directory with a file system of its own mounted on it.
 pub struct Mounted(pub tempfile::TempDir);

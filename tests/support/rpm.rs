@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use super::{Machine, build_of_working_tree, kept, run};
+use crate::machine::Machine;
+use crate::{built, kept, run};
 
 /// What making them takes.
 pub const PROGRAMS: [&str; 12] = [
@@ -80,7 +81,7 @@ fn build() -> Result<PathBuf, String> {
         touch "$build/done"
         echo "$build" >&3
     "#;
-    build_of_working_tree("rpm", script)
+    built::of_working_tree("rpm", script)
 }
 
 /// A package of the tests' own.

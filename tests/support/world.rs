@@ -11,7 +11,7 @@ use filetime::FileTime;
 use modstamp::{Profile, Root, Verdict, Witness};
 use rustix::fs::Mode;
 
-use super::run;
+use crate::{program, run};
 
 /// The module directory, in the root.
 pub const MODULES: &str = "usr/lib64/qemu";
@@ -219,7 +219,7 @@ impl World {
 
     /// The program, for a question about this root.
     pub fn modstamp(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_modstamp"));
+        let mut command = Command::new(program("modstamp"));
         command.args(arguments).arg("--root").arg(self.path(""));
         command
     }

@@ -1,0 +1,11 @@
+//! Tests that need nothing but a directory. `make check` runs them.
+
+mod libvirt;
+mod probe;
+mod profile;
+mod reasons;
+mod run;
+mod stamp;
+mod trigger;
+mod update;
+mod witness;

@@ -1,0 +1,275 @@
+//! What a profile may say, and what is said to one that is wrong. These tests need nothing.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use modstamp::{Profile, Root};
+
+/// A scratch root with profiles' files in it.
+struct World(tempfile::TempDir);
+
+impl World {
+    fn new(files: &[(&str, &str)]) -> World {
+        let world = World(tempfile::tempdir().unwrap());
+        for (path, text) in files {
+            let path = world.0.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        world
+    }
+
+    fn load(&self, name: &str) -> modstamp::Result<Profile> {
+        Profile::load_in(name, &Root::open(self.0.path()).unwrap())
+    }
+
+    fn error(&self, name: &str) -> String {
+        let error = self.load(name).unwrap_err().to_string();
+        error.replace(&self.0.path().display().to_string(), "")
+    }
+}
+
+fn covers(profile: &Profile, path: &str) -> bool {
+    profile.covers(Path::new(path))
+}
+
+#[test]
+fn qemu_is_built_in_and_its_file_says_the_same() {
+    let world = World::new(&[]);
+    let built_in = format!("{:?}", world.load("qemu").unwrap());
+    let text = include_str!("../../packaging/qemu.toml");
+    let same = World::new(&[("etc/modstamp/profiles.d/qemu.toml", text)]);
+    let strip = |text: String| text.split_once("directories: ").unwrap().1.to_owned();
+    assert_eq!(
+        strip(format!("{:?}", same.load("qemu").unwrap())),
+        strip(built_in)
+    );
+}
+
+#[test]
+fn qemu_covers_the_module_directories_of_every_distribution_and_nothing_beside_them() {
+    let qemu = World::new(&[]).load("qemu").unwrap();
+    for path in [
+        "/usr/lib64/qemu/hw-display-qxl.so",
+        "/usr/lib64/qemu-kvm/accel-tcg-x86_64.so",
+        "/usr/lib/qemu/a.so",
+        "/usr/lib/x86_64-linux-gnu/qemu/block-rbd.so",
+        "/usr/lib/x86_64-linux-gnu/qemu",
+        "/usr/local/lib64/qemu/a.so",
+        "/usr/local/lib/qemu/below/a.so",
+        "/run/qemu/8.2.0/a.so",
+        "//usr//lib64/qemu//a.so",
+        "/usr/lib64/x/../qemu/a.so", // nobody sends this: rather a touch too many
+    ] {
+        assert!(covers(&qemu, path), "{path}");
+    }
+    for path in [
+        "/usr/lib64/qemu-anything/a.so",
+        "/usr/lib64/qemu.so",
+        "/usr/lib64",
+        "/usr/bin/qemu-system-x86_64",
+        "/usr/lib/a/b/qemu/a.so",
+        "/opt/usr/lib64/qemu/a.so",
+        "/run/qemu",
+        "usr",
+    ] {
+        assert!(!covers(&qemu, path), "{path}");
+    }
+}
+
+#[test]
+fn a_later_file_overrides_an_earlier_one_key_by_key() {
+    let world = World::new(&[
+        (
+            "usr/lib/modstamp/profiles.d/gst.toml",
+            "module-directories = [\"/a\"]\nprograms = [\"/p\"]",
+        ),
+        (
+            "run/modstamp/profiles.d/gst.toml",
+            "module-directories = [\"/b\"]",
+        ),
+        (
+            "etc/modstamp/profiles.d/gst.toml",
+            "module-directories = [\"/c\", \"$GST_PLUGIN_PATH\"]",
+        ),
+        (
+            "etc/modstamp/profiles.d/qemu.toml",
+            "programs = [\"/opt/qemu\"]",
+        ),
+    ]);
+    let gst = world.load("gst").unwrap();
+    assert_eq!(
+        ["/a/x", "/b/x", "/c/x"].map(|path| covers(&gst, path)),
+        [false, false, true]
+    );
+    assert!(format!("{gst:?}").contains("GST_PLUGIN_PATH"));
+    assert!(
+        format!("{gst:?}").contains("\"p\""),
+        "the key that only the first file has stays"
+    );
+    let qemu = world.load("qemu").unwrap();
+    assert!(covers(&qemu, "/usr/lib64/qemu/a.so") && format!("{qemu:?}").contains("opt"));
+    let root = Root::open(world.0.path()).unwrap();
+    assert_eq!(Profile::names(&root), ["gst", "nbdkit", "qemu"]);
+}
+
+#[test]
+fn a_users_own_profile_overrides_the_systems() {
+    let world = World::new(&[
+        (
+            "etc/modstamp/profiles.d/x.toml",
+            "module-directories = [\"/a\"]",
+        ),
+        (
+            "home/me/.config/modstamp/profiles.d/x.toml",
+            "module-directories = [\"/mine\"]",
+        ),
+        ("mine/a.so", ""),
+        ("a/a.so", ""),
+    ]);
+    let status = |home: &str, user: bool| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_modstamp"));
+        command
+            .args(["status", "--json", "--profile", "x", "--root"])
+            .arg(world.0.path());
+        command.env_remove("XDG_CONFIG_HOME").env("HOME", home);
+        let output = command.output().unwrap();
+        assert!(output.status.success());
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout).contains("\"/mine\""),
+            user
+        );
+    };
+    status("/home/me", true);
+    status("/home/you", false);
+}
+
+#[test]
+fn a_wrong_profile_is_told_with_file_line_key_and_what_would_be_right() {
+    for (text, expected) in [
+        (
+            "\nmodule-dirs = [\"/a\"]",
+            ":2: there is no key “module-dirs”; the keys are module-directories, programs, files",
+        ),
+        (
+            "files = []\nprograms = \"/usr/bin/x\"",
+            ":2: “programs” is of type string; write a list, programs = [\"/usr/…\"]",
+        ),
+        (
+            "programs = [\n  \"/a\",\n  7,\n]",
+            ":3: “programs” holds something of type integer; write \"/usr/…\"",
+        ),
+        (
+            "files = [\"etc/x\"]",
+            ":1: “files” holds “etc/x”, a relative path; begin it with “/”",
+        ),
+        (
+            "files = [\"/etc/../x\"]",
+            ":1: “files” holds “/etc/../x”, a path with “..”; write it without",
+        ),
+        (
+            "files = [\"/etc/[a\"]",
+            ":1: “files” holds “/etc/[a”, a bad pattern: ",
+        ),
+        (
+            "module-directories = [\"/usr/**/qemu\"]",
+            "a bad pattern: “*” matches within one name",
+        ),
+        (
+            "module-directories = [\"/\"]",
+            "the root directory; name one below it",
+        ),
+        (
+            "programs = [\"$HOME\"]",
+            "a variable, which only module-directories may name",
+        ),
+        (
+            "module-directories = [\"$\"]",
+            "which names no environment variable",
+        ),
+        ("programs = [", ":1: "),
+        ("a\0b", ":1: "),
+        ("= = =", ":1: "),
+    ] {
+        let world = World::new(&[("etc/modstamp/profiles.d/x.toml", text)]);
+        let error = world.error("x");
+        let start = "/etc/modstamp/profiles.d/x.toml:";
+        assert!(
+            error.starts_with(start) && error.contains(expected),
+            "{text:?}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_profile_that_is_none_is_told() {
+    let large = format!("# {}", "x".repeat(10 << 20));
+    let world = World::new(&[
+        ("etc/modstamp/profiles.d/empty.toml", ""),
+        ("etc/modstamp/profiles.d/large.toml", &large),
+    ]);
+    let directory = world.0.path().join("etc/modstamp/profiles.d");
+    fs::write(
+        directory.join("binary.toml"),
+        b"files = []\n\xff\xfe\x00\x01",
+    )
+    .unwrap();
+    fs::create_dir(directory.join("directory.toml")).unwrap();
+    assert!(
+        Command::new("mkfifo")
+            .arg(directory.join("fifo.toml"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    for (name, expected) in [
+        (
+            "empty",
+            "the profile empty names nothing to watch; give it module-directories",
+        ),
+        (
+            "large",
+            "/large.toml: it is larger than 1 MiB; name a text file of a few lines",
+        ),
+        (
+            "binary",
+            "/etc/modstamp/profiles.d/binary.toml:2: this is not text in UTF-8",
+        ),
+        ("directory", "/directory.toml: it is not a regular file"),
+        ("fifo", "/fifo.toml: it is not a regular file"),
+        (
+            "missing",
+            "there is no profile “missing”; write it to /etc/modstamp/profiles.d/missing.toml, or name one of: ",
+        ),
+        ("../etc", "cannot read the profile ../etc: "),
+        ("", "“” cannot be a profile's name"),
+        ("-x", "“-x” cannot be a profile's name"),
+        ("a b\n", "“a b\\n” cannot be a profile's name"),
+    ] {
+        let error = world.error(name);
+        assert!(error.contains(expected), "{name}: {error}");
+    }
+}
+
+#[test]
+fn a_profile_named_by_a_path_is_read_alone() {
+    let world = World::new(&[("here/own.toml", "module-directories = [\"/own\"]")]);
+    let path = world.0.path().join("here/own.toml");
+    let profile = world.load(path.to_str().unwrap()).unwrap();
+    assert_eq!(profile.name(), "own");
+    assert!(covers(&profile, "/own/a.so"));
+}
+
+#[test]
+fn a_system_profile_that_anybody_can_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new(&[("etc/modstamp/profiles.d/x.toml", "files = [\"/a\"]")]);
+    let directory = world.0.path().join("etc/modstamp/profiles.d");
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).unwrap();
+    let error = world.error("x");
+    assert!(
+        error.contains("refused to read the profile") && error.contains("by every user"),
+        "{error}"
+    );
+}

@@ -1,0 +1,212 @@
+//! Reasons: as data, which `packaging/verdict-1.schema.json` describes, and as sentences. These tests need nothing.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use boon::{Compiler, SchemaIndex, Schemas};
+use serde_json::{Value, json};
+use support::world::{STAMP, World};
+
+/// What people are told to read the JSON by.
+struct Schema {
+    text: Value,
+    schemas: Schemas,
+    index: SchemaIndex,
+}
+
+impl Schema {
+    fn new() -> Schema {
+        let text = include_str!("../../packaging/verdict-1.schema.json");
+        let text: Value = serde_json::from_str(text).unwrap();
+        let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
+        compiler
+            .add_resource("verdict-1.schema.json", text.clone())
+            .unwrap();
+        let index = compiler
+            .compile("verdict-1.schema.json", &mut schemas)
+            .unwrap();
+        Schema {
+            text,
+            schemas,
+            index,
+        }
+    }
+
+    fn allows(&self, verdict: &Value) -> bool {
+        self.schemas.validate(verdict, self.index).is_ok()
+    }
+
+    /// The words that it knows for a key of a reason.
+    fn words(&self, key: &str) -> BTreeSet<String> {
+        let mut words = BTreeSet::new();
+        let shapes = self.text["$defs"]["reason"]["oneOf"].as_array().unwrap();
+        for shape in shapes.iter().map(|shape| &shape["properties"][key]) {
+            let shape = match shape["$ref"].as_str() {
+                Some(_) => &self.text["$defs"][key],
+                None => shape,
+            };
+            let listed = shape["enum"].as_array().into_iter().flatten();
+            words.extend(listed.chain(shape.get("const")).map(text));
+        }
+        words
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+/// The program, for a user who has a stamp, and with a module directory of which nobody knows where it is.
+fn modstamp(world: &World, arguments: &[&str]) -> Command {
+    let mut command = world.modstamp(arguments);
+    command.env("HOME", "/home/me").env_remove("XDG_STATE_HOME");
+    command.env("QEMU_MODULE_DIR", "relative");
+    command
+}
+
+/// A question about the witness `text`.
+fn check(world: &World, text: &str, arguments: &[&str]) -> Command {
+    let file = world.beside("witness");
+    fs::write(&file, text).unwrap();
+    modstamp(
+        world,
+        &[&["check", file.to_str().unwrap()], arguments].concat(),
+    )
+}
+
+fn printed(command: &mut Command) -> String {
+    String::from_utf8(command.output().unwrap().stdout).unwrap()
+}
+
+/// A world in which something of every kind happened, and a witness of before.
+fn much_has_happened() -> (World, String) {
+    let world = World::new();
+    let observed = printed(&mut modstamp(&world, &["observe"]));
+    let lines = observed.lines().filter(|line| !line.starts_with("end "));
+    let mut lines: Vec<String> = lines.map(str::to_owned).collect();
+    // Of another owner, for which a test needs no root, and with the command of a cached answer.
+    let arm = lines
+        .iter_mut()
+        .find(|line| line.ends_with("qemu-system-arm"))
+        .unwrap();
+    let mut words: Vec<&str> = arm.split(' ').collect();
+    (words[2], words[4]) = ("4242:4242", "-");
+    *arm = words.join(" ");
+    lines.push("command 100755 0:0 1 - 00000000000000000000000000000000 /bin/ask".to_owned());
+    lines.push(format!("end {}\n", lines.len()));
+
+    world.sh(&format!("touch {STAMP}"));
+    let state = "home/me/.local/state/modstamp";
+    fs::create_dir_all(world.path(state)).unwrap();
+    world.write(&format!("{state}/qemu.stamp"), "");
+    for number in 0..9 {
+        fs::write(world.module(&format!("{number}.so")), "").unwrap();
+    }
+    world.remove("usr/lib64/qemu/ui-sdl.so");
+    world.remove("usr/lib64/qemu/ui-gtk.so");
+    fs::create_dir(world.module("ui-gtk.so")).unwrap();
+    world.set_permissions("usr/lib64/qemu/hw-display-qxl.so", 0o600);
+    world.write("usr/bin/qemu-system-x86_64", "after  1");
+    world.write("etc/qemu/a.conf", "longer than before");
+    (world, lines.join("\n"))
+}
+
+#[test]
+fn every_reason_that_there_is_prints_as_the_schema_says() {
+    let schema = Schema::new();
+    let (world, witness) = much_has_happened();
+    let json = ["--json"];
+    let mut verdicts = vec![
+        printed(&mut check(&world, &witness, &json)),
+        printed(check(&world, &witness, &json).env_remove("QEMU_MODULE_DIR")),
+        printed(&mut check(
+            &world,
+            &witness.replacen("1 qemu", "1 other", 1),
+            &json,
+        )),
+        printed(&mut check(&world, "", &json)),
+        printed(&mut check(
+            &world,
+            &printed(&mut world.modstamp(&["observe"])),
+            &json,
+        )),
+    ];
+    world.link(STAMP, "/etc/qemu/a.conf");
+    verdicts.push(printed(&mut check(&world, &witness, &json)));
+
+    let mut reasons = Vec::new();
+    for verdict in &verdicts {
+        let value: Value = serde_json::from_str(verdict).unwrap();
+        assert!(schema.allows(&value), "{verdict}");
+        reasons.extend(value["reasons"].as_array().unwrap().clone());
+    }
+    for key in ["cause", "what", "input", "owner"] {
+        let said: BTreeSet<String> = reasons
+            .iter()
+            .filter_map(|reason| reason.get(key))
+            .map(text)
+            .collect();
+        assert_eq!(
+            said,
+            schema.words(key),
+            "each {key} is in the schema, and can be had"
+        );
+    }
+}
+
+#[test]
+fn what_the_schema_does_not_say_is_refused_by_it() {
+    let schema = Schema::new();
+    let stale = |reason: Value| json!({"version": 1, "fresh": false, "reasons": [reason]});
+    let module = |more: Value| {
+        let mut reason = json!({"input": "module", "name": "a.so", "path": "/usr/lib64/qemu/a.so"});
+        reason
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        stale(reason)
+    };
+    let changed = |what| module(json!({"cause": "changed", "what": what, "old": "1", "new": "2"}));
+    for right in [
+        json!({"version": 1, "fresh": true, "reasons": []}),
+        module(json!({"cause": "added"})),
+        changed("size"),
+        stale(json!({"cause": "stamp", "owner": "user", "old": null, "new": "1.000000000"})),
+    ] {
+        assert!(schema.allows(&right), "{right}");
+    }
+    for wrong in [
+        json!({"version": 2, "fresh": true, "reasons": []}),
+        json!({"version": 1, "fresh": false, "reasons": []}),
+        json!({"version": 1, "fresh": true, "reasons": [{"cause": "witness", "error": "it is empty"}]}),
+        json!({"version": 1, "fresh": true}),
+        json!([]),
+        module(json!({"cause": "vanished"})),
+        module(json!({"cause": "added", "input": "library"})),
+        module(json!({"cause": "added", "path": 1})),
+        stale(json!({"cause": "added", "input": "module", "name": "a.so"})),
+        stale(json!({"cause": "stamp", "owner": "user", "old": null, "new": "1"})),
+        stale(json!({"cause": "witness"})),
+        stale(json!({})),
+        changed("colour"),
+    ] {
+        assert!(!schema.allows(&wrong), "{wrong}");
+    }
+}
+
+#[test]
+fn people_get_ten_lines_of_which_the_last_counts_the_rest_and_json_has_all() {
+    let (world, witness) = much_has_happened();
+    let text = printed(&mut check(&world, &witness, &[]));
+    let json = printed(&mut check(&world, &witness, &["--json"]));
+    let all = json.matches("\"cause\":").count();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 10, "{text}");
+    assert!(
+        lines[0].starts_with("stale: system stamp touched: its time was "),
+        "{text}"
+    );
+    assert_eq!(lines[9], format!("stale: and {} more", all - 9));
+    assert_eq!(all, 19, "{json}");
+}

@@ -1,0 +1,249 @@
+//! A witness as text, and how it is judged. These tests need nothing. What makes stale and what does not: `changes.rs`.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use modstamp::{Verdict, Witness};
+use support::world::{MODULES, World, bytes_read, sentences};
+
+#[test]
+fn a_users_own_stamp_counts_for_that_user() {
+    let world = World::new();
+    let stamp = world.path("home/me/.local/state/modstamp/qemu.stamp");
+    fs::create_dir_all(stamp.parent().unwrap()).unwrap();
+    let run = |home: &str, arguments: &[&str]| {
+        let mut command = world.modstamp(arguments);
+        command
+            .env("HOME", home)
+            .env_remove("XDG_STATE_HOME")
+            .output()
+            .unwrap()
+    };
+    let witness = |home| fs::write(world.path("w"), run(home, &["observe"]).stdout).unwrap();
+    let file = world.path("w").display().to_string();
+    let check = |home| run(home, &["check", &file]);
+    witness("/home/me");
+    fs::write(&stamp, "").unwrap();
+    assert_eq!(
+        check("/home/me")
+            .stdout
+            .split(|b| *b == b':')
+            .nth(1)
+            .unwrap(),
+        b" user stamp touched for the first time"
+    );
+    assert_eq!(check("/home/you").status.code(), Some(0));
+    witness("/home/me");
+    assert_eq!(check("/home/me").status.code(), Some(0));
+}
+
+#[test]
+fn names_of_any_bytes_are_told_apart_and_told() {
+    use std::os::unix::ffi::OsStrExt;
+    let world = World::new();
+    for name in [
+        &b"a b\n.so"[..],
+        b"\xff\xfe",
+        b"back\\slash",
+        "größe.so".as_bytes(),
+        b" ",
+    ] {
+        fs::write(
+            world.module("").join(std::ffi::OsStr::from_bytes(name)),
+            name,
+        )
+        .unwrap();
+    }
+    assert!(world.verdict(|_| ()).is_fresh());
+    let text = world.profile.observe().unwrap().to_string();
+    assert_eq!(text.parse::<Witness>().unwrap().to_string(), text);
+    assert!(
+        text.contains(" a\\x20b\\x0a.so\n") && text.contains(" größe.so\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn names_of_any_bytes_are_told_in_json_and_do_nothing_to_a_terminal() {
+    use std::os::unix::ffi::OsStrExt;
+    let world = World::new();
+    let file = world.path("w").display().to_string();
+    fs::write(&file, world.output(&["observe"]).stdout).unwrap();
+    let name = std::ffi::OsStr::from_bytes(b"a\nfresh\x1b[2J\xff.so");
+    fs::write(world.module("").join(name), "").unwrap();
+    let output = world.output(&["check", &file]);
+    let expected = b"stale: module a\\x0afresh\\x1b[2J\\xff.so added to /usr/lib64/qemu\n";
+    assert_eq!(output.stdout, expected);
+    let json = world.output(&["check", "--json", &file]);
+    assert_eq!(json.status.code(), Some(1));
+    assert!(
+        String::from_utf8(json.stdout)
+            .unwrap()
+            .contains("a\\nfresh\\u001b[2J\u{fffd}.so")
+    );
+    assert_eq!(world.output(&["status", "--json"]).status.code(), Some(0));
+}
+
+#[test]
+fn links_in_circles_end() {
+    let world = World::new();
+    symlink("..", world.module("below/up")).unwrap();
+    symlink("self", world.module("self")).unwrap();
+    symlink("/", world.path("usr/lib/all")).unwrap_or_default();
+    assert!(world.verdict(|_| ()).is_fresh());
+}
+
+#[test]
+fn a_witness_keeps_to_120_bytes_an_entry() {
+    let text = World::new().profile.observe().unwrap().to_string();
+    assert!(text.lines().all(|line| line.len() < 120), "{text}");
+}
+
+/// A host with 26 QEMU programs has 26 caches over one module directory.
+#[test]
+fn one_observation_judges_26_witnesses_without_another_walk() {
+    let world = World::new();
+    fs::write(world.module("old.so"), "").unwrap();
+    world.settle();
+    let old = world.profile.observe().unwrap().to_string();
+    fs::remove_file(world.module("old.so")).unwrap();
+    let new = world.profile.observe().unwrap().to_string();
+    let now = world.profile.inputs().unwrap();
+    fs::rename(world.path(MODULES), world.path("usr/lib64/away")).unwrap();
+    for _ in 0..13 {
+        let judge = |text: &str| sentences(&text.parse::<Witness>().unwrap().judge(&now));
+        let gone = "module old.so removed from /usr/lib64/qemu";
+        let mut said = Vec::new();
+        let read = bytes_read(|| said.extend([judge(&old), judge(&new)]));
+        assert_eq!(said, [vec![gone.to_owned()], Vec::new()]);
+        assert_eq!(read, bytes_read(|| ()));
+    }
+}
+
+#[test]
+fn one_observation_judges_26_witnesses_by_one_look_at_each_content() {
+    const SIZE: u64 = 1 << 20;
+    let world = World::new();
+    for name in ["one.so", "two.so"] {
+        fs::write(world.module(name), vec![1; SIZE as usize]).unwrap();
+    }
+    let before = world.profile.observe().unwrap().to_string();
+    // A redeploy: by stat nothing is as it was.
+    world.sh("cp -r usr/lib64/qemu usr/new; rm -r usr/lib64/qemu; mv usr/new usr/lib64/qemu");
+    let now = world.profile.inputs().unwrap();
+    let read = bytes_read(|| {
+        for _ in 0..26 {
+            assert!(before.parse::<Witness>().unwrap().judge(&now).is_fresh());
+        }
+    });
+    assert!((2 * SIZE..3 * SIZE).contains(&read), "{read} bytes");
+}
+
+#[test]
+fn a_witness_of_version_1_is_read_for_ever() {
+    for text in [
+        include_str!("../fixtures/witness-1.txt"),
+        include_str!("../fixtures/witness-1-sum.txt"),
+    ] {
+        assert_eq!(text.parse::<Witness>().unwrap().to_string(), text);
+    }
+}
+
+#[test]
+fn what_is_not_a_whole_witness_is_stale_and_says_why() {
+    let world = World::new();
+    let whole = world.profile.observe().unwrap().to_string();
+    let now = world.profile.inputs().unwrap();
+    assert!(Verdict::of_text(whole.as_bytes(), &now).is_fresh());
+    for length in 0..whole.len() {
+        let verdict = Verdict::of_text(&whole.as_bytes()[..length], &now);
+        assert!(!verdict.is_fresh(), "cut off after {length} bytes");
+    }
+    for (text, expected) in [
+        (&b""[..], "it is empty"),
+        (b"\xff\xfe\x00", "it is not text in UTF-8"),
+        (b"hello\n", "it does not begin with"),
+        (
+            b"modstamp-witness 2 qemu\nend 1\n",
+            "it is of version 2, and this modstamp reads versions up to 1",
+        ),
+        (
+            b"modstamp-witness 1 qemu\nend 7\n",
+            "its last line counts 7 lines before it, and there are 1",
+        ),
+        (
+            b"modstamp-witness 1 qemu\n",
+            "it is cut off: its last line is missing",
+        ),
+        (
+            b"modstamp-witness 1 qemu\nmodule 1 2 3\nend 2\n",
+            "line 2 is",
+        ),
+        (
+            b"modstamp-witness 1 other\nend 1\n",
+            "the witness is of the profile other, and the question about qemu",
+        ),
+    ] {
+        let verdict = Verdict::of_text(text, &now);
+        let reasons = verdict.reasons_for_people(1).join("");
+        assert!(reasons.contains(expected), "{reasons}");
+    }
+}
+
+#[test]
+fn check_says_by_its_exit_status_fresh_stale_or_not_asked() {
+    let world = World::new();
+    let file = world.path("w").display().to_string();
+    fs::write(&file, world.output(&["observe"]).stdout).unwrap();
+    let check = |arguments: &[&str]| {
+        let output = world.output(&[&["check"], arguments].concat());
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    assert_eq!(check(&[&file]), (0, "fresh\n".to_owned()));
+    assert_eq!(check(&["/no/such/file"]), (2, String::new()));
+    assert_eq!(check(&[&file, "--profile", "missing"]), (2, String::new()));
+    fs::write(world.module("new.so"), "").unwrap();
+    let stale = "stale: module new.so added to /usr/lib64/qemu\n".to_owned();
+    assert_eq!(check(&[&file]), (1, stale));
+    fs::write(&file, "").unwrap();
+    assert_eq!(check(&[&file]).0, 1);
+}
+
+#[test]
+fn another_name_of_a_directory_makes_stale_once_it_is_one_of_another() {
+    let world = World::new();
+    world.link("usr/share/way", "/usr/lib64/qemu/below");
+    world.link("usr/lib64/qemu/second", "/usr/share/way");
+    let verdict = world.verdict(|w| w.link("usr/share/way", "/usr/share/plugins"));
+    let told = "module second in /usr/lib64/qemu changed: its content differs";
+    assert_eq!(sentences(&verdict), [told]);
+}
+
+#[test]
+fn another_name_of_a_module_directory_makes_stale_when_it_comes_and_goes() {
+    let world = World::new();
+    let name = "usr/lib/x86_64-linux-gnu/qemu";
+    fs::create_dir_all(world.path("usr/lib/x86_64-linux-gnu")).unwrap();
+    let verdict = world.verdict(|w| w.link(name, "/usr/lib64/qemu"));
+    let added = format!("module directory /{name} added");
+    assert_eq!(sentences(&verdict), [added]);
+    let verdict = world.verdict(|w| w.remove(name));
+    let removed = format!("module directory /{name} removed");
+    assert_eq!(sentences(&verdict), [removed]);
+}
+
+#[test]
+fn a_way_that_goes_up_from_a_file_leads_nowhere() {
+    let world = World::new();
+    fs::create_dir(world.path("usr/share/step")).unwrap();
+    world.link("usr/lib64/qemu/way.so", "/usr/share/step/../linked.so");
+    let verdict = world.verdict(|w| {
+        fs::remove_dir(w.path("usr/share/step")).unwrap();
+        w.write("usr/share/step", "");
+    });
+    let told = "module way.so in /usr/lib64/qemu changed: its content differs";
+    assert_eq!(sentences(&verdict), [told]);
+}

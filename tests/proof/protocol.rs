@@ -1,0 +1,1203 @@
+//! A model of the protocol, explored by stateright: every order in which its actors' steps can happen.
+//!
+//! # Who acts
+//!
+//! A package manager, whose triggers touch the stamp; a person who runs `modstamp touch`; a hand that changes modules
+//! without any trigger; the clock; consumers, which check what they stored and ask anew when it is stale. What each does
+//! in which order is a list below ([`Step`], [`Turn`], [`Do`]). Anybody can be killed between any two steps, and the power
+//! can fail. A consumer knows either the stamp alone or folds in the two modules and their directory, too.
+//!
+//! # What is promised
+//!
+//! - [`OLDER`] Once a change is made and a trigger that began after it has ended, no check that begins then says fresh
+//!   for an answer whose probe began before the change.
+//! - [`WRONG`] A consumer that folds says fresh only if each module is, when the check looks at it, what the answer was
+//!   probed from; trigger or not.
+//! - [`NEEDLESS`] Unless some content or the stamp changed since the observation began, no check says stale.
+//! - [`BACK`] Each touch leaves a time that is later than all that were left before.
+//!
+//! A trial that is named after a promise explores all states of its plans. A hole breaks one rule of the protocol, or
+//! shows a limit of it: the checker has to find a state in which the promise does not hold.
+//!
+//! # What is bounded
+//!
+//! How many changes, touches, redeploys, steps of the clock back and power losses there are, and the ticks: each plan
+//! says it, and all of them are few. Nothing else is: consumers check and ask without end, and whoever can be killed
+//! can be killed each time. A hole that needs more of these at once than a plan has is not found; the holes below need
+//! at most three changes and three ticks. Module contents are 0, for absent, 1 and 2: to be fooled takes a value,
+//! another, and the first again. Consumers only read, so that none can tell that there is another unless they share a
+//! cache; most plans have one at a time. States are told apart by 64 bits, as stateright does.
+//!
+//! A time is a tick, and with it how often the clock was set back, since the same tick then has other nanoseconds; in
+//! plans with `whole_seconds` it is the tick alone.
+//!
+//! Left out: what evidence.rs says of file systems that do not keep ctimes, programs and further files (they are
+//! modules without a directory), variables, and failing system calls.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use stateright::{Checker, HasDiscoveries, Model, Property};
+use support::named;
+use support::test::{self, Needs, Test};
+
+use Do::*;
+use Input::*;
+use Step::*;
+use Turn::*;
+
+/// The two modules.
+const A: usize = 0;
+const B: usize = 1;
+
+/// What a package manager does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Step {
+    /// Puts a module with this content in its place by rename; 0 removes it.
+    Lay(usize, u8),
+    Touch,
+    SyncTouch,
+    /// The transaction is over.
+    End,
+}
+
+/// Installs, then removes. Its triggers are %filetriggerin, %transfiletriggerin, %filetriggerun, %filetriggerpostun
+/// and %transfiletriggerpostun.
+const RPM: &[Step] = &[
+    Lay(A, 2),
+    Lay(B, 2),
+    Touch,
+    SyncTouch,
+    End,
+    Touch,
+    Lay(A, 0),
+    Lay(B, 0),
+    Touch,
+    SyncTouch,
+    End,
+];
+
+/// Two packages in one run, then a third; triggers are deferred to the end of a run.
+const DPKG: &[Step] = &[
+    Lay(A, 2),
+    Lay(B, 2),
+    Lay(A, 0),
+    SyncTouch,
+    End,
+    Lay(B, 0),
+    SyncTouch,
+    End,
+];
+
+/// What a touch does. It has the lock until all but the syncing is done.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Turn {
+    /// Takes the lock, and reckons the new time from the clock, the stamp and what is remembered.
+    Lock,
+    /// Reckons without the lock.
+    Reckon,
+    Remember,
+    Exchange,
+    /// A touch that is not to be synced ends before this one.
+    Sync,
+}
+
+const TOUCH: &[Turn] = &[Lock, Remember, Exchange, Sync];
+
+/// What a consumer does to get an answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Do {
+    /// Observes the stamp's mtime, or by stat(2).
+    See(Input),
+    /// Waits until no change can get a time that was seen.
+    Wait(For),
+    /// Observes the content of a module.
+    Read(usize),
+    Probe(usize),
+    /// Looks again. The answer is not kept if anything at all is different.
+    Again(Input),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Input {
+    Stamp,
+    Directory,
+    Module(usize),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum For {
+    /// Until the clock shows another tick than the stamp.
+    StampsTick,
+    /// Until the clock has passed the stamp.
+    Stamp,
+    /// Until the clock has passed whatever was seen.
+    All,
+}
+
+/// The directory is looked at before its names at first, and after them at last: a name that came or went between the
+/// two shows.
+const FOLD: &[Do] = &[
+    See(Stamp),
+    See(Directory),
+    See(Module(A)),
+    See(Module(B)),
+    Wait(For::All),
+    Read(A),
+    Read(B),
+    Probe(A),
+    Probe(B),
+    Again(Stamp),
+    Again(Module(A)),
+    Again(Module(B)),
+    Again(Directory),
+];
+
+const STAMP_ONLY: &[Do] = &[
+    See(Stamp),
+    Wait(For::Stamp),
+    Probe(A),
+    Probe(B),
+    Again(Stamp),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    StampOnly,
+    Folding,
+}
+
+/// How often something may happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+struct Often {
+    /// Touches by a person's `modstamp touch`.
+    touches: u8,
+    /// Changes of content by hand, in place where there is something.
+    changes: u8,
+    /// The same content with another inode.
+    redeploys: u8,
+    /// A plain touch(1) of the stamp.
+    hand_touches: u8,
+    stamp_removals: u8,
+    /// Another file system, mounted over the module directory and unmounted.
+    mounts: u8,
+    steps_back: u8,
+    power_losses: u8,
+}
+
+/// The rules of the protocol and the bounds of one exploration.
+#[derive(Debug, Clone)]
+struct Plan {
+    manager: &'static [Step],
+    touch: &'static [Turn],
+    fold: Vec<Do>,
+    stamp_only: Vec<Do>,
+    /// Who there is at once; each entry is explored.
+    consumers: &'static [&'static [Kind]],
+    /// The consumers have one cache between them.
+    share: bool,
+    often: Often,
+    kills: bool,
+    ticks: u8,
+    /// Times are whole ticks. Otherwise the same tick after a step back of the clock has other nanoseconds.
+    whole_seconds: bool,
+    /// An equal stat is evidence only if the ctime had passed when it was observed.
+    racy_is_no_evidence: bool,
+    /// A time is different only if it is later.
+    newer: bool,
+    /// Where the stat differs, the content decides.
+    content_decides: bool,
+}
+
+const EITHER: &[&[Kind]] = &[&[Kind::StampOnly], &[Kind::Folding]];
+
+/// The protocol as it is, in a world in which nothing happens.
+fn plan() -> Plan {
+    Plan {
+        manager: &[],
+        touch: TOUCH,
+        fold: FOLD.to_vec(),
+        stamp_only: STAMP_ONLY.to_vec(),
+        consumers: EITHER,
+        share: false,
+        often: Often::default(),
+        kills: false,
+        ticks: 3,
+        whole_seconds: false,
+        racy_is_no_evidence: true,
+        newer: false,
+        content_decides: true,
+    }
+}
+
+/// A plan with some of it changed.
+macro_rules! with {
+    ($plan:expr, $($($name:ident).+: $value:expr),*) => {{
+        let mut plan = $plan.clone();
+        $(plan.$($name).+ = $value;)*
+        plan
+    }};
+}
+
+macro_rules! plan {
+    ($($changed:tt)*) => { with!(plan(), $($changed)*) };
+}
+
+/// A time as a file keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+struct Time {
+    tick: u8,
+    /// How far a touch went beyond the tick.
+    nanoseconds: u8,
+    /// How often the clock had been set back.
+    era: u8,
+}
+
+impl Time {
+    fn is_later_than(self, other: Time) -> bool {
+        (self.tick, self.nanoseconds) > (other.tick, other.nanoseconds)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+struct File {
+    /// 0 where it is absent.
+    content: u8,
+    ctime: Time,
+}
+
+impl File {
+    /// `None` where it is absent.
+    fn stat(self) -> Option<Time> {
+        (self.content > 0).then_some(self.ctime)
+    }
+}
+
+/// A module directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+struct Tree {
+    ctime: Time,
+    modules: [File; 2],
+}
+
+/// A touch that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Touching {
+    done: u8,
+    time: Time,
+    /// Ghost: how many changes had been made when it began.
+    covers: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+struct Witness {
+    stamp: Option<Time>,
+    stat: [Option<Time>; 2],
+    is_evidence: [bool; 2],
+    content: [u8; 2],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+struct Answer {
+    witness: Witness,
+    /// What was probed from each module.
+    value: [u8; 2],
+    /// Ghost: how many changes had been made when its probe began.
+    as_of: u8,
+    /// Ghost: whether some content or the stamp changed since its observation began.
+    touched: bool,
+}
+
+/// Where a consumer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum At {
+    Idle,
+    /// It found the stamp the same, and looked at some modules.
+    Checking(Check),
+    Fresh(Check),
+    Stale(Needless),
+    /// It has done so many steps of its list.
+    Asking(u8),
+    NotKept,
+}
+
+/// Ghost: whether nothing changed.
+type Needless = bool;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+struct Check {
+    /// 0 and 1 are the modules' stats, 2 and 3 their contents.
+    step: u8,
+    /// Whether stat alone has shown that a module is the same.
+    is_same: [bool; 2],
+    /// Ghosts: whether the answer is older than a change whose trigger has run, and whether a module is not, or was
+    /// not when it was looked at, what the answer was probed from.
+    older: bool,
+    wrong: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Consumer {
+    kind: Kind,
+    at: At,
+    /// What it has seen and probed so far.
+    new: Answer,
+    directory: Option<Time>,
+    stored: Option<Answer>,
+}
+
+impl Consumer {
+    fn new(kind: Kind, stored: Option<Answer>) -> Consumer {
+        let (at, new, directory) = (At::Idle, Answer::default(), None);
+        Consumer {
+            kind,
+            at,
+            new,
+            directory,
+            stored,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+struct World {
+    clock: Time,
+    tree: Tree,
+    /// What another file system is mounted over.
+    hidden: Option<Tree>,
+    stamp: Option<Time>,
+    /// What the lock file says was the latest.
+    latest: Option<Time>,
+    /// What is left of the stamp when the power fails.
+    durable: Option<Time>,
+    manager_at: u8,
+    trigger: Option<Touching>,
+    person: Option<Touching>,
+    consumers: Vec<Consumer>,
+    shared: Option<Answer>,
+    left: Often,
+    /// Ghosts: how many changes were made, and how many of them have had their trigger.
+    changes: u8,
+    covered: u8,
+    /// Ghosts: the transaction's last change, and whether a trigger of it was killed.
+    own: u8,
+    killed: bool,
+    /// Ghosts: the latest time that a touch left, and whether one left another that is not later.
+    highest: Option<Time>,
+    went_back: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Action {
+    Tick,
+    StepBack(u8),
+    Manager,
+    ManagerKilled,
+    TriggerKilled,
+    Person,
+    PersonKilled,
+    Change(usize, u8),
+    Redeploy(usize),
+    HandTouch,
+    RemoveStamp,
+    Mount,
+    Unmount,
+    Consumer(usize),
+    ConsumerKilled(usize),
+    PowerLoss(Unsynced),
+}
+
+/// What becomes of a touch that was not synced.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Unsynced {
+    Lost,
+    Kept,
+}
+
+impl World {
+    fn set(&mut self, module: usize, content: u8, by_rename: bool) {
+        let old = self.tree.modules[module].content;
+        if by_rename || old == 0 || content == 0 {
+            self.tree.ctime = self.clock;
+        }
+        let mut ctime = self.clock;
+        if content == 0 {
+            ctime = Time::default();
+        }
+        self.tree.modules[module] = File { content, ctime };
+        if old != content {
+            self.changes += 1;
+            self.touched();
+        }
+    }
+
+    fn set_stamp(&mut self, stamp: Option<Time>) {
+        self.stamp = stamp;
+        self.touched();
+    }
+
+    fn touched(&mut self) {
+        for consumer in &mut self.consumers {
+            consumer.new.touched = matches!(consumer.at, At::Asking(_));
+            if let Some(stored) = &mut consumer.stored {
+                stored.touched = true;
+            }
+        }
+        if let Some(shared) = &mut self.shared {
+            shared.touched = true;
+        }
+    }
+
+    fn is_past(&self, time: Time) -> bool {
+        time.tick < self.clock.tick
+    }
+
+    /// Whether a change can still get this time.
+    fn can_come(&self, time: Time) -> bool {
+        time.era == self.clock.era && !self.is_past(time)
+    }
+
+    fn stop(&mut self, consumer: usize) {
+        let Consumer { kind, stored, .. } = self.consumers[consumer];
+        self.consumers[consumer] = Consumer::new(kind, stored);
+    }
+}
+
+impl Plan {
+    /// The next step of a touch; `Some(None)` where it was the last, `None` where it has to wait for the lock.
+    fn touch(
+        &self,
+        world: &mut World,
+        touch: Option<Touching>,
+        synced: bool,
+    ) -> Option<Option<Touching>> {
+        let mut touch = touch.unwrap_or(Touching {
+            done: 0,
+            time: world.clock,
+            covers: world.changes,
+        });
+        match self.touch[usize::from(touch.done)] {
+            step @ (Lock | Reckon) => {
+                let is_held = |touch: &Touching| self.touch[usize::from(touch.done)] != Sync;
+                if step == Lock && [world.trigger, world.person].iter().flatten().any(is_held) {
+                    return None;
+                }
+                let later = |a: Time, b: Time| if a.is_later_than(b) { a } else { b };
+                let last = world.stamp.into_iter().chain(world.latest).reduce(later);
+                // The least step. The clock itself is past its last tick, which is what the kernel gives to others.
+                let (tick, nanoseconds) = if self.whole_seconds { (1, 0) } else { (0, 1) };
+                let mut now = world.clock;
+                now.nanoseconds = nanoseconds;
+                touch.time = last.map_or(now, |mut last| {
+                    last.tick += tick;
+                    last.nanoseconds += nanoseconds;
+                    if last.is_later_than(now) { last } else { now }
+                });
+            }
+            Remember => world.latest = Some(touch.time),
+            Exchange => {
+                world.set_stamp(Some(touch.time));
+                let is_later = |highest| touch.time.is_later_than(highest);
+                match world.highest.is_none_or(is_later) {
+                    true => world.highest = Some(touch.time),
+                    false => world.went_back = true,
+                }
+            }
+            Sync => world.durable = world.stamp,
+        }
+        touch.done += 1;
+        match self.touch.get(usize::from(touch.done)) {
+            Some(Sync) if synced => return Some(Some(touch)),
+            Some(Sync) | None => {}
+            Some(_) => return Some(Some(touch)),
+        }
+        // Where the power can fail, a trigger has run once it is synced.
+        if synced || self.often.power_losses == 0 {
+            world.covered = world.covered.max(touch.covers);
+        }
+        Some(None)
+    }
+
+    fn manager(&self, world: &mut World) -> Option<()> {
+        match self.manager[usize::from(world.manager_at)] {
+            Lay(module, content) => {
+                world.set(module, content, true);
+                world.own = world.changes;
+            }
+            step @ (Touch | SyncTouch) => {
+                world.trigger = self.touch(world, world.trigger, step == SyncTouch)?;
+                if world.trigger.is_some() {
+                    return Some(());
+                }
+            }
+            End => {
+                if !world.killed {
+                    world.covered = world.covered.max(world.own);
+                }
+                (world.own, world.killed) = (0, false);
+            }
+        }
+        world.manager_at += 1;
+        Some(())
+    }
+
+    fn kill_manager(&self, world: &mut World) {
+        world.trigger = None;
+        (world.own, world.killed) = (0, false);
+        let rest = self.manager.iter().skip(usize::from(world.manager_at));
+        let lost = rest.clone().take_while(|step| **step != End).count();
+        world.manager_at += rest.len().min(lost + 1) as u8;
+    }
+
+    fn is_same(&self, then: Option<Time>, now: Option<Time>) -> bool {
+        match (self.newer, then, now) {
+            (true, Some(then), Some(now)) => !now.is_later_than(then),
+            _ => then == now,
+        }
+    }
+
+    fn is_evidence(&self, world: &World, module: usize) -> bool {
+        world.is_past(world.tree.modules[module].ctime) || !self.racy_is_no_evidence
+    }
+
+    fn consumer(&self, world: &mut World, index: usize) -> Option<()> {
+        let mut consumer = world.consumers[index];
+        match consumer.at {
+            At::Idle | At::Fresh(_) | At::NotKept => {
+                if self.share {
+                    consumer.stored = world.shared;
+                }
+                match consumer.stored {
+                    Some(stored) => self.begin_check(world, &mut consumer, stored),
+                    None => self.ask(world, &mut consumer, 0)?,
+                }
+            }
+            At::Checking(check) => {
+                let stored = consumer.stored?;
+                self.check(world, &mut consumer, stored, check);
+            }
+            At::Stale(_) => self.ask(world, &mut consumer, 0)?,
+            At::Asking(done) => self.ask(world, &mut consumer, done)?,
+        }
+        if self.share && !matches!(consumer.at, At::Checking(_)) {
+            consumer.stored = None;
+        }
+        world.consumers[index] = consumer;
+        Some(())
+    }
+
+    fn begin_check(&self, world: &World, consumer: &mut Consumer, stored: Answer) {
+        let check = Check {
+            older: stored.as_of < world.covered,
+            ..Check::default()
+        };
+        consumer.at = match consumer.kind {
+            _ if !self.is_same(stored.witness.stamp, world.stamp) => At::Stale(!stored.touched),
+            Kind::StampOnly => At::Fresh(check),
+            Kind::Folding => At::Checking(check),
+        };
+    }
+
+    /// Looks at all stats, then at the contents of those modules of which stat does not show that they are the same.
+    fn check(&self, world: &mut World, consumer: &mut Consumer, stored: Answer, mut check: Check) {
+        let then = stored.witness;
+        let module = usize::from(check.step % 2);
+        let now = world.tree.modules[module];
+        let differs;
+        if check.step < 2 {
+            let is_evidence = self.is_evidence(world, module);
+            consumer.new.witness.stat[module] = now.stat();
+            consumer.new.witness.is_evidence[module] = is_evidence;
+            let is_equal = self.is_same(then.stat[module], now.stat());
+            check.is_same[module] =
+                is_equal && (now.content == 0 || then.is_evidence[module] && is_evidence);
+            differs = then.stat[module].is_some() != now.stat().is_some()
+                || !check.is_same[module] && !self.content_decides;
+        } else {
+            differs = then.content[module] != now.content;
+        }
+        if check.step >= 2 || check.is_same[module] {
+            check.wrong |= stored.value[module] != now.content;
+        }
+        let next = |step: &u8| *step < 2 || !check.is_same[usize::from(step % 2)];
+        let next = (check.step + 1..4).find(next);
+        let seen = consumer.new.witness;
+        if differs {
+            consumer.at = At::Stale(!stored.touched);
+        } else if let Some(step) = next {
+            consumer.at = At::Checking(Check { step, ..check });
+            return;
+        } else {
+            if check.is_same != [true; 2] {
+                // Next time the stat that was seen will do.
+                let mut learned = stored;
+                learned.witness.stat = seen.stat;
+                learned.witness.is_evidence = seen.is_evidence;
+                self.keep(world, consumer, learned);
+            }
+            consumer.at = At::Fresh(Check { step: 0, ..check });
+        }
+        consumer.new = Answer::default();
+    }
+
+    /// The next step of a consumer's list after `done` ones.
+    fn ask(&self, world: &mut World, consumer: &mut Consumer, done: u8) -> Option<()> {
+        let list = match consumer.kind {
+            Kind::StampOnly => &self.stamp_only,
+            Kind::Folding => &self.fold,
+        };
+        let first_probe = list.iter().position(|step| matches!(step, Probe(_)));
+        if done == 0 {
+            consumer.new = Answer::default();
+            if first_probe == Some(0) {
+                consumer.new.as_of = world.changes;
+            }
+        }
+        let new = &mut consumer.new;
+        let seen = &mut new.witness;
+        let modules = world.tree.modules;
+        let mut is_same = true;
+        match list[usize::from(done)] {
+            See(Stamp) => seen.stamp = world.stamp,
+            See(Directory) => consumer.directory = Some(world.tree.ctime),
+            See(Module(module)) => {
+                seen.stat[module] = modules[module].stat();
+                seen.is_evidence[module] = self.is_evidence(world, module);
+            }
+            Wait(what) => {
+                let stamp = seen.stamp.filter(|stamp| world.can_come(*stamp));
+                let others = seen.stat.into_iter().chain([consumer.directory]).flatten();
+                let waits = match what {
+                    For::StampsTick => stamp.is_some_and(|stamp| stamp.tick == world.clock.tick),
+                    For::Stamp => stamp.is_some(),
+                    For::All => {
+                        stamp.is_some() || others.into_iter().any(|time| world.can_come(time))
+                    }
+                };
+                (!waits).then_some(())?;
+            }
+            Read(module) => seen.content[module] = modules[module].content,
+            // Who knows the stamp alone is judged by it alone.
+            Probe(_) if consumer.kind == Kind::StampOnly => {}
+            Probe(module) => new.value[module] = modules[module].content,
+            Again(Stamp) => is_same = seen.stamp == world.stamp,
+            Again(Directory) => is_same = consumer.directory == Some(world.tree.ctime),
+            Again(Module(module)) => is_same = seen.stat[module] == modules[module].stat(),
+        }
+        let done = usize::from(done) + 1;
+        if is_same && done < list.len() {
+            consumer.at = At::Asking(done as u8);
+            if first_probe == Some(done) {
+                consumer.new.as_of = world.changes;
+            }
+            return Some(());
+        }
+        if is_same {
+            self.keep(world, consumer, consumer.new);
+        }
+        consumer.at = if is_same { At::Idle } else { At::NotKept };
+        consumer.new = Answer::default();
+        consumer.directory = None;
+        Some(())
+    }
+
+    fn keep(&self, world: &mut World, consumer: &mut Consumer, mut answer: Answer) {
+        let witness = &mut answer.witness;
+        for module in [A, B] {
+            if !witness.is_evidence[module] {
+                // That it was there is all that is stored.
+                witness.stat[module] = witness.stat[module].map(|_| Time::default());
+            }
+        }
+        match self.share {
+            true => world.shared = Some(answer),
+            false => consumer.stored = Some(answer),
+        }
+    }
+
+    fn act(&self, world: &mut World, action: Action) -> Option<()> {
+        match action {
+            Action::Tick => world.clock.tick += 1,
+            Action::StepBack(tick) => {
+                world.left.steps_back -= 1;
+                world.clock.tick = tick;
+                world.clock.era += u8::from(!self.whole_seconds);
+            }
+            Action::Manager => self.manager(world)?,
+            Action::ManagerKilled => self.kill_manager(world),
+            Action::TriggerKilled => {
+                world.trigger = None;
+                world.killed = true;
+                world.manager_at += 1;
+            }
+            Action::Person => {
+                let begins = world.person.is_none();
+                world.person = self.touch(world, world.person, true)?;
+                world.left.touches -= u8::from(begins);
+            }
+            Action::PersonKilled => world.person = None,
+            Action::Change(module, content) => {
+                world.left.changes -= 1;
+                world.set(module, content, false);
+            }
+            Action::Redeploy(module) => {
+                world.left.redeploys -= 1;
+                world.set(module, world.tree.modules[module].content, true);
+            }
+            Action::HandTouch => {
+                world.left.hand_touches -= 1;
+                world.set_stamp(Some(world.clock));
+                world.covered = world.changes;
+            }
+            Action::RemoveStamp => {
+                world.left.stamp_removals -= 1;
+                world.set_stamp(None);
+            }
+            Action::Mount => {
+                world.left.mounts -= 1;
+                world.hidden = Some(world.tree);
+                // An era of its own: another device's identities.
+                world.tree.ctime.era = u8::MAX;
+                world.tree.modules = [File {
+                    content: 2,
+                    ctime: world.tree.ctime,
+                }; 2];
+                world.changes += 1;
+                world.touched();
+            }
+            Action::Unmount => {
+                world.tree = world.hidden.take()?;
+                world.changes += 1;
+                world.touched();
+            }
+            Action::Consumer(index) => self.consumer(world, index)?,
+            Action::ConsumerKilled(index) => world.stop(index),
+            Action::PowerLoss(unsynced) => {
+                world.left.power_losses -= 1;
+                self.kill_manager(world);
+                world.person = None;
+                (0..world.consumers.len()).for_each(|index| world.stop(index));
+                if unsynced == Unsynced::Lost {
+                    world.latest = None;
+                    world.highest = world.durable;
+                    if world.stamp != world.durable {
+                        world.set_stamp(world.durable);
+                    }
+                }
+            }
+        }
+        Some(())
+    }
+}
+
+impl Model for Plan {
+    type State = World;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<World> {
+        // One module, one name that is free, and a touch: all of it longer ago than a tick.
+        let past = Some(Time::default());
+        let mut start = World {
+            stamp: past,
+            latest: past,
+            durable: past,
+            highest: past,
+            ..World::default()
+        };
+        start.clock.tick = 1;
+        start.tree.modules[A].content = 1;
+        start.left = self.often;
+        let world = |kinds: &&[Kind]| World {
+            consumers: kinds
+                .iter()
+                .map(|kind| Consumer::new(*kind, None))
+                .collect(),
+            ..start.clone()
+        };
+        self.consumers.iter().map(world).collect()
+    }
+
+    fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+        let left = &world.left;
+        for (index, consumer) in world.consumers.iter().enumerate() {
+            actions.push(Action::Consumer(index));
+            if self.kills && matches!(consumer.at, At::Checking(_) | At::Asking(_)) {
+                actions.push(Action::ConsumerKilled(index));
+            }
+        }
+        let mut may = |is_possible: bool, action| {
+            if is_possible {
+                actions.push(action);
+            }
+        };
+        let is_running = usize::from(world.manager_at) < self.manager.len();
+        may(is_running, Action::Manager);
+        may(self.kills && is_running, Action::ManagerKilled);
+        may(self.kills && world.trigger.is_some(), Action::TriggerKilled);
+        may(left.touches > 0 || world.person.is_some(), Action::Person);
+        may(self.kills && world.person.is_some(), Action::PersonKilled);
+        for module in [A, B] {
+            let now = world.tree.modules[module].content;
+            for content in (0..3).filter(|content| *content != now) {
+                may(left.changes > 0, Action::Change(module, content));
+            }
+            may(left.redeploys > 0 && now > 0, Action::Redeploy(module));
+        }
+        may(left.hand_touches > 0, Action::HandTouch);
+        may(
+            left.stamp_removals > 0 && world.stamp.is_some(),
+            Action::RemoveStamp,
+        );
+        may(left.mounts > 0 && world.hidden.is_none(), Action::Mount);
+        may(world.hidden.is_some(), Action::Unmount);
+        for unsynced in [Unsynced::Lost, Unsynced::Kept] {
+            may(left.power_losses > 0, Action::PowerLoss(unsynced));
+        }
+        may(world.clock.tick < self.ticks, Action::Tick);
+        for tick in 0..world.clock.tick {
+            may(left.steps_back > 0, Action::StepBack(tick));
+        }
+    }
+
+    fn next_state(&self, world: &World, action: Action) -> Option<World> {
+        let mut next = world.clone();
+        self.act(&mut next, action)?;
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Plan>> {
+        fn any(world: &World, is: fn(At) -> bool) -> bool {
+            world.consumers.iter().any(|consumer| is(consumer.at))
+        }
+        fn fresh(world: &World, is: fn(Check) -> bool) -> bool {
+            world
+                .consumers
+                .iter()
+                .any(|consumer| matches!(consumer.at, At::Fresh(check) if is(check)))
+        }
+        vec![
+            Property::always(OLDER, |_, world| !fresh(world, |check| check.older)),
+            Property::always(WRONG, |_, world| !fresh(world, |check| check.wrong)),
+            Property::always(NEEDLESS, |_, world| !any(world, |at| at == At::Stale(true))),
+            Property::always(BACK, |_, world: &World| !world.went_back),
+            Property::sometimes(FRESH, |_, world| fresh(world, |_| true)),
+            Property::sometimes(STALE, |_, world| any(world, |at| at == At::Stale(false))),
+            Property::sometimes(NOT_KEPT, |_, world| any(world, |at| at == At::NotKept)),
+            Property::sometimes(LOOKED, |_, world| {
+                fresh(world, |check| check.is_same != [true; 2])
+            }),
+            Property::sometimes(AHEAD, |_, world: &World| {
+                world.highest.is_some_and(|highest| {
+                    highest.tick > world.clock.tick || highest.nanoseconds > 1
+                })
+            }),
+        ]
+    }
+}
+
+// The promises.
+const OLDER: &str = "an answer older than a change whose trigger has run is fresh";
+const WRONG: &str = "an answer that is not true is fresh";
+const NEEDLESS: &str = "an answer is stale, and nothing changed";
+const BACK: &str = "a touch leaves a time that is not later";
+
+// What has to be seen, lest a promise holds because nothing happens.
+const FRESH: &str = "a check says fresh";
+const LOOKED: &str = "a check says fresh after a look at a content";
+const STALE: &str = "a check says stale";
+const NOT_KEPT: &str = "a change during a probe is noticed";
+const SEEN: &[&str] = &[FRESH, STALE, NOT_KEPT];
+const AHEAD: &str = "a touch goes past the clock's time";
+
+const FOLDING: &[&[Kind]] = &[&[Kind::Folding]];
+const STAMP: &[&[Kind]] = &[&[Kind::StampOnly]];
+const BOTH: &[&[Kind]] = &[&[Kind::StampOnly, Kind::Folding]];
+const TWO_FOLDING: &[&[Kind]] = &[&[Kind::Folding; 2]];
+const NOBODY: &[&[Kind]] = &[&[]];
+
+/// One module's installation by rpm, and its removal by dpkg: each kind of touch, and both orders of change and touch.
+const IN_AND_OUT: &[Step] = &[Lay(A, 2), Touch, SyncTouch, End, Lay(A, 0), SyncTouch, End];
+const IN: &[Step] = &[Lay(A, 2), SyncTouch, End];
+
+/// How many different states all proofs looked at.
+static STATES: AtomicUsize = AtomicUsize::new(0);
+
+/// Explores all states of a plan: none breaks a promise, and all of `sights` are seen.
+fn proof(sights: &[&str], plan: Plan) {
+    let checker = plan.checker().threads(2).spawn_bfs().join();
+    STATES.fetch_add(checker.unique_state_count(), Ordering::Relaxed);
+    assert!(checker.is_done());
+    let mut found = checker.discoveries();
+    for promise in [OLDER, WRONG, NEEDLESS, BACK] {
+        let path = found.remove(promise).map(|path| path.into_actions());
+        assert!(path.is_none(), "{promise}: {path:?}");
+    }
+    for sight in sights {
+        assert!(found.contains_key(sight), "{sight}: never seen");
+    }
+}
+
+/// Explores a plan, which must break `promise`: the model would notice if the rule that it lacks were broken.
+fn hole(promise: &'static str, plan: Plan) {
+    let wanted = HasDiscoveries::AnyOf(BTreeSet::from([promise]));
+    let checker = plan.checker().finish_when(wanted).spawn_bfs().join();
+    assert!(
+        checker.discovery(promise).is_some(),
+        "no order of steps breaks the promise, although this plan lacks a rule for it: {promise}"
+    );
+}
+
+fn without(list: &[Do], is_left_out: fn(&Do) -> bool) -> Vec<Do> {
+    list.iter()
+        .copied()
+        .filter(|step| !is_left_out(step))
+        .collect()
+}
+
+fn rpm_order_never_serves_an_older_answer() {
+    proof(SEEN, plan!(manager: RPM));
+    proof(SEEN, plan!(manager: IN_AND_OUT, often.changes: 1, ticks: 2));
+}
+
+fn dpkg_order_never_serves_an_older_answer() {
+    proof(SEEN, plan!(manager: DPKG, ticks: 4));
+}
+
+fn a_hand_without_triggers_never_fools_a_consumer_that_folds() {
+    let sights = &[FRESH, LOOKED, STALE, NOT_KEPT];
+    proof(
+        sights,
+        plan!(consumers: FOLDING, often.changes: 3, often.redeploys: 1),
+    );
+}
+
+fn a_touch_by_hand_counts_like_any_other() {
+    let plan = plan!(consumers: STAMP, often.changes: 1, often.touches: 1, often.hand_touches: 1);
+    proof(SEEN, with!(plan, often.hand_touches: 2));
+    proof(SEEN, with!(plan, often.touches: 2, whole_seconds: true));
+}
+
+fn a_clock_that_steps_back_fools_nobody() {
+    proof(SEEN, plan!(manager: IN, often.steps_back: 1));
+    proof(
+        SEEN,
+        plan!(consumers: FOLDING, often.changes: 2, often.steps_back: 1),
+    );
+}
+
+fn a_crash_at_any_step_fools_nobody() {
+    proof(SEEN, plan!(manager: IN_AND_OUT, kills: true, ticks: 2));
+    proof(
+        SEEN,
+        plan!(manager: IN, kills: true, often.touches: 1, ticks: 2),
+    );
+}
+
+fn a_power_loss_fools_nobody_once_a_touch_is_synced() {
+    proof(
+        SEEN,
+        plan!(manager: IN_AND_OUT, kills: true, often.power_losses: 1),
+    );
+}
+
+fn a_touch_always_leaves_a_later_time() {
+    let plan =
+        plan!(consumers: NOBODY, manager: IN_AND_OUT, kills: true, ticks: 2, often.touches: 2);
+    let plan = with!(plan, often.stamp_removals: 1, often.steps_back: 1);
+    proof(&[AHEAD], plan.clone());
+    proof(&[AHEAD], with!(plan, whole_seconds: true));
+}
+
+fn two_consumers_fool_nobody() {
+    proof(SEEN, plan!(consumers: BOTH, manager: IN, ticks: 2));
+    // Two of one cache, which store over each other's answers.
+    let plan = plan!(consumers: TWO_FOLDING, share: true, ticks: 2);
+    proof(SEEN, with!(plan, often.changes: 1, often.touches: 1));
+}
+
+fn only_filetriggerun_on_removal_is_found_to_be_a_hole() {
+    const REMOVAL: &[Step] = &[Touch, Lay(A, 0), End];
+    hole(OLDER, plan!(consumers: STAMP, manager: REMOVAL));
+}
+
+fn newer_instead_of_different_is_found_to_be_a_hole() {
+    let plan = plan!(newer: true, often.changes: 1, often.hand_touches: 1, often.steps_back: 1);
+    hole(OLDER, with!(plan, consumers: STAMP));
+    hole(WRONG, with!(plan, consumers: FOLDING));
+}
+
+fn observe_after_probe_is_found_to_be_a_hole() {
+    let is_probe = |step: &Do| matches!(step, Probe(_));
+    let late = |list| [&[Probe(A), Probe(B)], &*without(list, is_probe)].concat();
+    let plan = plan!(manager: IN, fold: late(FOLD), stamp_only: late(STAMP_ONLY));
+    hole(OLDER, with!(plan, consumers: STAMP));
+    hole(WRONG, with!(plan, consumers: FOLDING));
+}
+
+fn without_the_wait_a_change_there_and_back_in_one_tick_is_found_to_be_a_hole() {
+    let plan = plan!(consumers: FOLDING, often.changes: 3);
+    hole(
+        WRONG,
+        with!(plan, fold: without(FOLD, |step| matches!(step, Wait(_)))),
+    );
+    // Nor is it enough to wait for the stamp.
+    let for_stamp = |step: &Do| {
+        if let Wait(_) = step {
+            Wait(For::Stamp)
+        } else {
+            *step
+        }
+    };
+    hole(
+        WRONG,
+        with!(plan, fold: FOLD.iter().map(for_stamp).collect()),
+    );
+}
+
+fn without_the_wait_a_touch_by_hand_in_one_tick_is_found_to_be_a_hole() {
+    let plan = plan!(consumers: STAMP, often.changes: 1, often.hand_touches: 2);
+    hole(
+        OLDER,
+        with!(plan, stamp_only: without(STAMP_ONLY, |step| matches!(step, Wait(_)))),
+    );
+}
+
+fn not_waiting_for_a_stamp_ahead_of_the_clock_is_found_to_be_a_hole() {
+    let plan = plan!(consumers: STAMP, whole_seconds: true, often.touches: 2);
+    let plan = with!(plan, often.changes: 1, often.hand_touches: 1);
+    hole(
+        OLDER,
+        with!(plan, stamp_only: vec![See(Stamp), Wait(For::StampsTick), Probe(A)]),
+    );
+}
+
+fn reading_the_contents_before_the_wait_is_found_to_be_a_hole() {
+    // As a check does that looks at contents, if what it read then goes into a new witness.
+    let mut fold = without(FOLD, |step| matches!(step, Wait(_)));
+    fold.insert(FOLD.len() - 7, Wait(For::All));
+    hole(
+        WRONG,
+        plan!(consumers: FOLDING, often.changes: 3, fold: fold),
+    );
+}
+
+fn without_looking_again_a_change_there_and_back_is_found_to_be_a_hole() {
+    let fold = without(FOLD, |step| matches!(step, Again(_)));
+    hole(
+        WRONG,
+        plan!(consumers: FOLDING, often.changes: 2, fold: fold),
+    );
+}
+
+fn without_looking_again_at_the_directory_is_found_to_be_a_hole() {
+    let mut fold = without(FOLD, |step| *step == Again(Directory));
+    let plan = plan!(consumers: FOLDING, often.changes: 3);
+    hole(WRONG, with!(plan, fold: fold.clone()));
+    // Nor is it enough before the names: one that came in the tick of the first look goes between the two.
+    fold.insert(FOLD.len() - 3, Again(Directory));
+    hole(WRONG, with!(plan, fold: fold));
+}
+
+fn a_stat_alone_is_found_to_cost_needless_probes() {
+    let plan = plan!(consumers: FOLDING, often.redeploys: 1);
+    hole(NEEDLESS, with!(plan, content_decides: false));
+}
+
+fn trusting_a_stat_in_the_tick_of_its_change_is_found_to_be_a_hole() {
+    let plan = plan!(consumers: FOLDING, often.changes: 3);
+    hole(WRONG, with!(plan, racy_is_no_evidence: false));
+}
+
+fn touching_without_the_lock_is_found_to_be_a_hole() {
+    const UNLOCKED: &[Turn] = &[Reckon, Remember, Exchange, Sync];
+    let plan = plan!(manager: IN_AND_OUT, touch: UNLOCKED, often.touches: 1, ticks: 2);
+    hole(BACK, with!(plan, consumers: NOBODY));
+    hole(OLDER, with!(plan, consumers: STAMP));
+}
+
+fn forgetting_the_latest_time_is_found_to_be_a_hole() {
+    let plan = plan!(consumers: NOBODY, often.touches: 2, often.stamp_removals: 1);
+    hole(BACK, with!(plan, touch: &[Lock, Exchange, Sync]));
+}
+
+fn remembering_after_the_exchange_is_found_to_be_a_hole() {
+    let plan = plan!(consumers: NOBODY, often.touches: 2, often.stamp_removals: 1, kills: true);
+    hole(BACK, with!(plan, touch: &[Lock, Exchange, Remember, Sync]));
+}
+
+fn no_synced_touch_and_a_power_loss_is_found_to_be_a_hole() {
+    const UNSYNCED: &[Step] = &[Lay(A, 2), Touch, End];
+    hole(
+        OLDER,
+        plan!(consumers: STAMP, manager: UNSYNCED, often.power_losses: 1),
+    );
+}
+
+fn a_power_loss_with_the_clock_behind_the_stamp_is_found_to_be_a_limit() {
+    // The touch that is lost and the one after it go one step beyond the same time.
+    const LOST: &[Step] = &[SyncTouch, End, Touch, End, Lay(A, 2), SyncTouch, End];
+    let plan = plan!(consumers: STAMP, manager: LOST);
+    hole(
+        OLDER,
+        with!(plan, often.power_losses: 1, often.steps_back: 1),
+    );
+}
+
+fn a_clock_set_back_to_the_very_tick_of_a_change_is_found_to_be_a_limit() {
+    let plan = plan!(consumers: FOLDING, often.changes: 2, often.steps_back: 1);
+    hole(WRONG, with!(plan, whole_seconds: true));
+    // And of a touch by hand.
+    let plan = with!(plan, consumers: STAMP, often.changes: 1, often.hand_touches: 2);
+    hole(OLDER, with!(plan, whole_seconds: true));
+}
+
+fn a_touch_by_hand_in_the_midst_of_a_touch_is_found_to_be_a_limit_of_whole_seconds() {
+    let plan = plan!(consumers: STAMP, whole_seconds: true, often.touches: 1);
+    hole(OLDER, with!(plan, often.changes: 1, often.hand_touches: 2));
+}
+
+fn a_mount_there_and_back_during_a_probe_is_found_to_be_a_limit() {
+    hole(WRONG, plan!(consumers: FOLDING, often.mounts: 1));
+}
+
+type Scenario = fn();
+
+const SCENARIOS: &[(&str, Scenario)] = named![
+    rpm_order_never_serves_an_older_answer,
+    dpkg_order_never_serves_an_older_answer,
+    a_hand_without_triggers_never_fools_a_consumer_that_folds,
+    a_touch_by_hand_counts_like_any_other,
+    a_clock_that_steps_back_fools_nobody,
+    a_crash_at_any_step_fools_nobody,
+    a_power_loss_fools_nobody_once_a_touch_is_synced,
+    a_touch_always_leaves_a_later_time,
+    two_consumers_fool_nobody,
+    only_filetriggerun_on_removal_is_found_to_be_a_hole,
+    newer_instead_of_different_is_found_to_be_a_hole,
+    observe_after_probe_is_found_to_be_a_hole,
+    without_the_wait_a_change_there_and_back_in_one_tick_is_found_to_be_a_hole,
+    without_the_wait_a_touch_by_hand_in_one_tick_is_found_to_be_a_hole,
+    not_waiting_for_a_stamp_ahead_of_the_clock_is_found_to_be_a_hole,
+    reading_the_contents_before_the_wait_is_found_to_be_a_hole,
+    without_looking_again_a_change_there_and_back_is_found_to_be_a_hole,
+    without_looking_again_at_the_directory_is_found_to_be_a_hole,
+    a_stat_alone_is_found_to_cost_needless_probes,
+    trusting_a_stat_in_the_tick_of_its_change_is_found_to_be_a_hole,
+    touching_without_the_lock_is_found_to_be_a_hole,
+    forgetting_the_latest_time_is_found_to_be_a_hole,
+    remembering_after_the_exchange_is_found_to_be_a_hole,
+    no_synced_touch_and_a_power_loss_is_found_to_be_a_hole,
+    a_power_loss_with_the_clock_behind_the_stamp_is_found_to_be_a_limit,
+    a_clock_set_back_to_the_very_tick_of_a_change_is_found_to_be_a_limit,
+    a_touch_by_hand_in_the_midst_of_a_touch_is_found_to_be_a_limit_of_whole_seconds,
+    a_mount_there_and_back_during_a_probe_is_found_to_be_a_limit,
+];
+
+pub fn tests() -> Vec<Test> {
+    test::tests(&Needs::minutes(), SCENARIOS).collect()
+}
+
+/// How many states were looked at in all proofs.
+pub fn states() -> usize {
+    STATES.load(Ordering::Relaxed)
+}

@@ -1,0 +1,392 @@
+//! A model of updates, explored by stateright: every order in which the steps of updates, touches, changes, consumers,
+//! kills and power losses can happen.
+//!
+//! An update looks at the modules, and touches the stamp if what is kept beside it says that they were others at the last
+//! touch. A trigger's or a person's touch keeps what it saw, too. Each looks before it takes its turn, and again in its turn
+//! if somebody touched meanwhile; a touch takes away what was kept, and then keeps what it saw. The consumer is one that knows the stamp alone: who folds in the modules needs no update.
+//!
+//! # What is promised
+//!
+//! - [`STALE`] Once an update that began after the last change has ended, no answer is served that was probed from anything
+//!   but what there is.
+//! - [`TWICE`] Updates touch once for a change, however many run at once. This is of updates alone, of which none is under way
+//!   when a change is made, killed, or cut off by a power loss.
+//!
+//! A hole breaks one rule, or shows a limit; the checker has to find the state in which the promise does not hold.
+//!
+//! # What is bounded
+//!
+//! Two updates and one other touch run at once; there are so many changes, kills, power losses and touches as each plan says,
+//! and at most [`MOST_TOUCHES`] by all of them.
+//! A change is durable at once, since an image is; what a touch left is durable in the order in which it was written, as in
+//! a journal. No two touches leave one time: `protocol.rs` shows that.
+
+use stateright::{Checker, HasDiscoveries, Model, Property};
+use support::named;
+use support::test::{self, Needs, Test};
+
+type Scenario = fn();
+
+const SCENARIOS: &[(&str, Scenario)] = named![
+    no_order_of_steps_kills_and_power_losses_serves_an_old_answer_after_an_update,
+    updates_at_once_touch_once_for_a_change,
+    updates_that_do_not_look_again_in_their_turn_touch_twice,
+    what_is_kept_before_the_touch_is_not_to_be_believed,
+    what_is_looked_at_after_the_touch_is_not_to_be_believed,
+    what_came_and_went_again_between_two_updates_is_not_seen,
+];
+
+pub fn tests() -> Vec<Test> {
+    test::tests(&Needs::minutes(), SCENARIOS).collect()
+}
+
+const STALE: &str = "an old answer is served after an update";
+const TWICE: &str = "two updates touch for one change";
+
+const MOST_TOUCHES: u8 = 4;
+
+/// The rules, and how often something may happen.
+#[derive(Clone)]
+struct Plan {
+    steps: [Step; 4],
+    /// Whether who got its turn looks again, if somebody touched since it looked.
+    looks_in_turn: bool,
+    /// Whether a change may bring back what was there before.
+    may_come_back: bool,
+    /// Whether changes are made only while nobody is under way.
+    changes_at_rest: bool,
+    changes: u8,
+    kills: u8,
+    losses: u8,
+    /// Touches that are no updates.
+    touches: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Step {
+    Look,
+    /// Takes the turn. An update ends here if it is not needed.
+    Turn,
+    Touch,
+    Keep,
+}
+
+use Step::{Keep, Look, Touch, Turn};
+
+fn plan() -> Plan {
+    Plan {
+        steps: [Look, Turn, Touch, Keep],
+        looks_in_turn: true,
+        may_come_back: false,
+        changes_at_rest: false,
+        changes: 2,
+        kills: 1,
+        losses: 1,
+        touches: 1,
+    }
+}
+
+/// Who is under way: two updates, and another touch.
+const UPDATES: usize = 2;
+const ACTORS: usize = 3;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+struct Actor {
+    /// How many steps are done.
+    done: u8,
+    /// What it saw of the modules, and before that in the stamp's directory.
+    seen: u8,
+    mark: Files,
+    /// Ghost: how many changes there had been when it began.
+    since: u8,
+}
+
+/// What is beside each other in the stamp's directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+struct Files {
+    /// The number of the touch that left it; 0 where there is none.
+    stamp: u8,
+    /// What the modules were; 0 where that is not kept.
+    kept: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct World {
+    content: u8,
+    files: Files,
+    /// What a power loss leaves of them.
+    durable: Files,
+    turn: Option<usize>,
+    actors: [Actor; ACTORS],
+    /// What the consumer saw of the stamp, and then of the modules.
+    asking: (Option<u8>, Option<u8>),
+    /// The stamp that it saw, and what it probed.
+    answer: Option<(u8, u8)>,
+    /// So many there were.
+    changes: u8,
+    kills: u8,
+    losses: u8,
+    touches: u8,
+    times: u8,
+    /// Ghost: an update that began after the last change has ended.
+    is_told: bool,
+    /// Ghost: how often updates touched since the last change.
+    update_touches: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Act {
+    Change(u8),
+    Step(usize),
+    Kill(usize),
+    LosePower,
+    WriteBack,
+    SeeStamp,
+    Probe,
+    Store,
+}
+
+impl Plan {
+    /// What an actor does next.
+    fn step(&self, world: &mut World, number: usize) {
+        let mut actor = world.actors[number];
+        let is_update = number < UPDATES;
+        let mut is_over = false;
+        match self.steps[usize::from(actor.done)] {
+            Look => {
+                actor.seen = world.content;
+                actor.mark = world.files;
+                is_over = is_update && world.is_kept(actor.seen);
+            }
+            Turn => {
+                world.turn = Some(number);
+                if self.looks_in_turn && actor.mark != world.files {
+                    actor.seen = world.content;
+                    actor.since = world.changes;
+                    is_over = is_update && world.is_kept(actor.seen);
+                }
+            }
+            Touch => {
+                world.times += 1;
+                world.files = Files {
+                    stamp: world.times,
+                    kept: 0,
+                };
+                world.update_touches += u8::from(is_update);
+            }
+            Keep => world.files.kept = actor.seen,
+        }
+        actor.done += 1;
+        if usize::from(actor.done) == self.steps.len() || is_over {
+            if actor.done > 1 {
+                world.durable = world.files; // It syncs.
+            }
+            world.is_told |= is_update && actor.since == world.changes;
+            world.release(number);
+            actor = Actor::default();
+        }
+        world.actors[number] = actor;
+    }
+}
+
+impl World {
+    fn release(&mut self, number: usize) {
+        if self.turn == Some(number) {
+            self.turn = None;
+        }
+    }
+
+    fn is_kept(&self, seen: u8) -> bool {
+        self.files.kept == seen && self.files.stamp > 0
+    }
+
+    fn is_served(&self) -> Option<u8> {
+        let (stamp, value) = self.answer?;
+        (stamp == self.files.stamp).then_some(value)
+    }
+}
+
+impl Model for Plan {
+    type State = World;
+    type Action = Act;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World {
+            content: 1,
+            files: Files::default(),
+            durable: Files::default(),
+            turn: None,
+            actors: [Actor::default(); ACTORS],
+            asking: (None, None),
+            answer: None,
+            changes: 0,
+            kills: 0,
+            losses: 0,
+            touches: 0,
+            times: 0,
+            is_told: false,
+            update_touches: 0,
+        }]
+    }
+
+    fn actions(&self, world: &World, actions: &mut Vec<Act>) {
+        let is_at_rest = world.actors.iter().all(|actor| actor.done == 0);
+        if world.changes < self.changes && (is_at_rest || !self.changes_at_rest) {
+            actions.push(Act::Change(world.changes + 2));
+            if self.may_come_back && world.content != 1 {
+                actions.push(Act::Change(1));
+            }
+        }
+        for (number, actor) in world.actors.iter().enumerate() {
+            let may_begin = number < UPDATES || world.touches < self.touches;
+            let waits = self.steps[usize::from(actor.done)] == Turn && world.turn.is_some();
+            if (actor.done > 0 || may_begin) && !waits {
+                actions.push(Act::Step(number));
+            }
+            if actor.done > 0 && world.kills < self.kills {
+                actions.push(Act::Kill(number));
+            }
+        }
+        if world.losses < self.losses {
+            actions.push(Act::LosePower);
+        }
+        if world.durable != world.files && world.losses < self.losses {
+            actions.push(Act::WriteBack);
+        }
+        actions.push(match world.asking {
+            (None, _) => Act::SeeStamp,
+            (Some(_), None) => Act::Probe,
+            (Some(_), Some(_)) => Act::Store,
+        });
+    }
+
+    fn next_state(&self, last: &World, act: Act) -> Option<World> {
+        let mut world = *last;
+        match act {
+            Act::Change(content) => {
+                world.content = content;
+                world.changes += 1;
+                world.is_told = false;
+                world.update_touches = 0;
+            }
+            Act::Step(number) => {
+                if world.actors[number].done == 0 {
+                    world.actors[number].since = world.changes;
+                    world.touches += u8::from(number >= UPDATES);
+                }
+                self.step(&mut world, number);
+            }
+            Act::Kill(number) => {
+                world.kills += 1;
+                world.release(number);
+                world.actors[number] = Actor::default();
+            }
+            Act::LosePower => {
+                world.losses += 1;
+                world.files = world.durable;
+                world.turn = None;
+                world.actors = [Actor::default(); ACTORS];
+                world.asking = (None, None);
+                world.is_told = false;
+            }
+            Act::WriteBack => world.durable = world.files,
+            Act::SeeStamp => world.asking.0 = Some(world.files.stamp),
+            Act::Probe => world.asking.1 = Some(world.content),
+            Act::Store => {
+                if let (Some(stamp), Some(value)) = world.asking {
+                    // The look after the probe.
+                    if stamp == world.files.stamp {
+                        world.answer = Some((stamp, value));
+                    }
+                }
+                world.asking = (None, None);
+            }
+        }
+        if world.losses == self.losses {
+            world.durable = world.files; // It is never asked for again.
+        }
+        Some(world)
+    }
+
+    fn properties(&self) -> Vec<Property<Plan>> {
+        vec![
+            Property::always(STALE, |_, world: &World| {
+                let is_old = |value| value != world.content;
+                !(world.is_told && world.is_served().is_some_and(is_old))
+            }),
+            Property::always(TWICE, |plan, world: &World| {
+                !plan.changes_at_rest || world.update_touches <= 1
+            }),
+        ]
+    }
+
+    fn within_boundary(&self, world: &World) -> bool {
+        world.times <= MOST_TOUCHES
+    }
+}
+
+/// Explores all of it, or until a promise is found to be broken, which is returned.
+fn broken(plan: Plan) -> Vec<&'static str> {
+    let checker = plan.checker().finish_when(HasDiscoveries::Any);
+    let checker = checker.spawn_bfs().join();
+    checker.discoveries().into_keys().collect()
+}
+
+/// Two updates alone.
+fn updates() -> Plan {
+    Plan {
+        changes_at_rest: true,
+        kills: 0,
+        losses: 0,
+        touches: 0,
+        ..plan()
+    }
+}
+
+fn no_order_of_steps_kills_and_power_losses_serves_an_old_answer_after_an_update() {
+    assert_eq!(
+        broken(Plan {
+            losses: 0,
+            ..plan()
+        }),
+        [""; 0]
+    );
+    assert_eq!(broken(Plan { kills: 0, ..plan() }), [""; 0]);
+}
+
+fn updates_at_once_touch_once_for_a_change() {
+    assert_eq!(broken(updates()), [""; 0]);
+}
+
+fn updates_that_do_not_look_again_in_their_turn_touch_twice() {
+    let looks_in_turn = false;
+    assert_eq!(
+        broken(Plan {
+            looks_in_turn,
+            ..updates()
+        }),
+        [TWICE]
+    );
+}
+
+fn what_is_kept_before_the_touch_is_not_to_be_believed() {
+    let steps = [Look, Turn, Keep, Touch];
+    assert_eq!(broken(Plan { steps, ..plan() }), [STALE]);
+}
+
+fn what_is_looked_at_after_the_touch_is_not_to_be_believed() {
+    let steps = [Turn, Touch, Look, Keep];
+    assert_eq!(broken(Plan { steps, ..plan() }), [STALE]);
+}
+
+/// A limit, which lib.rs and docs/images.md tell: only a check that folds in the modules sees it.
+fn what_came_and_went_again_between_two_updates_is_not_seen() {
+    let may_come_back = true;
+    assert_eq!(
+        broken(Plan {
+            may_come_back,
+            ..plan()
+        }),
+        [STALE]
+    );
+}

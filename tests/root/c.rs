@@ -1,0 +1,300 @@
+//! The C library as C programs have it: built with gcc and pkg-config, and run plainly, under valgrind and under the
+//! sanitizers of gcc. Needs root, so that a touch of the system's stamp is of none of this machine's.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::LazyLock;
+
+use support::test::{self, Needs, Test, test};
+use support::{kept, named, run};
+
+const PROGRAMS: [&str; 10] = [
+    "cargo",
+    "flock",
+    "gcc",
+    "make",
+    "mount",
+    "nm",
+    "pkg-config",
+    "setpriv",
+    "unshare",
+    "valgrind",
+];
+
+/// How tests/root/promises.c is built and started.
+struct Way {
+    name: &'static str,
+    options: &'static [&'static str],
+    before: &'static [&'static str],
+    only: fn(&str) -> bool,
+}
+
+/// What is tried by `a_set_user_id_program_believes_no_environment` alone.
+const SET_USER_ID: &str = "a_set_user_id_program_believes_no_environment";
+
+/// What would take hours under a checker.
+const MILLION: &str = "a_million_calls_leave_memory_and_descriptors_where_they_were";
+
+const WAYS: [Way; 5] = [
+    Way {
+        name: "plain",
+        options: &["-O2"],
+        before: &[],
+        only: |_| true,
+    },
+    Way {
+        name: "valgrind",
+        options: &["-O1"],
+        before: &[
+            "valgrind",
+            "--quiet",
+            "--error-exitcode=9",
+            "--leak-check=full",
+            "--show-leak-kinds=definite,indirect,possible",
+            "--errors-for-leak-kinds=definite,indirect,possible",
+        ],
+        // What the other thread had when the child came is lost to the child.
+        only: |promise| promise != MILLION && promise != "a_child_after_fork_may_call",
+    },
+    Way {
+        name: "address_sanitizer",
+        options: &["-O1", "-fsanitize=address,undefined"],
+        before: &[],
+        // The sanitizer has signal handlers of its own.
+        only: |promise| promise != MILLION && promise != "signals_are_left_alone",
+    },
+    Way {
+        name: "thread_sanitizer",
+        options: &["-O1", "-fsanitize=thread"],
+        // It finds no room for its shadow where addresses are drawn from too many bits (gcc before 14).
+        before: &["setarch", "--addr-no-randomize"],
+        only: |promise| promise == "two_threads_may_call_at_once",
+    },
+    Way {
+        // It looks into the library, too, which gcc did not compile.
+        name: "helgrind",
+        options: &["-O1"],
+        before: &[
+            "valgrind",
+            "--tool=helgrind",
+            "--quiet",
+            "--error-exitcode=9",
+        ],
+        only: |promise| promise == "two_threads_may_call_at_once",
+    },
+];
+
+/// Where the library and its header are installed, as below a root directory. `main` has hidden this machine's `/var/lib`.
+static INSTALLED: LazyLock<PathBuf> = LazyLock::new(|| {
+    let kept = kept().join("c");
+    std::fs::create_dir_all(&kept).unwrap();
+    let script = r#"
+        make install-library DESTDIR="$1" PREFIX=/usr
+    "#;
+    let installed = PathBuf::from("/var/lib/installed");
+    run(Command::new("flock")
+        .arg(kept.join("lock"))
+        .args(["sh", "-ec", script, "sh"])
+        .arg(&installed)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("CARGO_TARGET_DIR", kept.join("target"))
+        .env_remove("MAKEFLAGS")
+        .env_remove("MFLAGS")
+        .env_remove("RUSTFLAGS"));
+    installed
+});
+
+fn library() -> PathBuf {
+    INSTALLED.join("usr/lib")
+}
+
+fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// Builds a C program as the README tells; returns where it is.
+fn build(source_file: &Path, options: &[&str], name: &str) -> PathBuf {
+    let program = INSTALLED.join(name);
+    let flags = run(Command::new("pkg-config")
+        .args(["--cflags", "--libs", "modstamp"])
+        .env("PKG_CONFIG_PATH", library().join("pkgconfig"))
+        .env("PKG_CONFIG_SYSROOT_DIR", &*INSTALLED));
+    run(Command::new("gcc")
+        .args(["-Wall", "-Wextra", "-Werror", "-g", "-pthread"])
+        .arg(format!("-DVERSION=\"{}\"", env!("CARGO_PKG_VERSION")))
+        .args(options)
+        .arg("-o")
+        .args([&program, source_file])
+        .args(flags.split_whitespace()));
+    program
+}
+
+/// Keeps one promise in an empty directory, as a user with a home there.
+fn keep(promise: &str, before: &[&str], program: &Path) {
+    let here = tempfile::tempdir().unwrap();
+    let nobodys = before.contains(&"setpriv");
+    if nobodys {
+        std::os::unix::fs::chown(here.path(), Some(65534), Some(65534)).unwrap();
+    }
+    let mut words = before.iter().map(AsRef::as_ref).collect::<Vec<_>>();
+    words.extend([program.as_os_str(), promise.as_ref()]);
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new("timeout")
+        .arg("400")
+        .args(words)
+        .current_dir(here.path())
+        .env("HOME", here.path())
+        .env_remove("XDG_CONFIG_HOME")
+        .env_remove("XDG_STATE_HOME")
+        .env("LD_LIBRARY_PATH", library())
+        // What the C library keeps for later is not memory in use.
+        .env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0")
+        .output()
+        .unwrap();
+    // Neither the library nor a checker has anything to say.
+    let said = [stdout, stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(status.success() && said.is_empty(), "{status}\n{said}");
+    let own = here.path().join(".local/state/modstamp/vlc.stamp");
+    assert_eq!(own.exists(), nobodys, "{}", own.display());
+}
+
+/// The promises that tests/root/promises.c lists.
+fn promises() -> Vec<String> {
+    let text = std::fs::read_to_string(source("tests/root/promises.c")).unwrap();
+    let names = text.lines().filter_map(|line| {
+        let name = line.trim().strip_prefix("PROMISE(")?;
+        Some(name.strip_suffix("),")?.to_owned())
+    });
+    names.filter(|name| name != SET_USER_ID).collect()
+}
+
+/// The functions that are named in a file, each on a line of its own or followed by its arguments.
+fn named(path: &str, is_it: impl Fn(&str) -> bool) -> Vec<String> {
+    let text = std::fs::read_to_string(source(path)).unwrap();
+    let mut names: Vec<String> = text
+        .lines()
+        .filter(|line| is_it(line))
+        .filter_map(|line| {
+            let name = &line[line.find("modstamp_")?..];
+            let end = name.find(|c: char| c != '_' && !c.is_ascii_alphanumeric());
+            Some(name[..end.unwrap_or(name.len())].to_owned())
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+fn the_library_exports_what_the_list_says_and_nothing_else() {
+    let listed = named("include/libmodstamp.map", |line| {
+        line.starts_with("    modstamp_")
+    });
+    assert!(!listed.is_empty());
+    let symbols = run(Command::new("nm")
+        .args(["--dynamic", "--defined-only", "--with-symbol-versions"])
+        .arg(library().join("libmodstamp.so.0")));
+    let mut exported: Vec<&str> = symbols
+        .lines()
+        .filter_map(|line| line.rsplit(' ').next())
+        .filter(|name| *name != "LIBMODSTAMP_0") // the version itself
+        .collect();
+    exported.sort_unstable();
+    let versioned: Vec<String> = listed
+        .iter()
+        .map(|name| format!("{name}@@LIBMODSTAMP_0"))
+        .collect();
+    assert_eq!(exported, versioned);
+    let declared = named("include/modstamp.h", |line| {
+        line.ends_with(");") && line.starts_with(|c: char| c.is_ascii_lowercase())
+    });
+    assert_eq!(declared, listed);
+}
+
+fn the_library_has_its_soname_and_needs_the_c_library_alone() {
+    let dynamic = run(Command::new("readelf")
+        .args(["--wide", "--dynamic"])
+        .arg(library().join("libmodstamp.so.0")));
+    let values = |tag: &str| {
+        let of_tag = dynamic
+            .lines()
+            .filter(|line| line.contains(&format!("({tag})")));
+        let name = |line: &str| line.split(['[', ']']).nth(1).unwrap_or_default().to_owned();
+        of_tag.map(name).collect::<Vec<String>>()
+    };
+    assert_eq!(values("SONAME"), ["libmodstamp.so.0"]);
+    for needed in values("NEEDED") {
+        let known = ["libc.so.", "libgcc_s.so.", "ld-linux"];
+        assert!(
+            known.iter().any(|start| needed.starts_with(start)),
+            "{needed}"
+        );
+    }
+    let link = |name: &str| std::fs::read_link(library().join(name)).unwrap();
+    let file = format!("libmodstamp.so.{}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(link("libmodstamp.so"), Path::new("libmodstamp.so.0"));
+    assert_eq!(link("libmodstamp.so.0"), Path::new(&file));
+}
+
+fn the_header_is_plain_c99() {
+    run(Command::new("gcc")
+        .args(["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror"])
+        .args(["-fsyntax-only", "-x", "c"])
+        .arg(INSTALLED.join("usr/include/modstamp.h")));
+}
+
+fn a_user_touches_their_own_stamp() {
+    let program = build(&source("tests/root/promises.c"), &[], "promises-user");
+    run(Command::new("chmod").args(["-R", "a+rX"]).arg(&*INSTALLED));
+    let nobody = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    keep("a_touch_makes_every_witness_stale", &nobody, &program);
+}
+
+fn a_set_user_id_program_believes_no_environment() {
+    // The loader does not believe LD_LIBRARY_PATH either.
+    let path = format!("-Wl,-rpath,{}", library().display());
+    let program = build(&source("tests/root/promises.c"), &[&path], "promises-suid");
+    let here = tempfile::tempdir().unwrap();
+    run(Command::new("chmod").args(["-R", "a+rX"]).arg(&*INSTALLED));
+    for path in [here.path(), &program] {
+        std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
+    }
+    run(Command::new("chmod").arg("6755").arg(&program));
+    run(Command::new(program)
+        .arg(SET_USER_ID)
+        .current_dir(here.path())
+        .env("MODULES", "/root"));
+}
+
+/// Root's touches are of the system's stamp, which is to be none of this machine's: `main` hides `/var/lib`.
+pub fn tests() -> Vec<Test> {
+    let needs = Needs::root_and(&PROGRAMS);
+    let mut tests = Vec::new();
+    for way in WAYS {
+        for promise in promises().into_iter().filter(|promise| (way.only)(promise)) {
+            let name = format!("{}::{promise}", way.name);
+            tests.push(test(name, &needs, move || {
+                let name = format!("promises-{}-{promise}", way.name);
+                let program = build(&source("tests/root/promises.c"), way.options, &name);
+                keep(&promise, way.before, &program);
+            }));
+        }
+    }
+    type Scenario = fn();
+    let scenarios: &[(&str, Scenario)] = named![
+        the_library_exports_what_the_list_says_and_nothing_else,
+        the_library_has_its_soname_and_needs_the_c_library_alone,
+        the_header_is_plain_c99,
+        a_user_touches_their_own_stamp,
+        a_set_user_id_program_believes_no_environment,
+    ];
+    tests.extend(test::tests(&needs, scenarios));
+    tests
+}

@@ -1,0 +1,35 @@
+//! Tests on this machine that need root, and tools: file systems, other users, C programs, QEMU itself.
+//!
+//! `make check-root` installs the tools and runs them. The machine's own files are hidden or left alone.
+
+mod c;
+mod filesystems;
+mod qemu;
+mod racy;
+
+use std::process::Command;
+
+use libtest_mimic::Arguments;
+use support::test::Needs;
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    if Needs::root_and(&[]).are_met() {
+        support::enter_own_mount_namespace();
+        // Root touches the system's stamp, which is to be none of this machine's.
+        support::run(Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/var/lib"]));
+    }
+    // Most of the time they wait until something has settled.
+    arguments.test_threads.get_or_insert(8);
+    let tests = [
+        ("c", c::tests()),
+        ("filesystems", filesystems::tests()),
+        ("qemu", qemu::tests()),
+        ("racy", racy::tests()),
+    ];
+    let named = |(module, tests)| {
+        Vec::into_iter(tests).map(move |test: support::test::Test| test.of(module))
+    };
+    let tests = tests.into_iter().flat_map(named).collect();
+    support::test::run(&arguments, tests).exit();
+}
