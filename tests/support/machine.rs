@@ -183,10 +183,6 @@ fn layer(suite: &str, base: &Path, packages: &[&str]) -> PathBuf {
     let mut packages = packages.to_vec();
     packages.sort_unstable();
     let packages = packages.join(" ");
-    let name = format!(
-        "{suite}-{}",
-        &blake3::hash(packages.as_bytes()).to_hex()[..16]
-    );
     // dpkg syncs much, which costs nothing in memory. policy-rc.d: no daemon is started.
     let script = r#"
         layer=$1 base=$2 archives=$3 packages=$4
@@ -207,7 +203,8 @@ fn layer(suite: &str, base: &Path, packages: &[&str]) -> PathBuf {
         }
         apt_get update
         apt_get install --no-install-recommends $packages
-        rm -r usr/sbin/policy-rc.d var/lib/apt/lists/*
+        rm usr/sbin/policy-rc.d
+        find var/lib/apt/lists -type f -delete
         umount var/cache/apt/archives run proc
         cd /
         umount "$top/root"
@@ -215,6 +212,8 @@ fn layer(suite: &str, base: &Path, packages: &[&str]) -> PathBuf {
         umount "$top"
         rmdir "$top"
     "#;
+    let state = blake3::hash(format!("{packages}{script}").as_bytes()).to_hex();
+    let name = format!("{suite}-{}", &state[..16]);
     let archives = kept().join(format!("archives-{suite}"));
     let arguments = [base, &archives, Path::new(&packages)];
     made_once(&name, script, &arguments)
