@@ -187,6 +187,8 @@ fn layer(suite: &str, base: &Path, packages: &[&str]) -> PathBuf {
     let script = r#"
         layer=$1 base=$2 archives=$3 packages=$4
         mkdir -p "$archives"
+        exec 9> "$archives/turn"
+        flock 9 # apt does not wait for one that has the directory
         top=$(mktemp -d)
         mount -t tmpfs -o mode=755 tmpfs "$top"
         mkdir "$top/upper" "$top/work" "$top/root"
