@@ -88,6 +88,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     an_ordinary_users_update_leaves_to_the_system_what_that_says,
     an_ordinary_users_update_touches_a_stamp_of_their_own_where_nothing_says_it,
     an_ordinary_users_update_removes_what_is_stale_where_usr_is_read_only,
+    another_user_can_not_bend_the_way_to_the_stamp_by_an_acl,
 ];
 
 fn stamp_on(disk: &Mounted) -> Stamp {
@@ -1082,4 +1083,37 @@ fn a_module_directory_that_hangs_keeps_no_trigger_from_its_touch() {
         out.starts_with("touched the stamp: ") && out.contains("moved the time of "),
         "{out}"
     );
+}
+
+/// Sets an ACL: what the group may, and what the user `user` may. Its form is that of
+/// linux/posix_acl_xattr.h.
+fn set_acl(path: &Path, group: u16, user: u32, named: u16) {
+    const NO_ID: u32 = u32::MAX;
+    let entries = [
+        (1, 7, NO_ID),
+        (2, named, user),
+        (4, group, NO_ID),
+        (0x10, group | named, NO_ID), // the mask, which the mode's group bits then show
+        (0x20, 5, NO_ID),
+    ];
+    let mut acl = 2u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        acl.extend(u16::to_le_bytes(tag));
+        acl.extend(u16::to_le_bytes(permissions));
+        acl.extend(u32::to_le_bytes(id));
+    }
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(path, "system.posix_acl_access", &acl, flags).unwrap();
+}
+
+fn another_user_can_not_bend_the_way_to_the_stamp_by_an_acl() {
+    for below in ["var", "var/lib", "var/lib/modstamp"] {
+        let disk = Mounted::tmpfs("mode=755");
+        fs::create_dir_all(disk.path().join("var/lib/modstamp")).unwrap();
+        set_acl(&disk.path().join(below), 5, NOBODY, 7);
+        let error = touch(&stamp_on(&disk)).unwrap_err().to_string();
+        let expected = format!("/{below} can be written by user 65534, who could redirect it");
+        assert!(error.contains(&expected), "{error}");
+        assert!(!stamp_on(&disk).path().exists());
+    }
 }
