@@ -17,7 +17,7 @@ use std::sync::Arc;
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::trust::why_bendable;
+use crate::trust::{can_others_replace, why_bendable};
 use crate::{Error, Result};
 
 /// As many symbolic links as path_resolution(7) follows before it gives up.
@@ -213,15 +213,17 @@ impl Root {
             return Err(Stop::System(Errno::NOENT));
         };
         let (parent, made) = self.make_directory(parent, mode)?;
-        match rustix::fs::mkdirat(&parent, name, mode) {
-            // Whatever the umask is: it must not hide the stamp from those who are to read it.
-            Ok(()) => rustix::fs::chmodat(&parent, name, mode, AtFlags::empty())?,
+        let fd = match rustix::fs::mkdirat(&parent, name, mode) {
+            Ok(()) => open_made(&parent, name, mode)?.map_err(|problem| Stop::Untrusted {
+                culprit: self.outside(path),
+                problem,
+            })?,
             // Made by somebody else in between: who?
-            Err(Errno::EXIST) => {}
+            Err(Errno::EXIST) => {
+                self.walk(path, OFlags::RDONLY | OFlags::DIRECTORY, Steps::Trusted)?
+            }
             Err(errno) => return Err(errno.into()),
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let fd = self.walk(path, flags, Steps::Trusted)?;
+        };
         Ok((fd, made + 1))
     }
 
@@ -322,6 +324,40 @@ impl Root {
             }
         }
     }
+}
+
+/// Opens the directory that the caller just made in `parent`, and gives it `mode`. The umask must
+/// not hide the stamp from its readers.
+///
+/// Somebody else may have put something in its place since. That is left as it is, and the inner
+/// error says what is wrong with it.
+fn open_made(
+    parent: &OwnedFd,
+    name: &OsStr,
+    mode: Mode,
+) -> rustix::io::Result<std::result::Result<OwnedFd, String>> {
+    let replaced = Ok(Err("was replaced by somebody else".to_owned()));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return replaced,
+        opened => opened?,
+    };
+    let stat = rustix::fs::fstat(&made)?;
+    if let Some(problem) = why_bendable(made.as_fd(), &stat) {
+        return Ok(Err(problem));
+    }
+    if stat.st_mode & 0o7777 != mode.as_raw_mode() {
+        // A private directory of the caller's own may have been moved here. A new one is empty.
+        let mut is_new = stat.st_uid == rustix::process::geteuid().as_raw();
+        if is_new && can_others_replace(&rustix::fs::fstat(parent)?) {
+            for_each_name(made.as_fd(), |_| is_new = false)?;
+        }
+        if !is_new {
+            return replaced;
+        }
+        rustix::fs::fchmod(&made, mode)?;
+    }
+    Ok(Ok(made))
 }
 
 /// Calls `each` with every name in a directory but `.` and `..`, without an allocation for each.

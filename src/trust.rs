@@ -39,6 +39,13 @@ pub(crate) fn why_bendable(step: BorrowedFd<'_>, stat: &Stat) -> Option<String> 
     why_bendable_by_acl(step, kind)
 }
 
+/// Whether others can replace what the caller has in a directory. An ACL shows in the group bits.
+pub(crate) fn can_others_replace(directory: &Stat) -> bool {
+    let mode = Mode::from_raw_mode(directory.st_mode);
+    let is_open = mode.intersects(Mode::WGRP | Mode::WOTH) && !mode.contains(Mode::SVTX);
+    is_open || why_foreign(directory).is_some()
+}
+
 /// Why the owner is not trusted.
 fn why_foreign(stat: &Stat) -> Option<String> {
     let owner = stat.st_uid;

@@ -89,6 +89,9 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     an_ordinary_users_update_touches_a_stamp_of_their_own_where_nothing_says_it,
     an_ordinary_users_update_removes_what_is_stale_where_usr_is_read_only,
     another_user_can_not_bend_the_way_to_the_stamp_by_an_acl,
+    a_mode_is_only_given_to_the_directory_that_was_just_made,
+    a_plain_touch_gives_a_mode_only_to_the_directory_that_was_just_made,
+    a_cache_gives_a_mode_only_to_the_directory_that_was_just_made,
 ];
 
 fn stamp_on(disk: &Mounted) -> Stamp {
@@ -1115,5 +1118,202 @@ fn another_user_can_not_bend_the_way_to_the_stamp_by_an_acl() {
         let expected = format!("/{below} can be written by user 65534, who could redirect it");
         assert!(error.contains(&expected), "{error}");
         assert!(!stamp_on(&disk).path().exists());
+    }
+}
+
+fn chown(path: &Path, (user, group): (u32, u32)) {
+    std::os::unix::fs::chown(path, Some(user), Some(group)).unwrap();
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+fn copy_environment(from: &Command, to: &mut Command) {
+    for (name, value) in from.get_envs() {
+        match value {
+            Some(value) => to.env(name, value),
+            None => to.env_remove(name),
+        };
+    }
+}
+
+/// Runs a program that makes directories, and stops it right after it made its `number`th, at `made`.
+/// It goes on once `swap` is done: however slow this machine is, the swap is never too late.
+fn swapped(program: &Command, number: usize, made: &Path, swap: impl FnOnce()) -> Output {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-o", "/dev/null", "-e"]);
+    strace.arg(format!("inject=mkdirat:signal=STOP:when={number}"));
+    strace.arg(program.get_program()).args(program.get_args());
+    copy_environment(program, &mut strace);
+    strace.stdout(std::process::Stdio::piped());
+    strace.stderr(std::process::Stdio::piped());
+    let strace = strace.spawn().unwrap();
+    support::consumer::wait_until("a directory is made", || made.exists());
+    swap();
+    let id = strace.id();
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    let child = rustix::process::Pid::from_raw(children.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(child, rustix::process::Signal::CONT).unwrap();
+    strace.wait_with_output().unwrap()
+}
+
+/// Puts something in the place of a directory that was just made and is moved away. In `elsewhere`
+/// are a private file, and a private directory with something in it, of root's.
+type Swap = fn(made: &Path, elsewhere: &Path);
+
+const SWAPS: [(&str, Swap); 5] = [
+    ("a link to a file", |made, elsewhere| {
+        link_to(&elsewhere.join("file"), made);
+    }),
+    ("a link to a directory", |made, elsewhere| {
+        link_to(&elsewhere.join("directory"), made);
+    }),
+    ("another directory", |made, elsewhere| {
+        fs::rename(elsewhere.join("directory"), made).unwrap();
+        link_to(made, &elsewhere.join("directory"));
+    }),
+    ("another user's directory", |made, _| {
+        fs::create_dir(made).unwrap();
+        set_mode(made, 0o700);
+        chown(made, (NOBODY, NOBODY));
+    }),
+    ("nothing", |_, _| {}),
+];
+
+/// Makes another user's link, which leads to the same place in a root directory and outside of it.
+fn link_to(target: &Path, link: &Path) {
+    let common = |path: &&Path| target.starts_with(path);
+    let (up, top) = (0..)
+        .zip(link.ancestors().skip(1))
+        .find(|(_, path)| common(path))
+        .unwrap();
+    let target = Path::new(&"../".repeat(up)).join(target.strip_prefix(top).unwrap());
+    std::os::unix::fs::symlink(target, link).unwrap();
+    std::os::unix::fs::lchown(link, Some(NOBODY), None).unwrap();
+}
+
+/// Tries every swap at every directory that a program makes, each time below a new top.
+fn try_swaps(
+    levels: &[&str],
+    umask: &str,
+    mut program: impl FnMut() -> (PathBuf, Command),
+) -> Vec<Output> {
+    let mut outputs = Vec::new();
+    for (number, below) in (1..).zip(levels) {
+        for (what, swap) in SWAPS {
+            let (top, command) = program();
+            let stat = fs::metadata(&top).unwrap();
+            let is_open = number == 1 && (stat.uid() != 0 || stat.mode() & 0o022 != 0);
+            if what == "another directory" && !is_open {
+                continue; // Nobody but root can move one of root's there.
+            }
+            let elsewhere = top.join("elsewhere");
+            fs::create_dir_all(elsewhere.join("directory")).unwrap();
+            for file in ["file", "directory/secret"] {
+                fs::write(elsewhere.join(file), "secret").unwrap();
+                set_mode(&elsewhere.join(file), 0o600);
+            }
+            set_mode(&elsewhere.join("directory"), 0o500);
+            let mut masked = Command::new("sh");
+            masked.args(["-c", &format!("umask {umask}; exec \"$@\""), "sh"]);
+            masked.arg(command.get_program()).args(command.get_args());
+            copy_environment(&command, &mut masked);
+            let made = top.join(below);
+            let output = swapped(&masked, number, &made, || {
+                fs::rename(&made, elsewhere.join("made")).unwrap();
+                swap(&made, &elsewhere);
+            });
+            let modes = ["file", "directory", "directory/secret"];
+            let modes = modes.map(|name| mode(&elsewhere.join(name)));
+            assert_eq!(modes, [0o600, 0o500, 0o600], "{below}: {what}: {output:?}");
+            if what != "another directory" {
+                let names = fs::read_dir(elsewhere.join("directory")).unwrap();
+                assert_eq!(names.count(), 1, "{below}: {what}: {output:?}");
+            }
+            if what == "another user's directory" {
+                assert_eq!(mode(&made), 0o700, "{below}: {output:?}");
+                assert_eq!(
+                    fs::read_dir(&made).unwrap().count(),
+                    0,
+                    "{below}: {output:?}"
+                );
+            }
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(
+                said.contains(&format!("/{below} ")),
+                "{below}: {what}: {said}"
+            );
+            outputs.push(output);
+        }
+    }
+    outputs
+}
+
+const LEVELS: [&str; 3] = ["var", "var/lib", "var/lib/modstamp"];
+
+fn a_mode_is_only_given_to_the_directory_that_was_just_made() {
+    for umask in ["022", "077"] {
+        let mut disks = Vec::new();
+        let outputs = try_swaps(&LEVELS, umask, || {
+            let disk = Mounted::tmpfs("mode=755,uid=65534");
+            let top = disk.path().to_owned();
+            disks.push(disk);
+            let mut touch = Command::new(env!("CARGO_BIN_EXE_modstamp"));
+            touch.args(["touch", "--root"]).arg(&top);
+            (top, touch)
+        });
+        assert!(
+            outputs.iter().all(|output| output.status.code() == Some(1)),
+            "{outputs:?}"
+        );
+    }
+}
+
+fn a_plain_touch_gives_a_mode_only_to_the_directory_that_was_just_made() {
+    let mut hosts = Vec::new();
+    let outputs = try_swaps(&LEVELS, "077", || {
+        let host = Host::new();
+        let mut touch = host.inside(0, "/usr/bin/modstamp");
+        touch.arg("touch");
+        fs::remove_dir_all(host.path("var")).unwrap();
+        let top = host.path("");
+        hosts.push(host);
+        (top, touch)
+    });
+    assert!(
+        outputs.iter().all(|output| output.status.code() == Some(1)),
+        "{outputs:?}"
+    );
+}
+
+fn a_cache_gives_a_mode_only_to_the_directory_that_was_just_made() {
+    let mut disks = Vec::new();
+    let outputs = try_swaps(&["a", "a/b", "a/b/c"], "022", || {
+        let disk = Mounted::tmpfs("mode=775");
+        let top = disk.path().to_owned();
+        disks.push(disk);
+        let mut run = Command::new(env!("CARGO_BIN_EXE_modstamp"));
+        run.args(["run", "--root"]).arg(&top);
+        run.arg("--cache")
+            .arg(top.join("a/b/c"))
+            .args(["--", "echo", "asked"]);
+        (top, run)
+    });
+    for output in outputs {
+        assert_eq!(
+            (output.status.code(), &*output.stdout),
+            (Some(0), &b"asked\n"[..])
+        );
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("use the cache"), "{said}");
+        assert!(
+            said.contains("; running the command without a cache"),
+            "{said}"
+        );
     }
 }
