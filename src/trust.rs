@@ -1,4 +1,4 @@
-//! Trust: whether somebody besides root and the caller could have bent a way.
+//! Trust: whether somebody besides root and the caller could have bent a way, or written a file.
 //!
 //! An opened descriptor is judged, never a name: a name may lead elsewhere a moment later.
 
@@ -14,7 +14,7 @@ const LONGEST_ACL: usize = 1024;
 ///
 /// The caller's primary group may write a step: distributions make homes so, with a group for each
 /// user (`USERGROUPS_ENAB`, login.defs(5)). Other members of that group can replace what is below
-/// the step.
+/// the step. So an answer's file has to pass [`why_not_believed`], too.
 pub(crate) fn why_bendable(step: BorrowedFd<'_>, stat: &Stat) -> Option<String> {
     if let Some(problem) = why_foreign(stat) {
         return Some(problem);
@@ -39,11 +39,40 @@ pub(crate) fn why_bendable(step: BorrowedFd<'_>, stat: &Stat) -> Option<String> 
     why_bendable_by_acl(step, kind)
 }
 
+/// Why somebody else could have written an opened file; `None` if only root and the caller could.
+///
+/// The file alone decides, whoever can write its directory. Others can put two kinds of files
+/// there: their own, which are refused here, and older answers of the caller's. Those have their
+/// question and their witness in them, and are judged by these.
+pub(crate) fn why_not_believed(stat: &Stat) -> Option<String> {
+    if let Some(problem) = why_foreign(stat) {
+        return Some(problem);
+    }
+    if !FileType::from_raw_mode(stat.st_mode).is_file() {
+        return Some("is not a regular file".to_owned());
+    }
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    if mode.contains(Mode::WOTH) {
+        return Some("can be written by every user".to_owned());
+    }
+    // With an ACL these bits are its mask: no user or group that it names may do more (acl(5)).
+    mode.contains(Mode::WGRP).then(|| {
+        let group = stat.st_gid;
+        format!("can be written by group {group} or by others that its ACL names")
+    })
+}
+
 /// Whether others can replace what the caller has in a directory. An ACL shows in the group bits.
 pub(crate) fn can_others_replace(directory: &Stat) -> bool {
     let mode = Mode::from_raw_mode(directory.st_mode);
     let is_open = mode.intersects(Mode::WGRP | Mode::WOTH) && !mode.contains(Mode::SVTX);
     is_open || why_foreign(directory).is_some()
+}
+
+/// Whether others can add files to a directory.
+pub(crate) fn can_others_add(directory: &Stat) -> bool {
+    let mode = Mode::from_raw_mode(directory.st_mode);
+    mode.intersects(Mode::WGRP | Mode::WOTH)
 }
 
 /// Why the owner is not trusted.
