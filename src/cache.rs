@@ -9,6 +9,9 @@
 //! the witness, the standard output and the standard error, one behind the other
 //! ```
 //!
+//! An answer is believed only if nobody but its reader and root could have written its file. So
+//! another user's file in a directory such as `/tmp` costs a probe, and is never served.
+//!
 //! Callers that ask the same at once take turns by a lock on a file beside it; all but the first then find the answer.
 //! The kernel ends a lock with its holder, so that a caller that is killed keeps nobody waiting.
 
@@ -22,8 +25,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::fs::{Access, AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::root::{Lock, Steps, open_private};
+use crate::trust::{can_others_add, why_not_believed};
 use crate::witness::Escaped;
 use crate::{Error, Inputs, Profile, Result, Root, Verdict, Witness};
 
@@ -32,6 +37,8 @@ use crate::{Error, Inputs, Profile, Result, Root, Verdict, Witness};
 pub struct Cache {
     directory: OwnedFd,
     path: PathBuf,
+    /// Whether others can add files to it.
+    is_shared: bool,
 }
 
 /// How a command was answered.
@@ -39,7 +46,8 @@ pub struct Cache {
 pub struct Outcome {
     /// The command's exit status, as a shell gives it: 128 and the signal's number where it was killed.
     pub status: u8,
-    /// The verdict on the answer that was cached before; `None` where there was none.
+    /// The verdict on the answer that was cached before; `None` where there was none. An answer that
+    /// somebody else could have written is stale.
     pub verdict: Option<Verdict>,
     /// Why the new answer was not kept, where it was not.
     pub not_kept: Option<String>,
@@ -70,7 +78,7 @@ impl Cache {
     /// Opens the cache at an absolute `path` in `root`, and makes it, for the caller alone, where it is missing.
     ///
     /// # Errors
-    /// Where it cannot be made or written, or where somebody else could put answers into it.
+    /// Where it cannot be made or written, or where somebody else could bend the way to it.
     pub fn open(root: &Root, path: &Path) -> Result<Cache> {
         let outside = root.outside(path);
         let (attempt, remedy) = ("use the cache", "name a directory of your own by --cache");
@@ -79,9 +87,12 @@ impl Cache {
             .map_err(|stop| stop.into_error(attempt, outside.clone(), remedy))?;
         rustix::fs::accessat(&directory, c".", Access::WRITE_OK, AtFlags::EACCESS)
             .map_err(|errno| Error::system(attempt, &outside, errno, remedy))?;
+        let stat = rustix::fs::fstat(&directory)
+            .map_err(|errno| Error::system(attempt, &outside, errno, remedy))?;
         Ok(Cache {
             directory,
             path: outside,
+            is_shared: can_others_add(&stat),
         })
     }
 
@@ -110,18 +121,24 @@ impl Cache {
             Ok(inputs)
         };
 
-        let find = || {
-            let found = self.find(&question.name);
-            found.filter(|answer| answer.question == question.text)
+        let find = || match self.find(&question.name) {
+            Some(Ok(answer)) if answer.question != question.text => None,
+            found => found,
         };
         let (mut answer, mut now);
         let mut verdict = None;
         let (mut turn, mut waited) = (None, false);
         loop {
-            answer = find();
+            let found = find();
+            let refused = match &found {
+                Some(Err(problem)) => Some(Verdict::unreadable(problem)),
+                _ => None,
+            };
+            answer = found.and_then(std::result::Result::ok);
             let older = answer.as_ref().and_then(Answer::witness);
             now = look(older)?;
-            verdict = answer.as_ref().map(|answer| answer.judge(&now)).or(verdict);
+            let judged = answer.as_ref().map(|answer| answer.judge(&now));
+            verdict = judged.or(refused).or(verdict);
             if waited || verdict == Some(Verdict::Fresh) {
                 break;
             }
@@ -163,7 +180,8 @@ impl Cache {
             Ok(answer) => match before.disturbed(&look(None)?) {
                 Some(why) => Err(why),
                 None => self.keep(&question, &before, &answer).map_err(|error| {
-                    format!("{} could not be written: {error}", self.path.display())
+                    let file = self.path.join(&question.name);
+                    format!("{} could not be written: {error}", file.display())
                 }),
             },
         };
@@ -183,7 +201,20 @@ impl Cache {
         let mut found = Vec::new();
         let now = profile.inputs()?;
         let names = self.names().into_iter().filter(|name| name.len() == 16);
-        for answer in names.filter_map(|name| self.find(&name)) {
+        for name in names {
+            let answer = match self.find(&name) {
+                None => continue,
+                Some(Ok(answer)) => answer,
+                Some(Err(problem)) => {
+                    // Its command is not believed, either.
+                    let file = self.path.join(name);
+                    found.push((
+                        Escaped(file.as_os_str()).to_string(),
+                        Verdict::unreadable(&problem),
+                    ));
+                    continue;
+                }
+            };
             let Some(witness) = answer.witness() else {
                 found.push((answer.command_line(), answer.judge(&now)));
                 continue;
@@ -202,15 +233,43 @@ impl Cache {
         Ok(found)
     }
 
-    fn find(&self, name: &str) -> Option<Answer> {
+    /// The answer in the file `name`, or why that is not believed; `None` if there is no whole one.
+    fn find(&self, name: &str) -> Option<std::result::Result<Answer, String>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.directory, name, flags, Mode::empty()).ok()?;
-        Answer::read(File::from(fd)).ok().flatten()
+        let problem = match rustix::fs::openat(&self.directory, name, flags, Mode::empty()) {
+            Ok(fd) => match self.why_not_believed(&fd) {
+                None => return Answer::read(File::from(fd)).ok().flatten().map(Ok),
+                Some(problem) => problem,
+            },
+            Err(Errno::NOENT) => return None,
+            Err(Errno::LOOP) => "is a symbolic link".to_owned(),
+            Err(errno) => format!("cannot be read: {errno}"),
+        };
+        Some(Err(format!(
+            "{} {problem}, so its answer is not believed; \
+             remove it, or name a directory of your own by --cache",
+            self.path.join(name).display()
+        )))
+    }
+
+    /// Why somebody else could have written an opened file of the cache, or given it its name.
+    fn why_not_believed(&self, file: &OwnedFd) -> Option<String> {
+        let stat = match rustix::fs::fstat(file) {
+            Ok(stat) => stat,
+            Err(errno) => return Some(format!("cannot be looked at: {errno}")),
+        };
+        // Others may link any file here, such as one of the caller's that they filled, unless
+        // `fs.protected_hardlinks` is set (proc_sys_fs(5)).
+        let is_linked = self.is_shared && stat.st_nlink > 1;
+        let problem = || is_linked.then(|| format!("has {} names", stat.st_nlink));
+        why_not_believed(&stat).or_else(problem)
     }
 
     /// Waits until nobody else asks the same; `None` where that cannot be had, and then nobody is waited for.
     fn take_turn(&self, name: &str) -> Option<Lock> {
         let file = open_private(&self.directory, format!("{name}.lock")).ok()?;
+        // A lock that has another name may be held for another purpose, and for ever.
+        self.why_not_believed(&file).is_none().then_some(())?;
         rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
             .ok()?;
         // What one that was killed had begun to write. One that only learns may write without a turn: that is lost then.

@@ -136,6 +136,7 @@ mod root;
 mod stamp;
 mod tick;
 pub mod trigger;
+mod trust;
 mod update;
 mod verdict;
 mod walk;

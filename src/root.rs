@@ -17,6 +17,7 @@ use std::sync::Arc;
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use crate::trust::{can_others_replace, why_bendable};
 use crate::{Error, Result};
 
 /// As many symbolic links as path_resolution(7) follows before it gives up.
@@ -212,15 +213,17 @@ impl Root {
             return Err(Stop::System(Errno::NOENT));
         };
         let (parent, made) = self.make_directory(parent, mode)?;
-        match rustix::fs::mkdirat(&parent, name, mode) {
-            // Whatever the umask is: it must not hide the stamp from those who are to read it.
-            Ok(()) => rustix::fs::chmodat(&parent, name, mode, AtFlags::empty())?,
+        let fd = match rustix::fs::mkdirat(&parent, name, mode) {
+            Ok(()) => open_made(&parent, name, mode)?.map_err(|problem| Stop::Untrusted {
+                culprit: self.outside(path),
+                problem,
+            })?,
             // Made by somebody else in between: who?
-            Err(Errno::EXIST) => {}
+            Err(Errno::EXIST) => {
+                self.walk(path, OFlags::RDONLY | OFlags::DIRECTORY, Steps::Trusted)?
+            }
             Err(errno) => return Err(errno.into()),
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let fd = self.walk(path, flags, Steps::Trusted)?;
+        };
         Ok((fd, made + 1))
     }
 
@@ -240,6 +243,16 @@ impl Root {
         let mut todo: Vec<OsString> = reversed_components(path);
         let mut parents: Vec<(OwnedFd, OsString)> = Vec::new();
         let mut links = 0;
+        let judge = |parents: &[(OwnedFd, OsString)], name: &OsStr, step: &OwnedFd| {
+            let stat = rustix::fs::fstat(step)?;
+            let Some(problem) = why_bendable(step.as_fd(), &stat) else {
+                return Ok(stat);
+            };
+            let mut culprit = self.path.clone();
+            culprit.extend(parents.iter().map(|(_, name)| name));
+            culprit.push(name);
+            Err(Stop::Untrusted { culprit, problem })
+        };
         while let Some(name) = todo.pop() {
             match name.as_bytes() {
                 b"." => continue,
@@ -259,16 +272,27 @@ impl Root {
                     continue;
                 }
             }
-            let fd = rustix::fs::openat(here, &name, step, Mode::empty())?;
-            let stat = rustix::fs::fstat(&fd)?;
-            if steps == Steps::Trusted {
-                if let Some(problem) = why_untrusted(&stat) {
-                    let mut culprit = self.path.clone();
-                    culprit.extend(parents.iter().map(|(_, name)| name));
-                    culprit.push(&name);
-                    return Err(Stop::Untrusted { culprit, problem });
+            // The last step is opened at once: what is judged is the descriptor that is returned.
+            let mut unopened = None;
+            if todo.is_empty() && last != OFlags::PATH {
+                let flags = last | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                match rustix::fs::openat(here, &name, flags, Mode::empty()) {
+                    Ok(fd) => {
+                        if steps == Steps::Trusted {
+                            judge(&parents, &name, &fd)?;
+                        }
+                        return Ok(fd);
+                    }
+                    Err(Errno::NOENT) => return Err(Errno::NOENT.into()),
+                    // Such as a link, which has its own way to go.
+                    Err(errno) => unopened = Some(errno),
                 }
             }
+            let fd = rustix::fs::openat(here, &name, step, Mode::empty())?;
+            let stat = match steps {
+                Steps::Any => rustix::fs::fstat(&fd)?,
+                Steps::Trusted => judge(&parents, &name, &fd)?,
+            };
             if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
                 links += 1;
                 if links > MOST_LINKS {
@@ -285,10 +309,8 @@ impl Root {
             if !todo.is_empty() && !FileType::from_raw_mode(stat.st_mode).is_dir() {
                 return Err(Errno::NOTDIR.into());
             }
-            if todo.is_empty() && last != OFlags::PATH {
-                let flags = last | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let fd = rustix::fs::openat(here, &name, flags, Mode::empty())?;
-                return Ok(fd);
+            if let Some(errno) = unopened {
+                return Err(errno.into());
             }
             parents.push((fd, name));
         }
@@ -302,6 +324,40 @@ impl Root {
             }
         }
     }
+}
+
+/// Opens the directory that the caller just made in `parent`, and gives it `mode`. The umask must
+/// not hide the stamp from its readers.
+///
+/// Somebody else may have put something in its place since. That is left as it is, and the inner
+/// error says what is wrong with it.
+fn open_made(
+    parent: &OwnedFd,
+    name: &OsStr,
+    mode: Mode,
+) -> rustix::io::Result<std::result::Result<OwnedFd, String>> {
+    let replaced = Ok(Err("was replaced by somebody else".to_owned()));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return replaced,
+        opened => opened?,
+    };
+    let stat = rustix::fs::fstat(&made)?;
+    if let Some(problem) = why_bendable(made.as_fd(), &stat) {
+        return Ok(Err(problem));
+    }
+    if stat.st_mode & 0o7777 != mode.as_raw_mode() {
+        // A private directory of the caller's own may have been moved here. A new one is empty.
+        let mut is_new = stat.st_uid == rustix::process::geteuid().as_raw();
+        if is_new && can_others_replace(&rustix::fs::fstat(parent)?) {
+            for_each_name(made.as_fd(), |_| is_new = false)?;
+        }
+        if !is_new {
+            return replaced;
+        }
+        rustix::fs::fchmod(&made, mode)?;
+    }
+    Ok(Ok(made))
 }
 
 /// Calls `each` with every name in a directory but `.` and `..`, without an allocation for each.
@@ -406,27 +462,4 @@ fn reversed_components(path: &Path) -> Vec<OsString> {
     names
         .map(|name| OsStr::from_bytes(name).to_owned())
         .collect()
-}
-
-/// Who besides root and the caller could have put something else here.
-fn why_untrusted(stat: &Stat) -> Option<String> {
-    let me = rustix::process::geteuid().as_raw();
-    if stat.st_uid != 0 && stat.st_uid != me {
-        return Some(format!("belongs to user {}", stat.st_uid));
-    }
-    if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
-        return None; // A link's own permissions mean nothing (symlink(7)).
-    }
-    let mode = Mode::from_raw_mode(stat.st_mode);
-    if mode.contains(Mode::SVTX) {
-        return None; // As in /tmp: others may add, but not replace what is not theirs.
-    }
-    let my_group = rustix::process::getegid().as_raw();
-    if mode.contains(Mode::WOTH) {
-        return Some("can be written by every user".to_owned());
-    }
-    if mode.contains(Mode::WGRP) && stat.st_gid != 0 && stat.st_gid != my_group {
-        return Some(format!("can be written by group {}", stat.st_gid));
-    }
-    None
 }

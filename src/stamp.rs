@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use rustix::time::ClockId;
 
 use crate::root::{Lock, Steps, open_private, stat_at, write_all};
+use crate::trust::why_not_believed;
 use crate::{Error, Result, Root};
 
 /// Where the system's stamps are. Not below another program's cache: per-user daemons must be able to read it.
@@ -243,10 +244,12 @@ impl Stamp {
     }
 
     /// Opens what is kept beside the stamp, to read it; `None` where it is not there, cannot be reached, or where somebody else
-    /// could have put it there.
+    /// could have written it.
     pub(crate) fn open_beside(&self, extension: &str) -> Option<OwnedFd> {
         let path = self.directory.join(self.name_beside(extension));
-        self.root.read(&path, Steps::Trusted).ok()
+        let kept = self.root.read(&path, Steps::Trusted).ok()?;
+        let stat = rustix::fs::fstat(&kept).ok()?;
+        why_not_believed(&stat).is_none().then_some(kept)
     }
 
     /// What moves with each touch, and with whatever else is kept beside the stamp.

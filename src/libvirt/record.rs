@@ -33,6 +33,7 @@ use crate::entry::Entry;
 use crate::evidence::epoch;
 use crate::root::Steps;
 use crate::stamp::{Turn, keep};
+use crate::trust::why_not_believed;
 use crate::witness::{Escaped, unescape};
 use crate::{Durability, Input, Inputs, Mtime, Owner, Reason, Stamp, Subject, Verdict, Witness};
 
@@ -160,6 +161,9 @@ impl Record {
         let new = first_lines(latest);
         let file = rustix::fs::openat(&turn.directory, &name, flags, Mode::empty());
         let is_record = |file: &OwnedFd| {
+            if !rustix::fs::fstat(file).is_ok_and(|stat| why_not_believed(&stat).is_none()) {
+                return false;
+            }
             let mut old = vec![0; new.len()];
             rustix::io::read(file, &mut old) == Ok(new.len())
                 && old.starts_with(format!("{HEAD}\nlatest ").as_bytes())

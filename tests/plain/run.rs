@@ -604,3 +604,64 @@ fn status_shows_each_answer_with_its_verdict() {
         "{json}"
     );
 }
+
+#[test]
+fn an_answer_that_others_could_have_written_is_asked_again_and_replaced() {
+    let world = World::new();
+    world.ask();
+    let mut names = fs::read_dir(world.path("cache"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let answer = names.find(|path| path.extension().is_none()).unwrap();
+    type Loosen = fn(&std::path::Path);
+    let ways: [(&str, Loosen); 4] = [
+        ("can be written by every user", |answer| {
+            fs::set_permissions(answer, fs::Permissions::from_mode(0o602)).unwrap();
+        }),
+        ("can be written by group ", |answer| {
+            fs::set_permissions(answer, fs::Permissions::from_mode(0o660)).unwrap();
+        }),
+        ("is a symbolic link", |answer| {
+            let moved = answer.with_extension("moved");
+            fs::rename(answer, &moved).unwrap();
+            std::os::unix::fs::symlink(moved, answer).unwrap();
+        }),
+        ("has 2 names", |answer| {
+            fs::hard_link(answer, answer.with_extension("linked")).unwrap();
+            let directory = answer.parent().unwrap();
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o1777)).unwrap();
+        }),
+    ];
+    for (count, (problem, loosen)) in (2..).zip(ways) {
+        loosen(&answer);
+        let (_, why) = world.ask();
+        let expected = format!("modstamp: asked again: {} {problem}", answer.display());
+        assert!(why.starts_with(&expected), "{why}");
+        let rest = "so its answer is not believed; \
+            remove it, or name a directory of your own by --cache\n";
+        assert!(why.ends_with(rest), "{why}");
+        let (_, why) = world.ask();
+        assert_eq!(why, "modstamp: served from the cache: nothing changed\n");
+        assert_eq!(world.count(), count, "{problem}");
+    }
+    // Other names do no harm where nobody else can link a file.
+    fs::set_permissions(world.path("cache"), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::hard_link(&answer, answer.with_extension("again")).unwrap();
+    assert_eq!(
+        world.ask().1,
+        "modstamp: served from the cache: nothing changed\n"
+    );
+}
+
+#[test]
+fn an_answer_that_is_not_believed_costs_the_command_and_not_its_status() {
+    let world = World::new();
+    world.command("test ! -e $ROOT/fail || exit 3");
+    world.ask();
+    for entry in fs::read_dir(world.path("cache")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
+    }
+    fs::write(world.path("fail"), "").unwrap();
+    assert_eq!(world.output().status.code(), Some(3));
+}

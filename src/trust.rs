@@ -1,0 +1,123 @@
+//! Trust: whether somebody besides root and the caller could have bent a way, or written a file.
+//!
+//! An opened descriptor is judged, never a name: a name may lead elsewhere a moment later.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+/// Room for an ACL of 127 entries. A longer one is not read, and then not trusted.
+const LONGEST_ACL: usize = 1024;
+
+/// Why somebody else could bend a way at one of its steps; `None` if nobody else could.
+///
+/// The caller's primary group may write a step: distributions make homes so, with a group for each
+/// user (`USERGROUPS_ENAB`, login.defs(5)). Other members of that group can replace what is below
+/// the step. So an answer's file has to pass [`why_not_believed`], too.
+pub(crate) fn why_bendable(step: BorrowedFd<'_>, stat: &Stat) -> Option<String> {
+    if let Some(problem) = why_foreign(stat) {
+        return Some(problem);
+    }
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    if kind == FileType::Symlink {
+        return None; // A link's own permissions mean nothing (symlink(7)).
+    }
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    if kind.is_dir() && mode.contains(Mode::SVTX) {
+        return None; // As in /tmp: others may add, but not replace what is not theirs.
+    }
+    if mode.contains(Mode::WOTH) {
+        return Some("can be written by every user".to_owned());
+    }
+    if !mode.contains(Mode::WGRP) {
+        return None; // An ACL lets nobody write either: these bits are its mask (acl(5)).
+    }
+    if !is_own_group(stat.st_gid) {
+        return Some(format!("can be written by group {}", stat.st_gid));
+    }
+    why_bendable_by_acl(step, kind)
+}
+
+/// Why somebody else could have written an opened file; `None` if only root and the caller could.
+///
+/// The file alone decides, whoever can write its directory. Others can put two kinds of files
+/// there: their own, which are refused here, and older answers of the caller's. Those have their
+/// question and their witness in them, and are judged by these.
+pub(crate) fn why_not_believed(stat: &Stat) -> Option<String> {
+    if let Some(problem) = why_foreign(stat) {
+        return Some(problem);
+    }
+    if !FileType::from_raw_mode(stat.st_mode).is_file() {
+        return Some("is not a regular file".to_owned());
+    }
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    if mode.contains(Mode::WOTH) {
+        return Some("can be written by every user".to_owned());
+    }
+    // With an ACL these bits are its mask: no user or group that it names may do more (acl(5)).
+    mode.contains(Mode::WGRP).then(|| {
+        let group = stat.st_gid;
+        format!("can be written by group {group} or by others that its ACL names")
+    })
+}
+
+/// Whether others can replace what the caller has in a directory. An ACL shows in the group bits.
+pub(crate) fn can_others_replace(directory: &Stat) -> bool {
+    let mode = Mode::from_raw_mode(directory.st_mode);
+    let is_open = mode.intersects(Mode::WGRP | Mode::WOTH) && !mode.contains(Mode::SVTX);
+    is_open || why_foreign(directory).is_some()
+}
+
+/// Whether others can add files to a directory.
+pub(crate) fn can_others_add(directory: &Stat) -> bool {
+    let mode = Mode::from_raw_mode(directory.st_mode);
+    mode.intersects(Mode::WGRP | Mode::WOTH)
+}
+
+/// Why the owner is not trusted.
+fn why_foreign(stat: &Stat) -> Option<String> {
+    let owner = stat.st_uid;
+    (!is_own_user(owner)).then(|| format!("belongs to user {owner}"))
+}
+
+fn is_own_user(user: u32) -> bool {
+    user == 0 || user == rustix::process::geteuid().as_raw()
+}
+
+fn is_own_group(group: u32) -> bool {
+    group == 0 || group == rustix::process::getegid().as_raw()
+}
+
+/// Why the ACL of a step, if it has one, lets others write.
+fn why_bendable_by_acl(step: BorrowedFd<'_>, kind: FileType) -> Option<String> {
+    let mut acl = [0; LONGEST_ACL];
+    let mut read =
+        |file: BorrowedFd<'_>| rustix::fs::fgetxattr(file, c"system.posix_acl_access", &mut acl);
+    // A mere place tells no ACL (open(2), `O_PATH`), but a directory can be opened by it.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let length = match kind.is_dir() {
+        true => rustix::fs::openat(step, c".", flags, Mode::empty())
+            .and_then(|directory| read(directory.as_fd())),
+        false => read(step),
+    };
+    let length = match length {
+        Ok(length) => length,
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => return None, // It has none.
+        Err(Errno::BADF) => return None, // A file that is a mere place: nothing is read from it.
+        Err(_) => return Some("has an ACL that cannot be read".to_owned()),
+    };
+    // A version of 4 bytes; then entries of tag, permissions and id (linux/posix_acl_xattr.h).
+    let (_, entries) = acl[..length].split_at_checked(4)?;
+    entries.chunks_exact(8).find_map(|entry| {
+        let [tag, _, permissions, _, id @ ..] = entry else {
+            return None;
+        };
+        let id = u32::from_le_bytes(id.try_into().ok()?);
+        match (tag, permissions & 2 != 0) {
+            (2, true) if !is_own_user(id) => Some(format!("can be written by user {id}")),
+            (8, true) if !is_own_group(id) => Some(format!("can be written by group {id}")),
+            _ => None,
+        }
+    })
+}
