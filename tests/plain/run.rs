@@ -25,8 +25,8 @@ impl World {
     /// Makes the script that is asked.
     fn command(&self, body: &str) {
         let path = self.path("ask");
-        fs::write(&path, format!("#!/bin/sh\necho >> $ROOT/count\n{body}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let script = format!("#!/bin/sh\necho >> $ROOT/count\n{body}\n");
+        support::executable(&path, script);
     }
 
     fn run(&self) -> Command {
@@ -495,7 +495,8 @@ fn a_command_from_a_relative_directory_of_the_path_is_watched_too() {
         for answer in ["one\n", "two\n"] {
             world.command(&format!("echo {}", answer.trim()));
             if path == "bin" {
-                fs::copy(world.path("ask"), directory.join("ask")).unwrap();
+                let ask = fs::read(world.path("ask")).unwrap();
+                support::executable(&directory.join("ask"), ask);
             }
             assert_eq!([ask(), ask()], [answer, answer], "PATH={path}:…");
         }

@@ -6,6 +6,7 @@ mod c;
 mod filesystems;
 mod qemu;
 mod racy;
+mod trust;
 
 use std::process::Command;
 
@@ -26,6 +27,7 @@ fn main() {
         ("filesystems", filesystems::tests()),
         ("qemu", qemu::tests()),
         ("racy", racy::tests()),
+        ("trust", trust::tests()),
     ];
     let named = |(module, tests)| {
         Vec::into_iter(tests).map(move |test: support::test::Test| test.of(module))

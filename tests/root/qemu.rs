@@ -62,7 +62,7 @@ impl Qemu {
         let modules = below(&from);
         fs::create_dir_all(&modules).unwrap();
         fs::create_dir_all(below(Path::new("/usr/bin"))).unwrap();
-        fs::copy(program, below(program)).unwrap();
+        support::executable(&below(program), fs::read(program).unwrap());
         support::run(
             Command::new("cp")
                 .arg("-a")

@@ -18,7 +18,7 @@ pub mod test;
 pub mod world;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// The directory of the project's sources.
 pub fn sources() -> PathBuf {
@@ -62,6 +62,20 @@ pub fn kept() -> PathBuf {
     let kept = cache.join("modstamp-tests");
     std::fs::create_dir_all(&kept).unwrap();
     kept
+}
+
+/// Makes a file that can be started at once. Another program writes it: a child of another test's that is being started
+/// may have this one's descriptors for a moment, and execve(2) refuses a file that is open for writing (ETXTBSY).
+pub fn executable(path: &Path, content: impl AsRef<[u8]>) {
+    use std::io::Write;
+    let script = r#"cat > "$1"; chmod 755 "$1""#;
+    let mut command = Command::new("sh");
+    command.args(["-ec", script, "sh"]).arg(path);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut to = child.stdin.take().unwrap();
+    to.write_all(content.as_ref()).unwrap();
+    drop(to);
+    assert!(child.wait().unwrap().success(), "{}", path.display());
 }
 
 /// Runs a command and returns what it printed. If it fails, panics with all that it printed.
