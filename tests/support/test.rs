@@ -3,7 +3,7 @@
 //! `MODSTAMP_TESTS` names the target of the Makefile whose tests run; each of them fails if it lacks something. Without the
 //! variable, all tests run that lack nothing, but for those that take minutes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -34,7 +34,11 @@ impl Needs {
         if needs.is_empty() {
             return NOTHING;
         }
-        let missing: Vec<&str> = needs.iter().copied().filter(|need| !is_met(need)).collect();
+        let missing = match needs.contains(&ROOT) && !is_met(ROOT) {
+            true => BTreeSet::from([ROOT]), // Some programs are only in root's PATH.
+            false => needs.iter().copied().filter(|need| !is_met(need)).collect(),
+        };
+        let missing: Vec<&str> = missing.into_iter().collect();
         Needs {
             target: Target::CheckAll,
             missing: (!missing.is_empty()).then(|| missing.join(", ")),
