@@ -111,7 +111,11 @@ impl Running {
 
     /// Begins a transaction in each of the roots, cuts the power, and returns what was said until then.
     fn cut(mut self, play: Play, roots: &[&Root], synced: bool, moment: Moment) -> Said {
-        let ask = if play.modstamp { "ask" } else { "ask_libvirt" };
+        let ask = if play.has_modstamp() {
+            "ask"
+        } else {
+            "ask_libvirt"
+        };
         let sync = if synced { "sync" } else { "-" };
         let versions: Vec<String> = roots.iter().map(|root| root.to.to_string()).collect();
         let script = format!("begin {ask} {sync} {}", versions.join(" "));
@@ -154,7 +158,7 @@ enum After {
 
 impl Moment {
     fn of(cut: usize, play: Play) -> Moment {
-        let spread = match play.modstamp {
+        let spread = match play.has_modstamp() {
             true => CUTS - AT_TRIGGERS,
             false => CUTS_WITHOUT,
         };
@@ -243,14 +247,18 @@ fn a_power_cut_at_any_moment_of_a_transaction_leaves_no_stale_answer(play: Play)
     let disks = Disks::new(scene.image.clone());
     let mut running = disks.boot(&mut scene);
     let mut roots = Root::all();
-    let with = if play.modstamp { "modstamp" } else { "" };
+    let with = if play.has_modstamp() { "modstamp" } else { "" };
     let all: Vec<&Root> = roots.iter().collect();
     running.order(&format!("each set_up {with}; sync"), &all);
     let versions = running.order("for n in 1 2 3; do expected $n; done", &[]);
     let versions: Vec<&str> = versions.0.lines().collect();
 
     let mut seen = Seen::default();
-    let cuts = if play.modstamp { CUTS } else { CUTS_WITHOUT };
+    let cuts = if play.has_modstamp() {
+        CUTS
+    } else {
+        CUTS_WITHOUT
+    };
     for cut in 0..cuts {
         // Of each disk, dpkg's and rpm's by turns.
         let turn = [cut % 2, 2 + (cut + 1) % 2, 4 + cut % 2];
@@ -259,7 +267,7 @@ fn a_power_cut_at_any_moment_of_a_transaction_leaves_no_stale_answer(play: Play)
         turn.iter().for_each(|n| roots[*n].hear(&said));
 
         running = disks.boot(&mut scene);
-        let look = match play.modstamp {
+        let look = match play.has_modstamp() {
             true => "each look; each configure",
             false => "each look_without; each configure",
         };
@@ -269,7 +277,11 @@ fn a_power_cut_at_any_moment_of_a_transaction_leaves_no_stale_answer(play: Play)
         let found: Vec<String> = turn.iter().map(judge).collect();
         println!("cut {cut}: {}", found.join("; "));
     }
-    let ask = if play.modstamp { "; each ask 0" } else { "" };
+    let ask = if play.has_modstamp() {
+        "; each ask 0"
+    } else {
+        ""
+    };
     for root in &roots {
         let said = running.order(&format!("each repeat {}{ask}", root.to), &[root]);
         root.is_well(&said, play);
@@ -278,7 +290,7 @@ fn a_power_cut_at_any_moment_of_a_transaction_leaves_no_stale_answer(play: Play)
     for (what, times) in &seen.0 {
         println!("{times} × {what}");
     }
-    if play.modstamp {
+    if play.has_modstamp() {
         let phases = [
             Phase::Begun,
             Phase::Unpacking,
@@ -529,7 +541,7 @@ impl Root {
         if self.manager == "dpkg" {
             assert_eq!(fact(&facts, "verify").concat(), "", "{self}");
         }
-        if play.modstamp {
+        if play.has_modstamp() {
             assert!(
                 *stamp > *self.latest,
                 "{self}: {stamp}, after {}",
@@ -558,14 +570,18 @@ fn a_module_rewritten_right_before_a_power_cut_is_noticed_at_boot(play: Play) {
     let disk = Disk::over(&image);
     let mut machine = scene.start(Boot::new(&image, &disk));
     scene.fill(&mut machine, &[Libvirt::System]);
-    let rewrite = "sync; tr ELF elf < $1 > /tmp/new; dd if=/tmp/new of=$1 conv=notrunc,fsync";
-    machine.sh(&format!("set -- {}; {rewrite}", module()));
-    machine.cut();
+    rewrite_and_cut(machine);
 
     let mut machine = scene.start(Boot::new(&image, &disk));
     scene.changed(&mut machine, &[Libvirt::System], false);
     machine.shut_down();
     scene.end();
+}
+
+pub fn rewrite_and_cut(mut machine: Machine) {
+    let rewrite = "sync; tr ELF elf < $1 > /tmp/new; dd if=/tmp/new of=$1 conv=notrunc,fsync";
+    machine.sh(&format!("set -- {}; {rewrite}", module()));
+    machine.cut();
 }
 
 /// A directory with modstamp's packages and the modules', as dpkg and rpm take them, and the modules themselves.
