@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::scene::MODULE;
 use support::machine::Machine;
 use support::{deb, kept, run};
 
@@ -40,7 +41,8 @@ const FILES: [(&str, &str); 3] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filesystem {
     Ext4,
-    /// All of it is in the subvolume `@`, but for `/var`, which is in `@var`, as openSUSE has it.
+    /// All of it is in the subvolume `@`, but for `/var`, which is in `@var`, as openSUSE has it. `@updated` is a snapshot of `@`
+    /// in which the module was emptied in place.
     Btrfs,
 }
 
@@ -59,7 +61,7 @@ impl Image {
             packages.extend(["modstamp", "modstamp-qemu"].map(deb::built));
         }
         let mut state = blake3::Hasher::new();
-        let made_of = format!("{FILES:?} {COPY} {PACKAGES:?} {filesystem:?}");
+        let made_of = format!("{FILES:?} {COPY} {PACKAGES:?} {MODULE} {filesystem:?}");
         state.update(made_of.as_bytes());
         for package in &packages {
             state.update(&std::fs::read(package).unwrap());
@@ -123,7 +125,7 @@ impl Image {
             .args(["-ec", COPY, "sh"])
             .arg(format!("{:?}", self.filesystem).to_lowercase())
             .args([&machine.root, &machine.beside("copy"), &new])
-            .arg(&*deb::MODULES));
+            .args([&*deb::MODULES, MODULE]));
         std::fs::rename(new, &self.directory).unwrap();
     }
 }
@@ -133,7 +135,7 @@ fn name(path: &Path) -> &str {
 }
 
 /// Makes a disk of the file system `$1` from what is below `$2` and not mounted there; `$3` is a place to mount at. What boots is
-/// kept beside the disk, in `$4`, and also what is below `$5`.
+/// kept beside the disk, in `$4`, and also what is below `$5`, where QEMU has its modules. `$6` is the module under test.
 const COPY: &str = r#"
     rm -rf "$4"
     mkdir "$4" "$3" "$3/from" "$3/to"
@@ -154,6 +156,8 @@ const COPY: &str = r#"
         cp -a "$3/from/." "$3/to/@"
         cp -a "$3/to/@/var/." "$3/to/@var"
         find "$3/to/@/var" -mindepth 1 -delete
+        btrfs -q subvolume snapshot "$3/to/@" "$3/to/@updated"
+        : > "$3/to/@updated$5/$6"
         ;;
     esac
     if mountpoint -q "$3/to"; then umount "$3/to"; fi

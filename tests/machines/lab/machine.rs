@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
+use std::sync::{Condvar, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -24,7 +24,33 @@ pub const PROGRAMS: [&str; 6] = [
 ];
 
 /// How long a boot, an order or a shutdown may take until it is taken for stuck.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How many machines run at once. Each keeps one processor busy, and other tests run beside them.
+const AT_ONCE: usize = 2;
+
+static RUNNING: Mutex<usize> = Mutex::new(0);
+static ENDED: Condvar = Condvar::new();
+
+/// The right to run one of these machines.
+struct Turn;
+
+impl Turn {
+    /// Waits until another machine ends if too many run.
+    fn take() -> Turn {
+        let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = ENDED.wait_while(running, |running| *running >= AT_ONCE);
+        *running.unwrap_or_else(PoisonError::into_inner) += 1;
+        Turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        ENDED.notify_one();
+    }
+}
 
 /// What is written while the tests run. It is in the memory of this program's own mounts, so that nothing is left of it
 /// even where the program is killed.
@@ -186,9 +212,11 @@ impl<'a> Boot<'a> {
     /// What the kernel and systemd are told: kernel-command-line(7).
     fn command_line(&self) -> String {
         let kind = format!("{:?}", self.image.filesystem).to_lowercase();
-        // On a busy host a tick of the emulated timer may come too late for Linux to believe in it: no_timer_check.
+        // On a busy host the emulated timer ticks late, and Linux gives it up without no_timer_check. Devices and
+        // services may be late, too. A boot is a tenth shorter without mitigations, init_on_alloc and other LSMs.
         let mut line = format!(
-            "console=ttyS0 quiet panic=-1 no_timer_check root=/dev/vda rw rootfstype={kind}"
+            "console=ttyS0 quiet panic=-1 no_timer_check systemd.default_device_timeout_sec=600 \
+             systemd.default_timeout_start_sec=600 mitigations=off init_on_alloc=0 lsm=capability root=/dev/vda rw rootfstype={kind}"
         );
         if self.image.filesystem == Filesystem::Btrfs {
             let subvolume = self.subvolume;
@@ -212,17 +240,19 @@ pub struct Machine {
     directory: TempDir,
     /// How long it took until all services ran.
     pub boot_time: Duration,
+    _turn: Turn,
 }
 
 impl Machine {
     fn start(boot: &Boot) -> Machine {
+        let turn = Turn::take();
         let started = Instant::now();
         let directory = scratch();
         let socket = directory.path().join("line");
         let at = |name| directory.path().join(name).display().to_string();
         let mut qemu = Command::new("setpriv");
-        // It ends with this program, also where that is killed. Its two processors are one thread: else one of them may run a
-        // part of Linux's code that the other one has just changed, and Linux panics (“Oops: int3”).
+        // It ends with this program, even if that is killed. In one thread a second processor only costs time. In
+        // two threads Linux may panic (“Oops: int3”): one processor runs code that the other one is changing.
         qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
             .args([
                 "-accel",
@@ -230,7 +260,7 @@ impl Machine {
                 "-cpu",
                 "max",
                 "-smp",
-                "2",
+                "1",
                 "-m",
                 "2048",
             ])
@@ -271,6 +301,7 @@ impl Machine {
             line: None,
             directory,
             boot_time: Duration::ZERO,
+            _turn: turn,
         };
         let line = loop {
             match UnixStream::connect(&socket) {

@@ -17,7 +17,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = named![
 ];
 
 /// Takes the module out of it in place, so that no time changes but its own.
-fn empty() -> String {
+pub fn empty() -> String {
     format!(
         "[ -e /srv/kept.so ] || cp {0} /srv/kept.so; : > {0}",
         module()
@@ -25,18 +25,27 @@ fn empty() -> String {
 }
 
 /// The same back.
-fn restore() -> String {
+pub fn restore() -> String {
     format!("cat /srv/kept.so > {}", module())
 }
 
+/// Installs the module where QEMU does not look; one that was built from source would.
+pub fn copy(machine: &mut Machine) {
+    machine.sh(&format!(
+        "install -D -m 0644 {} /usr/local/lib/qemu/copied.so",
+        module()
+    ));
+}
+
 /// When the stamp was touched last, in nanoseconds since 1970; 0 where there is none.
-fn stamp(machine: &mut Machine) -> u128 {
+pub fn stamp(machine: &mut Machine) -> u128 {
     let said = machine.sh("date -r /var/lib/modstamp/qemu.stamp +%s%N 2>/dev/null || echo 0");
     said.trim().parse().unwrap()
 }
 
 /// Waits until the stamp was touched after a change, and all that modstamp does of itself is done.
-fn is_touched(machine: &mut Machine, before: u128) {
+#[track_caller]
+pub fn is_touched(machine: &mut Machine, before: u128) {
     machine.sh(&format!(
         "for _ in $(seq 300); do
             sleep 0.5
@@ -62,11 +71,7 @@ fn a_copy_by_make_install_and_a_rewrite_in_place_are_noticed(play: Play) {
         scene.observe(&mut machine);
         scene.check(&mut machine, None);
         let before = stamp(&mut machine);
-        // QEMU does not look there, but one that was built from source would.
-        machine.sh(&format!(
-            "install -D -m 0644 {} /usr/local/lib/qemu/copied.so",
-            module()
-        ));
+        copy(&mut machine);
         scene.check(&mut machine, Some("/usr/local/lib/qemu"));
         is_touched(&mut machine, before);
         scene.observe(&mut machine);
@@ -109,11 +114,11 @@ fn a_clock_that_is_wrong_at_boot_and_corrected_leaves_nothing_stale(play: Play) 
     let image = scene.image.clone();
     let disk = Disk::over(&image);
     let boot = || Boot::new(&image, &disk);
-    let ahead = run(Command::new("date").args(["-u", "-d", "10 years", "+%Y-%m-%dT%H:%M:%S"]));
+    let ahead = ten_years_ahead();
     let change = |machine: &mut Machine, script: String| {
         let before = stamp(machine);
         machine.sh(&script);
-        if play.modstamp {
+        if play.has_modstamp() {
             is_touched(machine, before);
         }
     };
@@ -132,7 +137,7 @@ fn a_clock_that_is_wrong_at_boot_and_corrected_leaves_nothing_stale(play: Play) 
         return;
     }
 
-    let mut machine = scene.start(boot().clock(ahead.trim()));
+    let mut machine = scene.start(boot().clock(&ahead));
     assert!(clock(&mut machine) > now() + 9 * YEAR);
     scene.unchanged(&mut machine, &[System]);
     assert_eq!(stamp(&mut machine), first);
@@ -158,20 +163,26 @@ fn a_clock_that_is_wrong_at_boot_and_corrected_leaves_nothing_stale(play: Play) 
     scene.end();
 }
 
-/// In seconds.
-const YEAR: u64 = 31_557_600;
+/// As a machine's clock takes it.
+pub fn ten_years_ahead() -> String {
+    let time = run(Command::new("date").args(["-u", "-d", "10 years", "+%Y-%m-%dT%H:%M:%S"]));
+    time.trim().to_owned()
+}
 
-fn now() -> u64 {
+/// In seconds.
+pub const YEAR: u64 = 31_557_600;
+
+pub fn now() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.unwrap().as_secs()
 }
 
 /// What the machine's clock says, in seconds since 1970.
-fn clock(machine: &mut Machine) -> u64 {
+pub fn clock(machine: &mut Machine) -> u64 {
     machine.sh("date +%s").trim().parse().unwrap()
 }
 
 /// Sets the machine's clock right.
-fn correct(machine: &mut Machine) {
+pub fn correct(machine: &mut Machine) {
     machine.sh(&format!("date --set=@{}", now()));
 }

@@ -26,7 +26,7 @@ pub enum Libvirt {
 }
 use Libvirt::System;
 
-/// What was seen of a scenario, with modstamp or without.
+/// What was seen of a promise, on machines of one kind.
 #[derive(Debug, Clone, Default)]
 struct Half {
     boots: Vec<Duration>,
@@ -39,49 +39,92 @@ struct Half {
     needless: usize,
 }
 
-/// By scenario: without modstamp, and with it.
-static SEEN: Mutex<BTreeMap<&str, [Option<Half>; 2]>> = Mutex::new(BTreeMap::new());
+/// By promise, and by what the machines have.
+static SEEN: Mutex<BTreeMap<(&str, With), Half>> = Mutex::new(BTreeMap::new());
+
+/// Words of the kernel's command line that mask the units.
+const MASKED: [&str; 2] = [
+    "systemd.mask=modstamp-update@qemu.service",
+    "systemd.mask=modstamp-update@qemu.path",
+];
+
+/// What a scenario's machines have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum With {
+    Nothing,
+    /// modstamp, with its system units masked.
+    MaskedUnits,
+    Modstamp,
+}
+
+impl With {
+    /// For the names of tests, and for the table.
+    pub fn words(self) -> &'static str {
+        match self {
+            With::Nothing => "without modstamp",
+            With::MaskedUnits => "with masked units",
+            With::Modstamp => "with modstamp",
+        }
+    }
+}
 
 /// A scenario that runs.
 pub struct Scene {
-    name: &'static str,
-    /// Whether the machines have modstamp.
+    with: With,
+    /// Whether the machines have modstamp, and its units.
     pub modstamp: bool,
     pub image: Image,
     /// Whether QEMU itself has what is in the module, as it was found last.
     truth: bool,
-    seen: Half,
+    promise: &'static str,
+    seen: BTreeMap<&'static str, Half>,
 }
 
 impl Scene {
-    pub fn new(name: &'static str, modstamp: bool, filesystem: Filesystem) -> Scene {
+    pub fn new(promise: &'static str, with: With, filesystem: Filesystem) -> Scene {
         Scene {
-            name,
-            modstamp,
-            image: Image::new(modstamp, filesystem),
+            with,
+            modstamp: with == With::Modstamp,
+            image: Image::new(with != With::Nothing, filesystem),
             truth: true,
-            seen: Half::default(),
+            promise,
+            seen: BTreeMap::new(),
         }
+    }
+
+    /// Names the promise of the next boots and answers: a row of the table.
+    pub fn promise(&mut self, promise: &'static str) {
+        self.promise = promise;
+    }
+
+    fn seen(&mut self) -> &mut Half {
+        self.seen.entry(self.promise).or_default()
     }
 
     /// Starts a machine.
     pub fn start(&mut self, boot: Boot) -> Machine {
+        let boot = match self.with {
+            With::MaskedUnits => MASKED.iter().fold(boot, |boot, word| boot.word(word)),
+            With::Nothing | With::Modstamp => boot,
+        };
         let machine = boot.start();
-        self.seen.boots.push(machine.boot_time);
+        self.seen().boots.push(machine.boot_time);
         machine
     }
 
     /// Takes down how a consumer was answered after a change, and whether that is stale.
     pub fn answered_after_change(&mut self, is_stale: bool, probes: usize) {
-        self.seen.changed += 1;
-        self.seen.stale += usize::from(is_stale);
-        self.seen.probes += probes;
+        let seen = self.seen();
+        seen.changed += 1;
+        seen.stale += usize::from(is_stale);
+        seen.probes += probes;
     }
 
-    /// The same where nothing changed.
+    /// Takes down how a consumer was answered if nothing had changed.
     pub fn answered_without_change(&mut self, probes: usize) {
-        self.seen.unchanged += 1;
-        self.seen.needless += probes;
+        let seen = self.seen();
+        seen.unchanged += 1;
+        seen.needless += probes;
     }
 
     /// Has `me`'s manager start at boot, and now.
@@ -128,15 +171,17 @@ impl Scene {
         wanted: RangeInclusive<usize>,
     ) {
         self.truth = truth(machine);
-        assert_eq!(self.truth, has_module, "QEMU itself");
+        let promise = self.promise;
+        assert_eq!(self.truth, has_module, "{promise}: QEMU itself");
         for libvirt in who {
             let (answer, probes) = ask(machine, *libvirt);
             self.answered_after_change(answer != has_module, probes);
             let expected = has_module == self.modstamp;
-            assert_eq!(answer, expected, "{libvirt:?}, {}", told(machine));
+            let who = format!("{promise}: {libvirt:?}");
+            assert_eq!(answer, expected, "{who}, {}", told(machine));
             assert!(
                 wanted.contains(&probes),
-                "{libvirt:?}, {probes}, {}",
+                "{who}, {probes}, {}",
                 told(machine)
             );
         }
@@ -151,7 +196,8 @@ impl Scene {
             assert_eq!(
                 (answer, probes),
                 (self.truth, 0),
-                "{libvirt:?}, {}",
+                "{}: {libvirt:?}, {}",
+                self.promise,
                 told(machine)
             );
         }
@@ -170,15 +216,18 @@ impl Scene {
     pub fn check(&self, machine: &mut Machine, why: Option<&str>) {
         if self.modstamp {
             let (status, said) = machine.try_sh("modstamp check /var/lib/witness");
-            assert_eq!(status, i32::from(why.is_some()), "{said}");
-            assert!(said.contains(why.unwrap_or_default()), "{said}");
+            let promise = self.promise;
+            assert_eq!(status, i32::from(why.is_some()), "{promise}: {said}");
+            let names = said.contains(why.unwrap_or_default());
+            assert!(names, "{promise}: {said}");
         }
     }
 
     /// Adds it to the table.
     pub fn end(self) {
-        let mut seen = SEEN.lock().unwrap();
-        seen.entry(self.name).or_default()[usize::from(self.modstamp)] = Some(self.seen);
+        let rows = self.seen.into_iter();
+        let rows = rows.map(|(promise, half)| ((promise, self.with), half));
+        SEEN.lock().unwrap().extend(rows);
     }
 }
 
@@ -213,8 +262,8 @@ pub fn table() -> String {
     }
     let mut lines = vec![
         [
-            "scenario",
-            "modstamp",
+            "promise",
+            "machines",
             "after a change",
             "probes",
             "without a change",
@@ -223,48 +272,44 @@ pub fn table() -> String {
         ]
         .map(str::to_owned),
     ];
-    for (name, halves) in &*seen {
-        for (half, word) in halves.iter().zip(["without", "with"]) {
-            let Some(half) = half else { continue };
-            let fresh = half.changed - half.stale;
-            let answers = match (fresh, half.stale) {
-                (0, 0) => "–".to_owned(),
-                (fresh, 0) => format!("{fresh} noticed"),
-                (0, stale) => format!("{stale} stale"),
-                (fresh, stale) => format!("{fresh} noticed, {stale} stale"),
-            };
-            let unchanged = match half.unchanged {
-                0 => ["–".to_owned(), "–".to_owned()],
-                asked => [format!("{asked} asked"), half.needless.to_string()],
-            };
-            let [unchanged, needless] = unchanged;
-            let seconds = half.boots.iter().map(|boot| boot.as_secs_f64().round());
-            let seconds: Vec<f64> = seconds.collect();
-            let boots = match &seconds[..] {
-                few if few.len() < 8 => few
-                    .iter()
-                    .map(f64::to_string)
-                    .collect::<Vec<_>>()
-                    .join(", "),
-                many => {
-                    let least = many.iter().copied().fold(f64::MAX, f64::min);
-                    let most = many.iter().copied().fold(0.0, f64::max);
-                    format!("{} of {least} to {most}", many.len())
-                }
-            };
-            let boots = format!("{boots} s");
-            let probes = half.probes.to_string();
-            let name = name.replace('_', " ");
-            lines.push([
-                name,
-                word.to_owned(),
-                answers,
-                probes,
-                unchanged,
-                needless,
-                boots,
-            ]);
-        }
+    for ((promise, with), half) in &*seen {
+        let fresh = half.changed - half.stale;
+        let answers = match (fresh, half.stale) {
+            (0, 0) => "–".to_owned(),
+            (fresh, 0) => format!("{fresh} noticed"),
+            (0, stale) => format!("{stale} stale"),
+            (fresh, stale) => format!("{fresh} noticed, {stale} stale"),
+        };
+        let unchanged = match half.unchanged {
+            0 => ["–".to_owned(), "–".to_owned()],
+            asked => [format!("{asked} asked"), half.needless.to_string()],
+        };
+        let [unchanged, needless] = unchanged;
+        let seconds = half.boots.iter().map(|boot| boot.as_secs_f64().round());
+        let seconds: Vec<f64> = seconds.collect();
+        let boots = match &seconds[..] {
+            [] => "–".to_owned(),
+            few if few.len() < 8 => {
+                let few: Vec<String> = few.iter().map(f64::to_string).collect();
+                format!("{} s", few.join(", "))
+            }
+            many => {
+                let least = many.iter().copied().fold(f64::MAX, f64::min);
+                let most = many.iter().copied().fold(0.0, f64::max);
+                format!("{} of {least} to {most} s", many.len())
+            }
+        };
+        let probes = half.probes.to_string();
+        let promise = promise.replace('_', " ");
+        lines.push([
+            promise,
+            with.words().to_owned(),
+            answers,
+            probes,
+            unchanged,
+            needless,
+            boots,
+        ]);
     }
     let widths: [usize; 7] = std::array::from_fn(|column| {
         let widths = lines.iter().map(|line| line[column].chars().count());

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::image::{Filesystem, Image};
-use super::machine::{Boot, Disk};
+use super::machine::{Boot, Disk, Machine};
 use super::scene::{Libvirt, MODULE, module, told};
 use super::{Play, Scenario};
 use Libvirt::{Session, System};
@@ -23,21 +23,12 @@ fn an_image_swapped_between_two_boots_is_noticed(play: Play) {
     let mut scene = play.scene(Filesystem::Ext4);
     let image = scene.image.clone();
     let disk = Disk::over(&image);
-    let with = Disk::erofs(&image.modules());
-    let tree = tempfile::tempdir().unwrap();
-    run(Command::new("cp")
-        .arg("-a")
-        .arg(image.modules().join("."))
-        .arg(tree.path()));
-    std::fs::remove_file(tree.path().join(MODULE)).unwrap();
-    let without = Disk::erofs(tree.path());
+    let [without, with] = module_images(&image);
     let boot = |modules| Boot::new(&image, &disk).mounted(modules, &MODULES, "erofs", "ro");
-
     let both = [System, Session];
 
     let mut machine = scene.start(boot(&without));
-    let times = format!("stat -c '%Y %Z' {0} {0}/* | sort -u", *MODULES);
-    assert_eq!(machine.sh(&times), "0 0\n");
+    has_no_times(&mut machine);
     scene.linger(&mut machine);
     scene.fill(&mut machine, &both);
     scene.observe(&mut machine);
@@ -57,15 +48,32 @@ fn an_image_swapped_between_two_boots_is_noticed(play: Play) {
     scene.end();
 }
 
+/// Images of the module directory, without the module and with it.
+pub fn module_images(image: &Image) -> [Disk; 2] {
+    let tree = tempfile::tempdir().unwrap();
+    run(Command::new("cp")
+        .arg("-a")
+        .arg(image.modules().join("."))
+        .arg(tree.path()));
+    std::fs::remove_file(tree.path().join(MODULE)).unwrap();
+    [Disk::erofs(tree.path()), Disk::erofs(&image.modules())]
+}
+
+#[track_caller]
+pub fn has_no_times(machine: &mut Machine) {
+    let times = format!("stat -c '%Y %Z' {0} {0}/* | sort -u", *MODULES);
+    assert_eq!(machine.sh(&times), "0 0\n");
+}
+
 /// Two roots of which every time and every inode is the same, as image builders make them; the second lacks the module.
-fn roots(image: &Image) -> [Disk; 2] {
+pub fn roots(image: &Image) -> [Disk; 2] {
     let first = Disk::over(image);
     let second = Disk::edited(image, &format!("rm {}", module()));
     [first, second]
 }
 
 /// What an update says that finds nothing of the last touch.
-const NOT_KNOWN: &str = "what the modules were at the last touch is not known";
+pub const NOT_KNOWN: &str = "what the modules were at the last touch is not known";
 
 /// A and B partitions, over a /var that is empty at first. On the way back, what modstamp knew is lost.
 fn another_root_and_back_over_the_same_var_is_noticed(play: Play) {
@@ -109,17 +117,10 @@ fn a_snapshot_rolled_back_while_var_stays_is_noticed(play: Play) {
 
     let mut machine = scene.start(boot("@"));
     scene.fill(&mut machine, &[System]);
-    // An update in a new snapshot, after which libvirt sees the same times.
-    machine.sh(&format!(
-        "mount -o subvolid=5 /dev/vda /mnt
-        btrfs -q subvolume snapshot /mnt/@ /mnt/@new
-        : > /mnt/@new{}
-        umount /mnt",
-        module()
-    ));
     machine.shut_down();
 
-    let mut machine = scene.start(boot("@new"));
+    // libvirt sees the same times.
+    let mut machine = scene.start(boot("@updated"));
     scene.changed(&mut machine, &[System], false);
     if !scene.modstamp {
         scene.fill_anew(&mut machine);
@@ -135,6 +136,29 @@ fn a_snapshot_rolled_back_while_var_stays_is_noticed(play: Play) {
         machine.shut_down();
     }
     scene.end();
+}
+
+/// All that a refresh could move.
+pub fn times(machine: &mut Machine) -> String {
+    machine.sh(&format!(
+        "find /usr/bin {} -printf '%p %T@ %C@\\n'",
+        *MODULES
+    ))
+}
+
+#[track_caller]
+pub fn was_removed_before_consumers_started(machine: &mut Machine) {
+    let said = told(machine);
+    for (removed, started) in [
+        ("removed /var/cache/libvirt/", "Started libvirtd.service"),
+        (
+            "removed /var/home/me/.cache/",
+            "Started lab-libvirtd.service",
+        ),
+    ] {
+        let [removed, started] = [removed, started].map(|what| said.find(what).expect(&said));
+        assert!(removed < started, "{said}");
+    }
 }
 
 /// Nothing below /usr can be written, so no time can be moved there: what is stale in libvirt's caches has to go.
@@ -154,29 +178,17 @@ fn on_a_read_only_usr_what_is_stale_goes_before_its_consumer_starts(play: Play) 
     scene.fill(&mut machine, &both);
     machine.shut_down();
 
-    // All that a refresh could move.
-    let times = format!("find /usr/bin {} -printf '%p %T@ %C@\\n'", *MODULES);
     let mut machine = scene.start(boot(&b));
-    let before = machine.sh(&times);
+    let before = times(&mut machine);
     scene.changed(&mut machine, &both, false);
     if scene.modstamp {
-        let said = told(&mut machine);
-        for (removed, started) in [
-            ("removed /var/cache/libvirt/", "Started libvirtd.service"),
-            (
-                "removed /var/home/me/.cache/",
-                "Started lab-libvirtd.service",
-            ),
-        ] {
-            let [removed, started] = [removed, started].map(|what| said.find(what).expect(&said));
-            assert!(removed < started, "{said}");
-        }
+        was_removed_before_consumers_started(&mut machine);
     }
     machine.shut_down();
     if scene.modstamp {
         let mut machine = scene.start(boot(&b));
         scene.unchanged(&mut machine, &both);
-        assert_eq!(machine.sh(&times), before);
+        assert_eq!(times(&mut machine), before);
         machine.shut_down();
     }
     scene.end();
