@@ -9,11 +9,15 @@ mod dpkg;
 mod lab;
 mod libvirt;
 mod macros;
+mod manager;
 mod pacman;
+mod qemu;
 mod repositories;
 mod rpm;
 mod security;
 mod systemd;
+mod transactions;
+mod trouble;
 mod vendored;
 
 use libtest_mimic::Arguments;
@@ -35,6 +39,7 @@ fn main() {
         ("libvirt", libvirt::tests()),
         ("systemd", systemd::tests()),
         ("security", security::tests()),
+        ("dpkg", qemu::tests()),
         ("dpkg", dpkg::tests()),
         ("rpm::macros", macros::tests()),
         ("rpm::repositories", repositories::tests()),
