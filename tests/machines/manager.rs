@@ -14,6 +14,9 @@ use crate::{transactions, trouble};
 
 pub type Scenario = fn(&dyn Manager);
 
+/// Scenarios of one manager alone.
+pub type Own<M> = &'static [(&'static str, fn(&M))];
+
 /// The tests of a manager in one release: those of every manager, and its `own`.
 ///
 /// `new` makes the machine of a test. Afterwards the manager must find nothing wrong there.
@@ -21,7 +24,7 @@ pub fn tests<M: Manager + 'static>(
     release: &str,
     needs: &Needs,
     new: impl Fn() -> M + Copy + Send + 'static,
-    own: &'static [(&'static str, fn(&M))],
+    own: Own<M>,
 ) -> Vec<Test> {
     let test = |name: &str, scenario: Box<dyn FnOnce(&M) + Send>| {
         test(format!("{release}::{name}"), needs, move || {
