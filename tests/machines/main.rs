@@ -9,11 +9,14 @@ mod dpkg;
 mod lab;
 mod libvirt;
 mod macros;
+mod manager;
 mod pacman;
 mod repositories;
 mod rpm;
 mod security;
 mod systemd;
+mod transactions;
+mod trouble;
 mod vendored;
 
 use libtest_mimic::Arguments;
