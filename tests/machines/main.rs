@@ -11,6 +11,7 @@ mod libvirt;
 mod macros;
 mod manager;
 mod pacman;
+mod qemu;
 mod repositories;
 mod rpm;
 mod security;
@@ -38,6 +39,7 @@ fn main() {
         ("libvirt", libvirt::tests()),
         ("systemd", systemd::tests()),
         ("security", security::tests()),
+        ("dpkg", qemu::tests()),
         ("dpkg", dpkg::tests()),
         ("rpm::macros", macros::tests()),
         ("rpm::repositories", repositories::tests()),

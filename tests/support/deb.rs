@@ -168,6 +168,8 @@ pub struct Package<'a> {
     pub version: &'a str,
     /// Files with a content that is this package's own.
     pub files: &'a [&'a str],
+    /// Further files, and their contents.
+    pub contents: &'a [(&'a str, &'a str)],
     /// Files as the machine has them now.
     pub copies: &'a [&'a str],
     /// Further lines of the control file.
@@ -269,6 +271,9 @@ impl Host {
         for file in package.files {
             write(file, &format!("{file} of {name} {version}\n"));
         }
+        for (file, content) in package.contents {
+            write(file, content);
+        }
         for file in package.copies {
             write(file, "");
             let inside = tree.path().join(file.trim_start_matches('/'));
@@ -307,41 +312,6 @@ impl Host {
             .args(["--root-owner-group", "-Znone", "--build"])
             .args([tree, &self.outside(&inside)]));
         inside
-    }
-
-    /// The stamp's mtime in nanoseconds since 1970.
-    pub fn stamp(&self) -> Option<i128> {
-        self.machine.stamp("qemu")
-    }
-
-    /// Whether the stamp moves while `action` runs. It never goes back.
-    pub fn moves<T>(&self, action: impl FnOnce() -> T) -> bool {
-        self.machine.moves(action)
-    }
-
-    /// How often dpkg has started the trigger.
-    pub fn trigger_runs(&self) -> usize {
-        let log = std::fs::read_to_string(self.outside("/var/log/dpkg.log")).unwrap();
-        log.matches(" trigproc modstamp-qemu").count()
-    }
-
-    /// Asks a question through the cache; says whether the answer was served from it.
-    pub fn ask(&self, question: &[&str]) -> (bool, String) {
-        let mut command = self.machine.command("modstamp");
-        command.args(["run", "--explain", "--"]).args(question);
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        let explanation = String::from_utf8_lossy(&output.stderr);
-        let answer = String::from_utf8_lossy(&output.stdout);
-        let is_served = explanation.contains("modstamp: served from the cache");
-        let is_asked = explanation.contains("modstamp: asked");
-        assert!(is_served != is_asked, "{explanation}");
-        (is_served, answer.into_owned())
-    }
-
-    /// The answer without a cache.
-    pub fn truth(&self, question: &[&str]) -> String {
-        run(self.machine.command(question[0]).args(&question[1..]))
     }
 
     /// dpkg finds nothing half done, and no file that is not as it was packed.
