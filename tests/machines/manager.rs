@@ -14,7 +14,7 @@ use crate::{transactions, trouble};
 
 pub type Scenario = fn(&dyn Manager);
 
-/// Scenarios of one manager alone.
+/// The names and the scenarios that one manager has for itself.
 pub type Own<M> = &'static [(&'static str, fn(&M))];
 
 /// The tests of a manager in one release: those of every manager, and its `own`.
