@@ -1,7 +1,7 @@
 //! The units in packaging/systemd: what systemd-analyze(1) says of them, and what they do where a real systemd runs them.
 //!
 //! That one is booted by systemd-nspawn(1) in throw-away machines, systemd 252 and 257, within two seconds. The kernel is the one
-//! that runs the tests, and so are its file systems; machines of their own are those of tests/lab.
+//! that runs the tests, and so are its file systems; machines of their own are those of lab/.
 
 use std::collections::BTreeSet;
 use std::fs;

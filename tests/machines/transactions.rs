@@ -53,7 +53,7 @@ fn a_fresh_installation_makes_the_stamp_for_everybody_to_read(host: &dyn Manager
 fn installing_a_module_package_moves_the_stamp(host: &dyn Manager) {
     assert!(host.moves(Install, &[&host.module("nfs", "1", "nfs.so")]));
     let note = host.sh("cat /var/lib/modstamp/qemu.stamp");
-    let by = format!("by: {}\nwhy: ", host.facts().command[0]);
+    let by = format!("by: {}\nwhy: {}", host.facts().command[0], host.modules());
     assert!(
         note.contains(&by) && note.contains("came, went or w"),
         "{note}"
