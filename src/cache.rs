@@ -28,8 +28,8 @@ use rustix::fs::{Access, AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::root::{Lock, Steps, open_private};
+use crate::text::Escaped;
 use crate::trust::{can_others_add, why_not_believed};
-use crate::witness::Escaped;
 use crate::{Error, Inputs, Profile, Result, Root, Verdict, Witness};
 
 /// A directory of cached answers, which belongs to one user.
@@ -67,7 +67,7 @@ struct Answer {
 impl Cache {
     /// Where a user's answers are by default: `$XDG_CACHE_HOME/modstamp`, or `~/.cache/modstamp`. `None` without a home.
     pub fn default_path() -> Option<PathBuf> {
-        Some(crate::home_directory("XDG_CACHE_HOME", ".cache")?.join("modstamp"))
+        Some(crate::environment::home_directory("XDG_CACHE_HOME", ".cache")?.join("modstamp"))
     }
 
     /// Whether there is a cache at an absolute `path` in `root`.

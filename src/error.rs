@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::witness::Printable;
+use crate::text::Printable;
+use crate::time::Mtime;
 
 /// Why something could not be done.
 ///
@@ -59,7 +60,7 @@ pub enum Error {
         /// The stamp's path.
         path: PathBuf,
         /// The mtime that it has.
-        last: crate::Mtime,
+        last: Mtime,
     },
     /// What a command printed could not be passed on.
     #[error(

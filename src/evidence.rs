@@ -15,8 +15,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, Stat, StatVfsMountFlags, StatxFlags};
 
-use crate::Mtime;
 use crate::tick::Tick;
+use crate::time::Mtime;
 
 /// How many seconds a single write may take, from when it sets the times until its last byte is there.
 const WRITING: i64 = 3;

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::any::Any;
-use std::ffi::{CStr, CString, c_char, c_int, c_ulong};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
@@ -238,21 +238,11 @@ fn invalid(argument: &str, problem: &str) -> Refusal {
 }
 
 unsafe extern "C" {
-    fn getauxval(kind: c_ulong) -> c_ulong;
     fn pthread_setcancelstate(state: c_int, before: *mut c_int) -> c_int;
 }
 
 /// pthread_setcancelstate(3), in glibc and musl.
 const PTHREAD_CANCEL_DISABLE: c_int = 1;
-
-/// getauxval(3).
-const AT_SECURE: c_ulong = 23;
-
-/// Whether the program has rights that whoever started it, and set its environment, has not.
-pub(crate) fn is_set_user_id() -> bool {
-    // SAFETY: it takes any number.
-    unsafe { getauxval(AT_SECURE) != 0 }
-}
 
 /// Makes panics silent when the library is loaded. Only this library's own copy of Rust's standard library is meant: a
 /// program in Rust that loads it keeps its own hook.

@@ -11,8 +11,9 @@ use rustix::io::Errno;
 
 use crate::entry::{Content, Entry};
 use crate::tick::Tick;
+use crate::time::Mtime;
 use crate::walk::Walk;
-use crate::{Input, Mtime, Owner, Profile, Result, Root, Subject, Witness};
+use crate::{Input, Owner, Profile, Result, Root, Subject, Witness};
 
 /// What a profile's inputs are now.
 #[derive(Debug, Clone)]

@@ -124,6 +124,7 @@
 
 mod cache;
 mod entry;
+mod environment;
 mod error;
 mod evidence;
 #[cfg(feature = "ffi")]
@@ -134,7 +135,9 @@ mod profile;
 mod reason;
 mod root;
 mod stamp;
+mod text;
 mod tick;
+mod time;
 pub mod trigger;
 mod trust;
 mod update;
@@ -148,31 +151,9 @@ pub use inputs::Inputs;
 pub use profile::Profile;
 pub use reason::{Aspect, Input, Reason, Subject};
 pub use root::Root;
-pub use stamp::{Durability, Mtime, Note, Owner, Stamp};
+pub use stamp::{Durability, Note, Owner, Stamp};
+pub use text::printable;
+pub use time::Mtime;
 pub use update::{Touched, Updated};
 pub use verdict::Verdict;
-pub use witness::{Witness, printable};
-
-use std::ffi::OsString;
-use std::path::PathBuf;
-
-/// The value of an environment variable. A set-user-ID program that uses the C library has none that could be believed:
-/// secure_getenv(3).
-pub(crate) fn variable(name: &str) -> Option<OsString> {
-    #[cfg(feature = "ffi")]
-    if ffi::is_set_user_id() {
-        return None;
-    }
-    std::env::var_os(name)
-}
-
-/// A directory of the caller's own, by the XDG Base Directory Specification: what `variable` names, or `default` in the
-/// home directory. `None` without a home. Relative values do not count, as the specification says.
-pub(crate) fn home_directory(variable: &str, default: &str) -> Option<PathBuf> {
-    let absolute = |name: &str| {
-        crate::variable(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    absolute(variable).or_else(|| Some(absolute("HOME")?.join(default)))
-}
+pub use witness::Witness;

@@ -232,7 +232,7 @@ impl Profile {
         self.directories
             .iter()
             .filter_map(|source| match source {
-                Source::Variable(name) => Some((name.clone(), crate::variable(name))),
+                Source::Variable(name) => Some((name.clone(), crate::environment::variable(name))),
                 Source::Glob(_) => None,
             })
             .collect()
@@ -401,7 +401,7 @@ pub(crate) fn is_wild(component: &glob::Pattern) -> bool {
 /// The directories that the environment variable `name` names: the items of a list with “:” between them, such as PATH is,
 /// and the whole value, for who takes it as one.
 pub(crate) fn named_by(name: &str) -> impl Iterator<Item = PathBuf> {
-    let value = crate::variable(name).unwrap_or_default();
+    let value = crate::environment::variable(name).unwrap_or_default();
     let items: Vec<PathBuf> = std::env::split_paths(&value).collect();
     let whole = (items.len() > 1 && value.as_bytes().starts_with(b"/")).then(|| value.into());
     let named = items.into_iter().chain(whole);
@@ -409,7 +409,7 @@ pub(crate) fn named_by(name: &str) -> impl Iterator<Item = PathBuf> {
 }
 
 fn profile_directories() -> impl Iterator<Item = PathBuf> {
-    let user = crate::home_directory("XDG_CONFIG_HOME", ".config")
+    let user = crate::environment::home_directory("XDG_CONFIG_HOME", ".config")
         .map(|config| config.join("modstamp/profiles.d"));
     SYSTEM_DIRECTORIES.iter().map(PathBuf::from).chain(user)
 }

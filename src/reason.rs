@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::witness::Printable;
-use crate::{Mtime, Owner};
+use crate::stamp::Owner;
+use crate::text::Printable;
+use crate::time::Mtime;
 
 /// One cause of a stale verdict. Its [`Display`](fmt::Display) is the sentence for people; with serde it is data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

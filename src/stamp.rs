@@ -12,15 +12,14 @@
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
-use rustix::time::ClockId;
 
 use crate::root::{Lock, Steps, open_private, stat_at, write_all};
+use crate::time::Mtime;
 use crate::trust::why_not_believed;
 use crate::{Error, Result, Root};
 
@@ -29,105 +28,6 @@ pub(crate) const SYSTEM_DIRECTORY: &str = "/var/lib/modstamp";
 
 /// How long a touch waits for its turn. Only root, or the user whose own stamp it is, can make it wait at all.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// A modification time as the file system stores it: seconds and nanoseconds since 1970.
-///
-/// Two of them are compared for order only to make sure that a stamp moves forward, never to judge a cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mtime {
-    /// Seconds since 1970-01-01 00:00 UTC; negative before.
-    pub seconds: i64,
-    /// Nanoseconds on top, below 1,000,000,000.
-    pub nanoseconds: u32,
-}
-
-impl Mtime {
-    pub(crate) fn of(stat: &Stat) -> Mtime {
-        Mtime {
-            seconds: stat.st_mtime,
-            nanoseconds: stat.st_mtime_nsec as u32,
-        }
-    }
-
-    pub(crate) fn of_ctime(stat: &Stat) -> Mtime {
-        Mtime {
-            seconds: stat.st_ctime,
-            nanoseconds: stat.st_ctime_nsec as u32,
-        }
-    }
-
-    pub(crate) fn now() -> Mtime {
-        rustix::time::clock_gettime(ClockId::Realtime).into()
-    }
-
-    fn since_1970(self) -> SystemTime {
-        let seconds = u64::try_from(self.seconds).unwrap_or_default();
-        SystemTime::UNIX_EPOCH + Duration::new(seconds, self.nanoseconds)
-    }
-
-    pub(crate) fn plus(self, seconds: i64, nanoseconds: u32) -> Mtime {
-        let nanoseconds = self.nanoseconds + nanoseconds;
-        Mtime {
-            seconds: self
-                .seconds
-                .saturating_add(seconds)
-                .saturating_add(i64::from(nanoseconds / 1_000_000_000)),
-            nanoseconds: nanoseconds % 1_000_000_000,
-        }
-    }
-
-    pub(crate) fn timestamps(self) -> Timestamps {
-        let time = Timespec {
-            tv_sec: self.seconds,
-            tv_nsec: self.nanoseconds.into(),
-        };
-        Timestamps {
-            last_access: time,
-            last_modification: time,
-        }
-    }
-}
-
-impl From<Timespec> for Mtime {
-    fn from(time: Timespec) -> Mtime {
-        Mtime {
-            seconds: time.tv_sec,
-            nanoseconds: time.tv_nsec as u32,
-        }
-    }
-}
-
-impl fmt::Display for Mtime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:09}", self.seconds, self.nanoseconds)
-    }
-}
-
-impl FromStr for Mtime {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Mtime> {
-        let parse = || {
-            let (seconds, nanoseconds) = text.split_once('.')?;
-            (nanoseconds.len() == 9).then_some(())?;
-            Some(Mtime {
-                seconds: seconds.parse().ok()?,
-                nanoseconds: nanoseconds.parse().ok()?,
-            })
-        };
-        parse().ok_or_else(|| {
-            Error::Witness(format!(
-                "“{text}” is not a time of the form 1700000000.000000000"
-            ))
-        })
-    }
-}
-
-impl serde::Serialize for Mtime {
-    fn serialize<S: serde::Serializer>(&self, out: S) -> std::result::Result<S::Ok, S::Error> {
-        out.collect_str(self)
-    }
-}
 
 /// Whose stamp it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -200,7 +100,7 @@ impl Stamp {
     /// As [`Stamp::system`].
     pub fn user(root: &Root, profile: &str) -> Result<Option<Stamp>> {
         check_name(profile)?;
-        let state = crate::home_directory("XDG_STATE_HOME", ".local/state");
+        let state = crate::environment::home_directory("XDG_STATE_HOME", ".local/state");
         let directory = state.map(|state| state.join("modstamp"));
         Ok(directory.map(|directory| Stamp::new(root, directory, profile, Owner::User)))
     }
@@ -626,7 +526,7 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
 /// When the image that is being built is to look built: `SOURCE_DATE_EPOCH`, in seconds since 1970
 /// (reproducible-builds.org's specification of it). `None` where none is, as on every host that runs.
 pub(crate) fn build_time() -> Option<Mtime> {
-    let seconds = crate::variable("SOURCE_DATE_EPOCH")?;
+    let seconds = crate::environment::variable("SOURCE_DATE_EPOCH")?;
     Some(Mtime {
         seconds: seconds.to_str()?.parse::<u32>().ok()?.into(),
         nanoseconds: 0,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::time::ClockId;
 
-use crate::Mtime;
+use crate::time::Mtime;
 
 /// How far ahead of the clock a time may be that is waited for, in seconds.
 const MOST_AHEAD: i64 = 3;

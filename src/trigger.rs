@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use crate::{Durability, Mtime, Result, Root, Stamp};
+use crate::time::Mtime;
+use crate::{Durability, Result, Root, Stamp};
 
 /// Nothing sends a path list more slowly than this, from one piece to the next.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -23,16 +23,16 @@
 //! and at what is no evidence. A pattern that programs were searched by stands with the fingerprint of its directory. The
 //! last line counts all before it.
 
-use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fmt::Write as _;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 
 use crate::entry::{Content, Entry};
 use crate::inputs::{Directory, Observed, StampState, Stamps, is_same};
+use crate::text::{Escaped, Printable, unescape};
+use crate::time::Mtime;
 use crate::{Error, Inputs, Owner, Profile, Reason, Result, Subject, Verdict};
 
 /// The version of the text that is written. Every earlier one is read too.
@@ -414,61 +414,14 @@ impl TryFrom<String> for Witness {
     }
 }
 
-/// Bytes as printable text without spaces, from which they can be had back.
-pub(crate) struct Escaped<'a>(pub(crate) &'a OsStr);
+impl FromStr for Mtime {
+    type Err = Error;
 
-/// Bytes as text that does nothing to a terminal.
-pub(crate) struct Printable<'a>(pub(crate) &'a OsStr);
-
-/// A path as text that does nothing to a terminal, for who shows one that somebody else chose.
-pub fn printable(path: &Path) -> impl fmt::Display + '_ {
-    Printable(path.as_os_str())
-}
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        escape(f, self.0, |c| {
-            c.is_whitespace() || c.is_control() || c == '\\'
+    fn from_str(text: &str) -> Result<Mtime> {
+        Mtime::parse(text).ok_or_else(|| {
+            Error::Witness(format!(
+                "“{text}” is not a time of the form 1700000000.000000000"
+            ))
         })
     }
-}
-
-impl fmt::Display for Printable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        escape(f, self.0, char::is_control)
-    }
-}
-
-/// Writes what is not UTF-8, and characters that `is_special`, as `\x` and two digits for each byte.
-fn escape(
-    f: &mut fmt::Formatter<'_>,
-    text: &OsStr,
-    is_special: impl Fn(char) -> bool,
-) -> fmt::Result {
-    let digits = |f: &mut fmt::Formatter<'_>, bytes: &[u8]| {
-        bytes.iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))
-    };
-    for chunk in text.as_bytes().utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match is_special(c) {
-                true => digits(f, c.encode_utf8(&mut [0; 4]).as_bytes())?,
-                false => f.write_char(c)?,
-            }
-        }
-        digits(f, chunk.invalid())?;
-    }
-    Ok(())
-}
-
-pub(crate) fn unescape(text: &str) -> Option<OsString> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('\\') {
-        bytes.extend_from_slice(before.as_bytes());
-        let digits = after.strip_prefix('x')?.get(..2)?;
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        rest = &after[3..];
-    }
-    bytes.extend_from_slice(rest.as_bytes());
-    Some(OsString::from_vec(bytes))
 }

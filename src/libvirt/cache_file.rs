@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::Kind;
 use crate::root::{Steps, for_each_name, os};
-use crate::witness::Printable;
+use crate::text::Printable;
 use crate::{Error, Owner, Result, Root};
 
 /// libvirt's files are up to 1 MB. What is much larger is something else, and is not read.
@@ -73,7 +73,7 @@ impl CacheDirectory {
         kind: &'static Kind,
     ) -> (Vec<CacheDirectory>, Vec<(Owner, Error)>) {
         let (mut found, mut errors) = (Vec::new(), Vec::new());
-        let user = crate::home_directory("XDG_CACHE_HOME", ".cache");
+        let user = crate::environment::home_directory("XDG_CACHE_HOME", ".cache");
         let system = (Owner::System, PathBuf::from("/var/cache"), "libvirt/qemu");
         let user = user.map(|cache| (Owner::User, cache, "libvirt/qemu/cache"));
         for (owner, top, below) in [system].into_iter().chain(user) {

@@ -33,9 +33,10 @@ use crate::entry::Entry;
 use crate::evidence::epoch;
 use crate::root::Steps;
 use crate::stamp::{Turn, keep};
+use crate::text::{Escaped, unescape};
+use crate::time::Mtime;
 use crate::trust::why_not_believed;
-use crate::witness::{Escaped, unescape};
-use crate::{Durability, Input, Inputs, Mtime, Owner, Reason, Stamp, Subject, Verdict, Witness};
+use crate::{Durability, Input, Inputs, Owner, Reason, Stamp, Subject, Verdict, Witness};
 
 const HEAD: &str = "modstamp-libvirt 1";
 

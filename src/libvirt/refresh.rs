@@ -23,7 +23,8 @@ use super::record::{Moved, Record};
 use super::{Cached, Kind};
 use crate::root::Steps;
 use crate::stamp::later_than;
-use crate::{Durability, Error, Inputs, Mtime, Owner, Profile, Result, Root, Stamp, Witness};
+use crate::time::Mtime;
+use crate::{Durability, Error, Inputs, Owner, Profile, Result, Root, Stamp, Witness};
 
 /// What a refresh is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::installation::Installation;
 use super::{Kind, Recorded};
 use crate::Root;
-use crate::witness::Printable;
+use crate::text::Printable;
 
 /// One clause of libvirt's rule that a cache file does not keep (`virQEMUCapsIsValid` in libvirt's
 /// `src/qemu/qemu_capabilities.c`, `virNbdkitCapsIsValid` in `src/qemu/qemu_nbdkit.c`).

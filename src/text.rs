@@ -1,0 +1,66 @@
+//! Text that is safe to show, or to keep in a line: bytes that may be anything are escaped.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::{self, Write as _};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+/// Shows bytes as printable text without spaces. [`unescape`] gives the bytes back.
+pub(crate) struct Escaped<'a>(pub(crate) &'a OsStr);
+
+/// Shows bytes as text that does nothing to a terminal.
+pub(crate) struct Printable<'a>(pub(crate) &'a OsStr);
+
+/// Shows a path as text that does nothing to a terminal. Use it for a path that somebody else chose.
+pub fn printable(path: &Path) -> impl fmt::Display + '_ {
+    Printable(path.as_os_str())
+}
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        escape(f, self.0, |c| {
+            c.is_whitespace() || c.is_control() || c == '\\'
+        })
+    }
+}
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        escape(f, self.0, char::is_control)
+    }
+}
+
+/// Writes bytes that are not UTF-8, and characters that `is_special`, as `\x` and two digits each.
+fn escape(
+    f: &mut fmt::Formatter<'_>,
+    text: &OsStr,
+    is_special: impl Fn(char) -> bool,
+) -> fmt::Result {
+    let digits = |f: &mut fmt::Formatter<'_>, bytes: &[u8]| {
+        bytes.iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))
+    };
+    for chunk in text.as_bytes().utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match is_special(c) {
+                true => digits(f, c.encode_utf8(&mut [0; 4]).as_bytes())?,
+                false => f.write_char(c)?,
+            }
+        }
+        digits(f, chunk.invalid())?;
+    }
+    Ok(())
+}
+
+/// The bytes that [`Escaped`] shows as `text`; `None` if it shows none so.
+pub(crate) fn unescape(text: &str) -> Option<OsString> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\\') {
+        bytes.extend_from_slice(before.as_bytes());
+        let digits = after.strip_prefix('x')?.get(..2)?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        rest = &after[3..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    Some(OsString::from_vec(bytes))
+}
