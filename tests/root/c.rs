@@ -84,7 +84,7 @@ const WAYS: [Way; 5] = [
     },
 ];
 
-/// Where the library and its header are installed, as below a root directory. `main` has hidden this machine's `/var/lib`.
+/// The root directory into which the library and its header are installed.
 static INSTALLED: LazyLock<PathBuf> = LazyLock::new(|| {
     let kept = kept().join("c");
     std::fs::create_dir_all(&kept).unwrap();
@@ -273,7 +273,7 @@ fn a_set_user_id_program_believes_no_environment() {
         .env("MODULES", "/root"));
 }
 
-/// Root's touches are of the system's stamp, which is to be none of this machine's: `main` hides `/var/lib`.
+/// Root touches the system's stamp. `main` has hidden this machine's `/var/lib`.
 pub fn tests() -> Vec<Test> {
     let needs = Needs::root_and(&PROGRAMS);
     let mut tests = Vec::new();

@@ -17,7 +17,7 @@ fn main() {
     let mut arguments = Arguments::from_args();
     if Needs::root_and(&[]).are_met() {
         support::enter_own_mount_namespace();
-        // Root touches the system's stamp, which is to be none of this machine's.
+        // Root touches the system's stamp: hide this machine's.
         support::run(Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/var/lib"]));
     }
     // Most of the time they wait until something has settled.

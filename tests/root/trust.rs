@@ -1,4 +1,4 @@
-//! What another user could have written is not believed, and what root makes is changed through its own descriptor.
+//! Root believes nothing that another user could have written, and changes only what it just made, by descriptor.
 //!
 //! A race is won every time: strace(1) stops the program right after a system call, and lets it go on once the other user
 //! has done the worst.

@@ -1,4 +1,4 @@
-//! What is built from the working tree, once for each state of it.
+//! Builds from the working tree, each made once for each state of it.
 
 use std::path::PathBuf;
 use std::process::Command;

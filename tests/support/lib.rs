@@ -1,4 +1,4 @@
-//! What the test programs and the benchmarks share.
+//! Parts that the test programs and the benchmarks share.
 //!
 //! - [`test`]: a test that says what it needs, and the run of many.
 //! - [`world`], [`libvirt`]: scratch roots, with all that a profile watches, and with a made-up libvirt.
@@ -64,8 +64,10 @@ pub fn kept() -> PathBuf {
     kept
 }
 
-/// Makes a file that can be started at once. Another program writes it: a child of another test's that is being started
-/// may have this one's descriptors for a moment, and execve(2) refuses a file that is open for writing (ETXTBSY).
+/// Makes a program, or a script, that can be started at once.
+///
+/// A child process writes it. If this process did, children of other tests could inherit its descriptor for a moment, and
+/// execve(2) refuses a file that is open for writing (`ETXTBSY`).
 pub fn executable(path: &Path, content: impl AsRef<[u8]>) {
     use std::io::Write;
     let script = r#"cat > "$1"; chmod 755 "$1""#;

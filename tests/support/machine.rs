@@ -11,9 +11,6 @@ use std::process::Command;
 
 use crate::{kept, run};
 
-/// What making machines takes.
-pub const PROGRAMS: [&str; 5] = ["chroot", "flock", "mmdebstrap", "mount", "unshare"];
-
 /// A machine that a test may do anything to.
 pub struct Machine {
     pub root: PathBuf,
@@ -157,7 +154,7 @@ impl Drop for Machine {
     }
 }
 
-/// The directories that a machine with `packages` is made of, as overlayfs wants them: the uppermost first.
+/// The lower directories of a machine with `packages`, in the form of overlayfs: the uppermost first.
 fn lower(suite: &str, packages: &[&str]) -> String {
     let base = base(suite);
     match packages {
@@ -178,12 +175,12 @@ fn base(suite: &str) -> PathBuf {
     made_once(suite, script, &[suite])
 }
 
-/// What installing `packages` adds to the base root.
+/// The layer that `packages` add to the base root.
 fn layer(suite: &str, base: &Path, packages: &[&str]) -> PathBuf {
     let mut packages = packages.to_vec();
     packages.sort_unstable();
     let packages = packages.join(" ");
-    // dpkg syncs much, which costs nothing in memory. policy-rc.d: no daemon is started.
+    // dpkg syncs often, which is cheap in memory. policy-rc.d keeps daemons from starting.
     let script = r#"
         layer=$1 base=$2 archives=$3 packages=$4
         mkdir -p "$archives"
@@ -221,7 +218,7 @@ fn layer(suite: &str, base: &Path, packages: &[&str]) -> PathBuf {
     made_once(&name, script, &arguments)
 }
 
-/// What `script` makes at `$1`, found if it was made before. Of two that want the same at once, one makes it.
+/// Makes a directory by `script`, at its `$1`, unless it was made before. Of two callers at once, one makes it.
 fn made_once(name: &str, script: &str, arguments: &[impl AsRef<std::ffi::OsStr>]) -> PathBuf {
     let at = kept().join("roots").join(name);
     std::fs::create_dir_all(at.parent().unwrap()).unwrap();

@@ -22,7 +22,7 @@ pub struct Needs {
     missing: Option<String>,
 }
 
-/// Of a test that runs everywhere.
+/// The needs of a test that runs everywhere.
 pub const NOTHING: Needs = Needs {
     target: Target::Check,
     missing: None,
@@ -50,7 +50,7 @@ impl Needs {
         Needs::of(&[&[ROOT], programs].concat())
     }
 
-    /// No program, but minutes of all processors.
+    /// The needs of a test that takes minutes of all processors.
     pub fn minutes() -> Needs {
         Needs {
             target: Target::CheckAll,
@@ -58,19 +58,19 @@ impl Needs {
         }
     }
 
-    /// Something besides, which is missing for this reason.
+    /// These needs and one more, which is missing for this reason.
     pub fn and(self, missing: Option<String>) -> Needs {
         let missing = self.missing.or(missing);
         Needs { missing, ..self }
     }
 
-    /// The same of a long form.
+    /// These needs, for a test that only `make check-release` runs.
     pub fn of_release(self) -> Needs {
         let target = Target::CheckRelease;
         Needs { target, ..self }
     }
 
-    /// Whether all is here.
+    /// Whether nothing is missing.
     pub fn are_met(&self) -> bool {
         self.missing.is_none()
     }
@@ -95,10 +95,8 @@ impl Needs {
 /// A target of the Makefile that runs tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
-    /// Of tests that need nothing.
     Check,
     CheckAll,
-    /// Of long forms.
     CheckRelease,
 }
 
@@ -112,7 +110,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// Whose tests were asked for.
+/// The target that the caller names, if any.
 static CHOSEN: LazyLock<Option<Target>> = LazyLock::new(|| {
     match std::env::var("MODSTAMP_TESTS").as_deref() {
         Ok("check") => Some(Target::Check),
@@ -138,7 +136,7 @@ fn is_met(need: &str) -> bool {
     }
 }
 
-/// In some containers root may not mount.
+/// Whether the process is root, and may mount: in some containers root may not.
 static IS_ROOT: LazyLock<bool> = LazyLock::new(|| {
     let mounts = || {
         let mut command = Command::new("unshare");
@@ -168,7 +166,7 @@ pub fn test(
     }
 }
 
-/// The tests of these functions, which all need the same.
+/// Makes a test of each function. All have the same needs.
 pub fn tests<'a>(
     needs: &'a Needs,
     scenarios: &'a [(&'static str, fn())],
@@ -203,10 +201,10 @@ impl Test {
     }
 }
 
-/// How long each test took that passed.
+/// The times of the tests that passed.
 static TIMES: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
 
-/// Lists or runs the tests, as cargo's arguments say. The last lines tell which took longest and how many were left out.
+/// Lists or runs the tests, as cargo's arguments say. The last lines name the slowest tests, and count those left out.
 pub fn run(arguments: &Arguments, tests: Vec<Test>) -> Conclusion {
     let mut left_out: BTreeMap<String, usize> = BTreeMap::new();
     let mut trials = Vec::new();
@@ -228,7 +226,7 @@ pub fn run(arguments: &Arguments, tests: Vec<Test>) -> Conclusion {
     conclusion
 }
 
-/// The names of functions with the functions.
+/// Pairs each function with its name.
 #[macro_export]
 macro_rules! named {
     ($($scenario:ident,)*) => { &[$((stringify!($scenario), $scenario as Scenario)),*] };
