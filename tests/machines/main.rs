@@ -1,7 +1,7 @@
 //! Tests in throw-away machines of Debian's, with real package managers, libvirts, systemds, and kernels that boot.
 //!
-//! `make help` lists the parts, each of which is a module here. They share a base root for each release, the packages that
-//! are built, and the processors: while one part waits, another runs.
+//! A test's name begins with its part, such as `dpkg::` or `packages::`, by which `make check-PART` selects it. The parts
+//! share base roots, built packages and the processors. One part runs while another waits.
 
 mod debhelper;
 mod debian;
@@ -28,9 +28,9 @@ fn main() {
     if Needs::root_and(&[]).are_met() {
         support::enter_own_mount_namespace();
     }
-    // Which wait half of the time.
+    // The tests wait half of their time.
     arguments.test_threads.get_or_insert(5);
-    // Those first that take longest.
+    // The longest tests come first.
     let tests = [
         ("lab", lab::tests()),
         ("packages::vendored", vendored::tests()),

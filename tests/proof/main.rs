@@ -1,6 +1,6 @@
 //! Models of touches and of updates, explored by stateright in all their states. `make check-proof` runs them.
 //!
-//! Each hole is a plan without one of the rules: the model must find that it breaks a promise.
+//! A hole is a model that lacks one rule. The checker must find that it breaks a promise.
 
 mod protocol;
 mod update;

@@ -1,6 +1,6 @@
 //! Tests on this machine that need root, and tools: file systems, other users, C programs, QEMU itself.
 //!
-//! `make check-root` installs the tools and runs them. The machine's own files are hidden or left alone.
+//! `make check-root` installs the tools and runs them, and some of tests/trials. The machine's own files are hidden or left alone.
 
 mod c;
 mod filesystems;

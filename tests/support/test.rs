@@ -1,7 +1,7 @@
-//! A test that says what it needs, and the run of many: what cannot run here is counted in one line, not listed.
+//! Tests that state their needs, and their runner, which counts the tests that cannot run here.
 //!
 //! `MODSTAMP_TESTS` names the target of the Makefile whose tests run; each of them fails if it lacks something. Without the
-//! variable, all tests run that lack nothing, but for those that take minutes.
+//! variable, every test runs whose needs are met. [`Needs::minutes`] is then never met, and long forms are left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -50,7 +50,7 @@ impl Needs {
         Needs::of(&[&[ROOT], programs].concat())
     }
 
-    /// The needs of a test that takes minutes of all processors.
+    /// The needs of a test that takes minutes: it is left out unless `MODSTAMP_TESTS` is set.
     pub fn minutes() -> Needs {
         Needs {
             target: Target::CheckAll,
@@ -58,7 +58,7 @@ impl Needs {
         }
     }
 
-    /// These needs and one more, which is missing for this reason.
+    /// These needs and one more. `missing` says why that is not met, if it is not.
     pub fn and(self, missing: Option<String>) -> Needs {
         let missing = self.missing.or(missing);
         Needs { missing, ..self }
@@ -204,7 +204,7 @@ impl Test {
 /// The times of the tests that passed.
 static TIMES: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
 
-/// Lists or runs the tests, as cargo's arguments say. The last lines name the slowest tests, and count those left out.
+/// Lists or runs the tests. The last lines name those of 20 s or more, and count those left out.
 pub fn run(arguments: &Arguments, tests: Vec<Test>) -> Conclusion {
     let mut left_out: BTreeMap<String, usize> = BTreeMap::new();
     let mut trials = Vec::new();

@@ -1,6 +1,6 @@
-//! Tests that are listed at run time: cases that are made, and those that need a tool.
+//! Tests with cases that are made at run time, and tests that need a tool.
 //!
-//! `make check` runs all that need none; `make check-all` runs the others.
+//! `make check` runs those that need nothing. `make check-all` runs the others.
 
 mod changes;
 mod manual;
