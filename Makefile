@@ -146,7 +146,7 @@ check-packages:    ## run only lintian, autopkgtest, licences, the public API, a
 	$(ALL) --test machines packages::
 	$(ALL) --test trials release::
 
-check-release:     ## run the long forms, and write what they showed to docs/check-release.md
+check-release:     ## run the long forms, and write docs/check-release.md (27 min)
 	tests/install-needs lab packages
 	tests/release
 

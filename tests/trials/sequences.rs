@@ -300,6 +300,8 @@ fn apply(root: &Path, place: Place, verb: &Verb) -> io::Result<()> {
         }
         Truncate => File::options().write(true).open(file()?)?.set_len(1),
         ReplaceByRename(text) => {
+            // A copy whose rename failed may have left a FIFO there, which a write would wait for.
+            let _ = remove(&spare);
             fs::write(&spare, text)?;
             fs::rename(&spare, path)
         }
