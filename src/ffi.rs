@@ -10,7 +10,11 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
-use crate::{Durability, Error, Profile, Stamp, Verdict, Witness};
+use crate::ground::error::Error;
+use crate::judge::verdict::Verdict;
+use crate::judge::witness::Witness;
+use crate::observe::profile::Profile;
+use crate::stamp::stamp::{Durability, Stamp};
 
 /// Done; of a witness: nothing is different.
 const OK: c_int = 0;
@@ -73,7 +77,7 @@ pub unsafe extern "C" fn modstamp_disturbed(
         let (profile, witness) = unsafe { (load(profile)?, text("witness", witness)?) };
         let after = profile.inputs()?;
         let why = match Witness::from_bytes(witness.to_bytes()) {
-            Ok(before) => before.disturbed(&after),
+            Ok(before) => before.disturbed(&after).map(|why| why.to_string()),
             Err(error) => Some(error.to_string()),
         };
         why.map_or(Ok(()), |why| Err(Refusal(STALE, why)))

@@ -122,38 +122,51 @@
 //!   the same touch again after a power loss took the first one back and set the clock back, too.
 //! - Beyond 32 levels of directories below a module directory: there the answer is "not known", which is stale.
 
-mod cache;
-mod entry;
-mod environment;
-mod error;
-mod evidence;
+mod act {
+    pub(crate) mod cache;
+    pub mod libvirt;
+    pub mod trigger;
+    pub(crate) mod update;
+}
 #[cfg(feature = "ffi")]
 mod ffi;
-mod inputs;
-pub mod libvirt;
-mod profile;
-mod reason;
-mod root;
-mod stamp;
-mod text;
-mod tick;
-mod time;
-pub mod trigger;
-mod trust;
-mod update;
-mod verdict;
-mod walk;
-mod witness;
+mod files {
+    pub(crate) mod root;
+    pub(crate) mod trust;
+}
+mod ground {
+    pub(crate) mod environment;
+    pub(crate) mod error;
+    pub(crate) mod text;
+    pub(crate) mod time;
+}
+mod judge {
+    pub(crate) mod reason;
+    pub(crate) mod verdict;
+    pub(crate) mod witness;
+}
+mod observe {
+    pub(crate) mod entry;
+    pub(crate) mod evidence;
+    pub(crate) mod inputs;
+    pub(crate) mod profile;
+    pub(crate) mod tick;
+    pub(crate) mod walk;
+}
+mod stamp {
+    pub(crate) mod stamp;
+}
 
-pub use cache::{Cache, Outcome};
-pub use error::{Error, Result};
-pub use inputs::Inputs;
-pub use profile::Profile;
-pub use reason::{Aspect, Input, Reason, Subject};
-pub use root::Root;
-pub use stamp::{Durability, Note, Owner, Stamp};
-pub use text::printable;
-pub use time::Mtime;
-pub use update::{Touched, Updated};
-pub use verdict::Verdict;
-pub use witness::Witness;
+pub use act::cache::{Cache, Outcome};
+pub use act::update::{Touched, Updated};
+pub use act::{libvirt, trigger};
+pub use files::root::Root;
+pub use ground::error::{Error, Result};
+pub use ground::text::printable;
+pub use ground::time::Mtime;
+pub use judge::reason::{Aspect, Input, Reason, Subject};
+pub use judge::verdict::Verdict;
+pub use judge::witness::Witness;
+pub use observe::inputs::Inputs;
+pub use observe::profile::Profile;
+pub use stamp::stamp::{Durability, Note, Owner, Stamp};

@@ -188,12 +188,12 @@ impl StampStatus {
 
 impl Touch {
     fn of(mtime: Mtime, note: Option<Note>) -> Touch {
-        let time = Timestamp::new(mtime.seconds, mtime.nanoseconds as i32).unwrap_or_default();
+        let time = Timestamp::new(mtime.seconds(), mtime.nanoseconds() as i32).unwrap_or_default();
         let local = Zoned::new(time, TimeZone::system());
         Touch {
             mtime,
             local: local.strftime("%Y-%m-%d %H:%M:%S %:z").to_string(),
-            age_seconds: age(mtime.seconds),
+            age_seconds: age(mtime.seconds()),
             note: note.filter(|note| note.mtime == mtime),
         }
     }

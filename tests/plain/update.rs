@@ -525,7 +525,10 @@ fn the_time_that_a_touch_leaves_is_what_the_kept_modules_have() {
             .to_owned();
         line.parse().unwrap()
     };
-    assert_eq!((mtime.seconds, i64::from(mtime.nanoseconds)), stamp(&world));
+    assert_eq!(
+        (mtime.seconds(), i64::from(mtime.nanoseconds())),
+        stamp(&world)
+    );
     // So that a person can ask what changed since.
     world.write(GTK, "other 2.");
     let output = world.output(&["check", world.path(KEPT).to_str().unwrap()]);

@@ -92,7 +92,8 @@ fn a_touch_moves_the_stamp_where_whole_seconds_are_kept() {
     let stamp = stamp_on(&disk);
     let mut last = touch(&stamp).unwrap();
     assert_eq!(
-        last.nanoseconds, 0,
+        last.nanoseconds(),
+        0,
         "this file system was to keep whole seconds"
     );
     for _ in 0..20 {

@@ -7,24 +7,26 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{
-    FileType, Mode, Stat, StatVfsMountFlags, Timespec, Timestamps, UTIME_OMIT, fstat, futimens,
-};
+use rustix::fs::{FileType, Mode, Stat, StatVfsMountFlags, fstat};
 use rustix::io::Errno;
 use rustix::time::ClockId;
 
-use super::installation::Installation;
-use super::record::{Moved, Record};
-use super::{Cached, Kind};
-use crate::root::Steps;
-use crate::stamp::later_than;
-use crate::time::Mtime;
-use crate::{Durability, Error, Inputs, Owner, Profile, Result, Root, Stamp, Witness};
+use crate::act::libvirt::installation::Installation;
+use crate::act::libvirt::record::{Moved, Record};
+use crate::act::libvirt::{Cached, Kind};
+use crate::files::root::{Root, Steps};
+use crate::ground::error::{Error, Result};
+use crate::ground::time::Mtime;
+use crate::judge::witness::Witness;
+use crate::observe::inputs::Inputs;
+use crate::observe::profile::Profile;
+use crate::stamp::stamp::{Durability, Owner, Stamp, later_than};
 
 /// What a refresh is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,9 +116,9 @@ fn complete(
     let Some(witness) = record.witness.completed(profile, inputs) else {
         return;
     };
-    let stamps = record.witness.observed.stamps;
+    let stamps = record.witness.observation.stamps;
     record.witness = witness;
-    record.witness.observed.stamps = stamps;
+    record.witness.observation.stamps = stamps;
     let Ok(turn) = stamp.take_turn() else {
         return;
     };
@@ -143,7 +145,7 @@ pub(crate) fn update_own(
         return Ok(None);
     }
     for known in own.iter().chain(&system) {
-        inputs.trust(&known.witness);
+        inputs.trust(&known.witness.observation);
     }
     let witness = inputs.witness();
     let directories = inputs.module_directories().map(|(path, _)| path.to_owned());
@@ -165,7 +167,8 @@ pub(crate) fn update_own(
     let cached = Cached::of(kind, profile, system, inputs);
     (done.evicted, record.evicted) = cached.evict_of(Owner::User, &mut done.warnings);
     if !done.evicted.is_empty() {
-        done.warnings.extend(super::daemons(profile.root()));
+        done.warnings
+            .extend(crate::act::libvirt::daemons(profile.root()));
     }
     record.undone = !record.evicted;
     let kept = record.write(&stamp.take_turn()?, stamp, durability);
@@ -205,7 +208,7 @@ fn refresh_for(
     if occasion == Occasion::Update {
         // Another update may have been quicker, and touched the stamp, too.
         seen.inputs.look_at_stamps(profile);
-        seen.witness.observed.stamps = seen.inputs.observed.stamps;
+        seen.witness.observation.stamps = seen.inputs.observation.stamps;
         if !is_outdated(Record::read(&stamp).as_ref(), &seen.inputs) {
             return Ok(None);
         }
@@ -288,7 +291,7 @@ fn refresh_for(
         if is_shut_out {
             let cached = Cached::of(kind, profile, old, inputs);
             (done.evicted, record.evicted) = cached.evict_of(Owner::System, &mut done.warnings);
-            done.warnings.extend(super::daemons(root));
+            done.warnings.extend(crate::act::libvirt::daemons(root));
             record.undone = is_wanted && !record.evicted;
         }
     }
@@ -311,7 +314,10 @@ struct Seen {
 impl Seen {
     fn now(profile: &Profile, occasion: Occasion) -> Result<Seen> {
         let record = Record::read(&system_stamp(profile)?);
-        let inputs = Inputs::of(profile, record.as_ref().map(|record| &record.witness))?;
+        let inputs = Inputs::of(
+            profile,
+            record.as_ref().map(|record| &record.witness.observation),
+        )?;
         Ok(Seen::of(inputs, record, occasion))
     }
 
@@ -349,7 +355,7 @@ impl Occasion {
             Occasion::Touch => inputs.outline(),
             Occasion::Hand | Occasion::Update => {
                 if let Some(older) = older {
-                    inputs.trust(&older.witness);
+                    inputs.trust(&older.witness.observation);
                 }
                 inputs.witness()
             }
@@ -358,18 +364,20 @@ impl Occasion {
 
     /// A witness that knows the programs by their new ctimes, if nothing else is different from the one before.
     fn again(self, profile: &Profile, before: Witness) -> Result<Witness> {
-        let mut now = Inputs::of(profile, Some(&before))?;
+        let mut now = Inputs::of(profile, Some(&before.observation))?;
         // The programs were changed just now, and are known by stat alone.
         if self == Occasion::Touch && now.wait_if_racy() {
-            now = Inputs::of(profile, Some(&before))?;
+            now = Inputs::of(profile, Some(&before.observation))?;
         }
-        now.trust(&before);
+        now.trust(&before.observation);
         let again = match self {
             Occasion::Touch => now.outline(),
             Occasion::Hand | Occasion::Update => now.witness(),
         };
-        let is_program = |reason: &crate::Reason| match reason {
-            crate::Reason::Unknown { subject, .. } => subject.input == crate::Input::Program,
+        let is_program = |reason: &crate::judge::reason::Reason| match reason {
+            crate::judge::reason::Reason::Unknown { subject, .. } => {
+                subject.input == crate::judge::reason::Input::Program
+            }
             _ => false,
         };
         let is_same = before.judge(&now).reasons().iter().all(is_program);
@@ -410,8 +418,8 @@ fn directories_of_libvirt(
 }
 
 /// Opens a module directory by a way that nobody but root or the caller could have bent.
-fn open(root: &Root, path: &Path) -> io::Result<OwnedFd> {
-    let fd = root.read(path, Steps::Trusted)?;
+fn open(root: &Root, path: &Path) -> io::Result<File> {
+    let fd = File::from(root.read(path, Steps::Trusted)?);
     match FileType::from_raw_mode(fstat(&fd)?.st_mode).is_dir() {
         true => Ok(fd),
         false => Err(io::Error::other("it is not a directory")),
@@ -419,7 +427,7 @@ fn open(root: &Root, path: &Path) -> io::Result<OwnedFd> {
 }
 
 type Seconds = Vec<(PathBuf, i64)>;
-type Opened = (PathBuf, io::Result<OwnedFd>);
+type Opened = (PathBuf, io::Result<File>);
 type Failure = (PathBuf, io::Error);
 
 /// Opens directories. Returns them, and a second that none of them ever had: the next after the clock's, the `latest` that
@@ -433,7 +441,7 @@ fn open_all(root: &Root, directories: Vec<PathBuf>, latest: i64) -> (Vec<Opened>
     let have = opened
         .iter()
         .filter_map(|(_, directory)| Some(fstat(directory.as_ref().ok()?).ok()?.st_mtime));
-    let latest = have.fold(latest.max(Mtime::now().seconds), i64::max);
+    let latest = have.fold(latest.max(Mtime::now().seconds()), i64::max);
     (opened, latest.saturating_add(1))
 }
 
@@ -454,7 +462,7 @@ fn move_all(
                         path,
                         second: stat.st_mtime,
                         ctime: Mtime::of_ctime(&stat),
-                        epoch: crate::evidence::epoch(directory.as_fd()),
+                        epoch: crate::observe::evidence::epoch(directory.as_fd()),
                     });
                     continue;
                 }
@@ -469,7 +477,7 @@ fn move_all(
 }
 
 /// Where a file system is mounted read-only, nothing even tries to write to it.
-fn is_writable(place: &OwnedFd) -> rustix::io::Result<()> {
+fn is_writable(place: impl AsFd) -> rustix::io::Result<()> {
     let flags = rustix::fs::fstatvfs(place)?.f_flag;
     match flags.contains(StatVfsMountFlags::RDONLY) {
         true => Err(Errno::ROFS),
@@ -478,22 +486,12 @@ fn is_writable(place: &OwnedFd) -> rustix::io::Result<()> {
 }
 
 /// Moves the mtime of a directory to a second after `latest`.
-fn move_past(directory: &OwnedFd, latest: i64, durability: Durability) -> io::Result<Stat> {
+fn move_past(directory: &File, latest: i64, durability: Durability) -> io::Result<Stat> {
     is_writable(directory)?;
-    let latest = Mtime {
-        seconds: latest,
-        nanoseconds: 999_999_999,
-    };
+    let latest = Mtime::new(latest, 999_999_999);
     let mut stat = fstat(directory)?;
     let store = |wanted: Mtime| {
-        let times = Timestamps {
-            last_access: Timespec {
-                tv_sec: 0,
-                tv_nsec: UTIME_OMIT,
-            },
-            ..wanted.timestamps()
-        };
-        futimens(directory, &times)?;
+        wanted.store_in(directory)?;
         stat = fstat(directory)?;
         Ok::<_, io::Error>(Mtime::of(&stat))
     };

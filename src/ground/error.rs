@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::text::Printable;
-use crate::time::Mtime;
+use crate::ground::text::Printable;
+use crate::ground::time::Mtime;
 
 /// Why something could not be done.
 ///
@@ -80,6 +80,9 @@ pub enum Error {
     /// A profile cannot be had at all.
     #[error("{}", Printable(.0.as_ref()))]
     NoProfile(String),
+    /// A text is not a time.
+    #[error("“{}” is not a time of the form 1700000000.000000000", Printable(.0.as_ref()))]
+    Time(String),
     /// A witness's text is wrong.
     #[error("this is not a whole witness: {}", Printable(.0.as_ref()))]
     Witness(String),

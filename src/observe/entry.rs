@@ -10,8 +10,7 @@ use std::sync::OnceLock;
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
-use crate::Root;
-use crate::root::{Steps, Stop};
+use crate::files::root::{Root, Steps, Stop};
 
 /// What was seen at one path.
 #[derive(Debug, Clone)]
@@ -60,7 +59,8 @@ impl Seen {
 
     /// It is a directory that was walked by its name `first`, or leads to one.
     pub(crate) fn make_alias(&mut self, first: &Path, root: &Root, path: &Path) {
-        self.fingerprint = crate::evidence::hash(self.fingerprint, first.as_os_str().as_bytes());
+        self.fingerprint =
+            crate::observe::evidence::hash(self.fingerprint, first.as_os_str().as_bytes());
         self.content = Some(match self.file_type() {
             FileType::Symlink => link_digest(root, path).map_or_else(unreadable, |link| {
                 let mut hasher = blake3::Hasher::new();

@@ -9,9 +9,14 @@ use rustix::fs::FileType;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use crate::entry::{Content, Entry};
-use crate::inputs::{Directory, Inputs, StampState, Stamps, is_same};
-use crate::{Aspect, Error, Input, Owner, Profile, Reason, Root, Subject, Witness};
+use crate::files::root::Root;
+use crate::ground::error::Error;
+use crate::judge::reason::{Aspect, Input, Reason, Subject};
+use crate::judge::witness::Witness;
+use crate::observe::entry::{Content, Entry};
+use crate::observe::inputs::{Directory, Inputs, StampState, Stamps, is_same};
+use crate::observe::profile::Profile;
+use crate::stamp::stamp::Owner;
 
 /// Why something with another stat identity is not known (see `Inputs::outline`).
 const NOT_READ: &str = "it was touched, and what was in it before was not read";
@@ -80,7 +85,7 @@ impl Verdict {
             return other;
         }
         let mut reasons = Reasons(Vec::new());
-        reasons.stamps(witness.observed.stamps, Stamps::of(profile));
+        reasons.stamps(witness.observation.stamps, Stamps::of(profile));
         reasons.verdict()
     }
 
@@ -91,8 +96,8 @@ impl Verdict {
 
     pub(crate) fn of(witness: &Witness, now: &Inputs) -> Verdict {
         let mut reasons = Reasons(Vec::new());
-        let (then, root, command_root) = (&witness.observed, &now.root, &now.command_root);
-        let now = &now.observed;
+        let (then, root, command_root) = (&witness.observation, &now.root, &now.command_root);
+        let now = &now.observation;
         if let Some(other) = Verdict::of_other_profile(witness, &now.profile) {
             return other;
         }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::stamp::Owner;
-use crate::text::Printable;
-use crate::time::Mtime;
+use crate::ground::text::Printable;
+use crate::ground::time::Mtime;
+use crate::stamp::stamp::Owner;
 
 /// One cause of a stale verdict. Its [`Display`](fmt::Display) is the sentence for people; with serde it is data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -53,6 +53,12 @@ pub enum Reason {
         subject: Subject,
         /// The error that the system gave.
         error: String,
+    },
+    /// It was touched, or changed and changed back, while the program was asked: the answer may have seen either.
+    Touched {
+        /// Where; of a module, below its module directory.
+        #[serde(serialize_with = "path_text")]
+        path: PathBuf,
     },
     /// A variable that names module directories has another value.
     Variable {
@@ -216,6 +222,11 @@ impl fmt::Display for Reason {
                     subject.place("in")
                 )
             }
+            Reason::Touched { path } => write!(
+                f,
+                "{} was touched during the probe, or changed and changed back",
+                shown(path)
+            ),
             Reason::Variable { name, old, new } => {
                 let (old, new) = (or(old), or(new));
                 let name = Printable(name.as_ref());

@@ -15,8 +15,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, Stat, StatVfsMountFlags, StatxFlags};
 
-use crate::tick::Tick;
-use crate::time::Mtime;
+use crate::ground::time::Mtime;
+use crate::observe::tick::Tick;
 
 /// How many seconds a single write may take, from when it sets the times until its last byte is there.
 const WRITING: i64 = 3;
@@ -96,8 +96,9 @@ impl Evidence {
         let ctime = Mtime::of_ctime(stat);
         let begun = self.tick.begun();
         // write(2) sets both times when it begins, and may go on for a while. A package manager sets the mtime when it is done.
-        let may_be_written = Mtime::of(stat) == ctime && ctime.seconds >= begun.seconds - WRITING;
-        let is_settled = crate::tick::end(ctime) <= begun && !may_be_written;
+        let may_be_written =
+            Mtime::of(stat) == ctime && ctime.seconds() >= begun.seconds() - WRITING;
+        let is_settled = crate::observe::tick::end(ctime) <= begun && !may_be_written;
         if !is_settled {
             self.tick.see(ctime);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::time::ClockId;
 
-use crate::time::Mtime;
+use crate::ground::time::Mtime;
 
 /// How far ahead of the clock a time may be that is waited for, in seconds.
 const MOST_AHEAD: i64 = 3;
@@ -32,7 +32,7 @@ impl Tick {
     /// Counts in a time that a file has. One that is far ahead of the clock is not waited for.
     pub(crate) fn see(&mut self, time: Mtime) {
         let over = end(time);
-        if over.seconds <= self.begun.seconds + MOST_AHEAD {
+        if over.seconds() <= self.begun.seconds() + MOST_AHEAD {
             self.over = self.over.max(over);
         }
     }
@@ -71,8 +71,8 @@ fn now() -> Mtime {
 /// The first time of the clock at which a file cannot get `time` any more. Some file systems cut the clock's time to
 /// 10 ms (exFAT), to a second (ext2, ext3) or to two (FAT).
 pub(crate) fn end(time: Mtime) -> Mtime {
-    match time.nanoseconds {
-        0 if time.seconds % 2 == 0 => time.plus(2, 0),
+    match time.nanoseconds() {
+        0 if time.seconds() % 2 == 0 => time.plus(2, 0),
         0 => time.plus(1, 0),
         n if n % 10_000_000 == 0 => time.plus(0, 10_000_000),
         _ => time.plus(0, 1),

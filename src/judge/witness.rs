@@ -29,11 +29,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 
-use crate::entry::{Content, Entry};
-use crate::inputs::{Directory, Observed, StampState, Stamps, is_same};
-use crate::text::{Escaped, Printable, unescape};
-use crate::time::Mtime;
-use crate::{Error, Inputs, Owner, Profile, Reason, Result, Subject, Verdict};
+use crate::ground::error::{Error, Result};
+use crate::ground::text::{Escaped, Printable, unescape};
+use crate::judge::reason::{Reason, Subject};
+use crate::judge::verdict::Verdict;
+use crate::observe::entry::{Content, Entry};
+use crate::observe::inputs::{Directory, Inputs, Observation, StampState, Stamps, is_same};
+use crate::observe::profile::Profile;
+use crate::stamp::stamp::Owner;
 
 /// The version of the text that is written. Every earlier one is read too.
 const VERSION: u32 = 1;
@@ -45,7 +48,32 @@ const VERSION: u32 = 1;
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Witness {
-    pub(crate) observed: Observed,
+    pub(crate) observation: Observation,
+}
+
+impl Profile {
+    /// Observes all inputs, their contents too, into a witness. Call it *before* the probe whose answer is to be
+    /// cached, and store the witness with the answer.
+    ///
+    /// Where something was changed within the current tick of its file system's clock, it waits until that
+    /// tick is over: some milliseconds, or up to three seconds where the file system keeps whole seconds or the stamp is
+    /// a little ahead of the clock. No change after it looks like one before.
+    ///
+    /// # Errors
+    /// As [`Profile::inputs`].
+    pub fn observe(&self) -> Result<Witness> {
+        Ok(self.inputs()?.witness())
+    }
+
+    /// As [`Profile::observe`], but reads only what, by its stat identity, changed since an `older` witness.
+    ///
+    /// # Errors
+    /// As [`Profile::inputs`].
+    pub fn observe_again(&self, older: &Witness) -> Result<Witness> {
+        let now = Inputs::of(self, Some(&older.observation))?;
+        now.trust(&older.observation);
+        Ok(now.witness())
+    }
 }
 
 impl Witness {
@@ -61,7 +89,7 @@ impl Witness {
 
     /// The name of the profile that it is of.
     pub fn profile(&self) -> &str {
-        &self.observed.profile
+        &self.observation.profile
     }
 
     /// Judges this witness by what the profile's inputs are now. To judge many, take [`Profile::inputs`] once and
@@ -70,7 +98,7 @@ impl Witness {
     /// # Errors
     /// As [`Profile::inputs`].
     pub fn check(&self, profile: &Profile) -> Result<Verdict> {
-        Ok(self.judge(&Inputs::of(profile, Some(self))?))
+        Ok(self.judge(&Inputs::of(profile, Some(&self.observation))?))
     }
 
     /// Judges this witness by inputs that were looked at already.
@@ -91,21 +119,20 @@ impl Witness {
     ///
     /// It is for the witness that [`Profile::observe`] gave, or its text. One that was stored for long says that files were
     /// touched which a redeploy or a reboot gave other inodes and times.
-    pub fn disturbed(&self, after: &Inputs) -> Option<String> {
+    pub fn disturbed(&self, after: &Inputs) -> Option<Reason> {
         if let Some(reason) = self.judge(after).reasons().first() {
-            return Some(reason.to_string());
+            return Some(reason.clone());
         }
         let touched = |(then, now): &(&Entry, &Entry)| then.fingerprint != now.fingerprint;
-        let (then, now) = (&self.observed, &after.observed);
+        let (then, now) = (&self.observation, &after.observation);
         let entry = then.entries().zip(now.entries()).find(touched);
         let touched =
             |(then, now): &(&Directory, &Directory)| then.own_fingerprint != now.own_fingerprint;
         let directory = then.directories.iter().zip(&now.directories).find(touched);
         let entry = entry.or(directory.map(|(then, now)| (&then.entry, &now.entry)));
-        let name = Printable(entry?.0.name.as_os_str());
-        Some(format!(
-            "{name} was touched during the probe, or changed and changed back"
-        ))
+        Some(Reason::Touched {
+            path: entry?.0.name.clone(),
+        })
     }
 
     /// The reasons why it is stale, but for those that would stay whatever is done: what cannot be read now, and could not be
@@ -113,9 +140,9 @@ impl Witness {
     pub(crate) fn news(&self, now: &Inputs) -> Vec<Reason> {
         let stays = |subject: &Subject| {
             let both = self
-                .observed
+                .observation
                 .entry(subject)
-                .zip(now.observed.entry(subject));
+                .zip(now.observation.entry(subject));
             both.is_some_and(|(then, now)| {
                 then.is_unreadable()
                     && then.content.get() == now.content.get()
@@ -134,21 +161,21 @@ impl Witness {
     /// `None` where there is nothing to spare, or where something changed while it was read.
     pub(crate) fn completed(&self, profile: &Profile, now: &Inputs) -> Option<Witness> {
         (self.lacks_contents() || self.can_learn_from(now)).then_some(())?;
-        now.trust(self);
+        now.trust(&self.observation);
         let witness = now.witness();
-        let again = Inputs::of(profile, Some(&witness)).ok()?;
+        let again = Inputs::of(profile, Some(&witness.observation)).ok()?;
         witness.disturbed(&again).is_none().then_some(witness)
     }
 
     /// Whether something in it was not read (see `Inputs::outline`).
     fn lacks_contents(&self) -> bool {
-        let mut entries = self.observed.entries();
+        let mut entries = self.observation.entries();
         entries.any(|entry| entry.content.get().is_none())
     }
 
     /// Whether inputs that this witness was found fresh by know better stat identities for the same contents.
     pub(crate) fn can_learn_from(&self, now: &Inputs) -> bool {
-        let (then, now) = (&self.observed, &now.observed);
+        let (then, now) = (&self.observation, &now.observation);
         let better = |(then, now): (&Entry, &Entry)| now.is_evidence && !is_same(then, now);
         let directories = then.directories.iter().zip(&now.directories);
         let mut directories = directories.map(|(then, now)| (&then.entry, &now.entry));
@@ -164,11 +191,11 @@ impl Witness {
 impl fmt::Display for Witness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut lines = Lines { f, count: 0 };
-        let observed = &self.observed;
-        writeln!(lines, "modstamp-witness {VERSION} {}", observed.profile)?;
+        let observation = &self.observation;
+        writeln!(lines, "modstamp-witness {VERSION} {}", observation.profile)?;
         for (owner, state) in [
-            (Owner::System, observed.stamps.system),
-            (Owner::User, observed.stamps.user),
+            (Owner::System, observation.stamps.system),
+            (Owner::User, observation.stamps.user),
         ] {
             match state {
                 StampState::Absent => writeln!(lines, "stamp {owner} -")?,
@@ -176,13 +203,13 @@ impl fmt::Display for Witness {
                 StampState::Unreadable => writeln!(lines, "stamp {owner} !")?,
             }
         }
-        for (name, value) in &observed.variables {
+        for (name, value) in &observation.variables {
             match value {
                 None => writeln!(lines, "variable {name} -")?,
                 Some(value) => writeln!(lines, "variable {name} ={}", Escaped(value))?,
             }
         }
-        for directory in &observed.directories {
+        for directory in &observation.directories {
             write_entry(&mut lines, "directory", &directory.entry)?;
             if directory.own_fingerprint != 0 {
                 writeln!(lines, "own {:016x}", directory.own_fingerprint)?;
@@ -192,15 +219,15 @@ impl fmt::Display for Witness {
             }
         }
         for (what, entries) in [
-            ("program", &observed.programs),
-            ("file", &observed.files),
-            ("command", &observed.commands),
+            ("program", &observation.programs),
+            ("file", &observation.files),
+            ("command", &observation.commands),
         ] {
             for entry in entries {
                 write_entry(&mut lines, what, entry)?;
             }
         }
-        for (path, fingerprint) in &observed.searched {
+        for (path, fingerprint) in &observation.searched {
             let path = Escaped(path.as_os_str());
             writeln!(lines, "searched {fingerprint:016x} {path}")?;
         }
@@ -255,7 +282,7 @@ impl FromStr for Witness {
     /// # Errors
     /// Where it is empty, cut off, of a later version, or not a witness: [`Error::Witness`] says which.
     fn from_str(text: &str) -> Result<Witness> {
-        let mut observed = Observed {
+        let mut observation = Observation {
             profile: head(text)?.to_owned(),
             stamps: Stamps::default(),
             variables: Vec::new(),
@@ -271,13 +298,13 @@ impl FromStr for Witness {
                     return Err(Error::Witness("its last line is cut off".to_owned()));
                 }
                 if count.parse() == Ok(number) && text.lines().count() == number + 1 {
-                    return Ok(Witness { observed });
+                    return Ok(Witness { observation });
                 }
                 return Err(Error::Witness(format!(
                     "its last line counts {count} lines before it, and there are {number}"
                 )));
             }
-            parse_line(line, &mut observed).ok_or_else(|| {
+            parse_line(line, &mut observation).ok_or_else(|| {
                 let start: String = line.chars().take(60).collect();
                 let start = Printable(start.as_ref());
                 Error::Witness(format!("line {} is “{start}”", number + 1))
@@ -313,7 +340,7 @@ fn head(text: &str) -> Result<&str> {
     }
 }
 
-fn parse_line(line: &str, observed: &mut Observed) -> Option<()> {
+fn parse_line(line: &str, observation: &mut Observation) -> Option<()> {
     let (what, rest) = line.split_once(' ')?;
     match what {
         "stamp" => {
@@ -328,7 +355,7 @@ fn parse_line(line: &str, observed: &mut Observed) -> Option<()> {
                 "!" => StampState::Unreadable,
                 mtime => StampState::At(mtime.parse().ok()?),
             };
-            *observed.stamps.of_mut(owner) = state;
+            *observation.stamps.of_mut(owner) = state;
         }
         "variable" => {
             let (name, value) = rest.split_once(' ')?;
@@ -337,32 +364,32 @@ fn parse_line(line: &str, observed: &mut Observed) -> Option<()> {
                 None if value == "-" => None,
                 None => return None,
             };
-            observed.variables.push((name.to_owned(), value));
+            observation.variables.push((name.to_owned(), value));
         }
-        "directory" => observed.directories.push(Directory {
+        "directory" => observation.directories.push(Directory {
             entry: parse_entry(rest)?,
             own_fingerprint: 0,
             modules: Arc::default(),
         }),
         "own" => {
             let own = u64::from_str_radix(rest, 16).ok()?;
-            observed.directories.last_mut()?.own_fingerprint = own;
+            observation.directories.last_mut()?.own_fingerprint = own;
         }
         "module" => {
-            let (directory, module) = (observed.directories.last_mut()?, parse_entry(rest)?);
+            let (directory, module) = (observation.directories.last_mut()?, parse_entry(rest)?);
             directory.entry.is_evidence &= !module.is_unreadable();
             Arc::get_mut(&mut directory.modules)?.push(module);
         }
-        "program" => observed.programs.push(parse_entry(rest)?),
-        "file" => observed.files.push(parse_entry(rest)?),
+        "program" => observation.programs.push(parse_entry(rest)?),
+        "file" => observation.files.push(parse_entry(rest)?),
         "searched" => {
             let (fingerprint, path) = rest.split_once(' ')?;
             let fingerprint = u64::from_str_radix(fingerprint, 16).ok()?;
-            observed
+            observation
                 .searched
                 .push((PathBuf::from(unescape(path)?), fingerprint));
         }
-        "command" => observed.commands.push(parse_entry(rest)?),
+        "command" => observation.commands.push(parse_entry(rest)?),
         _ => return None,
     }
     Some(())
@@ -411,17 +438,5 @@ impl TryFrom<String> for Witness {
 
     fn try_from(text: String) -> Result<Witness> {
         text.parse()
-    }
-}
-
-impl FromStr for Mtime {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Mtime> {
-        Mtime::parse(text).ok_or_else(|| {
-            Error::Witness(format!(
-                "“{text}” is not a time of the form 1700000000.000000000"
-            ))
-        })
     }
 }

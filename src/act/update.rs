@@ -13,12 +13,15 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::inputs::Stamps;
-use crate::libvirt::{self, Refreshed};
-use crate::stamp::{Turn, build_time, keep};
-use crate::{
-    Durability, Error, Inputs, Mtime, Owner, Profile, Reason, Result, Stamp, Verdict, Witness,
-};
+use crate::act::libvirt::{self, Refreshed};
+use crate::ground::error::{Error, Result};
+use crate::ground::time::Mtime;
+use crate::judge::reason::Reason;
+use crate::judge::verdict::Verdict;
+use crate::judge::witness::Witness;
+use crate::observe::inputs::{Inputs, Stamps};
+use crate::observe::profile::Profile;
+use crate::stamp::stamp::{Durability, Owner, Stamp, Turn, build_time, keep};
 
 /// What the name of the kept witness ends with.
 pub(crate) const EXTENSION: &str = "witness";
@@ -105,7 +108,7 @@ impl Profile {
             }
             let mtime = stamp.touch_in(&turn, by, why, durability)?;
             look.inputs.stamped(stamp.owner(), mtime);
-            look.witness.observed.stamps = look.inputs.observed.stamps;
+            look.witness.observation.stamps = look.inputs.observation.stamps;
             if is_known {
                 // Not synced: where it does not reach the disk, it costs one touch.
                 let _ = write(&turn, stamp, &look.witness, Durability::NotSynced);
@@ -146,7 +149,7 @@ impl Profile {
         }
         let mut done = Updated::nothing();
         let kept = Kept::find(profile, stamp);
-        let mut inputs = Inputs::of(profile, kept.witness.as_ref())?;
+        let mut inputs = Inputs::of(profile, kept.witness.as_ref().map(|kept| &kept.observation))?;
         done.verdict = kept.judge(&inputs);
         let touched = match done.verdict {
             Verdict::Fresh => {
@@ -207,9 +210,9 @@ impl Look {
         let look = move || {
             let mark = stamp.mark(EXTENSION);
             let kept = read(&stamp);
-            let inputs = Inputs::of(&profile, kept.as_ref()).ok()?;
+            let inputs = Inputs::of(&profile, kept.as_ref().map(|kept| &kept.observation)).ok()?;
             if let Some(kept) = &kept {
-                inputs.trust(kept);
+                inputs.trust(&kept.observation);
             }
             Some(Look {
                 mark,
@@ -236,7 +239,7 @@ fn touch(
     done: &mut Updated,
 ) -> Result<()> {
     if let Some(kept) = &kept.witness {
-        inputs.trust(kept);
+        inputs.trust(&kept.observation);
     }
     // Before the turn, which others wait for: reading takes its time.
     let mut witness = inputs.witness();
@@ -244,20 +247,20 @@ fn touch(
     if stamp.mark(EXTENSION) != kept.mark {
         // Somebody touched since, perhaps for what came after the look.
         let kept = Kept::find(profile, stamp);
-        *inputs = Inputs::of(profile, kept.witness.as_ref())?;
+        *inputs = Inputs::of(profile, kept.witness.as_ref().map(|kept| &kept.observation))?;
         done.verdict = kept.judge(inputs);
         if done.verdict.is_fresh() {
             return Ok(());
         }
         if let Some(kept) = &kept.witness {
-            inputs.trust(kept);
+            inputs.trust(&kept.observation);
         }
         witness = inputs.witness();
     }
     let why = done.verdict.reasons_for_people(2).join("; ");
     let mtime = stamp.touch_in(&turn, "modstamp update", &why, durability)?;
     inputs.stamped(stamp.owner(), mtime);
-    witness.observed.stamps = inputs.observed.stamps;
+    witness.observation.stamps = inputs.observation.stamps;
     done.touched = Some(mtime);
     let kept = write(&turn, stamp, &witness, durability);
     stamp.sync(turn, durability)?;
@@ -304,7 +307,7 @@ impl Kept {
             let now = Stamps::of(profile).system;
             is_own = witness
                 .as_ref()
-                .is_some_and(|own| own.observed.stamps.system == now);
+                .is_some_and(|own| own.observation.stamps.system == now);
             if !is_own {
                 witness = read(system);
             }

@@ -3,8 +3,8 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::root::Steps;
-use crate::{Profile, Root};
+use crate::files::root::{Root, Steps};
+use crate::observe::profile::Profile;
 
 /// Where distributions, and libvirt's own `make install`, put its modules. In “*” is the name of an architecture.
 const LIBRARIES: [&str; 6] = [

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::installation::Installation;
-use super::{Kind, Recorded};
-use crate::Root;
-use crate::text::Printable;
+use crate::act::libvirt::installation::Installation;
+use crate::act::libvirt::{Kind, Recorded};
+use crate::files::root::Root;
+use crate::ground::text::Printable;
 
 /// One clause of libvirt's rule that a cache file does not keep (`virQEMUCapsIsValid` in libvirt's
 /// `src/qemu/qemu_capabilities.c`, `virNbdkitCapsIsValid` in `src/qemu/qemu_nbdkit.c`).

@@ -10,18 +10,19 @@
 //! is the latest that the stamp ever had: a stamp that was removed goes on from there.
 
 use std::fmt;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::root::{Lock, Steps, open_private, stat_at, write_all};
-use crate::time::Mtime;
-use crate::trust::why_not_believed;
-use crate::{Error, Result, Root};
+use crate::files::root::{Lock, Root, Steps, open_private, stat_at, write_all};
+use crate::files::trust::why_not_believed;
+use crate::ground::error::{Error, Result};
+use crate::ground::time::Mtime;
 
 /// Where the system's stamps are. Not below another program's cache: per-user daemons must be able to read it.
 pub(crate) const SYSTEM_DIRECTORY: &str = "/var/lib/modstamp";
@@ -100,7 +101,7 @@ impl Stamp {
     /// As [`Stamp::system`].
     pub fn user(root: &Root, profile: &str) -> Result<Option<Stamp>> {
         check_name(profile)?;
-        let state = crate::environment::home_directory("XDG_STATE_HOME", ".local/state");
+        let state = crate::ground::environment::home_directory("XDG_STATE_HOME", ".local/state");
         let directory = state.map(|state| state.join("modstamp"));
         Ok(directory.map(|directory| Stamp::new(root, directory, profile, Owner::User)))
     }
@@ -203,7 +204,7 @@ impl Stamp {
     /// Moves the stamp: its mtime becomes one that it never had, later than every one before.
     ///
     /// `by` and `why` are for people. Makes the stamp and its directory where they are missing. Returns the new mtime.
-    /// What is kept beside it of the modules at an earlier touch is gone then: [`Profile::touch`](crate::Profile::touch) keeps
+    /// What is kept beside it of the modules at an earlier touch is gone then: [`Profile::touch`](crate::observe::profile::Profile::touch) keeps
     /// what they are at this one.
     ///
     /// # Errors
@@ -227,7 +228,7 @@ impl Stamp {
     ) -> Result<Mtime> {
         let directory = &turn.directory;
         // What is kept there is what the modules were at another touch than the last one, once this is made.
-        self.forget(turn, crate::update::EXTENSION);
+        self.forget(turn, crate::act::update::EXTENSION);
         let old = stat_at(directory, self.name()).map_err(|errno| self.failed(errno))?;
         if let Some(old) = &old {
             self.regular(old)?;
@@ -250,8 +251,10 @@ impl Stamp {
         };
         if let Some(built) = build_time() {
             // Of an image that is being built nothing is to differ from build to build, and this has stat identities.
-            self.forget(turn, crate::libvirt::EXTENSION);
-            let _ = rustix::fs::futimens(directory, &built.timestamps());
+            self.forget(turn, crate::act::libvirt::EXTENSION);
+            if let Ok(directory) = directory.try_clone() {
+                let _ = built.store_in(&File::from(directory));
+            }
         }
         Ok(mtime)
     }
@@ -293,15 +296,14 @@ impl Stamp {
         let mode = Mode::from_raw_mode(0o644);
         let file = create(directory, &new, mode).map_err(|errno| self.failed(errno))?;
         let fill = |mtime: Mtime| {
-            let when = build_time().map_or_else(SystemTime::now, Mtime::since_1970);
-            let when = humantime::format_rfc3339_seconds(when);
+            let when = build_time().unwrap_or_else(Mtime::now).utc();
             let text = format!(
                 "What counts is the modification time of this file; the text is for people.\n\
                  mtime: {mtime}\nwhen: {when}\n{text}"
             );
             write_all(&file, text.as_bytes())?;
             rustix::fs::fchmod(&file, mode)?; // whatever the umask is
-            rustix::fs::futimens(&file, &mtime.timestamps())?;
+            mtime.store_in(&file).map_err(errno)?;
             if durability == Durability::Synced {
                 rustix::fs::fsync(&file)?;
             }
@@ -330,6 +332,7 @@ impl Stamp {
         let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&turn.directory, self.name(), flags, Mode::empty())
             .map_err(|errno| self.failed(errno))?;
+        let file = File::from(file);
         self.regular(&rustix::fs::fstat(&file).map_err(|errno| self.failed(errno))?)?;
         let mtime = self.move_past(last, |wanted| {
             turn.remember(wanted);
@@ -355,9 +358,9 @@ impl Stamp {
         })
     }
 
-    fn set_mtime(&self, file: &OwnedFd, wanted: Mtime) -> Result<Mtime> {
+    fn set_mtime(&self, file: &File, wanted: Mtime) -> Result<Mtime> {
         let set = || {
-            rustix::fs::futimens(file, &wanted.timestamps())?;
+            wanted.store_in(file).map_err(errno)?;
             rustix::fs::fstat(file)
         };
         Ok(Mtime::of(&set().map_err(|errno| self.failed(errno))?))
@@ -421,7 +424,7 @@ struct Replaced {
 }
 
 /// Makes a new file, in whose name nobody else makes one while it is our turn.
-pub(crate) fn create(directory: &OwnedFd, name: &str, mode: Mode) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn create(directory: &OwnedFd, name: &str, mode: Mode) -> rustix::io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let create = || rustix::fs::openat(directory, name, flags, mode);
     match create() {
@@ -429,6 +432,12 @@ pub(crate) fn create(directory: &OwnedFd, name: &str, mode: Mode) -> rustix::io:
         Err(Errno::EXIST) => remove(directory, name).and_then(|()| create()),
         result => result,
     }
+    .map(File::from)
+}
+
+/// The number of a system's error.
+pub(crate) fn errno(error: std::io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
 /// Removes a file, or an empty directory, as a mount of a file that is not there leaves one.
@@ -526,11 +535,9 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
 /// When the image that is being built is to look built: `SOURCE_DATE_EPOCH`, in seconds since 1970
 /// (reproducible-builds.org's specification of it). `None` where none is, as on every host that runs.
 pub(crate) fn build_time() -> Option<Mtime> {
-    let seconds = crate::environment::variable("SOURCE_DATE_EPOCH")?;
-    Some(Mtime {
-        seconds: seconds.to_str()?.parse::<u32>().ok()?.into(),
-        nanoseconds: 0,
-    })
+    let seconds = crate::ground::environment::variable("SOURCE_DATE_EPOCH")?;
+    let seconds: u32 = seconds.to_str()?.parse().ok()?;
+    Some(Mtime::new(seconds.into(), 0))
 }
 
 /// A turn to change what is in a stamp's directory: held until it is dropped.
@@ -587,7 +594,7 @@ impl Turn {
             if self.latest().is_none() {
                 let _ = rustix::fs::ftruncate(file, 1);
             }
-            let _ = rustix::fs::futimens(file, &mtime.timestamps());
+            let _ = mtime.store_in(file);
         }
     }
 }
@@ -609,40 +616,31 @@ fn one_line(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const LAST: Mtime = Mtime {
-        seconds: 1_700_000_000,
-        nanoseconds: 0,
-    };
+    fn last() -> Mtime {
+        Mtime::new(1_700_000_000, 0)
+    }
 
     /// A file system that cannot be mounted everywhere, as a function: what it makes of a time.
     fn next(now: Mtime, stored: impl Fn(Mtime) -> Mtime) -> std::result::Result<Mtime, Mtime> {
-        later_than(Some(LAST), now, |wanted| Ok::<_, ()>(stored(wanted))).unwrap()
+        later_than(Some(last()), now, |wanted| Ok::<_, ()>(stored(wanted))).unwrap()
     }
 
     #[test]
     fn a_touch_moves_the_stamp_where_two_seconds_are_kept() {
-        let even = |time: Mtime| Mtime {
-            seconds: time.seconds & !1,
-            nanoseconds: 0,
-        };
-        for now in [LAST, LAST.plus(0, 999), LAST.plus(1, 0), LAST.plus(-10, 0)] {
-            assert_eq!(next(now, even), Ok(LAST.plus(2, 0)), "at {now}");
+        let even = |time: Mtime| Mtime::new(time.seconds() & !1, 0);
+        for now in [
+            last(),
+            last().plus(0, 999),
+            last().plus(1, 0),
+            last().plus(-10, 0),
+        ] {
+            assert_eq!(next(now, even), Ok(last().plus(2, 0)), "at {now}");
         }
-        assert_eq!(next(LAST.plus(7, 5), even), Ok(LAST.plus(6, 0)));
+        assert_eq!(next(last().plus(7, 5), even), Ok(last().plus(6, 0)));
     }
 
     #[test]
     fn a_touch_says_so_where_no_later_time_can_be_stored() {
-        assert_eq!(next(LAST.plus(100, 0), |_| LAST), Err(LAST));
-    }
-
-    #[test]
-    fn a_time_is_read_back_as_it_was_written() {
-        for text in ["0.000000000", "-5.000000001", "1700000000.999999999"] {
-            assert_eq!(text.parse::<Mtime>().unwrap().to_string(), text);
-        }
-        for text in ["", "1", "1.5", "1.0000000000", "x.000000000", "1.00000000x"] {
-            assert!(text.parse::<Mtime>().is_err(), "{text}");
-        }
+        assert_eq!(next(last().plus(100, 0), |_| last()), Err(last()));
     }
 }

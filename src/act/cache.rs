@@ -27,10 +27,14 @@ use std::process::{Child, Command, Stdio};
 use rustix::fs::{Access, AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::root::{Lock, Steps, open_private};
-use crate::text::Escaped;
-use crate::trust::{can_others_add, why_not_believed};
-use crate::{Error, Inputs, Profile, Result, Root, Verdict, Witness};
+use crate::files::root::{Lock, Root, Steps, open_private};
+use crate::files::trust::{can_others_add, why_not_believed};
+use crate::ground::error::{Error, Result};
+use crate::ground::text::Escaped;
+use crate::judge::verdict::Verdict;
+use crate::judge::witness::Witness;
+use crate::observe::inputs::Inputs;
+use crate::observe::profile::Profile;
 
 /// A directory of cached answers, which belongs to one user.
 #[derive(Debug)]
@@ -67,7 +71,10 @@ struct Answer {
 impl Cache {
     /// Where a user's answers are by default: `$XDG_CACHE_HOME/modstamp`, or `~/.cache/modstamp`. `None` without a home.
     pub fn default_path() -> Option<PathBuf> {
-        Some(crate::environment::home_directory("XDG_CACHE_HOME", ".cache")?.join("modstamp"))
+        Some(
+            crate::ground::environment::home_directory("XDG_CACHE_HOME", ".cache")?
+                .join("modstamp"),
+        )
     }
 
     /// Whether there is a cache at an absolute `path` in `root`.
@@ -116,7 +123,7 @@ impl Cache {
         })?;
         let question = Question::new(profile, &program, command);
         let look = |older: Option<&Witness>| -> Result<Inputs> {
-            let mut inputs = Inputs::of(profile, older)?;
+            let mut inputs = Inputs::of(profile, older.map(|older| &older.observation))?;
             inputs.add_command(&program)?;
             Ok(inputs)
         };
@@ -150,7 +157,7 @@ impl Cache {
         if let (Some(Verdict::Fresh), Some(older), Some(answer)) = (&verdict, older, &answer) {
             if older.can_learn_from(&now) {
                 // Only what proves the answer is new; next time stat will do.
-                now.trust(older);
+                now.trust(&older.observation);
                 let _ = self.keep(&question, &now.witness(), answer);
             }
             answer.serve().map_err(Error::Output)?;
@@ -167,7 +174,7 @@ impl Cache {
             now = look(older)?;
         }
         if let Some(older) = older {
-            now.trust(older);
+            now.trust(&older.observation);
         }
         let before = now.witness();
         let (status, probed) = self.probe(command, &question)?;
@@ -178,7 +185,7 @@ impl Cache {
                 self.path.display()
             )),
             Ok(answer) => match before.disturbed(&look(None)?) {
-                Some(why) => Err(why),
+                Some(why) => Err(why.to_string()),
                 None => self.keep(&question, &before, &answer).map_err(|error| {
                     let file = self.path.join(&question.name);
                     format!("{} could not be written: {error}", file.display())
@@ -223,7 +230,7 @@ impl Cache {
                 continue;
             }
             let mut now = now.clone();
-            for command in &witness.observed.commands {
+            for command in &witness.observation.commands {
                 now.add_command(&command.name)?;
             }
             let verdict = witness.judge(&now);
@@ -253,8 +260,8 @@ impl Cache {
     }
 
     /// Why somebody else could have written an opened file of the cache, or given it its name.
-    fn why_not_believed(&self, file: &OwnedFd) -> Option<String> {
-        let stat = match rustix::fs::fstat(file) {
+    fn why_not_believed(&self, file: impl AsFd) -> Option<String> {
+        let stat = match rustix::fs::fstat(&file) {
             Ok(stat) => stat,
             Err(errno) => return Some(format!("cannot be looked at: {errno}")),
         };
@@ -285,7 +292,7 @@ impl Cache {
         let mut names = Vec::new();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         if let Ok(directory) = rustix::fs::openat(&self.directory, c".", flags, Mode::empty()) {
-            let _ = crate::root::for_each_name(directory.as_fd(), |name| {
+            let _ = crate::files::root::for_each_name(directory.as_fd(), |name| {
                 names.push(name.to_string_lossy().into_owned());
             });
         }
@@ -526,7 +533,7 @@ fn pass_on(
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        if let Err(errno) = crate::root::write_all(to, &buffer[..length]) {
+        if let Err(errno) = crate::files::root::write_all(to, &buffer[..length]) {
             *file = Err(errno.into());
             return unless_left(Err(errno.into()));
         }
@@ -580,7 +587,10 @@ impl Question {
             .map(|word| Escaped(word).to_string())
             .collect::<Vec<_>>()
             .join(" ");
-        let name = format!("{:016x}", crate::evidence::hash(0, text.as_bytes()));
+        let name = format!(
+            "{:016x}",
+            crate::observe::evidence::hash(0, text.as_bytes())
+        );
         Question { text, name }
     }
 }

@@ -10,10 +10,11 @@ use quick_xml::events::Event;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use sha2::{Digest, Sha256};
 
-use super::Kind;
-use crate::root::{Steps, for_each_name, os};
-use crate::text::Printable;
-use crate::{Error, Owner, Result, Root};
+use crate::act::libvirt::Kind;
+use crate::files::root::{Root, Steps, for_each_name, os};
+use crate::ground::error::{Error, Result};
+use crate::ground::text::Printable;
+use crate::stamp::stamp::Owner;
 
 /// libvirt's files are up to 1 MB. What is much larger is something else, and is not read.
 const MOST_BYTES: u64 = 4 << 20;
@@ -73,7 +74,7 @@ impl CacheDirectory {
         kind: &'static Kind,
     ) -> (Vec<CacheDirectory>, Vec<(Owner, Error)>) {
         let (mut found, mut errors) = (Vec::new(), Vec::new());
-        let user = crate::environment::home_directory("XDG_CACHE_HOME", ".cache");
+        let user = crate::ground::environment::home_directory("XDG_CACHE_HOME", ".cache");
         let system = (Owner::System, PathBuf::from("/var/cache"), "libvirt/qemu");
         let user = user.map(|cache| (Owner::User, cache, "libvirt/qemu/cache"));
         for (owner, top, below) in [system].into_iter().chain(user) {

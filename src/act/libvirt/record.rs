@@ -28,15 +28,18 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::{CacheFile, Recorded};
-use crate::entry::Entry;
-use crate::evidence::epoch;
-use crate::root::Steps;
-use crate::stamp::{Turn, keep};
-use crate::text::{Escaped, unescape};
-use crate::time::Mtime;
-use crate::trust::why_not_believed;
-use crate::{Durability, Input, Inputs, Owner, Reason, Stamp, Subject, Verdict, Witness};
+use crate::act::libvirt::{CacheFile, Recorded};
+use crate::files::root::Steps;
+use crate::files::trust::why_not_believed;
+use crate::ground::text::{Escaped, unescape};
+use crate::ground::time::Mtime;
+use crate::judge::reason::{Input, Reason, Subject};
+use crate::judge::verdict::Verdict;
+use crate::judge::witness::Witness;
+use crate::observe::entry::Entry;
+use crate::observe::evidence::epoch;
+use crate::observe::inputs::Inputs;
+use crate::stamp::stamp::{Durability, Owner, Stamp, Turn, keep};
 
 const HEAD: &str = "modstamp-libvirt 1";
 
@@ -232,7 +235,7 @@ impl Record {
         }
         let mut reasons = record.witness.judge(now).reasons().to_vec();
         reasons.retain(|reason| record.concerns(reason) && is_about(reason, &recorded.program));
-        let mut programs = record.witness.observed.programs.iter();
+        let mut programs = record.witness.observation.programs.iter();
         let is_known = |entry: &Entry| entry.is_evidence || entry.content.get().is_some();
         if !programs.any(|entry| entry.name == recorded.program && is_known(entry)) {
             reasons.retain(|reason| !is_of_program(reason));
@@ -341,8 +344,8 @@ impl Record {
                 reasons.push(unknown(Input::ModuleDirectory, None, top));
             }
             let directories = (
-                self.witness.observed.directory(top),
-                now.observed.directory(top),
+                self.witness.observation.directory(top),
+                now.observation.directory(top),
             );
             let (Some(then), Some(now)) = directories else {
                 continue;

@@ -7,6 +7,7 @@
 //! has to be trusted with what is only read, the kernel walks.
 
 use std::ffi::{CStr, OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,8 +18,8 @@ use std::sync::Arc;
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::trust::{can_others_replace, why_bendable};
-use crate::{Error, Result};
+use crate::files::trust::{can_others_replace, why_bendable};
+use crate::ground::error::{Error, Result};
 
 /// As many symbolic links as path_resolution(7) follows before it gives up.
 const MOST_LINKS: usize = 40;
@@ -404,10 +405,7 @@ pub(crate) fn stat_at(
 }
 
 /// Opens a file that nobody else can open, and so nobody else can lock.
-pub(crate) fn open_private(
-    directory: &OwnedFd,
-    name: impl AsRef<str>,
-) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn open_private(directory: &OwnedFd, name: impl AsRef<str>) -> rustix::io::Result<File> {
     let name = name.as_ref();
     let flags =
         OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -416,15 +414,15 @@ pub(crate) fn open_private(
     let stat = rustix::fs::fstat(&file)?;
     let mine = stat.st_uid == rustix::process::geteuid().as_raw();
     if mine && stat.st_mode & 0o077 == 0 && FileType::from_raw_mode(stat.st_mode).is_file() {
-        return Ok(file);
+        return Ok(file.into());
     }
     // Somebody may have it open already: begin with a new one.
     rustix::fs::unlinkat(directory, name, rustix::fs::AtFlags::empty())?;
-    rustix::fs::openat(directory, name, flags | OFlags::EXCL, private)
+    Ok(rustix::fs::openat(directory, name, flags | OFlags::EXCL, private)?.into())
 }
 
 /// A file that is locked until this is dropped, also where a child has the descriptor that was forked meanwhile: flock(2).
-pub(crate) struct Lock(pub(crate) OwnedFd);
+pub(crate) struct Lock(pub(crate) File);
 
 impl Drop for Lock {
     fn drop(&mut self) {

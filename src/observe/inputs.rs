@@ -9,11 +9,16 @@ use std::sync::Arc;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use crate::entry::{Content, Entry};
-use crate::tick::Tick;
-use crate::time::Mtime;
-use crate::walk::Walk;
-use crate::{Input, Owner, Profile, Result, Root, Subject, Witness};
+use crate::files::root::Root;
+use crate::ground::error::Result;
+use crate::ground::time::Mtime;
+use crate::judge::reason::{Input, Subject};
+use crate::judge::witness::Witness;
+use crate::observe::entry::{Content, Entry};
+use crate::observe::profile::Profile;
+use crate::observe::tick::Tick;
+use crate::observe::walk::Walk;
+use crate::stamp::stamp::Owner;
 
 /// What a profile's inputs are now.
 #[derive(Debug, Clone)]
@@ -21,14 +26,14 @@ pub struct Inputs {
     pub(crate) root: Root,
     /// The root that commands are looked up in: that of who asks.
     pub(crate) command_root: Root,
-    pub(crate) observed: Observed,
+    pub(crate) observation: Observation,
     /// Of the latest times that were seen.
     tick: Tick,
 }
 
 /// What was observed of the inputs: at one time, in a witness, or now.
 #[derive(Debug, Clone)]
-pub(crate) struct Observed {
+pub(crate) struct Observation {
     pub(crate) profile: String,
     pub(crate) stamps: Stamps,
     pub(crate) variables: Vec<(String, Option<OsString>)>,
@@ -42,7 +47,7 @@ pub(crate) struct Observed {
     pub(crate) commands: Vec<Entry>,
 }
 
-impl Observed {
+impl Observation {
     /// The module directory of that name.
     pub(crate) fn directory(&self, name: &Path) -> Option<&Directory> {
         let by_name = |directory: &Directory| directory.entry.name.as_path().cmp(name);
@@ -82,6 +87,17 @@ impl Observed {
     }
 }
 
+/// Which contents a read reads.
+#[allow(dead_code)] // Its callers come next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// All.
+    All,
+    /// Those of modules and files for which stat is no evidence. No programs, which are large: for a caller that may not take
+    /// the time. What then has another stat identity later is not known.
+    Doubtful,
+}
+
 /// Both stamps as they were seen.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Stamps {
@@ -110,12 +126,24 @@ pub(crate) struct Directory {
     pub(crate) modules: Arc<Vec<Entry>>,
 }
 
+impl Profile {
+    /// What the inputs are now: one walk over the module directories, programs and files, by stat alone.
+    ///
+    /// Judge any number of stored witnesses against it, with [`Witness::judge`].
+    ///
+    /// # Errors
+    /// None but those of a system that is out of descriptors or memory: what cannot be read is part of what is found.
+    pub fn inputs(&self) -> Result<Inputs> {
+        Inputs::of(self, None)
+    }
+}
+
 impl Inputs {
     /// Looks at all inputs. What an `older` witness has spares a search where nothing can have changed.
-    pub(crate) fn of(profile: &Profile, older: Option<&Witness>) -> Result<Inputs> {
+    pub(crate) fn of(profile: &Profile, older: Option<&Observation>) -> Result<Inputs> {
         // The stamps first: what is stamped while the rest is looked at does not look seen, also to a check by them alone.
         let stamps = Stamps::of(profile);
-        let mut walk = Walk::new(profile.root(), older.map(|older| &older.observed));
+        let mut walk = Walk::new(profile.root(), older);
         for state in [stamps.system, stamps.user] {
             if let StampState::At(mtime) = state {
                 walk.evidence.tick.see(mtime);
@@ -129,7 +157,7 @@ impl Inputs {
             root: profile.root().clone(),
             command_root: profile.root().clone(),
             tick: walk.evidence.tick,
-            observed: Observed {
+            observation: Observation {
                 profile: profile.name().to_owned(),
                 stamps,
                 variables,
@@ -146,7 +174,7 @@ impl Inputs {
     pub(crate) fn add_command(&mut self, path: &Path) -> Result<()> {
         if self.root.is_system()
             && self
-                .observed
+                .observation
                 .programs
                 .iter()
                 .any(|entry| entry.name == path)
@@ -158,20 +186,31 @@ impl Inputs {
         let entry = walk.entry(path).unwrap_or_else(|| {
             Entry::unreadable(path.to_owned(), FileType::RegularFile, Errno::NOENT)
         });
-        self.observed.commands.push(entry);
+        self.observation.commands.push(entry);
         self.tick = self.tick.or_later(walk.evidence.tick);
         self.command_root = root;
         Ok(())
     }
 
+    #[allow(dead_code)] // Its callers come next.
+    /// A completed observation: each content is taken from a `known` observation, if by stat it is still the same there,
+    /// or else read as far as `depth` says.
+    pub(crate) fn read(&self, depth: Depth, known: &[&Observation]) -> Observation {
+        known.iter().for_each(|known| self.trust(known));
+        match depth {
+            Depth::All => self.witness().observation,
+            Depth::Doubtful => self.outline().observation,
+        }
+    }
+
     /// Makes it look as if a stamp had been seen after a touch.
     pub(crate) fn stamped(&mut self, owner: Owner, mtime: Mtime) {
-        *self.observed.stamps.of_mut(owner) = StampState::At(mtime);
+        *self.observation.stamps.of_mut(owner) = StampState::At(mtime);
     }
 
     /// Looks at the stamps alone anew.
     pub(crate) fn look_at_stamps(&mut self, profile: &Profile) {
-        self.observed.stamps = Stamps::of(profile);
+        self.observation.stamps = Stamps::of(profile);
     }
 
     /// Waits, where something was changed so shortly before it was looked at that a later change could not be told from
@@ -184,11 +223,11 @@ impl Inputs {
     /// All of it with the contents, as a witness. See [`Profile::observe`].
     pub fn witness(&self) -> Witness {
         self.tick.wait();
-        self.read(|_| true);
-        for entry in &self.observed.programs {
+        self.read_contents(|_| true);
+        for entry in &self.observation.programs {
             entry.content(&self.root, || entry.name.clone());
         }
-        for entry in &self.observed.commands {
+        for entry in &self.observation.commands {
             entry.content(&self.command_root, || entry.name.clone());
         }
         self.seen()
@@ -197,16 +236,16 @@ impl Inputs {
     /// The same with the contents of just those modules and files for which stat is no evidence, and of no programs, which
     /// are large: for who may not take the time. What then has another stat identity is "not known".
     pub(crate) fn outline(&self) -> Witness {
-        self.read(|entry| !entry.is_evidence);
+        self.read_contents(|entry| !entry.is_evidence);
         self.seen()
     }
 
     /// Reads modules and further files.
-    fn read(&self, is_wanted: impl Fn(&Entry) -> bool) {
-        for file in self.observed.files.iter().filter(|file| is_wanted(file)) {
+    fn read_contents(&self, is_wanted: impl Fn(&Entry) -> bool) {
+        for file in self.observation.files.iter().filter(|file| is_wanted(file)) {
             file.content(&self.root, || file.name.clone());
         }
-        for directory in &self.observed.directories {
+        for directory in &self.observation.directories {
             for module in directory.modules.iter().filter(|module| is_wanted(module)) {
                 module.content(&self.root, || directory.entry.name.join(&module.name));
             }
@@ -215,19 +254,18 @@ impl Inputs {
 
     /// What was seen and read so far, as a witness.
     fn seen(&self) -> Witness {
-        let mut observed = self.observed.clone();
-        for directory in &mut observed.directories {
+        let mut observation = self.observation.clone();
+        for directory in &mut observation.directories {
             // By the sum nobody would look at it again.
             let is_unreadable = directory.modules.iter().any(Entry::is_unreadable);
             directory.entry.is_evidence &= !is_unreadable;
         }
-        Witness { observed }
+        Witness { observation }
     }
 
     /// Takes over from an older witness the contents of what, by its stat identity, is still the same, so that
     /// [`Inputs::witness`] reads only the rest.
-    pub(crate) fn trust(&self, older: &Witness) {
-        let older = &older.observed;
+    pub(crate) fn trust(&self, older: &Observation) {
         let trust = |now: &[Entry], then: &[Entry]| {
             for entry in now {
                 let same = then.binary_search_by(|then| then.name.cmp(&entry.name));
@@ -239,20 +277,20 @@ impl Inputs {
                 }
             }
         };
-        for now in &self.observed.directories {
+        for now in &self.observation.directories {
             let then = older.directory(&now.entry.name);
             if let Some(then) = then.filter(|then| !now.has_the_same_modules(then)) {
                 trust(&now.modules, &then.modules);
             }
         }
-        trust(&self.observed.programs, &older.programs);
-        trust(&self.observed.files, &older.files);
-        trust(&self.observed.commands, &older.commands);
+        trust(&self.observation.programs, &older.programs);
+        trust(&self.observation.files, &older.files);
+        trust(&self.observation.commands, &older.commands);
     }
 
     /// The module directories that were found, each with the names of its modules below it.
     pub fn module_directories(&self) -> impl Iterator<Item = (&Path, Vec<&Path>)> {
-        let directories = self.observed.directories.iter();
+        let directories = self.observation.directories.iter();
         directories
             .filter(|directory| !directory.is_alias())
             .map(|directory| {
@@ -267,7 +305,7 @@ impl Inputs {
 
     /// The programs that were found.
     pub fn programs(&self) -> impl Iterator<Item = &Path> {
-        self.observed
+        self.observation
             .programs
             .iter()
             .map(|entry| entry.name.as_path())
@@ -275,7 +313,10 @@ impl Inputs {
 
     /// The further files that were found.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.observed.files.iter().map(|entry| entry.name.as_path())
+        self.observation
+            .files
+            .iter()
+            .map(|entry| entry.name.as_path())
     }
 }
 

@@ -10,12 +10,11 @@ use std::sync::{Arc, OnceLock};
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
-use crate::entry::{Content, Entry, Seen};
-use crate::evidence::Evidence;
-use crate::inputs::{Directory, Observed};
-use crate::profile::{Glob, Source, is_wild, named_by};
-use crate::root::{Steps, Stop, for_each_entry, for_each_name, is_match, os, stat_at};
-use crate::{Profile, Root};
+use crate::files::root::{Root, Steps, Stop, for_each_entry, for_each_name, is_match, os, stat_at};
+use crate::observe::entry::{Content, Entry, Seen};
+use crate::observe::evidence::Evidence;
+use crate::observe::inputs::{Directory, Observation};
+use crate::observe::profile::{Glob, Profile, Source, is_wild, named_by};
 
 /// Directories below a module directory are walked so far down and no further.
 const MOST_LEVELS: usize = 32;
@@ -44,14 +43,14 @@ pub(crate) struct Walk<'a> {
     root: &'a Root,
     pub(crate) evidence: Evidence,
     /// What was observed before, which spares a search where nothing can have changed.
-    older: Option<&'a Observed>,
+    older: Option<&'a Observation>,
     pub(crate) searched: Vec<(PathBuf, u64)>,
     /// Directories that were to be searched, and may not be read.
     unreadable: Vec<(PathBuf, Errno)>,
 }
 
 impl<'a> Walk<'a> {
-    pub(crate) fn new(root: &'a Root, older: Option<&'a Observed>) -> Walk<'a> {
+    pub(crate) fn new(root: &'a Root, older: Option<&'a Observation>) -> Walk<'a> {
         Walk {
             root,
             evidence: Evidence::now(),
@@ -144,7 +143,7 @@ impl<'a> Walk<'a> {
     /// Finds what is in a module directory: in an older witness, where all is as it was, or else by a list.
     fn fill(&mut self, directory: &mut Directory, place: &OwnedFd) -> rustix::io::Result<()> {
         let Entry { mode, uid, gid, .. } = directory.entry;
-        let own = crate::evidence::hash_numbers([mode, uid, gid].map(u64::from));
+        let own = crate::observe::evidence::hash_numbers([mode, uid, gid].map(u64::from));
         let path = directory.entry.name.clone();
         let known = self.older.and_then(|older| older.directory(&path));
         if let Some(known) = known.filter(|known| known.entry.is_evidence) {
@@ -500,7 +499,7 @@ impl<'a> Walk<'a> {
             // Should it come to lead somewhere, that has a fingerprint.
             Err(stop) => (0, stop.leads_nowhere()),
         };
-        let both = crate::evidence::hash_numbers([link, led_to]);
+        let both = crate::observe::evidence::hash_numbers([link, led_to]);
         (both, link_is_evidence && led_to_is_evidence)
     }
 }
@@ -584,7 +583,7 @@ impl Found {
 }
 
 fn add(sum: u64, name: &Path, fingerprint: u64) -> u64 {
-    sum.wrapping_add(crate::evidence::hash(
+    sum.wrapping_add(crate::observe::evidence::hash(
         fingerprint,
         name.as_os_str().as_bytes(),
     ))

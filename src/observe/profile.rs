@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags};
 use toml::de::{DeTable, DeValue};
 
-use crate::root::{Steps, is_match};
-use crate::stamp::check_name;
-use crate::{Error, Inputs, Result, Root, Stamp, Witness};
+use crate::files::root::{Root, Steps, is_match};
+use crate::ground::error::{Error, Result};
+use crate::stamp::stamp::{Stamp, check_name};
 
 /// Where profiles are looked for, in the root directory. A later file's keys replace an earlier one's.
 const SYSTEM_DIRECTORIES: [&str; 3] = [
@@ -26,8 +26,8 @@ const MOST_BYTES: u64 = 1 << 20;
 
 /// The profiles that are built in.
 const BUILT_IN: [(&str, &str); 2] = [
-    ("nbdkit", include_str!("../packaging/nbdkit.toml")),
-    ("qemu", include_str!("../packaging/qemu.toml")),
+    ("nbdkit", include_str!("../../packaging/nbdkit.toml")),
+    ("qemu", include_str!("../../packaging/qemu.toml")),
 ];
 
 const KEYS: [&str; 4] = ["module-directories", "programs", "files", REFRESH];
@@ -160,42 +160,9 @@ impl Profile {
         &self.stamps
     }
 
-    /// Whether a touch of the system's stamp also makes libvirt ask again: see [`crate::libvirt::refresh`].
+    /// Whether a touch of the system's stamp also makes libvirt ask again: see [`crate::act::libvirt::refresh`].
     pub fn refreshes_libvirt(&self) -> bool {
         self.refreshes_libvirt
-    }
-
-    /// What the inputs are now: one walk over the module directories, programs and files, by stat alone.
-    ///
-    /// Judge any number of stored witnesses against it, with [`Witness::judge`].
-    ///
-    /// # Errors
-    /// None but those of a system that is out of descriptors or memory: what cannot be read is part of what is found.
-    pub fn inputs(&self) -> Result<Inputs> {
-        Inputs::of(self, None)
-    }
-
-    /// Observes all inputs, their contents too, into a witness. Call it *before* the probe whose answer is to be
-    /// cached, and store the witness with the answer.
-    ///
-    /// Where something was changed within the current tick of its file system's clock, it waits until that
-    /// tick is over: some milliseconds, or up to three seconds where the file system keeps whole seconds or the stamp is
-    /// a little ahead of the clock. No change after it looks like one before.
-    ///
-    /// # Errors
-    /// As [`Profile::inputs`].
-    pub fn observe(&self) -> Result<Witness> {
-        Ok(self.inputs()?.witness())
-    }
-
-    /// As [`Profile::observe`], but reads only what, by its stat identity, changed since an `older` witness.
-    ///
-    /// # Errors
-    /// As [`Profile::inputs`].
-    pub fn observe_again(&self, older: &Witness) -> Result<Witness> {
-        let now = Inputs::of(self, Some(older))?;
-        now.trust(older);
-        Ok(now.witness())
     }
 
     /// Whether a path that a package manager sent lies in one of the module directories, or is one.
@@ -232,7 +199,9 @@ impl Profile {
         self.directories
             .iter()
             .filter_map(|source| match source {
-                Source::Variable(name) => Some((name.clone(), crate::environment::variable(name))),
+                Source::Variable(name) => {
+                    Some((name.clone(), crate::ground::environment::variable(name)))
+                }
                 Source::Glob(_) => None,
             })
             .collect()
@@ -401,7 +370,7 @@ pub(crate) fn is_wild(component: &glob::Pattern) -> bool {
 /// The directories that the environment variable `name` names: the items of a list with “:” between them, such as PATH is,
 /// and the whole value, for who takes it as one.
 pub(crate) fn named_by(name: &str) -> impl Iterator<Item = PathBuf> {
-    let value = crate::environment::variable(name).unwrap_or_default();
+    let value = crate::ground::environment::variable(name).unwrap_or_default();
     let items: Vec<PathBuf> = std::env::split_paths(&value).collect();
     let whole = (items.len() > 1 && value.as_bytes().starts_with(b"/")).then(|| value.into());
     let named = items.into_iter().chain(whole);
@@ -409,7 +378,7 @@ pub(crate) fn named_by(name: &str) -> impl Iterator<Item = PathBuf> {
 }
 
 fn profile_directories() -> impl Iterator<Item = PathBuf> {
-    let user = crate::environment::home_directory("XDG_CONFIG_HOME", ".config")
+    let user = crate::ground::environment::home_directory("XDG_CONFIG_HOME", ".config")
         .map(|config| config.join("modstamp/profiles.d"));
     SYSTEM_DIRECTORIES.iter().map(PathBuf::from).chain(user)
 }
@@ -426,7 +395,7 @@ fn read_profile(root: &Root, path: &Path) -> Result<Option<String>> {
         Ok(fd) => read_text(fd, &root.outside(path)).map(Some),
         Err(stop) if stop.is_missing() => Ok(None),
         // Root with another user's home: that user's profiles are not root's.
-        Err(crate::root::Stop::Untrusted { .. }) if !is_system => Ok(None),
+        Err(crate::files::root::Stop::Untrusted { .. }) if !is_system => Ok(None),
         Err(stop) => {
             Err(stop.into_error("read the profile", root.outside(path), "make it readable"))
         }

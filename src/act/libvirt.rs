@@ -28,7 +28,12 @@ pub(crate) use record::EXTENSION;
 use record::Record;
 use rule::Now;
 
-use crate::{Error, Inputs, Owner, Profile, Result, Root, Stamp, Verdict};
+use crate::files::root::Root;
+use crate::ground::error::{Error, Result};
+use crate::judge::verdict::Verdict;
+use crate::observe::inputs::Inputs;
+use crate::observe::profile::Profile;
+use crate::stamp::stamp::{Owner, Stamp};
 
 /// How libvirt caches what it learns from one kind of program.
 #[derive(Debug)]
@@ -123,7 +128,10 @@ impl Cached {
         let kind = Kind::of(profile)?;
         let profile = &profile.without_variables();
         let record = Record::read(&Stamp::system(profile.root(), profile.name())?);
-        let inputs = Inputs::of(profile, record.as_ref().map(|record| &record.witness))?;
+        let inputs = Inputs::of(
+            profile,
+            record.as_ref().map(|record| &record.witness.observation),
+        )?;
         Ok(Cached::of(kind, profile, record, inputs))
     }
 

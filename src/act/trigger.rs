@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use crate::time::Mtime;
-use crate::{Durability, Result, Root, Stamp};
+use crate::files::root::Root;
+use crate::ground::error::Result;
+use crate::ground::time::Mtime;
+use crate::stamp::stamp::{Durability, Stamp};
 
 /// Nothing sends a path list more slowly than this, from one piece to the next.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,161 @@
+//! Times as file systems keep them.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::str::FromStr;
+
+use filetime::FileTime;
+use rustix::fs::{Stat, Timespec};
+use rustix::time::ClockId;
+
+use crate::ground::error::{Error, Result};
+
+const SECONDS_A_DAY: i64 = 24 * 60 * 60;
+
+/// A modification time as the file system stores it: seconds and nanoseconds since 1970.
+///
+/// Only a stamp compares two of them for order, to make sure that it moves forward. Caches are
+/// judged by equality alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mtime(FileTime);
+
+impl Mtime {
+    pub(crate) fn new(seconds: i64, nanoseconds: u32) -> Mtime {
+        Mtime(FileTime::from_unix_time(seconds, nanoseconds))
+    }
+
+    /// Seconds since 1970-01-01 00:00 UTC; negative before.
+    pub fn seconds(self) -> i64 {
+        self.0.unix_seconds()
+    }
+
+    /// Nanoseconds on top, below 1,000,000,000.
+    pub fn nanoseconds(self) -> u32 {
+        self.0.nanoseconds()
+    }
+
+    pub(crate) fn of(stat: &Stat) -> Mtime {
+        Mtime::new(stat.st_mtime, stat.st_mtime_nsec as u32)
+    }
+
+    pub(crate) fn of_ctime(stat: &Stat) -> Mtime {
+        Mtime::new(stat.st_ctime, stat.st_ctime_nsec as u32)
+    }
+
+    pub(crate) fn now() -> Mtime {
+        rustix::time::clock_gettime(ClockId::Realtime).into()
+    }
+
+    /// Gives this time to an opened file or directory, and leaves its access time.
+    pub(crate) fn store_in(self, file: &File) -> io::Result<()> {
+        filetime::set_file_handle_times(file, None, Some(self.0))
+    }
+
+    pub(crate) fn plus(self, seconds: i64, nanoseconds: u32) -> Mtime {
+        let nanoseconds = self.nanoseconds() + nanoseconds;
+        let carried = i64::from(nanoseconds / 1_000_000_000);
+        let seconds = self.seconds().saturating_add(seconds);
+        Mtime::new(seconds.saturating_add(carried), nanoseconds % 1_000_000_000)
+    }
+
+    /// The time in UTC, to the second, in the form of RFC 3339: `2023-11-14T22:13:20Z`.
+    pub(crate) fn utc(self) -> String {
+        let days = self.seconds().div_euclid(SECONDS_A_DAY);
+        let second = self.seconds().rem_euclid(SECONDS_A_DAY);
+        let (year, month, day) = date(days);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+}
+
+/// Year, month and day in the Gregorian calendar, so many days after 1970-01-01.
+///
+/// A year is counted from March here, so that a leap day is its last.
+fn date(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468; // since 0000-03-01
+    let era = days.div_euclid(146_097); // the days of 400 years
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153; // 0 is March
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let january_or_february = i64::from(month >= 10);
+    let year = era * 400 + year_of_era + january_or_february;
+    (year, (month + 2) % 12 + 1, day)
+}
+
+impl From<Timespec> for Mtime {
+    fn from(time: Timespec) -> Mtime {
+        Mtime::new(time.tv_sec, time.tv_nsec as u32)
+    }
+}
+
+impl fmt::Display for Mtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:09}", self.seconds(), self.nanoseconds())
+    }
+}
+
+impl FromStr for Mtime {
+    type Err = Error;
+
+    /// Reads a time in the form of [`Display`](fmt::Display), such as `1700000000.000000000`.
+    ///
+    /// # Errors
+    /// [`Error::Time`], for any other form.
+    fn from_str(text: &str) -> Result<Mtime> {
+        let parse = || {
+            let (seconds, nanoseconds) = text.split_once('.')?;
+            let is_good = nanoseconds.len() == 9 && nanoseconds.bytes().all(|b| b.is_ascii_digit());
+            is_good.then_some(())?;
+            Some(Mtime::new(seconds.parse().ok()?, nanoseconds.parse().ok()?))
+        };
+        parse().ok_or_else(|| Error::Time(text.to_owned()))
+    }
+}
+
+impl serde::Serialize for Mtime {
+    fn serialize<S: serde::Serializer>(&self, out: S) -> std::result::Result<S::Ok, S::Error> {
+        out.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Mtime {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Mtime, D::Error> {
+        let text = <std::borrow::Cow<str>>::deserialize(from)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_read_back_as_it_was_written() {
+        for text in ["0.000000000", "-5.000000001", "1700000000.999999999"] {
+            assert_eq!(text.parse::<Mtime>().unwrap().to_string(), text);
+        }
+        for text in ["", "1", "1.5", "1.0000000000", "x.000000000", "1.00000000x"] {
+            assert!(text.parse::<Mtime>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_note_on_a_stamp_has_the_calendar_s_date() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_700_000_000, "2023-11-14T22:13:20Z"),
+            (4_107_542_399, "2100-02-28T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(Mtime::new(seconds, 5).utc(), text);
+        }
+    }
+}
