@@ -264,7 +264,10 @@ fn a_change_there_and_back_in_the_tick_of_the_observation_is_told(disk: &Mounted
         assert!(before.judge(&after).is_fresh());
         let told = "ui-gtk.so was touched during the probe, or changed and changed back";
         assert_eq!(
-            before.disturbed(&after).as_deref(),
+            before
+                .disturbed(&after)
+                .map(|why| why.to_string())
+                .as_deref(),
             Some(told),
             "round {number}"
         );
