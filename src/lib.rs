@@ -141,15 +141,24 @@ mod ground {
     pub(crate) mod time;
 }
 mod judge {
+    pub(crate) mod compare;
     pub(crate) mod reason;
     pub(crate) mod verdict;
     pub(crate) mod witness;
+    mod witness_text;
 }
 mod observe {
+    pub(crate) mod content;
+    pub(crate) mod directory;
     pub(crate) mod entry;
     pub(crate) mod evidence;
+    pub(crate) mod input;
     pub(crate) mod inputs;
+    pub(crate) mod modules;
+    pub(crate) mod observation;
     pub(crate) mod profile;
+    pub(crate) mod search;
+    pub(crate) mod stamps;
     pub(crate) mod tick;
     pub(crate) mod walk;
 }
@@ -164,9 +173,10 @@ pub use files::root::Root;
 pub use ground::error::{Error, Result};
 pub use ground::text::printable;
 pub use ground::time::Mtime;
-pub use judge::reason::{Aspect, Input, Reason, Subject};
+pub use judge::reason::{Aspect, Reason, Subject};
 pub use judge::verdict::Verdict;
 pub use judge::witness::Witness;
+pub use observe::input::Input;
 pub use observe::inputs::Inputs;
 pub use observe::profile::Profile;
 pub use stamp::stamp::{Durability, Note, Owner, Stamp};

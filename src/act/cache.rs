@@ -31,9 +31,10 @@ use crate::files::root::{Lock, Root, Steps, open_private};
 use crate::files::trust::{can_others_add, why_not_believed};
 use crate::ground::error::{Error, Result};
 use crate::ground::text::Escaped;
+use crate::judge::reason::Reason;
 use crate::judge::verdict::Verdict;
 use crate::judge::witness::Witness;
-use crate::observe::inputs::Inputs;
+use crate::observe::inputs::{Depth, Inputs};
 use crate::observe::profile::Profile;
 
 /// A directory of cached answers, which belongs to one user.
@@ -123,9 +124,7 @@ impl Cache {
         })?;
         let question = Question::new(profile, &program, command);
         let look = |older: Option<&Witness>| -> Result<Inputs> {
-            let mut inputs = Inputs::of(profile, older.map(|older| &older.observation))?;
-            inputs.add_command(&program)?;
-            Ok(inputs)
+            Inputs::of(profile, older.map(|older| &older.observation))?.with_command(&program)
         };
 
         let find = || match self.find(&question.name) {
@@ -138,7 +137,7 @@ impl Cache {
         loop {
             let found = find();
             let refused = match &found {
-                Some(Err(problem)) => Some(Verdict::unreadable(problem)),
+                Some(Err(problem)) => Some(unreadable(problem)),
                 _ => None,
             };
             answer = found.and_then(std::result::Result::ok);
@@ -157,8 +156,8 @@ impl Cache {
         if let (Some(Verdict::Fresh), Some(older), Some(answer)) = (&verdict, older, &answer) {
             if older.can_learn_from(&now) {
                 // Only what proves the answer is new; next time stat will do.
-                now.trust(&older.observation);
-                let _ = self.keep(&question, &now.witness(), answer);
+                let observation = now.read(Depth::All, &[&older.observation]);
+                let _ = self.keep(&question, &Witness { observation }, answer);
             }
             answer.serve().map_err(Error::Output)?;
             return Ok(Outcome {
@@ -173,10 +172,10 @@ impl Cache {
             // What the verdict read may have changed again within that tick.
             now = look(older)?;
         }
-        if let Some(older) = older {
-            now.trust(&older.observation);
-        }
-        let before = now.witness();
+        let known: Vec<_> = older.iter().map(|older| &older.observation).collect();
+        let before = Witness {
+            observation: now.read(Depth::All, &known),
+        };
         let (status, probed) = self.probe(command, &question)?;
         let kept = match probed {
             _ if status != 0 => Err("the command failed".to_owned()),
@@ -215,10 +214,7 @@ impl Cache {
                 Some(Err(problem)) => {
                     // Its command is not believed, either.
                     let file = self.path.join(name);
-                    found.push((
-                        Escaped(file.as_os_str()).to_string(),
-                        Verdict::unreadable(&problem),
-                    ));
+                    found.push((Escaped(file.as_os_str()).to_string(), unreadable(&problem)));
                     continue;
                 }
             };
@@ -231,7 +227,7 @@ impl Cache {
             }
             let mut now = now.clone();
             for command in &witness.observation.commands {
-                now.add_command(&command.name)?;
+                now = now.with_command(&command.name)?;
             }
             let verdict = witness.judge(&now);
             found.push((answer.command_line(), verdict));
@@ -454,7 +450,7 @@ impl Answer {
     fn judge(&self, now: &Inputs) -> Verdict {
         match &self.witness {
             Ok(witness) => witness.judge(now),
-            Err(problem) => Verdict::unreadable(problem),
+            Err(problem) => unreadable(problem),
         }
     }
 
@@ -593,4 +589,9 @@ impl Question {
         );
         Question { text, name }
     }
+}
+
+fn unreadable(error: &str) -> Verdict {
+    let error = error.to_owned();
+    Verdict::Stale(vec![Reason::NotBelieved { error }])
 }

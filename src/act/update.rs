@@ -19,8 +19,9 @@ use crate::ground::time::Mtime;
 use crate::judge::reason::Reason;
 use crate::judge::verdict::Verdict;
 use crate::judge::witness::Witness;
-use crate::observe::inputs::{Inputs, Stamps};
+use crate::observe::inputs::{Depth, Inputs};
 use crate::observe::profile::Profile;
+use crate::observe::stamps::Stamps;
 use crate::stamp::stamp::{Durability, Owner, Stamp, Turn, build_time, keep};
 
 /// What the name of the kept witness ends with.
@@ -107,8 +108,11 @@ impl Profile {
                 }
             }
             let mtime = stamp.touch_in(&turn, by, why, durability)?;
-            look.inputs.stamped(stamp.owner(), mtime);
-            look.witness.observation.stamps = look.inputs.observation.stamps;
+            look.witness.observation = look
+                .witness
+                .observation
+                .clone()
+                .with_stamp(stamp.owner(), mtime);
             if is_known {
                 // Not synced: where it does not reach the disk, it costs one touch.
                 let _ = write(&turn, stamp, &look.witness, Durability::NotSynced);
@@ -211,12 +215,12 @@ impl Look {
             let mark = stamp.mark(EXTENSION);
             let kept = read(&stamp);
             let inputs = Inputs::of(&profile, kept.as_ref().map(|kept| &kept.observation)).ok()?;
-            if let Some(kept) = &kept {
-                inputs.trust(&kept.observation);
-            }
+            let known: Vec<_> = kept.iter().map(|kept| &kept.observation).collect();
             Some(Look {
                 mark,
-                witness: inputs.outline(),
+                witness: Witness {
+                    observation: inputs.read(Depth::Doubtful, &known),
+                },
                 inputs,
             })
         };
@@ -238,11 +242,9 @@ fn touch(
     durability: Durability,
     done: &mut Updated,
 ) -> Result<()> {
-    if let Some(kept) = &kept.witness {
-        inputs.trust(&kept.observation);
-    }
     // Before the turn, which others wait for: reading takes its time.
-    let mut witness = inputs.witness();
+    let known: Vec<_> = kept.witness.iter().map(|kept| &kept.observation).collect();
+    let mut observation = inputs.read(Depth::All, &known);
     let turn = stamp.take_turn()?;
     if stamp.mark(EXTENSION) != kept.mark {
         // Somebody touched since, perhaps for what came after the look.
@@ -252,15 +254,14 @@ fn touch(
         if done.verdict.is_fresh() {
             return Ok(());
         }
-        if let Some(kept) = &kept.witness {
-            inputs.trust(&kept.observation);
-        }
-        witness = inputs.witness();
+        let known: Vec<_> = kept.witness.iter().map(|kept| &kept.observation).collect();
+        observation = inputs.read(Depth::All, &known);
     }
     let why = done.verdict.reasons_for_people(2).join("; ");
     let mtime = stamp.touch_in(&turn, "modstamp update", &why, durability)?;
-    inputs.stamped(stamp.owner(), mtime);
-    witness.observation.stamps = inputs.observation.stamps;
+    let witness = Witness {
+        observation: observation.with_stamp(stamp.owner(), mtime),
+    };
     done.touched = Some(mtime);
     let kept = write(&turn, stamp, &witness, durability);
     stamp.sync(turn, durability)?;
@@ -278,7 +279,7 @@ fn update_of_image(stamp: &Stamp, built: Mtime, durability: Durability) -> Resul
     let is_forgotten = kept.all(|extension| stamp.open_beside(extension).is_none());
     let mut done = Updated::nothing();
     let why = "an image is built, SOURCE_DATE_EPOCH says: nothing is compared";
-    done.verdict = Verdict::unreadable(why);
+    done.verdict = unreadable(why);
     if !(is_touched && is_forgotten) {
         done.touched = Some(stamp.touch("modstamp update", why, durability)?);
     }
@@ -322,7 +323,7 @@ impl Kept {
     /// Whether the modules are as they were, whatever stamps and the caller's environment say.
     fn judge(&self, now: &Inputs) -> Verdict {
         let Some(witness) = &self.witness else {
-            return Verdict::unreadable("what the modules were at the last touch is not known");
+            return Verdict::Stale(vec![Reason::NothingKept]);
         };
         let is_of_modules = |reason: &Reason| {
             !matches!(
@@ -371,4 +372,9 @@ fn write(
 ) -> rustix::io::Result<()> {
     let name = stamp.name_beside(EXTENSION);
     keep(&turn.directory, &name, &witness.to_string(), durability)
+}
+
+fn unreadable(error: &str) -> Verdict {
+    let error = error.to_owned();
+    Verdict::Stale(vec![Reason::Witness { error }])
 }

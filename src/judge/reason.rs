@@ -7,20 +7,21 @@ use serde::Serialize;
 
 use crate::ground::text::Printable;
 use crate::ground::time::Mtime;
+use crate::observe::input::Input;
 use crate::stamp::stamp::Owner;
 
-/// One cause of a stale verdict. Its [`Display`](fmt::Display) is the sentence for people; with serde it is data.
+/// One cause of a stale verdict, as data. Its [`Display`](fmt::Display) is the sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "cause", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Reason {
-    /// A stamp's mtime is another one; `None` where there was, or is, no stamp.
+    /// A stamp has another mtime. `None` if there was, or is, no stamp.
     Stamp {
         /// Whose stamp.
         owner: Owner,
-        /// What the witness has.
+        /// The mtime in the witness.
         old: Option<Mtime>,
-        /// What it is now.
+        /// The mtime now.
         new: Option<Mtime>,
     },
     /// A stamp's mtime cannot be known, now or when the witness was taken.
@@ -30,87 +31,78 @@ pub enum Reason {
         /// What stands in the way.
         error: String,
     },
-    /// Something is there that was not.
+    /// Something is there now that was not there before.
     Added(Subject),
     /// Something that was there is gone.
     Removed(Subject),
-    /// Something is there as it was, but not the same.
+    /// Something is different.
     Changed {
-        /// What is.
+        /// What changed.
         #[serde(flatten)]
         subject: Subject,
         /// In which respect.
         what: Aspect,
-        /// What the witness has.
+        /// Its value in the witness.
         old: String,
-        /// What it is now.
+        /// Its value now.
         new: String,
     },
-    /// What it is, or was, cannot be known.
+    /// Something cannot be read, now or when the witness was taken.
     Unknown {
-        /// What cannot.
+        /// What cannot be read.
         #[serde(flatten)]
         subject: Subject,
         /// The error that the system gave.
         error: String,
     },
-    /// It was touched, or changed and changed back, while the program was asked: the answer may have seen either.
-    Touched {
-        /// Where; of a module, below its module directory.
-        #[serde(serialize_with = "path_text")]
-        path: PathBuf,
-    },
+    /// Something was touched since the witness was taken, and the witness lacks its content.
+    NotRead(Subject),
+    /// Something was touched, or changed and changed back, during the probe. The answer may have
+    /// seen either state.
+    Disturbed(Subject),
     /// A variable that names module directories has another value.
     Variable {
         /// The variable.
         name: String,
-        /// What it was; `None` where it was not set.
+        /// Its value in the witness. `None` if it was not set.
         old: Option<String>,
-        /// What it is.
+        /// Its value now.
         new: Option<String>,
     },
     /// The witness is of another profile.
     Profile {
-        /// The witness's profile.
+        /// The profile of the witness.
         old: String,
-        /// The one that was asked about.
+        /// The profile of the question.
         new: String,
     },
-    /// There is no witness to judge by, or it cannot be read.
+    /// The witness is missing, torn, of a later version, or no witness.
     Witness {
-        /// Why.
+        /// What is wrong with it.
+        error: String,
+    },
+    /// Nothing was kept that tells what the modules were at the last touch.
+    NothingKept,
+    /// Somebody else could have written the stored answer.
+    NotBelieved {
+        /// The file, what is wrong with it, and what to do.
         error: String,
     },
 }
 
-/// What a reason is about: something at a path. What is not UTF-8 in its name stands as “\u{fffd}” in JSON.
+/// What a reason is about: something at a path.
+///
+/// In JSON, bytes of a name that are not UTF-8 become “\u{fffd}”.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Subject {
     /// What it is to the profile.
     pub input: Input,
-    /// The name that people know it by: a module's below its module directory, a program's without its directory.
+    /// Its name for people: a module's below its module directory, a program's without directory.
     #[serde(serialize_with = "path_text")]
     pub name: PathBuf,
-    /// Where it is, in the root directory.
+    /// Its path in the root directory.
     #[serde(serialize_with = "path_text")]
     pub path: PathBuf,
-}
-
-/// What a path is to the profile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Input {
-    /// A directory that modules are loaded from.
-    ModuleDirectory,
-    /// Something in a module directory.
-    Module,
-    /// A program that loads modules.
-    Program,
-    /// A further file of the profile.
-    File,
-    /// The program whose output is cached.
-    Command,
 }
 
 /// In which respect something changed.
@@ -126,7 +118,7 @@ pub enum Aspect {
     Owner,
     /// The size of a file, in bytes.
     Size,
-    /// The digest of a file's bytes; of a link's text and what it leads to.
+    /// The digest of a file's bytes, or of a link's text and its target.
     Content,
 }
 
@@ -160,18 +152,6 @@ impl Subject {
             (Input::Module, Some(directory)) => format!(" {preposition} {}", shown(directory)),
             _ => String::new(),
         }
-    }
-}
-
-impl fmt::Display for Input {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Input::ModuleDirectory => "module directory",
-            Input::Module => "module",
-            Input::Program => "program",
-            Input::File => "file",
-            Input::Command => "command",
-        })
     }
 }
 
@@ -222,10 +202,16 @@ impl fmt::Display for Reason {
                     subject.place("in")
                 )
             }
-            Reason::Touched { path } => write!(
+            Reason::NotRead(subject) => write!(
+                f,
+                "{}{} not known: it was touched, and what was in it before was not read",
+                subject.title(),
+                subject.place("in")
+            ),
+            Reason::Disturbed(subject) => write!(
                 f,
                 "{} was touched during the probe, or changed and changed back",
-                shown(path)
+                subject.title()
             ),
             Reason::Variable { name, old, new } => {
                 let (old, new) = (or(old), or(new));
@@ -237,7 +223,12 @@ impl fmt::Display for Reason {
                 "the witness is of the profile {}, and the question about {new}",
                 Printable(old.as_ref())
             ),
-            Reason::Witness { error } => write!(f, "{}", Printable(error.as_ref())),
+            Reason::Witness { error } | Reason::NotBelieved { error } => {
+                write!(f, "{}", Printable(error.as_ref()))
+            }
+            Reason::NothingKept => {
+                f.write_str("what the modules were at the last touch is not known")
+            }
         }
     }
 }

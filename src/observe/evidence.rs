@@ -1,13 +1,14 @@
-//! When equal stat identities show that nothing changed, and when they do not.
+//! When equal stat identities prove that nothing changed, and when they do not.
 //!
-//! The identity is what stat(2) says of device, inode, type, permissions, owner, size, mtime and ctime. It is evidence because the kernel sets
-//! the ctime by its own clock at every change, and nobody can put it back. So it is none
+//! A stat identity is what stat(2) says of device, inode, type, permissions, owner, size, mtime and
+//! ctime. It is evidence because the kernel sets the ctime by its own clock at every change, and
+//! nobody can put it back. It is no evidence
 //!
-//! - where the ctime is so near to the observation that a later change could have the same one (git's "racy" entries), or
-//!   a write that set it could still be under way;
-//! - where the file system does not keep ctimes in that way: over the network, in user space, on FAT;
-//! - where an image was made elsewhere, with whatever ctimes its maker chose (erofs, squashfs, anything mounted
-//!   read-only, an overlay of such): there only as long as the same image stays mounted in the same boot.
+//! - if the ctime is so near to the observation that a later change could get the same one (git
+//!   calls such entries racy), or that the write which set it could still be under way;
+//! - on file systems whose ctimes this kernel does not keep: over the network, in user space, on FAT;
+//! - on an image whose maker chose all ctimes (erofs, squashfs, anything mounted read-only, an
+//!   overlay of such), once it is mounted anew.
 //!
 //! Without evidence the content decides.
 
@@ -16,9 +17,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, Stat, StatVfsMountFlags, StatxFlags};
 
 use crate::ground::time::Mtime;
-use crate::observe::tick::Tick;
+use crate::observe::tick::{Tick, end};
 
-/// How many seconds a single write may take, from when it sets the times until its last byte is there.
+/// How many seconds a single write may take, from when it sets the times until its last byte.
 const WRITING: i64 = 3;
 
 /// File systems whose ctimes this machine's own kernel keeps (the `*_SUPER_MAGIC` of linux/magic.h).
@@ -42,22 +43,80 @@ const IMAGES: [u32; 5] = [
     0x28CD_3D45, // cramfs
 ];
 
-/// How far the stat identities on one file system go as evidence.
+/// A stat identity as a number, and what it proves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// An equal one proves that nothing changed.
+    Evidence(u64),
+    /// An equal one proves nothing. A different one shows that something was touched.
+    Seen(u64),
+    /// Nobody could look.
+    Unknown,
+}
+
+impl Identity {
+    /// Whether this identity and the one of now prove that nothing changed.
+    pub(crate) fn proves(self, now: Identity) -> bool {
+        matches!(self, Identity::Evidence(_)) && self == now
+    }
+
+    /// The number, whatever it proves.
+    pub(crate) fn fingerprint(self) -> Option<u64> {
+        match self {
+            Identity::Evidence(fingerprint) | Identity::Seen(fingerprint) => Some(fingerprint),
+            Identity::Unknown => None,
+        }
+    }
+
+    /// The number, if an equal one proves that nothing changed.
+    pub(crate) fn evidence(self) -> Option<u64> {
+        match self {
+            Identity::Evidence(fingerprint) => Some(fingerprint),
+            Identity::Seen(_) | Identity::Unknown => None,
+        }
+    }
+
+    /// The same number, but no longer as evidence.
+    pub(crate) fn merely_seen(self) -> Identity {
+        self.fingerprint().map_or(Identity::Unknown, Identity::Seen)
+    }
+
+    /// Both as one: evidence if both are.
+    pub(crate) fn and(self, other: Identity) -> Identity {
+        let number = |identity: Identity| identity.fingerprint().unwrap_or_default();
+        let both = hash_numbers([number(self), number(other)]);
+        match (self, other) {
+            (Identity::Evidence(_), Identity::Evidence(_)) => Identity::Evidence(both),
+            _ => Identity::Seen(both),
+        }
+    }
+
+    /// This identity with a text folded in.
+    pub(crate) fn with(self, text: &[u8]) -> Identity {
+        match self {
+            Identity::Evidence(fingerprint) => Identity::Evidence(hash(fingerprint, text)),
+            Identity::Seen(fingerprint) => Identity::Seen(hash(fingerprint, text)),
+            Identity::Unknown => Identity::Unknown,
+        }
+    }
+}
+
+/// For how long the stat identities on one file system are evidence.
 #[derive(Debug, Clone, Copy)]
 enum Reach {
     /// For ever.
     Lasting,
-    /// As long as this mount lasts, which the number stands for.
+    /// As long as this mount lasts, which the number identifies.
     Mount(u64),
     /// Not at all.
     None,
 }
 
-/// Makes fingerprints of stat identities, and says which are evidence.
+/// Makes identities of what stat(2) says.
 pub(crate) struct Evidence {
     /// Of the latest times that were seen.
     pub(crate) tick: Tick,
-    /// What is known of the file systems seen so far, by `st_dev`.
+    /// Of the file systems that were seen so far, by `st_dev`.
     reaches: Vec<(u64, Reach)>,
 }
 
@@ -69,40 +128,19 @@ impl Evidence {
         }
     }
 
-    /// The fingerprint of `stat`, and whether it is evidence. `place` is anything on its file system; it is asked for
-    /// once for each.
-    pub(crate) fn fingerprint<F: AsFd>(
+    /// The identity that `stat` gives. `place` opens anything on its file system. It is called once
+    /// for each file system.
+    pub(crate) fn identity<F: AsFd>(
         &mut self,
         stat: &Stat,
         place: impl FnOnce() -> Option<F>,
-    ) -> (u64, bool) {
-        let known = self
-            .reaches
-            .iter()
-            .find(|(device, _)| *device == stat.st_dev);
-        let reach = match known {
-            Some((_, reach)) => *reach,
-            None => {
-                let reach = place().map_or(Reach::None, |place| reach(place.as_fd()));
-                self.reaches.push((stat.st_dev, reach));
-                reach
-            }
-        };
-        let (mount, reaches) = match reach {
+    ) -> Identity {
+        let (mount, is_lasting) = match self.reach(stat.st_dev, place) {
             Reach::Lasting => (0, true),
             Reach::Mount(mount) => (mount, true),
             Reach::None => (0, false),
         };
-        let ctime = Mtime::of_ctime(stat);
-        let begun = self.tick.begun();
-        // write(2) sets both times when it begins, and may go on for a while. A package manager sets the mtime when it is done.
-        let may_be_written =
-            Mtime::of(stat) == ctime && ctime.seconds() >= begun.seconds() - WRITING;
-        let is_settled = crate::observe::tick::end(ctime) <= begun && !may_be_written;
-        if !is_settled {
-            self.tick.see(ctime);
-        }
-        let fields = [
+        let fingerprint = hash_numbers([
             stat.st_dev,
             stat.st_ino,
             u64::from(stat.st_mode),
@@ -113,27 +151,55 @@ impl Evidence {
             stat.st_ctime as u64,
             u64::from(stat.st_ctime_nsec as u32),
             mount,
-        ];
-        (hash_numbers(fields), reaches && is_settled)
+        ]);
+        match self.is_settled(stat) && is_lasting {
+            true => Identity::Evidence(fingerprint),
+            false => Identity::Seen(fingerprint),
+        }
+    }
+
+    fn reach<F: AsFd>(&mut self, device: u64, place: impl FnOnce() -> Option<F>) -> Reach {
+        let known = self.reaches.iter().find(|(known, _)| *known == device);
+        if let Some((_, reach)) = known {
+            return *reach;
+        }
+        let reach = place().map_or(Reach::None, |place| reach(place.as_fd()));
+        self.reaches.push((device, reach));
+        reach
+    }
+
+    /// Whether a later change must get another ctime than this one, and no write is under way.
+    fn is_settled(&mut self, stat: &Stat) -> bool {
+        let ctime = Mtime::of_ctime(stat);
+        let begun = self.tick.begun();
+        // write(2) sets both times when it begins, and may go on for a while. A package manager
+        // sets the mtime when it is done.
+        let is_young = ctime.seconds() >= begun.seconds() - WRITING;
+        let may_be_written = is_young && Mtime::of(stat) == ctime;
+        let is_settled = end(ctime) <= begun && !may_be_written;
+        if !is_settled {
+            self.tick.see(ctime);
+        }
+        is_settled
     }
 }
 
 /// Bytes as one number, by XXH3: some nanoseconds, and the same in every build.
 ///
-/// No cryptographic digest: who could choose what goes in could change the modules. That of BLAKE3 first asks the
-/// processor what it can do, too, which in a virtual machine takes longer than all the rest of a check.
+/// It need not be cryptographic: whoever could choose the bytes could change the modules. BLAKE3
+/// first asks the processor for its features, which in a virtual machine takes longer than a check.
 pub(crate) fn hash(seed: u64, bytes: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(bytes, seed)
 }
 
-/// The same of several numbers.
+/// Like [`hash`], of several numbers.
 pub(crate) fn hash_numbers<const N: usize>(numbers: [u64; N]) -> u64 {
     let bytes = numbers.map(u64::to_le_bytes);
     hash(0, bytes.as_flattened())
 }
 
-/// A number for what the stat identities on the file system of `place` can be compared with: those that were seen under the
-/// same number. `None` where they are no evidence.
+/// Identifies the mount that `place` is on. Compare stat identities only if their epochs are equal.
+/// `None` if the identities there are no evidence.
 pub(crate) fn epoch(place: BorrowedFd<'_>) -> Option<u64> {
     let mount = match reach(place) {
         Reach::Lasting => 0,
@@ -149,7 +215,8 @@ fn reach(place: BorrowedFd<'_>) -> Reach {
         return Reach::None;
     };
     let kind = statfs.f_type as u32;
-    let flags = StatVfsMountFlags::from_bits_retain(statfs.f_flags as u64); // statfs(2): as those of statvfs(3)
+    // statfs(2): the flags are those of statvfs(3).
+    let flags = StatVfsMountFlags::from_bits_retain(statfs.f_flags as u64);
     let is_read_only = flags.contains(StatVfsMountFlags::RDONLY);
     if LOCAL.contains(&kind) && !is_read_only {
         return Reach::Lasting;
@@ -160,7 +227,7 @@ fn reach(place: BorrowedFd<'_>) -> Reach {
     Reach::None
 }
 
-/// A number for this mount in this boot, which no other gets; `None` before Linux 6.8, which cannot tell.
+/// Identifies this mount in this boot. `None` before Linux 6.8, which has no unique mount numbers.
 fn mount(place: BorrowedFd<'_>) -> Option<u64> {
     const STATX_MNT_ID_UNIQUE: u32 = 0x4000; // statx(2)
     let wanted = StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);

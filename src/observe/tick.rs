@@ -1,5 +1,7 @@
-//! The clock's tick: file systems store when a change was made only so finely, and two changes within one tick look
-//! like one. Who waits until the tick of what they saw is over can tell every later change from it.
+//! The clock's tick: a file system stores the time of a change only so finely.
+//!
+//! Two changes within one tick look like one. After the tick is over, every later change gets
+//! another time.
 
 use std::time::Duration;
 
@@ -7,10 +9,10 @@ use rustix::time::ClockId;
 
 use crate::ground::time::Mtime;
 
-/// How far ahead of the clock a time may be that is waited for, in seconds.
+/// How many seconds ahead of the clock a time may be, for us to wait for it.
 const MOST_AHEAD: i64 = 3;
 
-/// The latest of the ticks of all times that were seen.
+/// The latest of the ticks of all times that a look saw.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tick {
     begun: Mtime,
@@ -18,18 +20,18 @@ pub(crate) struct Tick {
 }
 
 impl Tick {
-    /// No time was seen yet.
+    /// For a look that begins now.
     pub(crate) fn begin() -> Tick {
         let begun = now();
         Tick { begun, over: begun }
     }
 
-    /// When the first time could be seen.
+    /// When the look began.
     pub(crate) fn begun(self) -> Mtime {
         self.begun
     }
 
-    /// Counts in a time that a file has. One that is far ahead of the clock is not waited for.
+    /// Counts in a file's time. A time far ahead of the clock does not count.
     pub(crate) fn see(&mut self, time: Mtime) {
         let over = end(time);
         if over.seconds() <= self.begun.seconds() + MOST_AHEAD {
@@ -45,15 +47,17 @@ impl Tick {
         }
     }
 
-    /// Whether a later change could have left one of the times when the first was seen.
+    /// Whether a change after the look could have left one of the times that it saw.
     pub(crate) fn is_racy(self) -> bool {
         self.over > self.begun
     }
 
-    /// Waits until the clock can leave none of the times that were seen: some milliseconds after a change, some seconds
-    /// where the file system keeps whole ones, and no time at all where nothing was changed just now.
+    /// Waits until no change can leave one of the times that the look saw.
+    ///
+    /// That takes some milliseconds after a change, or some seconds if the file system keeps whole
+    /// seconds. It takes no time if nothing was changed just now.
     pub(crate) fn wait(self) {
-        // An end to it also where the clock is set back meanwhile.
+        // The number of rounds ends it even if the clock is set back meanwhile.
         for _ in 0..4000 {
             if now() >= self.over {
                 return;
@@ -63,13 +67,14 @@ impl Tick {
     }
 }
 
-/// What the kernel gives a file that is changed now: the time of the last tick.
+/// The time that the kernel gives to a file that is changed now: that of the last tick.
 fn now() -> Mtime {
     rustix::time::clock_gettime(ClockId::RealtimeCoarse).into()
 }
 
-/// The first time of the clock at which a file cannot get `time` any more. Some file systems cut the clock's time to
-/// 10 ms (exFAT), to a second (ext2, ext3) or to two (FAT).
+/// The clock's first time at which no file can get `time` any more.
+///
+/// Some file systems cut the clock's time to 10 ms (exFAT), a second (ext2, ext3) or two (FAT).
 pub(crate) fn end(time: Mtime) -> Mtime {
     match time.nanoseconds() {
         0 if time.seconds() % 2 == 0 => time.plus(2, 0),

@@ -33,11 +33,13 @@ use crate::files::root::Steps;
 use crate::files::trust::why_not_believed;
 use crate::ground::text::{Escaped, unescape};
 use crate::ground::time::Mtime;
-use crate::judge::reason::{Input, Reason, Subject};
+use crate::judge::reason::{Reason, Subject};
 use crate::judge::verdict::Verdict;
 use crate::judge::witness::Witness;
+use crate::observe::content::Content;
 use crate::observe::entry::Entry;
 use crate::observe::evidence::epoch;
+use crate::observe::input::Input;
 use crate::observe::inputs::Inputs;
 use crate::stamp::stamp::{Durability, Owner, Stamp, Turn, keep};
 
@@ -236,7 +238,8 @@ impl Record {
         let mut reasons = record.witness.judge(now).reasons().to_vec();
         reasons.retain(|reason| record.concerns(reason) && is_about(reason, &recorded.program));
         let mut programs = record.witness.observation.programs.iter();
-        let is_known = |entry: &Entry| entry.is_evidence || entry.content.get().is_some();
+        let is_known =
+            |entry: &Entry| entry.identity.evidence().is_some() || entry.content != Content::Unread;
         if !programs.any(|entry| entry.name == recorded.program && is_known(entry)) {
             reasons.retain(|reason| !is_of_program(reason));
             let (program, ctime) = (&recorded.program, recorded.program_ctime);
@@ -268,7 +271,7 @@ impl Record {
             .iter()
             .all(|directory| is_moved(directory) || is_left(directory));
         let identity = |path: &Path| {
-            let stat = now.root.target(path)?;
+            let stat = now.root().target(path)?;
             Some((stat.st_dev, stat.st_ino))
         };
         // By whatever name it was asked.
@@ -284,7 +287,7 @@ impl Record {
             return Some("nothing could be moved, so only the system's own cache can be told");
         }
         let is_still = |moved: &Moved| {
-            now.root.target(&moved.path).map(|stat| stat.st_mtime) == Some(moved.second)
+            now.root().target(&moved.path).map(|stat| stat.st_mtime) == Some(moved.second)
         };
         Some(match self.moved.iter().all(is_still) {
             true => "cached before the last refresh",
@@ -297,7 +300,7 @@ impl Record {
     /// Whether libvirt is to be asked again because of what the inputs are `now`.
     pub(crate) fn is_outdated(&self, now: &Inputs) -> bool {
         let is_moved_on = |moved: &Moved| {
-            let stat = now.root.target(&moved.path);
+            let stat = now.root().target(&moved.path);
             stat.map(|stat| stat.st_mtime) != Some(moved.second)
         };
         let reasons = self.witness.news(now);
@@ -333,7 +336,7 @@ impl Record {
         let mut reasons = Vec::new();
         for moved in &self.moved {
             let top = &*moved.path;
-            let Ok(place) = now.root.place(top, Steps::Any) else {
+            let Ok(place) = now.root().place(top, Steps::Any) else {
                 continue;
             };
             if moved.epoch.is_none() || moved.epoch != epoch(place.as_fd()) {
@@ -345,17 +348,22 @@ impl Record {
             }
             let directories = (
                 self.witness.observation.directory(top),
-                now.observation.directory(top),
+                now.observation().directory(top),
             );
             let (Some(then), Some(now)) = directories else {
                 continue;
             };
-            if now.has_the_same_modules(then) {
+            let (Some(then), Some(now)) = (then.modules(), now.modules()) else {
+                continue;
+            };
+            if then.are_proven_same(now) {
                 continue;
             }
             // They have the same names, or else there would be other reasons.
-            for (then, now) in then.modules.iter().zip(now.modules.iter()) {
-                if then.is_evidence && then.fingerprint != now.fingerprint {
+            for (then, now) in then.entries.iter().zip(now.entries.iter()) {
+                if then.identity.evidence().is_some()
+                    && then.identity.fingerprint() != now.identity.fingerprint()
+                {
                     reasons.push(unknown(Input::Module, Some(top), &top.join(&then.name)));
                 }
             }
@@ -370,6 +378,7 @@ fn is_about(reason: &Reason, program: &Path) -> bool {
         Reason::Added(subject)
         | Reason::Removed(subject)
         | Reason::Changed { subject, .. }
+        | Reason::NotRead(subject)
         | Reason::Unknown { subject, .. } => {
             subject.input != Input::Program || program.starts_with(&subject.path)
         }
@@ -378,14 +387,14 @@ fn is_about(reason: &Reason, program: &Path) -> bool {
 }
 
 fn is_of_program(reason: &Reason) -> bool {
-    matches!(reason, Reason::Unknown { subject, .. } if subject.input == Input::Program)
+    matches!(reason, Reason::Unknown { subject, .. } | Reason::NotRead(subject) if subject.input == Input::Program)
 }
 
 /// Whether a program of which the witness knows nothing, such as one that the profile does not name, is another one than
 /// libvirt asked, by its ctime.
 fn program_changed(now: &Inputs, program: &Path, ctime: i64) -> Option<Reason> {
     let subject = || Subject::new(Input::Program, None, program);
-    match now.root.target(program) {
+    match now.root().target(program) {
         None => Some(Reason::Removed(subject())),
         Some(stat) if stat.st_ctime != ctime => Some(Reason::Unknown {
             subject: subject(),

@@ -24,7 +24,7 @@ use crate::files::root::{Root, Steps};
 use crate::ground::error::{Error, Result};
 use crate::ground::time::Mtime;
 use crate::judge::witness::Witness;
-use crate::observe::inputs::Inputs;
+use crate::observe::inputs::{Depth, Inputs};
 use crate::observe::profile::Profile;
 use crate::stamp::stamp::{Durability, Owner, Stamp, later_than};
 
@@ -144,10 +144,14 @@ pub(crate) fn update_own(
     if !is_outdated(own.as_ref(), &inputs) {
         return Ok(None);
     }
-    for known in own.iter().chain(&system) {
-        inputs.trust(&known.witness.observation);
-    }
-    let witness = inputs.witness();
+    let known: Vec<_> = own
+        .iter()
+        .chain(&system)
+        .map(|known| &known.witness.observation)
+        .collect();
+    let witness = Witness {
+        observation: inputs.read(Depth::All, &known),
+    };
     let directories = inputs.module_directories().map(|(path, _)| path.to_owned());
     let left = directories.filter_map(|path| {
         let second = profile.root().target(&path)?.st_mtime;
@@ -207,8 +211,9 @@ fn refresh_for(
     let turn = turn.map_err(|error| done.warnings.push(error.to_string()));
     if occasion == Occasion::Update {
         // Another update may have been quicker, and touched the stamp, too.
-        seen.inputs.look_at_stamps(profile);
-        seen.witness.observation.stamps = seen.inputs.observation.stamps;
+        let stamps = crate::observe::stamps::Stamps::of(profile);
+        seen.inputs = seen.inputs.with_stamps(stamps);
+        seen.witness.observation = seen.witness.observation.with_stamps(stamps);
         if !is_outdated(Record::read(&stamp).as_ref(), &seen.inputs) {
             return Ok(None);
         }
@@ -352,12 +357,17 @@ fn and_those_before(root: &Root, directories: &[PathBuf], old: Option<&Record>) 
 impl Occasion {
     fn witness(self, inputs: &Inputs, older: Option<&Record>) -> Witness {
         match self {
-            Occasion::Touch => inputs.outline(),
+            Occasion::Touch => Witness {
+                observation: inputs.read(Depth::Doubtful, &[]),
+            },
             Occasion::Hand | Occasion::Update => {
-                if let Some(older) = older {
-                    inputs.trust(&older.witness.observation);
+                let known: Vec<_> = older
+                    .iter()
+                    .map(|older| &older.witness.observation)
+                    .collect();
+                Witness {
+                    observation: inputs.read(Depth::All, &known),
                 }
-                inputs.witness()
             }
         }
     }
@@ -369,14 +379,17 @@ impl Occasion {
         if self == Occasion::Touch && now.wait_if_racy() {
             now = Inputs::of(profile, Some(&before.observation))?;
         }
-        now.trust(&before.observation);
-        let again = match self {
-            Occasion::Touch => now.outline(),
-            Occasion::Hand | Occasion::Update => now.witness(),
+        let depth = match self {
+            Occasion::Touch => Depth::Doubtful,
+            Occasion::Hand | Occasion::Update => Depth::All,
+        };
+        let again = Witness {
+            observation: now.read(depth, &[&before.observation]),
         };
         let is_program = |reason: &crate::judge::reason::Reason| match reason {
-            crate::judge::reason::Reason::Unknown { subject, .. } => {
-                subject.input == crate::judge::reason::Input::Program
+            crate::judge::reason::Reason::Unknown { subject, .. }
+            | crate::judge::reason::Reason::NotRead(subject) => {
+                subject.input == crate::observe::input::Input::Program
             }
             _ => false,
         };

@@ -1,0 +1,317 @@
+//! The comparison of two observations: a pure function that returns the differences as data.
+//!
+//! Stat first, content last. If stat proves nothing, and one content was not read yet, the
+//! difference says so: its reader decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
+
+use crate::judge::reason::{Aspect, Reason, Subject};
+use crate::observe::content::Content;
+use crate::observe::directory::Directory;
+use crate::observe::entry::{Entry, Rights};
+use crate::observe::input::Input;
+use crate::observe::observation::{Observation, Variable};
+use crate::observe::stamps::{StampState, Stamps};
+use crate::stamp::stamp::Owner;
+
+/// One difference between two observations.
+pub(crate) enum Difference<'a> {
+    /// A reason why an answer is stale.
+    Reason(Reason),
+    /// Something was touched. Its content decides whether that is a reason.
+    ContentNeeded(Needed<'a>),
+}
+
+/// An entry of now whose content is needed.
+pub(crate) struct Needed<'a> {
+    pub(crate) subject: Subject,
+    pub(crate) entry: &'a Entry,
+    old: Content,
+}
+
+impl Needed<'_> {
+    /// What the content of now makes of it. `None` if it is the same.
+    pub(crate) fn settle(self, new: Content) -> Option<Reason> {
+        content_reason(self.subject, self.old, new)
+    }
+}
+
+/// The differences between an observation of `then` and one of `now`, of the same profile.
+pub(crate) fn differences<'a>(then: &'a Observation, now: &'a Observation) -> Vec<Difference<'a>> {
+    let mut found = stamp_differences(then.stamps, now.stamps);
+    found.extend(variable_differences(&then.variables, &now.variables));
+    let mut differences: Vec<Difference> = found.into_iter().map(Difference::Reason).collect();
+    let directories = pairs(&then.directories, &now.directories, |found| &found.name);
+    for pair in directories {
+        compare_directories(pair, &mut differences);
+    }
+    for (input, then, now) in [
+        (Input::Program, &then.programs, &now.programs),
+        (Input::File, &then.files, &now.files),
+        (Input::Command, &then.commands, &now.commands),
+    ] {
+        for pair in pairs(then, now, |entry| &entry.name) {
+            compare_entries(Place { input, top: None }, pair, &mut differences);
+        }
+    }
+    differences
+}
+
+/// The differences between the stamps alone.
+pub(crate) fn stamp_differences(then: Stamps, now: Stamps) -> Vec<Reason> {
+    let difference = |owner, then: StampState, now: StampState| match (then, now) {
+        (_, StampState::Unreadable) => Some(Reason::UnknownStamp {
+            owner,
+            error: "it cannot be read, or is not a regular file".to_owned(),
+        }),
+        (StampState::Unreadable, _) => Some(Reason::UnknownStamp {
+            owner,
+            error: "it could not be read when the witness was taken".to_owned(),
+        }),
+        (then, now) if then == now => None,
+        (then, now) => Some(Reason::Stamp {
+            owner,
+            old: then.mtime(),
+            new: now.mtime(),
+        }),
+    };
+    let system = difference(Owner::System, then.system, now.system);
+    let user = difference(Owner::User, then.user, now.user);
+    system.into_iter().chain(user).collect()
+}
+
+fn variable_differences(then: &[Variable], now: &[Variable]) -> Vec<Reason> {
+    if then == now {
+        return Vec::new();
+    }
+    let [then, now] = [then, now].map(|variables| {
+        let named = variables
+            .iter()
+            .map(|v| (v.name.as_str(), v.value.as_ref()));
+        named.collect::<BTreeMap<&str, Option<&OsString>>>()
+    });
+    let names: BTreeSet<&str> = then.keys().chain(now.keys()).copied().collect();
+    let text = |value: &OsString| value.to_string_lossy().into_owned();
+    let differences = names.into_iter().filter_map(|name| {
+        let [old, new] = [&then, &now].map(|values| values.get(name).copied().flatten());
+        (old != new).then(|| Reason::Variable {
+            name: name.to_owned(),
+            old: old.map(text),
+            new: new.map(text),
+        })
+    });
+    differences.collect()
+}
+
+/// The old and the new one of a name. At least one is there.
+type Pair<'a, T> = (Option<&'a T>, Option<&'a T>);
+
+fn compare_directories<'a>(pair: Pair<'a, Directory>, found: &mut Vec<Difference<'a>>) {
+    let place = Place {
+        input: Input::ModuleDirectory,
+        top: None,
+    };
+    let (then, now) = match pair {
+        (Some(then), Some(now)) => (then, now),
+        (Some(then), None) => return found.push(place.removed(&then.name)),
+        (None, Some(now)) => return found.push(place.added(&now.name, now.content())),
+        (None, None) => return,
+    };
+    let subject = || place.subject(&now.name);
+    found.extend(rights_reasons(subject, then.rights, now.rights).map(Difference::Reason));
+    let content = content_reason(subject(), then.content(), now.content());
+    found.extend(content.map(Difference::Reason));
+    // If either was not walked, nothing is known to have come or gone below it.
+    if let (Some(then), Some(modules)) = (then.modules(), now.modules()) {
+        if !then.are_proven_same(modules) {
+            compare_modules(&now.name, &then.entries, &modules.entries, found);
+        }
+    }
+}
+
+/// Compares what is in a module directory. Below a directory that was unreadable, then or now,
+/// nothing is known to have come or gone.
+fn compare_modules<'a>(
+    top: &'a Path,
+    then: &'a [Entry],
+    now: &'a [Entry],
+    found: &mut Vec<Difference<'a>>,
+) {
+    let place = Place {
+        input: Input::Module,
+        top: Some(top),
+    };
+    let mut unreadable: Option<&Path> = None;
+    for (then, now) in pairs(then, now, |entry| &entry.name) {
+        let Some(either) = now.or(then) else { continue };
+        if unreadable.is_some_and(|above| either.name.starts_with(above)) {
+            continue;
+        }
+        compare_entries(place, (then, now), found);
+        if [then, now].into_iter().flatten().any(Entry::is_unreadable) {
+            unreadable = Some(&either.name);
+        }
+    }
+}
+
+fn compare_entries<'a>(place: Place<'a>, pair: Pair<'a, Entry>, found: &mut Vec<Difference<'a>>) {
+    let (then, now) = match pair {
+        (Some(then), Some(now)) => (then, now),
+        (Some(then), None) => return found.push(place.removed(&then.name)),
+        (None, Some(now)) => return found.push(place.added(&now.name, now.content)),
+        (None, None) => return,
+    };
+    if then.is_proven_same(now) {
+        return;
+    }
+    let subject = || place.subject(&now.name);
+    let changed = |what, old: String, new: String| {
+        Difference::Reason(Reason::Changed {
+            subject: subject(),
+            what,
+            old,
+            new,
+        })
+    };
+    if then.file_type() != now.file_type() {
+        let [old, new] = [then, now].map(|entry| kind(entry.file_type()).to_owned());
+        return found.push(changed(Aspect::Type, old, new));
+    }
+    found.extend(rights_reasons(subject, then.rights, now.rights).map(Difference::Reason));
+    if now.file_type().is_file() && then.size != now.size {
+        let [old, new] = [then, now].map(|entry| entry.size.to_string());
+        return found.push(changed(Aspect::Size, old, new));
+    }
+    found.push(match (then.content, now.content) {
+        (Content::Unread, _) => Difference::Reason(Reason::NotRead(subject())),
+        (Content::Nothing, Content::Nothing) => return,
+        (old, _) => Difference::ContentNeeded(Needed {
+            subject: subject(),
+            entry: now,
+            old,
+        }),
+    });
+}
+
+/// Permissions and owner, of two things of the same type.
+fn rights_reasons(
+    subject: impl Fn() -> Subject,
+    then: Rights,
+    now: Rights,
+) -> impl Iterator<Item = Reason> {
+    let permissions = |rights: Rights| format!("{:04o}", rights.mode & 0o7777);
+    let owner = |rights: Rights| format!("{}:{}", rights.uid, rights.gid);
+    let changed = |what, old, new| Reason::Changed {
+        subject: subject(),
+        what,
+        old,
+        new,
+    };
+    // A link's own permissions mean nothing (symlink(7)).
+    let are_others = then.mode != now.mode && !now.file_type().is_symlink();
+    let permissions =
+        are_others.then(|| changed(Aspect::Permissions, permissions(then), permissions(now)));
+    let is_other = (then.uid, then.gid) != (now.uid, now.gid);
+    let owner = is_other.then(|| changed(Aspect::Owner, owner(then), owner(now)));
+    permissions.into_iter().chain(owner)
+}
+
+fn content_reason(subject: Subject, old: Content, new: Content) -> Option<Reason> {
+    let error = match (old, new) {
+        (_, Content::Unreadable(errno)) => error_text(errno),
+        (Content::Unreadable(errno), _) => {
+            format!("{}, when the witness was taken", error_text(errno))
+        }
+        (old, new) if old == new => return None,
+        (old, new) => {
+            return Some(Reason::Changed {
+                subject,
+                what: Aspect::Content,
+                old: content_text(old),
+                new: content_text(new),
+            });
+        }
+    };
+    Some(Reason::Unknown { subject, error })
+}
+
+/// Where an entry is to be found.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    input: Input,
+    /// The module directory that it is in, if it is a module.
+    top: Option<&'a Path>,
+}
+
+impl Place<'_> {
+    fn subject(&self, name: &Path) -> Subject {
+        match self.top {
+            Some(top) => Subject::new(self.input, Some(top), &top.join(name)),
+            None => Subject::new(self.input, None, name),
+        }
+    }
+
+    fn removed<'a>(&self, name: &Path) -> Difference<'a> {
+        Difference::Reason(Reason::Removed(self.subject(name)))
+    }
+
+    fn added<'a>(&self, name: &Path, content: Content) -> Difference<'a> {
+        let subject = self.subject(name);
+        Difference::Reason(match content {
+            Content::Unreadable(errno) => Reason::Unknown {
+                subject,
+                error: error_text(errno),
+            },
+            _ => Reason::Added(subject),
+        })
+    }
+}
+
+/// Pairs what two sorted lists have of each name.
+fn pairs<'a, T>(
+    then: &'a [T],
+    now: &'a [T],
+    name: impl Fn(&T) -> &PathBuf,
+) -> impl Iterator<Item = Pair<'a, T>> {
+    let (mut then, mut now) = (then.iter().peekable(), now.iter().peekable());
+    std::iter::from_fn(move || {
+        let order = match (then.peek(), now.peek()) {
+            (Some(a), Some(b)) => name(a).cmp(name(b)),
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (None, None) => return None,
+        };
+        Some((
+            if order.is_le() { then.next() } else { None },
+            if order.is_ge() { now.next() } else { None },
+        ))
+    })
+}
+
+fn kind(file_type: FileType) -> &'static str {
+    match file_type {
+        FileType::RegularFile => "file",
+        FileType::Directory => "directory",
+        FileType::Symlink => "link",
+        FileType::Fifo => "FIFO",
+        FileType::Socket => "socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "device",
+        FileType::Unknown => "unknown",
+    }
+}
+
+fn content_text(content: Content) -> String {
+    match content {
+        Content::Digest(digest) => format!("{:032x}", u128::from_be_bytes(digest)),
+        Content::Unreadable(errno) => error_text(errno),
+        Content::Nothing | Content::Unread => "-".to_owned(),
+    }
+}
+
+fn error_text(errno: i32) -> String {
+    std::io::Error::from_raw_os_error(errno).to_string()
+}

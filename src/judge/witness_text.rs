@@ -1,0 +1,341 @@
+//! The text of a witness: one line an input, so that two of them can be read as a diff.
+//!
+//! ```text
+//! modstamp-witness 1 qemu
+//! stamp system 1700000000.123456789
+//! stamp user -
+//! variable QEMU_MODULE_DIR -
+//! directory 40755 0:0 0 c1f7a05e2b9d3846 - /usr/lib64/qemu
+//! own 4b1d7e6c9f20a835
+//! module 100755 0:0 101128 6cfb0e4f6d9a7b1c 0f3e…(32 digits) hw-display-qxl.so
+//! program 100755 0:0 18397984 a2d4c0b39e5f1807 51aa… /usr/bin/qemu-system-x86_64
+//! searched 95d4c1aa03b7e6f2 /usr/bin/qemu-system-*
+//! end 9
+//! ```
+//!
+//! The columns of an input:
+//!
+//! 1. What it is.
+//! 2. Type and permissions, in octal.
+//! 3. Owner and group.
+//! 4. Size in bytes.
+//! 5. The fingerprint of its stat identity; of a module directory, the sum of those of all in it.
+//!    `~` before it says that an equal one proves nothing. `-` says that there is none.
+//! 6. The digest of its content. `-` says that there is nothing to read, and `?` that nobody read
+//!    it. `!` and a number is the error of a failed read.
+//! 7. Its name, of a module below the last directory. Bytes that are not printable are `\x` and two
+//!    digits.
+//!
+//! `own` is the fingerprint of the directory itself, for [`Witness::disturbed`] alone: a redeploy
+//! moves it, too. `searched` is a pattern with the fingerprint of the directory that it was searched
+//! in. The last line counts all lines before it.
+//!
+//! [`Witness::disturbed`]: crate::judge::witness::Witness::disturbed
+
+use std::fmt;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::fs::FileType;
+
+use crate::ground::error::{Error, Result};
+use crate::ground::text::{Escaped, Printable, unescape};
+use crate::observe::content::Content;
+use crate::observe::directory::{Directory, DirectoryState, Modules};
+use crate::observe::entry::{Entry, Rights};
+use crate::observe::evidence::Identity;
+use crate::observe::observation::{Observation, Searched, Variable};
+use crate::observe::stamps::{StampState, Stamps};
+use crate::stamp::stamp::Owner;
+
+/// The version of the text that is written. Every earlier one is read, too.
+const VERSION: u32 = 1;
+
+pub(crate) fn write(f: &mut fmt::Formatter<'_>, observation: &Observation) -> fmt::Result {
+    let mut lines = Lines { f, count: 0 };
+    writeln!(lines, "modstamp-witness {VERSION} {}", observation.profile)?;
+    write_stamp(&mut lines, Owner::System, observation.stamps.system)?;
+    write_stamp(&mut lines, Owner::User, observation.stamps.user)?;
+    for Variable { name, value } in &observation.variables {
+        match value {
+            None => writeln!(lines, "variable {name} -")?,
+            Some(value) => writeln!(lines, "variable {name} ={}", Escaped(value))?,
+        }
+    }
+    for directory in &observation.directories {
+        write_directory(&mut lines, directory)?;
+    }
+    for (what, entries) in [
+        ("program", &observation.programs),
+        ("file", &observation.files),
+        ("command", &observation.commands),
+    ] {
+        for entry in entries {
+            write_entry(&mut lines, what, entry)?;
+        }
+    }
+    for Searched { pattern, directory } in &observation.searched {
+        let pattern = Escaped(pattern.as_os_str());
+        writeln!(lines, "searched {directory:016x} {pattern}")?;
+    }
+    let count = lines.count;
+    writeln!(lines, "end {count}")
+}
+
+/// Counts the lines that are written through it.
+struct Lines<'a, 'b> {
+    f: &'a mut fmt::Formatter<'b>,
+    count: usize,
+}
+
+impl fmt::Write for Lines<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.count += text.bytes().filter(|byte| *byte == b'\n').count();
+        self.f.write_str(text)
+    }
+}
+
+fn write_stamp(lines: &mut Lines, owner: Owner, state: StampState) -> fmt::Result {
+    match state {
+        StampState::Absent => writeln!(lines, "stamp {owner} -"),
+        StampState::At(mtime) => writeln!(lines, "stamp {owner} {mtime}"),
+        StampState::Unreadable => writeln!(lines, "stamp {owner} !"),
+    }
+}
+
+fn write_directory(lines: &mut Lines, directory: &Directory) -> fmt::Result {
+    let sum = directory.modules().and_then(|modules| modules.sum);
+    let line = Entry {
+        name: directory.name.clone(),
+        rights: directory.rights,
+        size: 0,
+        identity: sum.map_or(Identity::Unknown, Identity::Evidence),
+        content: directory.content(),
+    };
+    write_entry(lines, "directory", &line)?;
+    if let Some(own) = directory.modules().and_then(|modules| modules.own) {
+        writeln!(lines, "own {own:016x}")?;
+    }
+    for module in directory.entries() {
+        write_entry(lines, "module", module)?;
+    }
+    Ok(())
+}
+
+fn write_entry(lines: &mut Lines, what: &str, entry: &Entry) -> fmt::Result {
+    let Rights { mode, uid, gid } = entry.rights;
+    write!(lines, "{what} {mode:o} {uid}:{gid} {} ", entry.size)?;
+    match entry.identity {
+        Identity::Evidence(fingerprint) => write!(lines, "{fingerprint:016x} ")?,
+        Identity::Seen(fingerprint) => write!(lines, "~{fingerprint:016x} ")?,
+        Identity::Unknown => lines.write_str("- ")?,
+    }
+    match entry.content {
+        Content::Digest(digest) => write!(lines, "{:032x}", u128::from_be_bytes(digest))?,
+        Content::Nothing => lines.write_char('-')?,
+        Content::Unreadable(errno) => write!(lines, "!{errno}")?,
+        Content::Unread => lines.write_char('?')?,
+    }
+    writeln!(lines, " {}", Escaped(entry.name.as_os_str()))
+}
+
+/// Reads the text of this version or an earlier one.
+pub(crate) fn parse(text: &str) -> Result<Observation> {
+    let wrong = |problem: &str| Error::Witness(problem.to_owned());
+    let mut observation = nothing_of(parse_head(text)?);
+    for (number, line) in text.lines().enumerate().skip(1) {
+        let Some(count) = line.strip_prefix("end ") else {
+            parse_line(line, &mut observation).ok_or_else(|| {
+                let start: String = line.chars().take(60).collect();
+                let start = Printable(start.as_ref());
+                Error::Witness(format!("line {} is “{start}”", number + 1))
+            })?;
+            continue;
+        };
+        if !text.ends_with('\n') {
+            return Err(wrong("its last line is cut off"));
+        }
+        if count.parse() != Ok(number) || text.lines().count() != number + 1 {
+            return Err(Error::Witness(format!(
+                "its last line counts {count} lines before it, and there are {number}"
+            )));
+        }
+        return Ok(with_honest_sums(observation));
+    }
+    Err(wrong("it is cut off: its last line is missing"))
+}
+
+/// Reads the first line, and returns the profile's name.
+fn parse_head(text: &str) -> Result<&str> {
+    let wrong = |problem: &str| Error::Witness(problem.to_owned());
+    if text.is_empty() {
+        return Err(wrong("it is empty"));
+    }
+    let first = text.lines().next().unwrap_or_default();
+    let mut words = first.split(' ');
+    if words.next() != Some("modstamp-witness") {
+        return Err(wrong("it does not begin with “modstamp-witness”"));
+    }
+    let (Some(version), Some(profile), None) = (words.next(), words.next(), words.next()) else {
+        return Err(wrong("its first line is cut off"));
+    };
+    match version.parse::<u32>() {
+        Ok(VERSION) => Ok(profile),
+        Ok(newer) if newer > VERSION => Err(Error::Witness(format!(
+            "it is of version {newer}, and this modstamp reads versions up to {VERSION}"
+        ))),
+        _ => Err(Error::Witness(format!("“{version}” is not a version"))),
+    }
+}
+
+fn nothing_of(profile: &str) -> Observation {
+    Observation {
+        profile: profile.to_owned(),
+        stamps: Stamps::default(),
+        variables: Vec::new(),
+        directories: Vec::new(),
+        programs: Vec::new(),
+        files: Vec::new(),
+        commands: Vec::new(),
+        searched: Vec::new(),
+    }
+}
+
+/// Adds what one line says. `None` if it says nothing that a witness can.
+fn parse_line(line: &str, observation: &mut Observation) -> Option<()> {
+    let (what, rest) = line.split_once(' ')?;
+    match what {
+        "stamp" => {
+            let (owner, state) = parse_stamp(rest)?;
+            *observation.stamps.of_mut(owner) = state;
+        }
+        "variable" => observation.variables.push(parse_variable(rest)?),
+        "directory" => observation.directories.push(parse_directory(rest)?),
+        "own" => {
+            let own = u64::from_str_radix(rest, 16).ok()?;
+            last_modules(observation)?.own = Some(own);
+        }
+        "module" => {
+            let module = parse_entry(rest)?;
+            Arc::get_mut(&mut last_modules(observation)?.entries)?.push(module);
+        }
+        "program" => observation.programs.push(parse_entry(rest)?),
+        "file" => observation.files.push(parse_entry(rest)?),
+        "command" => observation.commands.push(parse_entry(rest)?),
+        "searched" => {
+            let (directory, pattern) = rest.split_once(' ')?;
+            observation.searched.push(Searched {
+                pattern: PathBuf::from(unescape(pattern)?),
+                directory: u64::from_str_radix(directory, 16).ok()?,
+            });
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+fn parse_stamp(rest: &str) -> Option<(Owner, StampState)> {
+    let (owner, state) = rest.split_once(' ')?;
+    let owner = match owner {
+        "system" => Owner::System,
+        "user" => Owner::User,
+        _ => return None,
+    };
+    let state = match state {
+        "-" => StampState::Absent,
+        "!" => StampState::Unreadable,
+        mtime => StampState::At(mtime.parse().ok()?),
+    };
+    Some((owner, state))
+}
+
+fn parse_variable(rest: &str) -> Option<Variable> {
+    let (name, value) = rest.split_once(' ')?;
+    let value = match value.strip_prefix('=') {
+        Some(value) => Some(unescape(value)?),
+        None if value == "-" => None,
+        None => return None,
+    };
+    let name = name.to_owned();
+    Some(Variable { name, value })
+}
+
+fn parse_directory(rest: &str) -> Option<Directory> {
+    let line = parse_entry(rest)?;
+    let state = match line.content {
+        Content::Digest(digest) => DirectoryState::Alias(digest),
+        Content::Unreadable(errno) => DirectoryState::Unreadable(errno),
+        Content::Nothing => DirectoryState::Walked(Modules {
+            sum: line.identity.evidence(),
+            own: None,
+            entries: Arc::default(),
+        }),
+        Content::Unread => return None,
+    };
+    Some(Directory {
+        name: line.name,
+        rights: line.rights,
+        state,
+    })
+}
+
+/// What is in the last directory, if it was walked.
+fn last_modules(observation: &mut Observation) -> Option<&mut Modules> {
+    match &mut observation.directories.last_mut()?.state {
+        DirectoryState::Walked(modules) => Some(modules),
+        DirectoryState::Alias(_) | DirectoryState::Unreadable(_) => None,
+    }
+}
+
+fn parse_entry(rest: &str) -> Option<Entry> {
+    let mut words = rest.splitn(6, ' ');
+    let mode = u32::from_str_radix(words.next()?, 8).ok()?;
+    let (uid, gid) = words.next()?.split_once(':')?;
+    let rights = Rights {
+        mode,
+        uid: uid.parse().ok()?,
+        gid: gid.parse().ok()?,
+    };
+    let size = words.next()?.parse().ok()?;
+    let number = |digits| u64::from_str_radix(digits, 16).ok();
+    let identity = match words.next()? {
+        "-" => Identity::Unknown,
+        word => match word.strip_prefix('~') {
+            Some(digits) => Identity::Seen(number(digits)?),
+            None => Identity::Evidence(number(word)?),
+        },
+    };
+    let content = match words.next()? {
+        "-" => Content::Nothing,
+        "?" => unread(rights.file_type()),
+        word => match word.strip_prefix('!') {
+            Some(errno) => Content::Unreadable(errno.parse().ok()?),
+            None => Content::Digest(u128::from_str_radix(word, 16).ok()?.to_be_bytes()),
+        },
+    };
+    Some(Entry {
+        name: PathBuf::from(unescape(words.next()?)?),
+        rights,
+        size,
+        identity,
+        content,
+    })
+}
+
+/// Earlier versions wrote `?` for directories and devices, too.
+fn unread(kind: FileType) -> Content {
+    match kind {
+        FileType::RegularFile | FileType::Symlink => Content::Unread,
+        _ => Content::Nothing,
+    }
+}
+
+fn with_honest_sums(mut observation: Observation) -> Observation {
+    for directory in &mut observation.directories {
+        if let DirectoryState::Walked(modules) = &mut directory.state {
+            *modules = modules.clone().with_honest_sum();
+        }
+    }
+    observation
+}

@@ -1,0 +1,91 @@
+//! A module directory at one moment, and all that is in it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use crate::observe::content::Content;
+use crate::observe::entry::{Entry, Rights};
+
+/// A module directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Directory {
+    pub(crate) name: PathBuf,
+    pub(crate) rights: Rights,
+    pub(crate) state: DirectoryState,
+}
+
+/// What a look made of a module directory.
+#[derive(Debug, Clone)]
+pub(crate) enum DirectoryState {
+    Walked(Modules),
+    /// Another name of a directory that was walked, with the digest of the name it was walked by.
+    Alias([u8; 16]),
+    /// The number of the error that the system gave.
+    Unreadable(i32),
+}
+
+/// All that is in a module directory, at any depth.
+#[derive(Debug, Clone)]
+pub(crate) struct Modules {
+    /// The sum of the fingerprints of all entries. Equal sums prove that nothing in the directory
+    /// is different. `None` if one of the entries is no evidence.
+    pub(crate) sum: Option<u64>,
+    /// The fingerprint of the directory itself, which moves with every name that comes or goes.
+    /// Only a disturbed probe is told by it: a redeploy moves it, too. `None` in a witness that
+    /// has none.
+    pub(crate) own: Option<u64>,
+    /// Shared with the older observation that had the same sum.
+    pub(crate) entries: Arc<Vec<Entry>>,
+}
+
+impl Directory {
+    /// A directory that a look failed on.
+    pub(crate) fn unreadable(name: PathBuf, errno: Errno) -> Directory {
+        Directory {
+            name,
+            rights: Rights::unknown(FileType::Directory),
+            state: DirectoryState::Unreadable(errno.raw_os_error()),
+        }
+    }
+
+    /// What is in it, if it was walked by this name.
+    pub(crate) fn modules(&self) -> Option<&Modules> {
+        match &self.state {
+            DirectoryState::Walked(modules) => Some(modules),
+            DirectoryState::Alias(_) | DirectoryState::Unreadable(_) => None,
+        }
+    }
+
+    /// The entries in it: none, unless it was walked by this name.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        self.modules().map_or(&[], |modules| &modules.entries)
+    }
+
+    /// Its own content: two states of a directory are the same if these are equal.
+    pub(crate) fn content(&self) -> Content {
+        match self.state {
+            DirectoryState::Walked(_) => Content::Nothing,
+            DirectoryState::Alias(digest) => Content::Digest(digest),
+            DirectoryState::Unreadable(errno) => Content::Unreadable(errno),
+        }
+    }
+}
+
+impl Modules {
+    /// Whether stat alone proves that nothing in the directory is different now.
+    pub(crate) fn are_proven_same(&self, now: &Modules) -> bool {
+        self.sum.is_some() && self.sum == now.sum
+    }
+
+    /// Without the sum, if something in the directory could not be read: the sum would prove that
+    /// it is the same, and nobody would try to read it again.
+    pub(crate) fn with_honest_sum(mut self) -> Modules {
+        if self.entries.iter().any(Entry::is_unreadable) {
+            self.sum = None;
+        }
+        self
+    }
+}

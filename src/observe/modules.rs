@@ -1,0 +1,368 @@
+//! The walk through module directories, which sees all that is in them at any depth.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat};
+use rustix::io::Errno;
+
+use crate::files::root::{Root, Steps, for_each_name};
+use crate::observe::content::{Content, digest_of_name};
+use crate::observe::directory::{Directory, DirectoryState, Modules};
+use crate::observe::entry::{Entry, Rights};
+use crate::observe::evidence::{Identity, hash, hash_numbers};
+use crate::observe::profile::{Profile, Source, named_by};
+use crate::observe::search::{Names, Search};
+use crate::observe::walk::Walk;
+
+/// A directory this far below a module directory is "not known".
+const MOST_LEVELS: usize = 32;
+
+/// Device and inode.
+type Inode = (u64, u64);
+
+fn inode(stat: &Stat) -> Inode {
+    (stat.st_dev, stat.st_ino)
+}
+
+/// All module directories of a profile, sorted by name.
+pub(crate) fn module_directories(walk: &mut Walk<'_>, profile: &Profile) -> Vec<Directory> {
+    let (paths, mut directories) = named_directories(walk, profile);
+    let mut walked = BTreeMap::new();
+    for path in own_names_first(walk.root, paths) {
+        match walk.root.directory(&path) {
+            Ok(place) => directories.extend(module_directory(walk, path, &place, &mut walked)),
+            Err(stop) if stop.is_shut() => {}
+            Err(stop) => directories.push(Directory::unreadable(path, stop.errno())),
+        }
+    }
+    directories.sort_by(|a, b| a.name.cmp(&b.name));
+    directories
+}
+
+/// The paths that a profile names, and the directories among them that nobody can look at.
+fn named_directories(walk: &mut Walk<'_>, profile: &Profile) -> (Vec<PathBuf>, Vec<Directory>) {
+    let (mut paths, mut unreadable) = (Vec::new(), Vec::new());
+    let mut search = Search::new(walk, Names::Read);
+    for source in &profile.directories {
+        match source {
+            Source::Glob(glob) => match glob.split() {
+                (path, []) => paths.push(path),
+                _ => search.find(glob, &mut |_, _, _, path| paths.push(path)),
+            },
+            Source::Variable(name) => {
+                let (absolute, relative): (Vec<PathBuf>, Vec<PathBuf>) =
+                    named_by(name).partition(|path| path.is_absolute());
+                paths.extend(absolute);
+                // It depends on the directory that the program runs in.
+                let relative = relative.into_iter();
+                unreadable.extend(relative.map(|path| Directory::unreadable(path, Errno::INVAL)));
+            }
+        }
+    }
+    let found = search.unreadable.into_iter();
+    unreadable.extend(found.map(|(path, errno)| Directory::unreadable(path, errno)));
+    (paths, unreadable)
+}
+
+/// Sorts paths so that a directory is walked by its own name rather than by a link's.
+fn own_names_first(root: &Root, mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    if paths.len() > 1 {
+        let is_link = |path: &Path| match root.stat(path) {
+            Ok(Some(stat)) => FileType::from_raw_mode(stat.st_mode).is_symlink(),
+            _ => false,
+        };
+        paths.sort_by_cached_key(|path| (is_link(path), path.clone()));
+        paths.dedup();
+    }
+    paths
+}
+
+/// The module directory `name`, opened as `place`. `None` if it is no directory.
+fn module_directory(
+    walk: &mut Walk<'_>,
+    name: PathBuf,
+    place: &OwnedFd,
+    walked: &mut BTreeMap<Inode, PathBuf>,
+) -> Option<Directory> {
+    let stat = rustix::fs::fstat(place).ok()?;
+    let rights = Rights::of(&stat);
+    rights.file_type().is_dir().then_some(())?;
+    let state = match walked.get(&inode(&stat)) {
+        Some(first) => DirectoryState::Alias(digest_of_name(first)),
+        None => {
+            walked.insert(inode(&stat), name.clone());
+            match modules(walk, &name, rights, place) {
+                Ok(modules) => DirectoryState::Walked(modules),
+                Err(errno) => DirectoryState::Unreadable(errno.raw_os_error()),
+            }
+        }
+    };
+    Some(Directory {
+        name,
+        rights,
+        state,
+    })
+}
+
+/// All that is in the module directory `top`.
+///
+/// The names are listed only if their sum is not the one that an older observation has.
+fn modules(
+    walk: &mut Walk<'_>,
+    top: &Path,
+    rights: Rights,
+    place: &OwnedFd,
+) -> rustix::io::Result<Modules> {
+    let nothing = hash_numbers([rights.mode, rights.uid, rights.gid].map(u64::from));
+    let known = walk.older.and_then(|older| older.directory(top)?.modules());
+    let known = known.filter(|known| known.sum.is_some());
+    let unchanged = known.filter(|known| {
+        let summed = ModuleWalk::new(walk, top, Found::Sum(Some(nothing))).run(place);
+        summed.is_ok_and(|found| found.sum(nothing) == known.sum)
+    });
+    let (sum, entries) = match unchanged {
+        Some(known) => (known.sum, Arc::clone(&known.entries)),
+        None => {
+            let found = ModuleWalk::new(walk, top, Found::List(Vec::new())).run(place)?;
+            (found.sum(nothing), Arc::new(found.sorted()))
+        }
+    };
+    // After the names: a name that came in between must not slip away unseen.
+    let stat = rustix::fs::fstat(place)?;
+    let own = walk.evidence.identity(&stat, || Some(place)).fingerprint();
+    Ok(Modules { sum, own, entries })
+}
+
+/// One walk through a module directory.
+struct ModuleWalk<'w, 'a> {
+    walk: &'w mut Walk<'a>,
+    /// The module directory.
+    top: &'w Path,
+    found: Found,
+    /// The directories that were walked, with their names below `top`.
+    walked: BTreeMap<Inode, PathBuf>,
+    /// Links that were seen, and not followed yet.
+    links: Vec<Entry>,
+}
+
+/// What a directory or a link leads to.
+enum Below {
+    /// No directory, or one that was walked just now.
+    Done,
+    /// A directory that was walked by this name.
+    Alias(PathBuf),
+    /// A directory whose names changed while they were read, with its identity after that.
+    Changed(Identity),
+}
+
+impl<'w, 'a> ModuleWalk<'w, 'a> {
+    fn new(walk: &'w mut Walk<'a>, top: &'w Path, found: Found) -> ModuleWalk<'w, 'a> {
+        ModuleWalk {
+            walk,
+            top,
+            found,
+            walked: BTreeMap::new(),
+            links: Vec::new(),
+        }
+    }
+
+    fn run(mut self, place: &OwnedFd) -> rustix::io::Result<Found> {
+        let stat = rustix::fs::fstat(place)?;
+        self.walked.insert(inode(&stat), PathBuf::new());
+        match rustix::fs::seek(place, SeekFrom::Start(0)) {
+            Ok(_) => self.directory(place.as_fd(), Path::new(""))?,
+            // It was opened as a mere place.
+            Err(_) => self.directory(open(place)?.as_fd(), Path::new(""))?,
+        }
+        // Links come last: a directory is walked by a link's name only if it lies elsewhere.
+        while !self.links.is_empty() {
+            let mut links = std::mem::take(&mut self.links);
+            links.sort_by(|a, b| a.name.cmp(&b.name));
+            links
+                .into_iter()
+                .for_each(|link| self.add_with_all_below(link));
+        }
+        Ok(self.found)
+    }
+
+    /// Adds all that is in `directory`, at `below` in the module directory.
+    fn directory(&mut self, directory: BorrowedFd<'_>, below: &Path) -> rustix::io::Result<()> {
+        let mut name = below.as_os_str().as_bytes().to_owned();
+        if !name.is_empty() {
+            name.push(b'/');
+        }
+        let prefix = name.len();
+        let before = self.found.count();
+        let (mut directories, mut links) = (Vec::new(), Vec::new());
+        let mut failed = None;
+        let read = for_each_name(directory, |file| {
+            name.truncate(prefix);
+            name.extend_from_slice(file.to_bytes());
+            let name = Path::new(OsStr::from_bytes(&name));
+            let (stat, identity) = match self.walk.stat(directory, file, || self.top.join(name)) {
+                Ok(Some(found)) => found,
+                Ok(None) => return, // It went since its name was read.
+                Err(errno) => return failed = Some(errno),
+            };
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => {
+                    directories.push(Entry::new(name.to_owned(), &stat, identity));
+                }
+                FileType::Symlink => links.push(Entry::new(name.to_owned(), &stat, identity)),
+                _ => self.found.add(name, &stat, identity),
+            }
+        });
+        if let Some(errno) = failed.or(read.err()) {
+            self.found.forget_after(before); // Some of the names are not all.
+            return Err(errno);
+        }
+        self.links.extend(links);
+        // Sorted, so that of several names of one directory always the same one is walked.
+        directories.sort_by(|a, b| a.name.cmp(&b.name));
+        directories
+            .into_iter()
+            .for_each(|entry| self.add_with_all_below(entry));
+        Ok(())
+    }
+
+    /// Adds a directory or a link, and all that is below it.
+    fn add_with_all_below(&mut self, entry: Entry) {
+        let entry = match self.below(&entry) {
+            Ok(Below::Done) => entry,
+            Ok(Below::Alias(first)) => self.alias(entry, &first),
+            Ok(Below::Changed(identity)) => Entry { identity, ..entry },
+            Err(errno) => Entry {
+                identity: entry.identity.merely_seen(),
+                content: Content::unreadable(errno),
+                ..entry
+            },
+        };
+        self.found.add_entry(entry);
+    }
+
+    /// Adds all that is in the directory that `entry` is, or leads to.
+    fn below(&mut self, entry: &Entry) -> rustix::io::Result<Below> {
+        let place = match self
+            .walk
+            .root
+            .place(&self.top.join(&entry.name), Steps::Any)
+        {
+            Ok(place) => place,
+            Err(stop) if stop.leads_nowhere() => return Ok(Below::Done),
+            Err(stop) => return Err(stop.errno()),
+        };
+        let stat = rustix::fs::fstat(&place)?;
+        if !FileType::from_raw_mode(stat.st_mode).is_dir() {
+            return Ok(Below::Done);
+        }
+        if let Some(first) = self.walked.get(&inode(&stat)) {
+            return Ok(Below::Alias(first.clone()));
+        }
+        if entry.name.components().count() > MOST_LEVELS {
+            return Err(Errno::LOOP);
+        }
+        let directory = open(&place)?;
+        self.walked.insert(inode(&stat), entry.name.clone());
+        self.directory(directory.as_fd(), &entry.name)?;
+        // A name that came while they were read must not slip away unseen.
+        let after = rustix::fs::fstat(&place)?;
+        if (after.st_ctime, after.st_ctime_nsec) == (stat.st_ctime, stat.st_ctime_nsec) {
+            return Ok(Below::Done);
+        }
+        let identity = self.walk.evidence.identity(&after, || Some(&place));
+        Ok(Below::Changed(identity.merely_seen()))
+    }
+
+    /// An entry that is another name of a directory which was walked by its name `first`.
+    fn alias(&self, entry: Entry, first: &Path) -> Entry {
+        let path = self.top.join(&entry.name);
+        let content = match entry.file_type() {
+            FileType::Symlink => Content::of_link_alias(self.walk.root, &path, first),
+            _ => Content::Digest(digest_of_name(first)),
+        };
+        Entry {
+            identity: entry.identity.with(first.as_os_str().as_bytes()),
+            content,
+            ..entry
+        }
+    }
+}
+
+/// Opens a directory for reading that was opened as a place.
+fn open(place: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(place, c".", flags, Mode::empty())
+}
+
+/// What a walk through a module directory collects.
+enum Found {
+    /// One number, which tells whether all is as an older observation has it. `None` once one of
+    /// the entries is no evidence. It allocates nothing for a module, which makes a check quick.
+    Sum(Option<u64>),
+    /// Every entry.
+    List(Vec<Entry>),
+}
+
+impl Found {
+    fn add(&mut self, name: &Path, stat: &Stat, identity: Identity) {
+        match self {
+            Found::Sum(sum) => *sum = sum.and_then(|sum| plus(sum, name, identity)),
+            Found::List(entries) => entries.push(Entry::new(name.to_owned(), stat, identity)),
+        }
+    }
+
+    fn add_entry(&mut self, entry: Entry) {
+        match self {
+            Found::Sum(sum) => *sum = sum.and_then(|sum| plus(sum, &entry.name, entry.identity)),
+            Found::List(entries) => entries.push(entry),
+        }
+    }
+
+    fn count(&self) -> usize {
+        match self {
+            Found::Sum(_) => 0,
+            Found::List(entries) => entries.len(),
+        }
+    }
+
+    /// Forgets all entries but the first `count`.
+    fn forget_after(&mut self, count: usize) {
+        match self {
+            Found::Sum(sum) => *sum = None,
+            Found::List(entries) => entries.truncate(count),
+        }
+    }
+
+    /// Every entry, by name.
+    fn sorted(self) -> Vec<Entry> {
+        match self {
+            Found::Sum(_) => Vec::new(),
+            Found::List(mut entries) => {
+                entries.sort_by(|a, b| a.name.cmp(&b.name));
+                entries
+            }
+        }
+    }
+
+    /// The sum of the fingerprints of all entries, each with its name, on top of `nothing`, which
+    /// an empty directory has. A sum does not depend on the order in which a file system lists.
+    fn sum(&self, nothing: u64) -> Option<u64> {
+        match self {
+            Found::Sum(sum) => *sum,
+            Found::List(entries) => entries
+                .iter()
+                .try_fold(nothing, |sum, entry| plus(sum, &entry.name, entry.identity)),
+        }
+    }
+}
+
+/// `None` if the identity is no evidence.
+fn plus(sum: u64, name: &Path, identity: Identity) -> Option<u64> {
+    let fingerprint = identity.evidence()?;
+    Some(sum.wrapping_add(hash(fingerprint, name.as_os_str().as_bytes())))
+}

@@ -1,0 +1,229 @@
+//! The search for paths that match the patterns of a profile.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::files::root::{Steps, Stop, for_each_entry, is_match, os, stat_at};
+use crate::observe::entry::Entry;
+use crate::observe::observation::Searched;
+use crate::observe::profile::{Glob, is_wild};
+use crate::observe::walk::Walk;
+
+/// Called with the directory that a match is in, its name there, and its path in the root.
+type OnMatch<'a> = dyn FnMut(&mut Walk<'_>, BorrowedFd<'_>, &OsStr, PathBuf) + 'a;
+
+/// Where the names in a directory come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// From the directory: a module directory's name may have come to lead elsewhere.
+    Read,
+    /// From the older observation, if the directory is unchanged. Each name is then looked at.
+    ReadOrKnown,
+}
+
+/// A search for paths in a root directory.
+pub(crate) struct Search<'s, 'a> {
+    walk: &'s mut Walk<'a>,
+    names: Names,
+    /// Directories that were searched, for the next observation.
+    searched: Vec<Searched>,
+    /// Directories whose names nobody could read.
+    pub(crate) unreadable: Vec<(PathBuf, Errno)>,
+}
+
+/// The programs or further files that patterns match, sorted by name, and where they were searched.
+pub(crate) fn matching_entries(walk: &mut Walk<'_>, globs: &[Glob]) -> (Vec<Entry>, Vec<Searched>) {
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut search = Search::new(walk, Names::ReadOrKnown);
+    for glob in globs {
+        search.find(glob, &mut |walk, directory, name, path| {
+            entries.extend(walk.entry_in(directory, name, path));
+        });
+    }
+    let unreadable = search.unreadable.into_iter();
+    entries.extend(
+        unreadable.map(|(path, errno)| Entry::unreadable(path, FileType::Directory, errno)),
+    );
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    entries.dedup_by(|a, b| a.name == b.name);
+    (entries, search.searched)
+}
+
+impl<'s, 'a> Search<'s, 'a> {
+    pub(crate) fn new(walk: &'s mut Walk<'a>, names: Names) -> Search<'s, 'a> {
+        Search {
+            walk,
+            names,
+            searched: Vec::new(),
+            unreadable: Vec::new(),
+        }
+    }
+
+    /// Calls `on_match` for every path that a pattern matches, whether or not something is there.
+    ///
+    pub(crate) fn find(&mut self, glob: &Glob, on_match: &mut OnMatch<'_>) {
+        let (mut path, mut rest) = glob.split();
+        if rest.is_empty() {
+            // Its last component is looked up by name in its directory, although it is plain.
+            path.pop();
+            rest = &glob.0[glob.0.len().saturating_sub(1)..];
+        }
+        match self.walk.root.place(&path, Steps::Any) {
+            Ok(place) => self.find_below(place.as_fd(), &path, rest, on_match),
+            Err(stop) => self.give_up(path, stop),
+        }
+    }
+
+    fn find_below(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        path: &Path,
+        components: &[glob::Pattern],
+        on_match: &mut OnMatch<'_>,
+    ) {
+        let Some((component, rest)) = components.split_first() else {
+            return;
+        };
+        let names = match is_wild(component) {
+            true => self.matching_names(directory, path, component, rest),
+            false => Ok(vec![OsString::from(component.as_str())]),
+        };
+        let names = match names {
+            Ok(names) => names,
+            Err(Errno::NOENT | Errno::NOTDIR) => return, // It went since it was found.
+            Err(errno) => return self.unreadable.push((path.to_owned(), errno)),
+        };
+        for name in names {
+            let path = path.join(&name);
+            if rest.is_empty() {
+                on_match(self.walk, directory, &name, path);
+                continue;
+            }
+            match self.directory_at(directory, &name, &path) {
+                Ok(child) => self.find_below(child.as_fd(), &path, rest, on_match),
+                Err(stop) => self.give_up(path, stop),
+            }
+        }
+    }
+
+    /// A way that leads nowhere has no matches, nor has one that the caller may not enter: nothing
+    /// can be loaded from there. Any other trouble makes the matches unknown.
+    fn give_up(&mut self, path: PathBuf, stop: Stop) {
+        if !stop.is_shut() {
+            self.unreadable.push((path, stop.errno()));
+        }
+    }
+
+    /// Opens the directory that `name` is, or leads to. `path` is its place in the root.
+    fn directory_at(
+        &self,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &Path,
+    ) -> Result<OwnedFd, Stop> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(directory, name, flags, Mode::empty()) {
+            // A link, or no directory.
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                let place = self.walk.root.place(path, Steps::Any)?;
+                let stat = rustix::fs::fstat(&place)?;
+                match FileType::from_raw_mode(stat.st_mode).is_dir() {
+                    true => Ok(place),
+                    false => Err(Errno::NOTDIR.into()),
+                }
+            }
+            opened => Ok(opened?),
+        }
+    }
+
+    /// The names in a directory that match `component`, and may lead on to the `rest`.
+    fn matching_names(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        path: &Path,
+        component: &glob::Pattern,
+        rest: &[glob::Pattern],
+    ) -> rustix::io::Result<Vec<OsString>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(directory, c".", flags, Mode::empty())?;
+        let searched = match self.names == Names::ReadOrKnown && rest.is_empty() {
+            true => self.searched(opened.as_fd(), path.join(component.as_str()))?,
+            false => None,
+        };
+        let known = searched
+            .as_ref()
+            .and_then(|now| self.known_names(now, component));
+        let names = match known {
+            Some(names) => names,
+            None => self.read_names(opened.as_fd(), component, rest)?,
+        };
+        self.searched.extend(searched);
+        Ok(names)
+    }
+
+    /// The pattern, with what its directory is now. `None` if that is no evidence.
+    fn searched(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        pattern: PathBuf,
+    ) -> rustix::io::Result<Option<Searched>> {
+        let stat = rustix::fs::fstat(directory)?;
+        let identity = self.walk.evidence.identity(&stat, || Some(directory));
+        let directory = identity.evidence();
+        Ok(directory.map(|directory| Searched { pattern, directory }))
+    }
+
+    /// The names that an older search for the same pattern found in the same directory.
+    fn known_names(&self, now: &Searched, component: &glob::Pattern) -> Option<Vec<OsString>> {
+        let older = self.walk.older?;
+        older.searched.contains(now).then_some(())?;
+        let entries = older.programs.iter().chain(&older.files);
+        let here = entries.filter(|entry| entry.name.parent() == now.pattern.parent());
+        let names = here.filter_map(|entry| entry.name.file_name());
+        let names = names.filter(|name| is_match(component, name));
+        Some(names.map(OsStr::to_owned).collect())
+    }
+
+    fn read_names(
+        &self,
+        directory: BorrowedFd<'_>,
+        component: &glob::Pattern,
+        rest: &[glob::Pattern],
+    ) -> rustix::io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        for_each_entry(directory, |name, kind| {
+            let name = os(name);
+            if is_match(component, name) && self.leads_on(directory, name, kind, rest) {
+                names.push(name.to_owned());
+            }
+        })?;
+        Ok(names)
+    }
+
+    /// Whether a pattern may go on below `name`. One system call rules most names out.
+    fn leads_on(
+        &self,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        kind: FileType,
+        rest: &[glob::Pattern],
+    ) -> bool {
+        let Some(next) = rest.first().filter(|next| !is_wild(next)) else {
+            return kind != FileType::RegularFile || rest.is_empty();
+        };
+        match kind {
+            FileType::RegularFile => false,
+            // The kernel follows a link rightly only in the system's own root.
+            kind if kind != FileType::Directory && !self.walk.root.is_system() => true,
+            _ => {
+                let next = Path::new(name).join(next.as_str());
+                let found = stat_at(directory, next.as_os_str());
+                !matches!(found, Ok(None) | Err(Errno::NOTDIR))
+            }
+        }
+    }
+}
