@@ -108,6 +108,7 @@ impl Profile {
                 }
             }
             let mtime = stamp.touch_in(&turn, by, why, durability)?;
+            look.inputs = look.inputs.clone().with_stamp(stamp.owner(), mtime);
             look.witness.observation = look
                 .witness
                 .observation
@@ -259,6 +260,7 @@ fn touch(
     }
     let why = done.verdict.reasons_for_people(2).join("; ");
     let mtime = stamp.touch_in(&turn, "modstamp update", &why, durability)?;
+    *inputs = inputs.clone().with_stamp(stamp.owner(), mtime);
     let witness = Witness {
         observation: observation.with_stamp(stamp.owner(), mtime),
     };

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use crate::files::root::Root;
 use crate::ground::error::Result;
+use crate::ground::time::Mtime;
 use crate::observe::content::{Content, Reader};
 use crate::observe::directory::{Directory, DirectoryState, Modules};
 use crate::observe::entry::Entry;
@@ -22,6 +23,7 @@ use crate::observe::search::matching_entries;
 use crate::observe::stamps::Stamps;
 use crate::observe::tick::Tick;
 use crate::observe::walk::Walk;
+use crate::stamp::stamp::Owner;
 
 /// A profile's inputs as they are now. Judge any number of witnesses by one look at them.
 #[derive(Debug, Clone)]
@@ -112,6 +114,12 @@ impl Inputs {
         self.tick = self.tick.or_later(walk.evidence.tick);
         self.command_reader = Reader::new(&root);
         Ok(self)
+    }
+
+    /// These inputs, but with a stamp as our own touch left it.
+    pub(crate) fn with_stamp(mut self, owner: Owner, mtime: Mtime) -> Inputs {
+        self.observation = self.observation.with_stamp(owner, mtime);
+        self
     }
 
     /// These inputs, but with other stamps.
