@@ -157,6 +157,7 @@ mod observe {
     pub(crate) mod modules;
     pub(crate) mod observation;
     pub(crate) mod profile;
+    pub(crate) mod reader;
     pub(crate) mod search;
     pub(crate) mod stamps;
     pub(crate) mod tick;

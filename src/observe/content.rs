@@ -1,18 +1,9 @@
 //! What is inside a file, a link or a directory, as a digest.
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
 
-use rustix::fs::FileType;
 use rustix::io::Errno;
-
-use crate::files::root::{Root, Steps, Stop};
-use crate::observe::entry::Entry;
 
 /// What is inside something, as far as somebody read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,111 +22,6 @@ impl Content {
     pub(crate) fn unreadable(errno: Errno) -> Content {
         Content::Unreadable(errno.raw_os_error())
     }
-
-    /// That of a link at `path` to a directory which was already walked by another name, `first`.
-    pub(crate) fn of_link_alias(root: &Root, path: &Path, first: &Path) -> Content {
-        let of_both = |link: blake3::Hash| {
-            let mut hasher = blake3::Hasher::new();
-            hasher.update(link.as_bytes());
-            hasher.update(first.as_os_str().as_bytes());
-            hasher.finalize()
-        };
-        Content::from_read(link_digest(root, path).map(of_both))
-    }
-
-    fn from_read(digest: io::Result<blake3::Hash>) -> Content {
-        match digest {
-            Ok(digest) => Content::Digest(half(digest)),
-            Err(error) => Content::unreadable(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
-        }
-    }
-}
-
-/// Reads contents in one root directory, and reads none twice.
-#[derive(Debug, Clone)]
-pub(crate) struct Reader {
-    pub(crate) root: Root,
-    /// What verdicts asked for. Any number of them may share one look.
-    read: Arc<Mutex<BTreeMap<PathBuf, Content>>>,
-}
-
-impl Reader {
-    pub(crate) fn new(root: &Root) -> Reader {
-        Reader {
-            root: root.clone(),
-            read: Arc::default(),
-        }
-    }
-
-    /// The content of `entry`, which is at `path` in the root. Later calls get it from memory.
-    pub(crate) fn content(&self, entry: &Entry, path: PathBuf) -> Content {
-        if entry.content != Content::Unread {
-            return entry.content;
-        }
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        *read
-            .entry(path)
-            .or_insert_with_key(|path| self.read(entry.file_type(), path))
-    }
-
-    /// The content of what is at `path`, if somebody asked for it before.
-    pub(crate) fn known(&self, path: &Path) -> Option<Content> {
-        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        read.get(path).copied()
-    }
-
-    /// Reads the content of what is at `path`, and does not remember it.
-    pub(crate) fn read(&self, kind: FileType, path: &Path) -> Content {
-        Content::from_read(match kind {
-            FileType::RegularFile => self
-                .root
-                .read(path, Steps::Any)
-                .map_err(io::Error::from)
-                .and_then(file_digest),
-            FileType::Symlink => link_digest(&self.root, path),
-            _ => return Content::Nothing,
-        })
-    }
-}
-
-/// Digests a link: its own text, and the type, permissions, owner and content of its target.
-fn link_digest(root: &Root, path: &Path) -> io::Result<blake3::Hash> {
-    let parent = root.place(path.parent().unwrap_or(path), Steps::Any)?;
-    let name = path.file_name().unwrap_or(OsStr::new("."));
-    let mut hasher = blake3::Hasher::new();
-    let text = rustix::fs::readlinkat(&parent, name, Vec::new())?;
-    hasher.update(text.as_bytes());
-    hasher.update(&[0]);
-    let target = match root.place(path, Steps::Any) {
-        Ok(target) => target,
-        // It leads nowhere, or in a circle: a program can load nothing by it.
-        Err(Stop::System(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) => {
-            return Ok(hasher.finalize());
-        }
-        Err(stop) => return Err(stop.into()),
-    };
-    let stat = rustix::fs::fstat(&target)?;
-    for field in [stat.st_mode, stat.st_uid, stat.st_gid] {
-        hasher.update(&field.to_le_bytes());
-    }
-    if FileType::from_raw_mode(stat.st_mode).is_file() {
-        hasher.update(file_digest(root.read(path, Steps::Any)?)?.as_bytes());
-    }
-    Ok(hasher.finalize())
-}
-
-fn file_digest(fd: OwnedFd) -> io::Result<blake3::Hash> {
-    if !FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode).is_file() {
-        return Err(io::Error::other("it is no longer a regular file"));
-    }
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = [0; 32 * 1024];
-    loop {
-        match rustix::io::retry_on_intr(|| rustix::io::read(fd.as_fd(), &mut buffer))? {
-            0 => return Ok(hasher.finalize()),
-            length => hasher.update(&buffer[..length]),
-        };
-    }
 }
 
 /// The digest of a name by which a directory was walked.
@@ -143,7 +29,7 @@ pub(crate) fn digest_of_name(name: &Path) -> [u8; 16] {
     half(blake3::hash(name.as_os_str().as_bytes()))
 }
 
-fn half(digest: blake3::Hash) -> [u8; 16] {
+pub(crate) fn half(digest: blake3::Hash) -> [u8; 16] {
     let mut half = [0; 16];
     half.copy_from_slice(&digest.as_bytes()[..16]);
     half

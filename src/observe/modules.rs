@@ -16,6 +16,7 @@ use crate::observe::directory::{Directory, DirectoryState, Modules};
 use crate::observe::entry::{Entry, Rights};
 use crate::observe::evidence::{Identity, hash, hash_numbers};
 use crate::observe::profile::{Profile, Source, named_by};
+use crate::observe::reader::content_of_link_alias;
 use crate::observe::search::{Names, Search};
 use crate::observe::walk::Walk;
 
@@ -282,7 +283,7 @@ impl<'w, 'a> ModuleWalk<'w, 'a> {
     fn alias(&self, entry: Entry, first: &Path) -> Entry {
         let path = self.top.join(&entry.name);
         let content = match entry.file_type() {
-            FileType::Symlink => Content::of_link_alias(self.walk.root, &path, first),
+            FileType::Symlink => content_of_link_alias(self.walk.root, &path, first),
             _ => Content::Digest(digest_of_name(first)),
         };
         Entry {

@@ -43,33 +43,33 @@ fn what_is_changed_during_a_probe_is_told() {
 #[test]
 fn what_is_changed_and_changed_back_during_a_probe_is_told() {
     let there_and_back: [(&str, Change); 6] = [
-        ("ui-gtk.so", |world| {
+        ("module ui-gtk.so", |world| {
             world.keep_mtime(GTK, || {
                 world.write(GTK, "during 1");
                 world.write(GTK, "before 1");
             });
         }),
-        ("ui-gtk.so", |world| {
+        ("module ui-gtk.so", |world| {
             world.rename(GTK, "away");
             world.rename("away", GTK);
         }),
-        ("ui-gtk.so", |world| {
+        ("module ui-gtk.so", |world| {
             world.set_permissions(GTK, 0o600);
             world.set_permissions(GTK, 0o644);
         }),
-        ("/usr/lib64/qemu", |world| {
+        ("module directory /usr/lib64/qemu", |world| {
             world.keep_mtime(MODULES, || {
                 world.write("usr/lib64/qemu/new.so", "");
                 world.remove("usr/lib64/qemu/new.so");
             });
         }),
-        ("below", |world| {
+        ("module below", |world| {
             world.keep_mtime("usr/lib64/qemu/below", || {
                 world.write("usr/lib64/qemu/below/new.so", "");
                 world.remove("usr/lib64/qemu/below/new.so");
             });
         }),
-        ("/usr/bin/qemu-system-arm", |world| {
+        ("program /usr/bin/qemu-system-arm", |world| {
             world.rename("usr/bin/qemu-system-arm", "away");
             world.rename("away", "usr/bin/qemu-system-arm");
         }),

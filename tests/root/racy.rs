@@ -262,7 +262,7 @@ fn a_change_there_and_back_in_the_tick_of_the_observation_is_told(disk: &Mounted
         });
         let after = world.profile.inputs().unwrap();
         assert!(before.judge(&after).is_fresh());
-        let told = "ui-gtk.so was touched during the probe, or changed and changed back";
+        let told = "module ui-gtk.so was touched during the probe, or changed and changed back";
         assert_eq!(
             before
                 .disturbed(&after)
