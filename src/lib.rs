@@ -2,21 +2,41 @@
 //!
 //! # The problem
 //!
-//! A program that loads plug-ins often asks "what can I do?" once, at a cost, and caches the answer. libvirt does so with
-//! QEMU: a probe takes from 300 ms to several seconds. QEMU's devices are modules in packages of their own, so the answer
-//! changes whenever such a package comes or goes, while the QEMU program stays as it is. Who serves the old answer then
-//! makes guests fail to start.
+//! A program that loads plug-ins often asks "what can I do?" once, at a cost, and caches the
+//! answer. libvirt does so with QEMU: a probe takes from 300 ms to several seconds. QEMU's devices
+//! are modules in packages of their own. The answer changes whenever such a package comes or goes,
+//! while the QEMU program stays the same. A daemon that serves the old answer makes guests fail to
+//! start.
+//!
+//! # The common case
+//!
+//! ```no_run
+//! # fn probe() -> std::io::Result<String> { Ok(String::new()) }
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let profile = modstamp::Profile::load("qemu")?;
+//! let answer = modstamp::cached(&profile, "/var/cache/mine/qemu.answer", || probe())?;
+//! println!("{}", String::from_utf8_lossy(&answer.bytes));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`cached`] returns the stored answer while it is fresh. Otherwise it probes, and stores the new
+//! answer. [`Cache`] does the same for the output of commands.
 //!
 //! # Why a stamp alone is not enough
 //!
-//! Package triggers can touch one well-known file, the [`Stamp`], and a cache that was filled under another mtime is
-//! stale. That covers package managers, but only once their trigger has run, and rpm has one that runs *before* a package's
-//! files go, dpkg and pacman one that runs when all is over. It does not cover `make install`, an image that is swapped, a snapshot
-//! rolled back, a bind mount, or a hand. So a check folds in the modules themselves, too. And the modules alone are not
-//! enough either: an administrator who knows better needs something to touch, and a consumer that has no time to look at
-//! all modules has at least the stamp.
+//! Package triggers can touch one well-known file, the [`Stamp`]. An answer that was cached under
+//! another mtime is then stale. That covers package managers, but only once their trigger has run.
+//! rpm has a trigger that runs *before* a package's files go. dpkg's and pacman's run when all is
+//! over. None runs for `make install`, an image that is swapped, a snapshot that is rolled back, a
+//! bind mount, or a hand. So a check looks at the modules themselves, too.
+//!
+//! The modules alone are not enough either. An administrator needs something to touch. A consumer
+//! that has no time to look at all modules has at least the stamp.
 //!
 //! # Observe, then probe, then store
+//!
+//! A program that keeps its answers itself keeps a [`Witness`] with each:
 //!
 //! ```no_run
 //! # fn probe() -> String { String::new() }
@@ -25,7 +45,7 @@
 //! use modstamp::{Profile, Verdict};
 //!
 //! let profile = Profile::load("qemu")?;
-//! let before = profile.observe()?; // a Witness: what there is before the probe
+//! let before = profile.observe()?; // a Witness of all inputs, before the probe
 //! let answer = probe();
 //! if before.disturbed(&profile.inputs()?).is_none() {
 //!     store(&answer, &before); // Display and FromStr, or serde
@@ -41,86 +61,116 @@
 //! # }
 //! ```
 //!
-//! A change that is made while the probe runs is then different from what was observed, and the next check says so. In the
-//! other order it would be recorded as known to an answer that never saw it. A change that is made *and undone* while the
-//! probe runs leaves nothing different; [`Witness::disturbed`] sees it in what was there all the while, because even then a
-//! stat identity moved. Such an answer is used once and not stored.
+//! A change during the probe differs from what was observed before it, so the next check says
+//! stale. In the other order, the change would be recorded as known to an answer that never saw it.
 //!
-//! One observation judges any number of witnesses: see [`Profile::inputs`] and [`Witness::judge`].
-//! [`Profile::observe_again`] reads only what changed since an older witness. [`Cache`] does all of it for the
-//! output of commands.
+//! A change that is made *and undone* during the probe leaves no difference for a later check. It
+//! moves a stat identity, though, and [`Witness::disturbed`] sees that. Such an answer is used once
+//! and not stored.
 //!
-//! A libvirt that knows nothing of all this is helped from outside: [`libvirt`].
+//! One look judges any number of witnesses: see [`Profile::inputs`] and [`Witness::judge`].
+//! [`Profile::observe_again`] reads only what changed since an older witness.
 //!
-//! That no order of package triggers, probes, checks, hands, crashes and clocks makes this serve an old answer is not argued
-//! here but searched: `tests/proof` goes through every state of a model of it, and its first page says what that
-//! leaves out.
+//! A libvirt that knows nothing of all this is helped from outside: see `libvirt`.
+//!
+//! No order of package triggers, probes, checks, hands, crashes and clocks makes this serve an old
+//! answer. `tests/proof` searches every state of a model of it, and its first page says what the
+//! model leaves out.
 //!
 //! # What is tracked
 //!
-//! | input | where it comes from | what is recorded | what differs when it is stale | why |
+//! | input | where it comes from | what is recorded | what makes it stale | why |
 //! | --- | --- | --- | --- | --- |
-//! | stamps, the system's and the user's own | [`Stamp`] | mtime | the mtime, in either direction | package triggers and people say by it what a look cannot see |
-//! | variables | the profile | value | the value | they lead the program to other modules |
-//! | module directories | the profile's globs and variables | permissions, owner, all names in it | any of it | a program loads what it finds there |
-//! | modules, at any depth | all that is in them | type, permissions, owner, size, stat identity, digest of the content | any of it but the stat identity | another module is another answer, and one that may not be read is none |
-//! | programs, further files | the profile's globs | the same | the same | another build answers differently |
-//! | the command | [`Cache::run`]'s caller | the same | the same | it may be none of the profile's programs |
+//! | stamps, the system's and the user's own | [`Stamp`] | mtime | another mtime, earlier or later | triggers and people tell by it what a look cannot see |
+//! | variables | the profile | value | another value | they lead the program to other modules |
+//! | module directories | the profile's patterns and variables | permissions, owner, all names | any difference | a program loads what it finds there |
+//! | modules, at any depth | all that is in them | type, permissions, owner, size, stat identity, digest of the content | any difference but in the stat identity | another module is another answer, and an unreadable one is none |
+//! | programs, further files | the profile's patterns | as modules | as modules | another build answers differently |
+//! | the command | [`Cache::run`]'s caller | as modules | as modules | the profile may not name it |
 //!
-//! A symbolic link is recorded with what it leads to. A directory that has several names is walked once, by its own rather
-//! than by a link's, and each other name is recorded as one of it.
+//! A symbolic link is recorded together with its target. A directory with several names is walked
+//! once, by its own name rather than by a link's. Each other name is recorded as an alias.
 //!
 //! # Stat first, content last
 //!
-//! Equal stat identities (device, inode, size, permissions, owner, mtime, ctime) mean "the same", at the cost of one stat.
-//! A check adds up those of a module directory's entries to one number, and where that is the one that was recorded, nothing
-//! in it is different. Unequal ones mean "look at the content", and only if that differs too is the verdict stale: a redeploy
-//! with new inodes and times, a restored backup or a reboot costs a look, and no probe. Nothing is ever compared by "newer":
-//! no clock has a say.
+//! Equal stat identities (device, inode, size, permissions, owner, mtime, ctime) mean "the same",
+//! at the cost of one stat. A check adds up the identities of all entries of a module directory. If
+//! the sum is the recorded one, nothing in the directory is different.
 //!
-//! An equal stat identity is evidence because the kernel sets the ctime by its own clock at every change, and nobody
-//! can put it back. It is none, and the content is looked at, in these cases:
+//! Unequal identities mean "look at the content". Only if that differs, too, is the verdict stale.
+//! So a redeploy with new inodes and times, a restored backup or a reboot costs a look, and no
+//! probe. Nothing is ever compared by "newer": no clock has a say.
 //!
-//! - Right after a change (git calls such an entry racy): two changes within one tick of the file system's clock look
-//!   like one. [`Profile::observe`] also waits until that tick is over, so that what is changed during the probe is told from
-//!   what was changed just before.
-//! - For three seconds after a write: it sets the times when it begins, and may still be under way. A package manager's
-//!   files are told from that by their mtimes.
-//! - On file systems whose ctimes this kernel does not keep: over the network, in user space, on FAT.
-//! - On images, whose makers choose all times, after they were mounted anew: that is, on whatever is mounted read-only,
-//!   and on overlays.
+//! An equal stat identity is evidence because the kernel sets the ctime by its own clock at every
+//! change, and nobody can put it back. In these cases it is no evidence, and the content decides:
+//!
+//! - Right after a change (git calls such an entry racy). Two changes within one tick of the file
+//!   system's clock look like one. [`Profile::observe`] also waits until that tick is over, so that
+//!   a change during the probe looks different from one just before it.
+//! - For three seconds after a write. A write sets the times when it begins, and may still be under
+//!   way. A package manager's files are recognized by their mtimes, which it sets itself.
+//! - On file systems whose ctimes this kernel does not keep: over the network, in user space, on
+//!   FAT.
+//! - On an image that was mounted anew, because its maker chose all times. An image here is
+//!   whatever is mounted read-only, and an overlay.
 //!
 //! # Life of the files
 //!
-//! `/var/lib/modstamp/<profile>.stamp` is the stamp, and `.<profile>.lock` beside it makes touches take turns and
-//! remembers the latest time that the stamp ever had; `<profile>.witness` is what the modules were at its last touch, by which
-//! [`Profile::update`] tells whether they still are; `<profile>.libvirt` is what [`libvirt`] remembers of its last refresh.
-//! A user's own are in `~/.local/state/modstamp/`.
-//! `~/.cache/modstamp/` has a file for each cached answer, and a lock beside it. Witnesses are kept by whoever caches.
-//! Stamps, answers and witnesses may be removed at any time: that costs a probe each.
+//! | file | what it is |
+//! | --- | --- |
+//! | `/var/lib/modstamp/<profile>.stamp` | the stamp |
+//! | `.<profile>.lock` beside it | makes touches take turns, and remembers the latest time that the stamp ever had |
+//! | `<profile>.witness` | what the modules were at the last touch, for [`Profile::update`] |
+//! | `<profile>.libvirt` | the record of the last refresh of libvirt |
+//! | `~/.local/state/modstamp/` | the same files for a user's own stamp |
+//! | `~/.cache/modstamp/` | a file for each answer that `modstamp run` cached, and a lock beside it |
+//!
+//! A consumer keeps its witnesses itself. Stamps, answers and witnesses may be removed at any time.
+//! That costs a probe each.
 //!
 //! # Where no trigger runs
 //!
-//! On hosts that are images, after a rollback and after `make install`, nothing touches the stamp. Who checks a whole witness
-//! sees the change all the same. For who looks at the stamps alone, and for libvirt, [`Profile::update`] does what the
-//! trigger would have done, at boot and whenever a module directory is seen to change: it touches if the contents are not what they were at the
-//! last touch. What comes and goes again between two updates it cannot see. `docs/images.md` tells how it is started.
+//! On hosts that are images, after a rollback and after `make install`, nothing touches the stamp.
+//! A check of a whole witness sees the change all the same. A consumer that checks the stamps alone
+//! does not, and neither does libvirt. [`Profile::update`] helps both: at boot, and whenever a module
+//! directory changes, it touches the stamp if the contents are not those of the last touch. It
+//! cannot see what comes and goes again between two updates. `docs/images.md` tells how it is
+//! started.
 //!
 //! # What cannot be seen
 //!
-//! - What a probe depends on beyond the profile, and so also a module whose bytes stay and whose meaning changes: a
-//!   library that it loads, the kernel, the processor, a configuration file that the profile does not name.
-//! - A store through a shared memory mapping, until the kernel has written the page back: the ctime moves no earlier.
+//! - Whatever a probe depends on beyond the profile: a library that a module loads, the kernel, the
+//!   processor, a configuration file that the profile does not name.
+//! - A store through a shared memory mapping, until the kernel has written the page back. The ctime
+//!   moves no earlier.
 //! - A single write that takes longer than three seconds, and was observed in its midst.
-//! - A change that a program makes with the clock set back to the very tick of an earlier change of the same file.
-//! - A file system mounted writable in the place of another, on the same device number and with the same inodes, sizes and
-//!   ctimes: only who writes to the disk itself can make one.
-//! - What comes and goes again while the probe runs: a program, a further file, a module directory, something mounted over
-//!   one; a link on the way to one that leads elsewhere, and back. Only below a module directory that stays is it seen.
-//! - A touch of the stamp that leaves the very time that it had when it was observed: by hand after the clock was set back,
-//!   or more than some seconds ahead of the clock, where a file system keeps whole seconds and the tool had to go on; or
-//!   the same touch again after a power loss took the first one back and set the clock back, too.
-//! - Beyond 32 levels of directories below a module directory: there the answer is "not known", which is stale.
+//! - A change that a program makes with the clock set back to the very tick of an earlier change of
+//!   the same file.
+//! - A file system mounted writable in the place of another, on the same device number and with the
+//!   same inodes, sizes and ctimes. Only somebody who writes to the disk itself can make one.
+//! - Something that comes and goes again during the probe: a program, a further file, a module
+//!   directory, a mount over one, a link on the way to one that leads elsewhere and back. Below a
+//!   module directory that stays, it is seen.
+//! - A touch of the stamp that leaves the very time that was observed. That takes a touch by hand
+//!   after the clock was set back; or the same touch again, after a power loss took the first one
+//!   back and set the clock back, too. It also takes little more if a file system keeps whole
+//!   seconds, and the stamp is some seconds ahead of the clock.
+//! - Anything more than 32 levels of directories below a module directory. The verdict on it is
+//!   "not known", which is stale.
+//!
+//! # Layers
+//!
+//! A file uses those of its own layer and of lower ones. `make check` holds that order.
+//!
+//! | layer | what it is | what it may do |
+//! | --- | --- | --- |
+//! | front | the command line, the C interface, rpm's program | print, exit |
+//! | act | the touch and what follows it, update, libvirt, cached answers, triggers | write |
+//! | judge | two observations to a verdict with reasons; a witness's text | compute only |
+//! | observe | a profile to an observation: search, walk, evidence, contents | read |
+//! | stamp | the stamp, and what is kept beside it | write in one directory |
+//! | files | a root directory, paths walked by descriptor, replacement of files, locks | make system calls |
+//! | ground | errors, text and its escaping, time, environment | nothing |
 
 mod act {
     pub(crate) mod cache;
