@@ -1,10 +1,11 @@
-//! Reasons: as data, which `packaging/verdict-1.schema.json` describes, and as sentences. These tests need nothing.
+//! Reasons: as data, which `packaging/verdict-2.schema.json` describes, and as sentences.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
 use boon::{Compiler, SchemaIndex, Schemas};
+use modstamp::{Input, Reason, Subject, Verdict};
 use serde_json::{Value, json};
 use support::world::{STAMP, World};
 
@@ -17,14 +18,17 @@ struct Schema {
 
 impl Schema {
     fn new() -> Schema {
-        let text = include_str!("../../packaging/verdict-1.schema.json");
+        Schema::of(include_str!("../../packaging/verdict-2.schema.json"))
+    }
+
+    fn of(text: &str) -> Schema {
         let text: Value = serde_json::from_str(text).unwrap();
         let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
         compiler
-            .add_resource("verdict-1.schema.json", text.clone())
+            .add_resource("schema.json", text.clone())
             .unwrap();
         let index = compiler
-            .compile("verdict-1.schema.json", &mut schemas)
+            .compile("schema.json", &mut schemas)
             .unwrap();
         Schema {
             text,
@@ -112,6 +116,27 @@ fn much_has_happened() -> (World, String) {
     (world, lines.join("\n"))
 }
 
+fn other_reasons() -> Vec<Reason> {
+    let subject = || Subject {
+        input: Input::Module,
+        name: "a.so".into(),
+        path: "/usr/lib64/qemu/a.so".into(),
+    };
+    let error = || "it is not XML".to_owned();
+    vec![
+        Reason::NotRead(subject()),
+        Reason::Disturbed(subject()),
+        Reason::TouchedSinceRefresh(subject()),
+        Reason::NothingKept,
+        Reason::NeverRefreshed,
+        Reason::BeforeRefresh,
+        Reason::SinceRefresh,
+        Reason::NotOwnCache,
+        Reason::NotBelieved { error: error() },
+        Reason::CacheFile { error: error() },
+    ]
+}
+
 #[test]
 fn every_reason_that_there_is_prints_as_the_schema_says() {
     let schema = Schema::new();
@@ -134,6 +159,9 @@ fn every_reason_that_there_is_prints_as_the_schema_says() {
     ];
     world.link(STAMP, "/etc/qemu/a.conf");
     verdicts.push(printed(&mut check(&world, &witness, &json)));
+
+    // Causes that only other verbs give.
+    verdicts.push(serde_json::to_string(&Verdict::Stale(other_reasons())).unwrap());
 
     let mut reasons = Vec::new();
     for verdict in &verdicts {
@@ -158,7 +186,7 @@ fn every_reason_that_there_is_prints_as_the_schema_says() {
 #[test]
 fn what_the_schema_does_not_say_is_refused_by_it() {
     let schema = Schema::new();
-    let stale = |reason: Value| json!({"version": 1, "fresh": false, "reasons": [reason]});
+    let stale = |reason: Value| json!({"version": 2, "fresh": false, "reasons": [reason]});
     let module = |more: Value| {
         let mut reason = json!({"input": "module", "name": "a.so", "path": "/usr/lib64/qemu/a.so"});
         reason
@@ -169,7 +197,7 @@ fn what_the_schema_does_not_say_is_refused_by_it() {
     };
     let changed = |what| module(json!({"cause": "changed", "what": what, "old": "1", "new": "2"}));
     for right in [
-        json!({"version": 1, "fresh": true, "reasons": []}),
+        json!({"version": 2, "fresh": true, "reasons": []}),
         module(json!({"cause": "added"})),
         changed("size"),
         stale(json!({"cause": "stamp", "owner": "user", "old": null, "new": "1.000000000"})),
@@ -177,10 +205,10 @@ fn what_the_schema_does_not_say_is_refused_by_it() {
         assert!(schema.allows(&right), "{right}");
     }
     for wrong in [
-        json!({"version": 2, "fresh": true, "reasons": []}),
-        json!({"version": 1, "fresh": false, "reasons": []}),
-        json!({"version": 1, "fresh": true, "reasons": [{"cause": "witness", "error": "it is empty"}]}),
-        json!({"version": 1, "fresh": true}),
+        json!({"version": 1, "fresh": true, "reasons": []}),
+        json!({"version": 2, "fresh": false, "reasons": []}),
+        json!({"version": 2, "fresh": true, "reasons": [{"cause": "witness", "error": "it is empty"}]}),
+        json!({"version": 2, "fresh": true}),
         json!([]),
         module(json!({"cause": "vanished"})),
         module(json!({"cause": "added", "input": "library"})),
@@ -192,6 +220,17 @@ fn what_the_schema_does_not_say_is_refused_by_it() {
         changed("colour"),
     ] {
         assert!(!schema.allows(&wrong), "{wrong}");
+    }
+}
+
+/// A reader of version 1 keeps its schema, and tells by the number that it does not know version 2.
+#[test]
+fn the_schema_of_version_1_stays_and_takes_no_verdict_of_version_2_for_its_own() {
+    let schema = Schema::of(include_str!("../../packaging/verdict-1.schema.json"));
+    for (version, is_its_own) in [(1, true), (2, false)] {
+        let reason = json!({"cause": "witness", "error": "it is empty"});
+        let verdict = json!({"version": version, "fresh": false, "reasons": [reason]});
+        assert_eq!(schema.allows(&verdict), is_its_own, "{verdict}");
     }
 }
 
