@@ -357,18 +357,21 @@ fn a_caller_that_is_killed_leaves_no_half_written_file() {
     first.kill().unwrap();
     first.wait().unwrap();
     // The first may have been killed before it had removed its scratch file, too.
-    let lock = names().into_iter().find(|name| name.ends_with(".lock"));
+    let lock = names()
+        .into_iter()
+        .find(|name| name.ends_with(".modstamp-lock"));
     let lock = lock.unwrap();
-    let question = lock.strip_suffix(".lock").unwrap().to_owned();
+    let question = lock.strip_suffix(".modstamp-lock").unwrap();
+    let question = question.strip_prefix('.').unwrap().to_owned();
     // What one that is killed while it writes an answer leaves.
     fs::write(
-        world.path(&format!("cache/.{question}.1234.new")),
+        world.path(&format!("cache/.{question}.modstamp-new-1234-0")),
         "modstamp-cache 1",
     )
     .unwrap();
     fs::write(world.path("quick"), "").unwrap();
     assert_eq!(world.ask().0, "done\n");
-    assert_eq!(names(), [question, lock]);
+    assert_eq!(names(), [lock, question]);
 }
 
 #[test]
@@ -641,7 +644,7 @@ fn an_answer_that_others_could_have_written_is_asked_again_and_replaced() {
         let expected = format!("modstamp: asked again: {} {problem}", answer.display());
         assert!(why.starts_with(&expected), "{why}");
         let rest = "so its answer is not believed; \
-            remove it, or name a directory of your own by --cache\n";
+            remove it, or name a directory of your own\n";
         assert!(why.ends_with(rest), "{why}");
         let (_, why) = world.ask();
         assert_eq!(why, "modstamp: served from the cache: nothing changed\n");
