@@ -47,8 +47,8 @@
 //! stat identity moved. Such an answer is used once and not stored.
 //!
 //! One observation judges any number of witnesses: see [`Profile::inputs`] and [`Witness::judge`].
-//! [`Profile::observe_again`] reads only what changed since an older witness. [`Cache`] does all of it for the
-//! output of commands.
+//! [`Profile::observe_again`] reads only what changed since an older witness. [`cached`] does all of it for
+//! one probe, and [`Cache`] for the output of commands.
 //!
 //! A libvirt that knows nothing of all this is helped from outside: [`libvirt`].
 //!

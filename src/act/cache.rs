@@ -86,7 +86,7 @@ impl Cache {
         Ok(Cache { shelf })
     }
 
-    /// Like [`Cache::open`], but makes nothing: `None` if there is no cache, or none for the caller.
+    /// Like [`Cache::open`], but makes nothing: `None` if the caller has no cache there.
     ///
     /// # Errors
     /// If somebody else could bend the way to it, or the system fails.
@@ -167,7 +167,7 @@ impl Cache {
     /// Every cached command with the verdict on its answer, sorted by command.
     ///
     /// # Errors
-    /// As [`Profile::inputs`].
+    /// Like [`Profile::inputs`].
     pub fn verdicts(&self, profile: &Profile) -> Result<Vec<CachedCommand>> {
         let now = profile.inputs()?;
         let names = self.shelf.names().into_iter();

@@ -20,8 +20,8 @@ use crate::observe::profile::Profile;
 pub struct Answer {
     /// The bytes that the probe returned, now or earlier.
     pub bytes: Vec<u8>,
-    /// The verdict on the stored answer, with the reasons; `None` if there was none. If it is fresh,
-    /// `bytes` is that answer.
+    /// The verdict on the stored answer, with the reasons; `None` if there was none. If it is
+    /// fresh, `bytes` is that answer.
     pub verdict: Option<Verdict>,
     /// Why the probe's answer was not kept; `None` if it was, or if the stored one was fresh.
     pub not_kept: Option<NotKept>,

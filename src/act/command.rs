@@ -16,7 +16,7 @@ use crate::act::not_kept::NotKept;
 use crate::act::shelf::Shelf;
 use crate::act::stored::{Body, Part};
 use crate::act::stream::Stream;
-use crate::ground::error::{Error, Result};
+use crate::ground::error::Error;
 use crate::ground::text::Escaped;
 use crate::observe::profile::Profile;
 
@@ -26,7 +26,7 @@ const PIECE: usize = 64 * 1024;
 /// A command that has ended, and its output if that may be kept.
 pub(crate) struct Ran {
     pub(crate) status: ExitStatus,
-    pub(crate) output: std::result::Result<Transcript, NotKept>,
+    pub(crate) output: Result<Transcript, NotKept>,
 }
 
 /// What a command printed, each stream in a file of its own.
@@ -45,7 +45,7 @@ struct Copied {
 ///
 /// # Errors
 /// If there is none.
-pub(crate) fn program(command: &Command) -> Result<PathBuf> {
+pub(crate) fn program(command: &Command) -> Result<PathBuf, Error> {
     let name = command.get_program();
     find(name, command).ok_or_else(|| {
         let remedy = "name a program that is in the PATH, or its path";
@@ -105,7 +105,7 @@ pub(crate) fn run(
     shelf: &Shelf,
     name: &OsStr,
     mut pass_on: impl FnMut(Stream, &[u8]) -> io::Result<()>,
-) -> Result<Ran> {
+) -> Result<Ran, Error> {
     let streams = command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = streams.stderr(Stdio::piped()).spawn().map_err(|error| {
         let remedy = "name a program that you may run";
@@ -203,8 +203,8 @@ impl Transcript {
         }
     }
 
-    fn new(shelf: &Shelf, name: &OsStr) -> std::result::Result<Transcript, NotKept> {
-        let copy = || -> std::result::Result<Copied, NotKept> {
+    fn new(shelf: &Shelf, name: &OsStr) -> Result<Transcript, NotKept> {
+        let copy = || -> Result<Copied, NotKept> {
             let file = shelf.scratch(name)?;
             Ok(Copied { file, length: 0 })
         };

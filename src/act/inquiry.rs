@@ -14,7 +14,6 @@ use crate::act::not_kept::NotKept;
 use crate::act::shelf::{Found, Shelf};
 use crate::act::stored::{Body, Stored};
 use crate::files::root::Lock;
-use crate::ground::error::Result;
 use crate::ground::text::Printable;
 use crate::judge::verdict::Verdict;
 use crate::judge::witness::Witness;
@@ -43,7 +42,7 @@ pub(crate) enum Standing<'a> {
 /// A probe that is due: the inputs were observed, and the turn is held until this is gone.
 pub(crate) struct Due<'a> {
     inquiry: &'a Inquiry<'a>,
-    before: std::result::Result<Witness, NotKept>,
+    before: Result<Witness, NotKept>,
     _turn: Option<Lock>,
 }
 
@@ -79,7 +78,7 @@ impl Inquiry<'_> {
         }
     }
 
-    fn due(&self, before: std::result::Result<Witness, NotKept>, turn: Option<Lock>) -> Due<'_> {
+    fn due(&self, before: Result<Witness, NotKept>, turn: Option<Lock>) -> Due<'_> {
         Due {
             inquiry: self,
             before,
@@ -88,7 +87,7 @@ impl Inquiry<'_> {
     }
 
     /// Finds the answer and judges it by the inputs of now.
-    fn look(&self) -> std::result::Result<Seen, NotKept> {
+    fn look(&self) -> Result<Seen, NotKept> {
         let useless = match self.shelf.find(&self.name) {
             Found::Answer(stored) if stored.question == self.question => return self.judge(stored),
             Found::Answer(_) => {
@@ -100,14 +99,14 @@ impl Inquiry<'_> {
             Found::Nothing => None,
             Found::LeftAlone(why) => return Err(why),
         };
-        let now = self.inputs(None).map_err(NotKept::NotObserved)?;
+        let now = self.inputs(None)?;
         let verdict = useless.map(|why| Verdict::unreadable(&why));
         Ok(Seen::Stale(verdict, Box::new(Before { now, older: None })))
     }
 
-    fn judge(&self, stored: Box<Stored>) -> std::result::Result<Seen, NotKept> {
+    fn judge(&self, stored: Box<Stored>) -> Result<Seen, NotKept> {
         let older = &stored.witness.observation;
-        let now = self.inputs(Some(older)).map_err(NotKept::NotObserved)?;
+        let now = self.inputs(Some(older))?;
         let verdict = stored.witness.judge(&now);
         if verdict.is_fresh() {
             self.learn(&stored, &now);
@@ -126,35 +125,36 @@ impl Inquiry<'_> {
         }
     }
 
-    fn inputs(&self, older: Option<&Observation>) -> Result<Inputs> {
-        let mut inputs = Inputs::of(self.profile, older)?;
+    fn inputs(&self, older: Option<&Observation>) -> Result<Inputs, NotKept> {
+        let mut inputs = Inputs::of(self.profile, older).map_err(NotKept::NotObserved)?;
         if let Some(command) = self.command {
-            inputs.add_command(command)?;
+            let added = inputs.add_command(command);
+            added.map_err(NotKept::NotObserved)?;
         }
         Ok(inputs)
     }
 
-    fn observe(&self, before: Box<Before>) -> std::result::Result<Witness, NotKept> {
+    fn observe(&self, before: Box<Before>) -> Result<Witness, NotKept> {
         let Before { mut now, older } = *before;
         if now.wait_if_racy() {
             // What the verdict read may have changed again within that tick.
-            now = self.inputs(older.as_ref()).map_err(NotKept::NotObserved)?;
+            now = self.inputs(older.as_ref())?;
         }
         let known: Vec<&Observation> = older.iter().collect();
         let observation = now.read(Depth::All, &known);
         Ok(Witness { observation })
     }
 
-    fn keep(&self, witness: &Witness, body: &Body) -> std::result::Result<(), NotKept> {
+    fn keep(&self, witness: &Witness, body: &Body) -> Result<(), NotKept> {
         self.shelf.keep(&self.name, &self.question, witness, body)
     }
 }
 
 impl Due<'_> {
     /// Stores the probe's answer, if nothing moved while the probe ran.
-    pub(crate) fn keep(self, body: &Body) -> std::result::Result<(), NotKept> {
+    pub(crate) fn keep(self, body: &Body) -> Result<(), NotKept> {
         let before = self.before?;
-        let after = self.inquiry.inputs(None).map_err(NotKept::NotObserved)?;
+        let after = self.inquiry.inputs(None)?;
         match before.disturbed(&after) {
             Some(reason) => Err(NotKept::Disturbed(reason)),
             None => self.inquiry.keep(&before, body),

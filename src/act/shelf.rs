@@ -21,7 +21,7 @@ use crate::act::not_kept::NotKept;
 use crate::act::stored::{Body, Contents, Stored};
 use crate::files::root::{Lock, Root, Steps, for_each_name, open_private};
 use crate::files::trust::{can_others_add, why_not_believed};
-use crate::ground::error::{Error, Result};
+use crate::ground::error::Error;
 use crate::ground::text::Printable;
 use crate::judge::witness::Witness;
 
@@ -71,7 +71,7 @@ impl Shelf {
     ///
     /// # Errors
     /// If it cannot be made or read, or if somebody else could bend the way to it.
-    pub(crate) fn open(root: &Root, path: &Path, holds: Holds) -> Result<Shelf> {
+    pub(crate) fn open(root: &Root, path: &Path, holds: Holds) -> Result<Shelf, Error> {
         match root.make_directory(path, Mode::RWXU) {
             Ok((directory, _)) => Shelf::of(directory, root.outside(path), holds),
             Err(stop) => Err(stop.into_error(ATTEMPT, root.outside(path), REMEDY)),
@@ -79,7 +79,7 @@ impl Shelf {
     }
 
     /// Like [`Shelf::open`], but makes nothing: `None` if there is no directory for the caller.
-    pub(crate) fn existing(root: &Root, path: &Path, holds: Holds) -> Result<Option<Shelf>> {
+    pub(crate) fn existing(root: &Root, path: &Path, holds: Holds) -> Result<Option<Shelf>, Error> {
         match root.read(path, Steps::Trusted) {
             Ok(directory) => Shelf::of(directory, root.outside(path), holds).map(Some),
             Err(stop) if stop.is_shut() => Ok(None),
@@ -87,7 +87,7 @@ impl Shelf {
         }
     }
 
-    fn of(directory: OwnedFd, path: PathBuf, holds: Holds) -> Result<Shelf> {
+    fn of(directory: OwnedFd, path: PathBuf, holds: Holds) -> Result<Shelf, Error> {
         let stat = rustix::fs::fstat(&directory)
             .map_err(|errno| Error::system(ATTEMPT, &path, errno, REMEDY))?;
         let others = match can_others_add(&stat) {
@@ -104,7 +104,7 @@ impl Shelf {
 
     /// # Errors
     /// If the caller may not write in the directory.
-    pub(crate) fn demand_writable(&self) -> Result<()> {
+    pub(crate) fn demand_writable(&self) -> Result<(), Error> {
         rustix::fs::accessat(&self.directory, c".", Access::WRITE_OK, AtFlags::EACCESS)
             .map_err(|errno| Error::system(ATTEMPT, &self.path, errno, REMEDY))
     }
@@ -215,7 +215,7 @@ impl Shelf {
     }
 
     /// An empty file that nobody else sees and that is gone with its descriptor.
-    pub(crate) fn scratch(&self, name: &OsStr) -> std::result::Result<File, NotKept> {
+    pub(crate) fn scratch(&self, name: &OsStr) -> Result<File, NotKept> {
         let new = new_file_of(name);
         let file = self.create(&new);
         self.remove(&new);
@@ -229,7 +229,7 @@ impl Shelf {
         question: &str,
         witness: &Witness,
         body: &Body,
-    ) -> std::result::Result<(), NotKept> {
+    ) -> Result<(), NotKept> {
         // The caller may have put a file there while the probe ran.
         if let Found::LeftAlone(why) = self.find(name) {
             return Err(why);

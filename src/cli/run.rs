@@ -14,8 +14,8 @@ use super::{MOST_LINES, Which, say};
 
 /// Print what CMD printed before, while nothing that it depends on is different; run CMD otherwise
 ///
-/// What tells one question from another is the program, its arguments and the working directory. CMD gets no standard
-/// input. Only answers of commands that succeed are kept.
+/// The program, its arguments and the working directory tell one question from another. CMD gets no
+/// standard input. Only answers of commands that succeed are kept.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: CMD's own, or 128 and the signal's number if one ended it; 127 if CMD is not found, 126 if it cannot be started, 1 on another error, 2 if the arguments are wrong"

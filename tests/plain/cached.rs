@@ -1,4 +1,5 @@
-//! `modstamp::cached`: the stored answer while it is fresh, the probe's otherwise. These tests need nothing.
+//! `modstamp::cached`: the stored answer while it is fresh, the probe's otherwise. These tests need
+//! nothing.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

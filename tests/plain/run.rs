@@ -1,10 +1,13 @@
-//! `modstamp run`: a hit while nothing changed, the command itself otherwise. These tests need nothing.
+//! `modstamp run` and `Cache`: a hit while nothing changed, the command itself otherwise. These
+//! tests need nothing.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use modstamp::{Cache, Profile, Root, Stream, Verdict};
 
 /// A scratch root with a module directory, and a command that counts how often it is asked.
 struct World(tempfile::TempDir);
@@ -47,7 +50,7 @@ impl World {
         self.run().output().unwrap()
     }
 
-    /// What it printed, and what was explained.
+    /// Returns what was printed, and what was explained.
     fn ask(&self) -> (String, String) {
         let output = self.output();
         assert!(output.status.success(), "{output:?}");
@@ -304,7 +307,7 @@ fn callers_at_once_share_one_probe() {
     let all = |answer: &str| vec![(answer.to_owned(), Some(0)); 10];
     assert_eq!(ten_at_once(&world), all("qxl.so\n"));
     assert_eq!(world.count(), 1);
-    // Also where there is an answer, and it is stale.
+    // A stale answer makes no difference.
     fs::write(world.path("usr/lib64/qemu/zzz.so"), "").unwrap();
     assert_eq!(ten_at_once(&world), all("qxl.so\nzzz.so\n"));
     assert_eq!(world.count(), 2);
@@ -356,14 +359,14 @@ fn a_caller_that_is_killed_leaves_no_half_written_file() {
     }
     first.kill().unwrap();
     first.wait().unwrap();
-    // The first may have been killed before it had removed its scratch file, too.
+    // The first may have been killed before it removed its scratch file.
     let lock = names()
         .into_iter()
         .find(|name| name.ends_with(".modstamp-lock"));
     let lock = lock.unwrap();
     let question = lock.strip_suffix(".modstamp-lock").unwrap();
     let question = question.strip_prefix('.').unwrap().to_owned();
-    // What one that is killed while it writes an answer leaves.
+    // A caller that is killed while it writes an answer leaves such a file.
     fs::write(
         world.path(&format!("cache/.{question}.modstamp-new-1234-0")),
         "modstamp-cache 1",
@@ -402,7 +405,7 @@ fn a_change_during_the_probe_is_never_kept() {
             "system stamp touched",
         ),
         ("rm $ROOT/var/lib/modstamp/qemu.stamp", "system stamp gone"),
-        // There and back again: what was asked saw something that is neither before nor after.
+        // There and back again: the command saw a state that is neither before nor after.
         (
             "mv $MODULES/qxl.so $ROOT/x; ls $MODULES; mv $ROOT/x $MODULES/qxl.so",
             "qxl.so was touched during the probe, or changed and changed back",
@@ -442,11 +445,11 @@ fn a_program_that_comes_is_seen_though_its_directory_was_searched_before() {
     let world = World::new();
     fs::create_dir_all(world.path("usr/bin")).unwrap();
     fs::write(world.path("usr/bin/qemu-system-x86_64"), "").unwrap();
-    let until_what_changed_is_evidence = || std::thread::sleep(Duration::from_secs(5));
-    until_what_changed_is_evidence();
+    let settle = || std::thread::sleep(support::world::SETTLED);
+    settle();
     fs::write(world.path("usr/bin/qemu-other"), "").unwrap();
-    world.ask(); // This one cannot rely on the directory; a later hit learns that it can.
-    until_what_changed_is_evidence();
+    world.ask(); // It cannot rely on the directory yet; a later hit learns that it can.
+    settle();
     world.ask();
     world.ask();
     assert_eq!(world.count(), 1);
@@ -513,7 +516,7 @@ fn module_directories_that_are_searched_for_stay_found() {
     let world = World::new();
     fs::create_dir_all(world.path("run/qemu/10.0")).unwrap();
     fs::write(world.path("run/qemu/10.0/a.so"), "").unwrap();
-    std::thread::sleep(Duration::from_secs(5)); // until what changed just now is evidence
+    std::thread::sleep(support::world::SETTLED);
     for _ in 0..3 {
         world.ask();
     }
@@ -650,7 +653,7 @@ fn an_answer_that_others_could_have_written_is_asked_again_and_replaced() {
         assert_eq!(why, "modstamp: served from the cache: nothing changed\n");
         assert_eq!(world.count(), count, "{problem}");
     }
-    // Other names do no harm where nobody else can link a file.
+    // Other names do no harm if nobody else can link a file.
     fs::set_permissions(world.path("cache"), fs::Permissions::from_mode(0o700)).unwrap();
     fs::hard_link(&answer, answer.with_extension("again")).unwrap();
     assert_eq!(
@@ -670,4 +673,93 @@ fn an_answer_that_is_not_believed_costs_the_command_and_not_its_status() {
     }
     fs::write(world.path("fail"), "").unwrap();
     assert_eq!(world.output().status.code(), Some(3));
+}
+
+/// The cache of a world, its profile, and its command as a library user asks it.
+fn library(world: &World) -> (Cache, Profile, Command) {
+    let root = Root::open(world.0.path()).unwrap();
+    let cache = Cache::open(&Root::system().unwrap(), &world.path("cache")).unwrap();
+    let mut command = Command::new(world.path("ask"));
+    command.env("ROOT", world.0.path());
+    (cache, Profile::load_in("qemu", &root).unwrap(), command)
+}
+
+#[test]
+fn a_library_user_gets_both_streams_and_the_status() {
+    let world = World::new();
+    world.command("echo out; echo err >&2");
+    let (cache, profile, mut command) = library(&world);
+    for verdict in [None, Some(Verdict::Fresh)] {
+        let (output, outcome) = cache.output(&profile, &mut command).unwrap();
+        assert_eq!(
+            (&*output.stdout, &*output.stderr),
+            (&b"out\n"[..], &b"err\n"[..])
+        );
+        assert!(output.status.success() && outcome.not_kept.is_none());
+        assert_eq!(outcome.verdict, verdict);
+    }
+    world.command("exit 3");
+    let (output, _) = cache.output(&profile, &mut command).unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let listed = cache.verdicts(&profile).unwrap();
+    assert_eq!(listed[0].command, world.path("ask").display().to_string());
+    assert!(!listed[0].verdict.is_fresh());
+}
+
+#[test]
+fn a_command_that_fills_one_stream_while_the_other_is_empty_does_not_hang() {
+    let world = World::new();
+    world.command("yes | head -c 1000000 >&2; yes | head -c 1000000; echo end >&2");
+    let (cache, profile, mut command) = library(&world);
+    for _ in 0..2 {
+        let (output, _) = cache.output(&profile, &mut command).unwrap();
+        assert_eq!(output.stdout.len(), 1_000_000);
+        assert_eq!(output.stderr.len(), 1_000_004);
+    }
+    assert_eq!(world.count(), 1);
+}
+
+#[test]
+fn a_reader_of_one_stream_that_leaves_still_gets_the_other_and_nothing_is_kept() {
+    let world = World::new();
+    world.command("echo out; sleep 0.1; echo err >&2");
+    let (cache, profile, mut command) = library(&world);
+    for kept in [false, true, true] {
+        let (mut errors, mut pieces) = (Vec::new(), 0);
+        let leaves = |stream, bytes: &[u8]| {
+            pieces += 1;
+            match stream {
+                Stream::Stdout if !kept => Err(std::io::ErrorKind::BrokenPipe.into()),
+                Stream::Stdout => Ok(()),
+                Stream::Stderr => {
+                    errors.extend_from_slice(bytes);
+                    Ok(())
+                }
+            }
+        };
+        let outcome = cache.run(&profile, &mut command, leaves).unwrap();
+        assert_eq!((&*errors, pieces), (&b"err\n"[..], 2));
+        let why = outcome.not_kept.map(|why| why.to_string());
+        let left = "the reader left before the command had printed all";
+        assert_eq!(why.as_deref(), (!kept).then_some(left));
+    }
+    assert_eq!(world.count(), 2);
+}
+
+#[test]
+fn a_look_for_a_cache_makes_none() {
+    let world = World::new();
+    let root = Root::system().unwrap();
+    assert!(
+        Cache::existing(&root, &world.path("cache"))
+            .unwrap()
+            .is_none()
+    );
+    assert!(!world.path("cache").exists());
+    world.ask();
+    assert!(
+        Cache::existing(&root, &world.path("cache"))
+            .unwrap()
+            .is_some()
+    );
 }
