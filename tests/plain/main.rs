@@ -1,5 +1,6 @@
 //! Tests that need nothing but a directory. `make check` runs them.
 
+mod cache;
 mod cached;
 mod libvirt;
 mod probe;
