@@ -349,7 +349,8 @@ fn a_lock_that_another_user_planted_holds_nobody_up() {
         let shared = Shared::new((0, 0), 0o1777);
         let planted = shared.plant((READER, READER));
         fs::remove_file(&planted).unwrap();
-        let lock = planted.with_extension("lock");
+        let name = planted.file_name().unwrap().to_str().unwrap();
+        let lock = planted.with_file_name(format!(".{name}.modstamp-lock"));
         plant(&shared, &lock);
         let file = fs::File::options()
             .read(true)
