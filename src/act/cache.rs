@@ -101,8 +101,8 @@ impl Cache {
     /// `pass_on` gets each piece with its stream. If it fails because its reader left
     /// ([`io::ErrorKind::BrokenPipe`]), that stream ends for the command, too, which is no error.
     ///
-    /// The program, its arguments and the working directory tell one question from another. The
-    /// command gets no standard input. Its answer is kept only if it succeeds and nothing changes
+    /// The program, its arguments, the working directory and the variables that `command` sets tell
+    /// one question from another. The command gets no standard input. Its answer is kept only if it succeeds and nothing changes
     /// while it runs. Concurrent callers share one run.
     ///
     /// # Errors

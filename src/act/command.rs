@@ -1,6 +1,6 @@
 //! A command: what it is asked, and its output, which is passed on and copied as it comes.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -62,26 +62,36 @@ fn find(name: &OsStr, command: &Command) -> Option<PathBuf> {
     if name.as_bytes().contains(&b'/') {
         return absolute(PathBuf::from(name));
     }
-    // Without a PATH, execvp(3) looks in these.
-    let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
-    std::env::split_paths(&path)
+    std::env::split_paths(&search_path(command))
         .filter_map(|directory| absolute(directory.join(name)))
         .find(|file| rustix::fs::access(file, Access::EXEC_OK).is_ok() && file.is_file())
 }
 
+/// The PATH that the command is looked for in: its own, if it has one.
+fn search_path(command: &Command) -> OsString {
+    let own = command.get_envs().find(|(name, _)| *name == "PATH");
+    let path = match own {
+        Some((_, path)) => path.map(OsStr::to_owned),
+        None => std::env::var_os("PATH"),
+    };
+    path.unwrap_or_else(|| "/bin:/usr/bin".into()) // as execvp(3) does without one
+}
+
 /// Tells one command from another, in one line: its working directory, the profile's root and name,
-/// the program and the arguments. [`command_line`] reads it.
+/// the variables that its caller sets, the program and the arguments. [`command_line`] reads it.
 pub(crate) fn question(profile: &Profile, program: &Path, command: &Command) -> String {
-    let here = || std::env::current_dir().unwrap_or_default();
+    let here = std::env::current_dir().unwrap_or_default();
     let directory = match command.get_current_dir() {
-        Some(directory) => here().join(directory),
-        None => here(),
+        Some(directory) => here.join(directory),
+        None => here,
     };
     let root = profile.root().outside(Path::new("/"));
+    let variables = variables(command);
     let words = [
         directory.as_os_str(),
         root.as_os_str(),
         OsStr::new(profile.name()),
+        &variables,
         program.as_os_str(),
     ];
     let words = words.into_iter().chain(command.get_args());
@@ -89,9 +99,24 @@ pub(crate) fn question(profile: &Profile, program: &Path, command: &Command) -> 
     words.collect::<Vec<_>>().join(" ")
 }
 
+/// The variables that the caller of a command sets or removes. A zero byte ends each: no variable
+/// has one in it.
+fn variables(command: &Command) -> OsString {
+    let mut variables = OsString::new();
+    for (name, value) in command.get_envs() {
+        variables.push(name);
+        if let Some(value) = value {
+            variables.push("=");
+            variables.push(value);
+        }
+        variables.push("\0");
+    }
+    variables
+}
+
 /// The program and the arguments of a question.
 pub(crate) fn command_line(question: &str) -> String {
-    let words = question.splitn(4, ' ').nth(3);
+    let words = question.splitn(5, ' ').nth(4);
     words.unwrap_or_default().to_owned()
 }
 
@@ -126,8 +151,8 @@ pub(crate) fn run(
             }
             return Then::Close;
         }
-        if let Ok(copies) = &mut transcript {
-            if let Err(error) = copies.add(stream, bytes) {
+        if let Ok(written) = &mut transcript {
+            if let Err(error) = written.add(stream, bytes) {
                 transcript = Err(shelf.not_written(name, error));
             }
         }

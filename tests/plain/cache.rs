@@ -375,3 +375,31 @@ fn a_look_for_a_cache_makes_none() {
             .is_some()
     );
 }
+
+#[test]
+fn another_working_directory_or_variable_of_the_command_is_another_question() {
+    let world = World::new();
+    world.command("pwd; echo $KIND");
+    let (cache, profile, _) = library(&world);
+    let command = |directory: &str, kind: &str| {
+        let mut command = Command::new("ask"); // in the PATH of its own
+        command.env("ROOT", world.0.path()).env("KIND", kind);
+        let path = std::env::var("PATH").unwrap();
+        command.env("PATH", format!("{}:{path}", world.0.path().display()));
+        command.current_dir(directory);
+        command
+    };
+    for _ in 0..2 {
+        for (directory, kind) in [("/", "a"), ("/", "b"), ("/usr", "a")] {
+            let (output, _) = cache
+                .output(&profile, &mut command(directory, kind))
+                .unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(text, format!("{directory}\n{kind}\n"));
+        }
+    }
+    assert_eq!(world.count(), 3);
+    world.command("echo new");
+    let (output, _) = cache.output(&profile, &mut command("/", "a")).unwrap();
+    assert_eq!(output.stdout, b"new\n");
+}
