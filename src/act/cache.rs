@@ -102,8 +102,8 @@ impl Cache {
     /// ([`io::ErrorKind::BrokenPipe`]), that stream ends for the command, too, which is no error.
     ///
     /// The program, its arguments, the working directory and the variables that `command` sets tell
-    /// one question from another. The command gets no standard input. Its answer is kept only if it succeeds and nothing changes
-    /// while it runs. Concurrent callers share one run.
+    /// one question from another. The command gets no standard input. Its answer is kept only if it
+    /// succeeds and nothing changes while it runs. Concurrent callers share one run.
     ///
     /// # Errors
     /// If the command cannot be started, or if its output cannot be passed on ([`Error::Output`]).
