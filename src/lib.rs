@@ -174,7 +174,14 @@
 
 mod act {
     pub(crate) mod cache;
+    pub(crate) mod cached;
+    pub(crate) mod command;
+    pub(crate) mod inquiry;
     pub mod libvirt;
+    pub(crate) mod not_kept;
+    pub(crate) mod shelf;
+    pub(crate) mod stored;
+    pub(crate) mod stream;
     pub mod trigger;
     pub(crate) mod update;
 }
@@ -217,7 +224,10 @@ mod stamp {
     pub(crate) mod stamp;
 }
 
-pub use act::cache::{Cache, Outcome};
+pub use act::cache::{Cache, CachedCommand, Outcome};
+pub use act::cached::{Answer, cached};
+pub use act::not_kept::NotKept;
+pub use act::stream::Stream;
 pub use act::update::{Touched, Updated};
 pub use act::{libvirt, trigger};
 pub use files::root::Root;

@@ -1,21 +1,21 @@
 //! `modstamp run`: a command's cached output.
 
 use std::ffi::OsString;
-use std::io::ErrorKind;
-use std::os::unix::process::CommandExt;
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::Context;
 use clap::ValueHint;
-use modstamp::{Cache, Error, Outcome, Profile, Root, Verdict};
+use modstamp::{Cache, Error, Outcome, Profile, Root, Stream, Verdict};
 
 use super::{MOST_LINES, Which, say};
 
 /// Print what CMD printed before, while nothing that it depends on is different; run CMD otherwise
 ///
-/// What tells one question from another is the program, its arguments and the working directory. CMD gets no standard
-/// input. Only answers of commands that succeed are kept.
+/// The program, its arguments and the working directory tell one question from another. CMD gets no
+/// standard input. Only answers of commands that succeed are kept.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: CMD's own, or 128 and the signal's number if one ended it; 127 if CMD is not found, 126 if it cannot be started, 1 on another error, 2 if the arguments are wrong"
@@ -38,35 +38,18 @@ impl Arguments {
     pub fn run(self) -> ExitCode {
         let mut command = Command::new(&self.command[0]);
         command.args(&self.command[1..]);
-        match self.prepare() {
-            Ok((cache, profile)) => match cache.run(&profile, &mut command) {
-                Ok(outcome) => {
-                    if self.explain {
-                        explain(&outcome);
-                    }
-                    ExitCode::from(outcome.status)
+        let (cache, profile) = match self.prepare() {
+            Ok(prepared) => prepared,
+            Err(error) => return run_without_a_cache(&mut command, &error),
+        };
+        match cache.run(&profile, &mut command, print) {
+            Ok(outcome) => {
+                if self.explain {
+                    explain(&outcome);
                 }
-                Err(error) => {
-                    say("", &error);
-                    ExitCode::from(status(&error))
-                }
-            },
-            Err(error) => {
-                // A cache that cannot be had is no reason not to answer.
-                say(
-                    "warning: ",
-                    format_args!("{error:#}; running the command without a cache"),
-                );
-                let error = command.exec(); // returns only if it fails
-                let error = Error::System {
-                    attempt: "start the command",
-                    path: self.command[0].clone().into(),
-                    cause: error,
-                    remedy: "name a program that you may run",
-                };
-                say("", &error);
-                ExitCode::from(status(&error))
+                ExitCode::from(as_a_shell_has_it(outcome.status))
             }
+            Err(error) => fail(&error),
         }
     }
 
@@ -85,13 +68,48 @@ impl Arguments {
     }
 }
 
-/// The exit status where CMD has none, as of env(1): 127 not found, 126 not to be started, 1 anything else.
-fn status(error: &Error) -> u8 {
-    match error {
+/// A cache that cannot be had is no reason to withhold the answer.
+fn run_without_a_cache(command: &mut Command, error: &anyhow::Error) -> ExitCode {
+    say(
+        "warning: ",
+        format_args!("{error:#}; running the command without a cache"),
+    );
+    let cause = command.exec(); // It returns only if it fails.
+    fail(&Error::System {
+        attempt: "start the command",
+        path: command.get_program().into(),
+        cause,
+        remedy: "name a program that you may run",
+    })
+}
+
+/// Passes on a piece of CMD's output.
+fn print(stream: Stream, bytes: &[u8]) -> io::Result<()> {
+    match stream {
+        Stream::Stderr => io::stderr().write_all(bytes),
+        Stream::Stdout => {
+            let mut out = io::stdout().lock();
+            out.write_all(bytes)?;
+            out.flush()
+        }
+    }
+}
+
+/// Says why there is no output, and takes the exit status from env(1): 127 if CMD is not found, 126
+/// if it cannot be started, 1 on another error.
+fn fail(error: &Error) -> ExitCode {
+    say("", error);
+    ExitCode::from(match error {
         Error::System { cause, .. } if cause.kind() == ErrorKind::NotFound => 127,
         Error::System { .. } => 126,
         _ => 1,
-    }
+    })
+}
+
+/// CMD's own exit status, or 128 and the number of the signal that ended it.
+fn as_a_shell_has_it(status: ExitStatus) -> u8 {
+    let signal = || 128 + status.signal().unwrap_or_default();
+    u8::try_from(status.code().unwrap_or_else(signal)).unwrap_or(u8::MAX)
 }
 
 fn explain(outcome: &Outcome) {

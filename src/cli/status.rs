@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
-use modstamp::{Cache, Mtime, Note, Owner, Profile, Root, Stamp, Verdict};
+use modstamp::{Cache, CachedCommand, Mtime, Note, Owner, Profile, Root, Stamp, Verdict};
 use serde::Serialize;
 
 use super::{Place, end, print, say};
@@ -147,19 +147,19 @@ impl Status {
 
 /// The answers in the caller's cache. One that is not there yet is not made for a look.
 fn caches(profile: &Profile) -> modstamp::Result<Vec<CacheStatus>> {
-    let exists = |path: &PathBuf| Cache::exists(profile.root(), path);
-    let Some(path) = Cache::default_path().filter(exists) else {
+    let Some(path) = Cache::default_path() else {
         return Ok(Vec::new());
     };
-    let cache = match Cache::open(profile.root(), &path) {
-        Ok(cache) => cache,
+    let cache = match Cache::existing(profile.root(), &path) {
+        Ok(Some(cache)) => cache,
+        Ok(None) => return Ok(Vec::new()),
         Err(error) => {
             say("warning: ", error);
             return Ok(Vec::new());
         }
     };
     let verdicts = cache.verdicts(profile)?.into_iter();
-    let status = |(command, verdict)| CacheStatus { command, verdict };
+    let status = |CachedCommand { command, verdict }| CacheStatus { command, verdict };
     Ok(verdicts.map(status).collect())
 }
 

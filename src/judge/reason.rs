@@ -83,8 +83,9 @@ pub enum Reason {
     },
     /// Nothing was kept that tells what the modules were at the last touch.
     NothingKept,
-    /// Somebody else could have written the stored answer.
-    NotBelieved {
+    /// The stored answer is torn, of another version, or to another question, or somebody else
+    /// could have written it.
+    UselessAnswer {
         /// The file, what is wrong with it, and what to do.
         error: String,
     },
@@ -223,7 +224,7 @@ impl fmt::Display for Reason {
                 "the witness is of the profile {}, and the question about {new}",
                 Printable(old.as_ref())
             ),
-            Reason::Witness { error } | Reason::NotBelieved { error } => {
+            Reason::Witness { error } | Reason::UselessAnswer { error } => {
                 write!(f, "{}", Printable(error.as_ref()))
             }
             Reason::NothingKept => {

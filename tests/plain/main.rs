@@ -1,5 +1,7 @@
 //! Tests that need nothing but a directory. `make check` runs them.
 
+mod cache;
+mod cached;
 mod layers;
 mod libvirt;
 mod probe;

@@ -24,12 +24,8 @@ impl Schema {
     fn of(text: &str) -> Schema {
         let text: Value = serde_json::from_str(text).unwrap();
         let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
-        compiler
-            .add_resource("schema.json", text.clone())
-            .unwrap();
-        let index = compiler
-            .compile("schema.json", &mut schemas)
-            .unwrap();
+        compiler.add_resource("schema.json", text.clone()).unwrap();
+        let index = compiler.compile("schema.json", &mut schemas).unwrap();
         Schema {
             text,
             schemas,
@@ -132,7 +128,7 @@ fn other_reasons() -> Vec<Reason> {
         Reason::BeforeRefresh,
         Reason::SinceRefresh,
         Reason::NotOwnCache,
-        Reason::NotBelieved { error: error() },
+        Reason::UselessAnswer { error: error() },
         Reason::CacheFile { error: error() },
     ]
 }

@@ -1,16 +1,16 @@
-//! `modstamp run`: a hit while nothing changed, the command itself otherwise. These tests need nothing.
+//! `modstamp run`: a hit while nothing changed, the command itself otherwise. These tests need
+//! nothing. What the cache keeps: `cache.rs`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 /// A scratch root with a module directory, and a command that counts how often it is asked.
-struct World(tempfile::TempDir);
+pub struct World(pub tempfile::TempDir);
 
 impl World {
-    fn new() -> World {
+    pub fn new() -> World {
         let world = World(tempfile::tempdir().unwrap());
         fs::create_dir_all(world.path("usr/lib64/qemu")).unwrap();
         fs::write(world.path("usr/lib64/qemu/qxl.so"), "qxl").unwrap();
@@ -18,18 +18,18 @@ impl World {
         world
     }
 
-    fn path(&self, below: &str) -> PathBuf {
+    pub fn path(&self, below: &str) -> PathBuf {
         self.0.path().join(below)
     }
 
     /// Makes the script that is asked.
-    fn command(&self, body: &str) {
+    pub fn command(&self, body: &str) {
         let path = self.path("ask");
         let script = format!("#!/bin/sh\necho >> $ROOT/count\n{body}\n");
         support::executable(&path, script);
     }
 
-    fn run(&self) -> Command {
+    pub fn run(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_modstamp"));
         command
             .args(["run", "--explain", "--root"])
@@ -43,12 +43,12 @@ impl World {
         command
     }
 
-    fn output(&self) -> Output {
+    pub fn output(&self) -> Output {
         self.run().output().unwrap()
     }
 
-    /// What it printed, and what was explained.
-    fn ask(&self) -> (String, String) {
+    /// Returns what was printed, and what was explained.
+    pub fn ask(&self) -> (String, String) {
         let output = self.output();
         assert!(output.status.success(), "{output:?}");
         (
@@ -57,7 +57,7 @@ impl World {
         )
     }
 
-    fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         fs::read(self.path("count")).map_or(0, |bytes| bytes.len())
     }
 }
@@ -259,191 +259,15 @@ fn a_cache_that_others_can_write_is_not_believed() {
 }
 
 #[test]
-fn a_torn_answer_is_asked_again() {
-    let world = World::new();
-    world.ask();
-    let mut names = fs::read_dir(world.path("cache"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let answer = names.find(|path| path.extension().is_none()).unwrap();
-    let whole = fs::read(&answer).unwrap();
-    for length in (0..whole.len()).step_by(7) {
-        fs::write(&answer, &whole[..length]).unwrap();
-        assert_eq!(
-            world.ask().0,
-            "asked\nqxl.so\n",
-            "cut off after {length} bytes"
-        );
-    }
-    let (before, after) = (world.count(), whole.len().div_ceil(7) + 1);
-    assert_eq!(before, after, "each torn one was asked again");
-}
-
-/// Starts ten callers at once; returns what each printed, and its exit status.
-fn ten_at_once(world: &World) -> Vec<(String, Option<i32>)> {
-    let start = || {
-        let mut run = world.run();
-        run.stdout(Stdio::piped()).stderr(Stdio::piped());
-        run.spawn().unwrap()
-    };
-    let children: Vec<_> = (0..10).map(|_| start()).collect();
-    let outputs = children.into_iter().map(|child| {
-        let output = child.wait_with_output().unwrap();
-        (
-            String::from_utf8(output.stdout).unwrap(),
-            output.status.code(),
-        )
-    });
-    outputs.collect()
-}
-
-#[test]
-fn callers_at_once_share_one_probe() {
-    let world = World::new();
-    world.command("sleep 0.5; ls $ROOT/usr/lib64/qemu");
-    let all = |answer: &str| vec![(answer.to_owned(), Some(0)); 10];
-    assert_eq!(ten_at_once(&world), all("qxl.so\n"));
-    assert_eq!(world.count(), 1);
-    // Also where there is an answer, and it is stale.
-    fs::write(world.path("usr/lib64/qemu/zzz.so"), "").unwrap();
-    assert_eq!(ten_at_once(&world), all("qxl.so\nzzz.so\n"));
-    assert_eq!(world.count(), 2);
-}
-
-#[test]
-fn callers_at_once_of_a_command_that_fails_ask_for_themselves() {
-    let world = World::new();
-    world.command("echo no; exit 3");
-    assert_eq!(ten_at_once(&world), vec![("no\n".to_owned(), Some(3)); 10]);
-    assert_eq!(world.count(), 10);
-}
-
-#[test]
-fn a_caller_that_is_killed_while_it_asks_keeps_nobody_waiting() {
-    let world = World::new();
-    world.command("test -e $ROOT/quick || sleep 60; echo done");
-    let mut first = world
-        .run()
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    while world.count() == 0 {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    first.kill().unwrap();
-    first.wait().unwrap();
-    fs::write(world.path("quick"), "").unwrap();
-    let start = Instant::now();
-    assert_eq!(world.ask().0, "done\n");
-    assert!(start.elapsed() < Duration::from_secs(30));
-}
-
-#[test]
-fn a_caller_that_is_killed_leaves_no_half_written_file() {
-    let world = World::new();
-    world.command("test -e $ROOT/quick || sleep 60; echo done");
-    let names = || {
-        let names = fs::read_dir(world.path("cache")).unwrap();
-        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<String> = names.collect();
-        names.sort();
-        names
-    };
-    let mut first = world.run().spawn().unwrap();
-    while world.count() == 0 {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    first.kill().unwrap();
-    first.wait().unwrap();
-    // The first may have been killed before it had removed its scratch file, too.
-    let lock = names().into_iter().find(|name| name.ends_with(".lock"));
-    let lock = lock.unwrap();
-    let question = lock.strip_suffix(".lock").unwrap().to_owned();
-    // What one that is killed while it writes an answer leaves.
-    fs::write(
-        world.path(&format!("cache/.{question}.1234.new")),
-        "modstamp-cache 1",
-    )
-    .unwrap();
-    fs::write(world.path("quick"), "").unwrap();
-    assert_eq!(world.ask().0, "done\n");
-    assert_eq!(names(), [question, lock]);
-}
-
-#[test]
-fn a_change_during_the_probe_is_never_kept() {
-    for (during, why) in [
-        (
-            "echo > $MODULES/new.so",
-            "module new.so added to /usr/lib64/qemu",
-        ),
-        (
-            "rm $MODULES/qxl.so",
-            "module qxl.so removed from /usr/lib64/qemu",
-        ),
-        (
-            "printf QXL > $MODULES/qxl.so",
-            "module qxl.so in /usr/lib64/qemu changed: its content differs",
-        ),
-        (
-            "echo more >> $ROOT/usr/bin/qemu-system-arm",
-            "program /usr/bin/qemu-system-arm changed: its size was",
-        ),
-        (
-            "cp $0 $ROOT/new; echo >> $ROOT/new; mv $ROOT/new $0",
-            "/ask changed: its size was",
-        ),
-        (
-            "touch $ROOT/var/lib/modstamp/qemu.stamp",
-            "system stamp touched",
-        ),
-        ("rm $ROOT/var/lib/modstamp/qemu.stamp", "system stamp gone"),
-        // There and back again: what was asked saw something that is neither before nor after.
-        (
-            "mv $MODULES/qxl.so $ROOT/x; ls $MODULES; mv $ROOT/x $MODULES/qxl.so",
-            "qxl.so was touched during the probe, or changed and changed back",
-        ),
-        (
-            "echo > $MODULES/new.so; ls $MODULES; rm $MODULES/new.so",
-            "/usr/lib64/qemu was touched during the probe, or changed and changed back",
-        ),
-    ] {
-        let world = World::new();
-        for (path, text) in [
-            ("usr/bin/qemu-system-arm", "arm"),
-            ("var/lib/modstamp/qemu.stamp", ""),
-        ] {
-            let path = world.path(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        world.command(&format!(
-            "MODULES=$ROOT/usr/lib64/qemu; test -e $ROOT/later || {{ {during}; }}; echo answer"
-        ));
-        let (_, told) = world.ask();
-        assert!(told.contains("not kept: "), "{during}: {told}");
-        assert!(told.contains(why), "{during}: {told}");
-        fs::write(world.path("later"), "").unwrap();
-        let (_, told) = world.ask();
-        assert!(
-            told.contains("asked: no answer was cached"),
-            "{during}: {told}"
-        );
-        assert_eq!((world.ask().0.as_str(), world.count()), ("answer\n", 2));
-    }
-}
-
-#[test]
 fn a_program_that_comes_is_seen_though_its_directory_was_searched_before() {
     let world = World::new();
     fs::create_dir_all(world.path("usr/bin")).unwrap();
     fs::write(world.path("usr/bin/qemu-system-x86_64"), "").unwrap();
-    let until_what_changed_is_evidence = || std::thread::sleep(Duration::from_secs(5));
-    until_what_changed_is_evidence();
+    let settle = || std::thread::sleep(support::world::SETTLED);
+    settle();
     fs::write(world.path("usr/bin/qemu-other"), "").unwrap();
-    world.ask(); // This one cannot rely on the directory; a later hit learns that it can.
-    until_what_changed_is_evidence();
+    world.ask(); // It cannot rely on the directory yet; a later hit learns that it can.
+    settle();
     world.ask();
     world.ask();
     assert_eq!(world.count(), 1);
@@ -510,7 +334,7 @@ fn module_directories_that_are_searched_for_stay_found() {
     let world = World::new();
     fs::create_dir_all(world.path("run/qemu/10.0")).unwrap();
     fs::write(world.path("run/qemu/10.0/a.so"), "").unwrap();
-    std::thread::sleep(Duration::from_secs(5)); // until what changed just now is evidence
+    std::thread::sleep(support::world::SETTLED);
     for _ in 0..3 {
         world.ask();
     }
@@ -568,103 +392,4 @@ fn standard_input_is_not_eaten() {
         .output()
         .unwrap();
     assert_eq!(output.stdout, b"a\nb\n");
-}
-
-#[test]
-fn status_shows_each_answer_with_its_verdict() {
-    let world = World::new();
-    let home = world.path("home");
-    let run = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_modstamp"));
-        command
-            .args(arguments)
-            .arg("--root")
-            .arg(world.0.path())
-            .arg("--");
-        if arguments[0] == "run" {
-            command.arg(world.path("ask"));
-        }
-        command
-            .env("HOME", "/home")
-            .env_remove("XDG_CACHE_HOME")
-            .env("ROOT", world.0.path());
-        String::from_utf8(command.output().unwrap().stdout).unwrap()
-    };
-    fs::create_dir(home).unwrap();
-    run(&["run"]);
-    let text = run(&["status"]);
-    let shows = |line: &str| line.contains("cached answer") && line.ends_with(" fresh");
-    assert!(text.lines().any(shows), "{text}");
-    fs::remove_file(world.path("usr/lib64/qemu/qxl.so")).unwrap();
-    let text = run(&["status"]);
-    assert!(
-        text.contains("stale: module qxl.so removed from /usr/lib64/qemu"),
-        "{text}"
-    );
-    let json = run(&["status", "--json"]);
-    assert!(
-        json.contains("\"fresh\":false") && json.contains("\"cause\":\"removed\""),
-        "{json}"
-    );
-}
-
-#[test]
-fn an_answer_that_others_could_have_written_is_asked_again_and_replaced() {
-    let world = World::new();
-    world.ask();
-    let mut names = fs::read_dir(world.path("cache"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let answer = names.find(|path| path.extension().is_none()).unwrap();
-    type Loosen = fn(&std::path::Path);
-    let ways: [(&str, Loosen); 4] = [
-        ("can be written by every user", |answer| {
-            fs::set_permissions(answer, fs::Permissions::from_mode(0o602)).unwrap();
-        }),
-        ("can be written by group ", |answer| {
-            fs::set_permissions(answer, fs::Permissions::from_mode(0o660)).unwrap();
-        }),
-        ("is a symbolic link", |answer| {
-            let moved = answer.with_extension("moved");
-            fs::rename(answer, &moved).unwrap();
-            std::os::unix::fs::symlink(moved, answer).unwrap();
-        }),
-        ("has 2 names", |answer| {
-            fs::hard_link(answer, answer.with_extension("linked")).unwrap();
-            let directory = answer.parent().unwrap();
-            fs::set_permissions(directory, fs::Permissions::from_mode(0o1777)).unwrap();
-        }),
-    ];
-    for (count, (problem, loosen)) in (2..).zip(ways) {
-        loosen(&answer);
-        let (_, why) = world.ask();
-        let expected = format!("modstamp: asked again: {} {problem}", answer.display());
-        assert!(why.starts_with(&expected), "{why}");
-        let rest = "so its answer is not believed; \
-            remove it, or name a directory of your own by --cache\n";
-        assert!(why.ends_with(rest), "{why}");
-        let (_, why) = world.ask();
-        assert_eq!(why, "modstamp: served from the cache: nothing changed\n");
-        assert_eq!(world.count(), count, "{problem}");
-    }
-    // Other names do no harm where nobody else can link a file.
-    fs::set_permissions(world.path("cache"), fs::Permissions::from_mode(0o700)).unwrap();
-    fs::hard_link(&answer, answer.with_extension("again")).unwrap();
-    assert_eq!(
-        world.ask().1,
-        "modstamp: served from the cache: nothing changed\n"
-    );
-}
-
-#[test]
-fn an_answer_that_is_not_believed_costs_the_command_and_not_its_status() {
-    let world = World::new();
-    world.command("test ! -e $ROOT/fail || exit 3");
-    world.ask();
-    for entry in fs::read_dir(world.path("cache")).unwrap() {
-        let path = entry.unwrap().path();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
-    }
-    fs::write(world.path("fail"), "").unwrap();
-    assert_eq!(world.output().status.code(), Some(3));
 }

@@ -274,13 +274,13 @@ fn nobody_is_served_an_answer_that_another_user_could_have_written() {
         let expected = format!("modstamp: asked again: {planted} {problem}");
         assert!(said.starts_with(&expected), "{what}: {said}");
         let remedy = "so its answer is not believed; \
-            remove it, or name a directory of your own by --cache\n";
+            remove it, or name a directory of your own\n";
         assert!(said.contains(remedy), "{what}: {said}");
         // Whoever may replace it does, and is served that.
         let (out, said) = shared.ask(reader, "cache", 0);
         assert_eq!(out, answer, "{what}: {said}");
         let is_kept = said.lines().count() == 1;
-        let expected = format!("\nmodstamp: not kept: {planted} could not be written: ");
+        let expected = format!("\nmodstamp: not kept: cannot keep the answer in {planted}: ");
         assert_eq!(is_kept, !said.contains(&expected), "{what}: {said}");
         let may_replace = reader == ROOT || mode != 0o1777 || owner_of_file == reader.0;
         assert_eq!(is_kept, may_replace, "{what}: {said}");
@@ -349,7 +349,8 @@ fn a_lock_that_another_user_planted_holds_nobody_up() {
         let shared = Shared::new((0, 0), 0o1777);
         let planted = shared.plant((READER, READER));
         fs::remove_file(&planted).unwrap();
-        let lock = planted.with_extension("lock");
+        let name = planted.file_name().unwrap().to_str().unwrap();
+        let lock = planted.with_file_name(format!(".{name}.modstamp-lock"));
         plant(&shared, &lock);
         let file = fs::File::options()
             .read(true)

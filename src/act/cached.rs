@@ -1,0 +1,135 @@
+//! A cached answer: one function that keeps a probe's answer in one file of the caller's.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use crate::act::inquiry::{Inquiry, Standing};
+use crate::act::not_kept::NotKept;
+use crate::act::shelf::{Holds, Shelf};
+use crate::act::stored::{Body, Part};
+use crate::files::root::Root;
+use crate::ground::error::Error;
+use crate::ground::text::Escaped;
+use crate::judge::verdict::Verdict;
+use crate::observe::profile::Profile;
+
+/// An answer from [`cached`], and where it came from.
+#[derive(Debug)]
+pub struct Answer {
+    /// The bytes that the probe returned, now or earlier.
+    pub bytes: Vec<u8>,
+    /// The verdict on the stored answer, with the reasons; `None` if there was none. If it is
+    /// fresh, `bytes` is that answer.
+    pub verdict: Option<Verdict>,
+    /// Why the probe's answer was not kept; `None` if it was, or if the stored one was fresh.
+    pub not_kept: Option<NotKept>,
+}
+
+/// Returns the answer in `file` while it is fresh. Otherwise probes, keeps the answer there with
+/// its witness, and returns it with the reasons.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::process::Command;
+///
+/// let profile = modstamp::Profile::load("qemu")?;
+/// let answer = modstamp::cached(&profile, "/var/cache/app/devices", || {
+///     let probe = Command::new("qemu-system-x86_64").args(["-device", "help"]).output();
+///     probe.map(|output| output.stdout)
+/// })?;
+/// println!("{}", String::from_utf8_lossy(&answer.bytes));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// - An answer is kept only if nothing changed while the probe ran.
+/// - Concurrent callers, threads as well as processes, share one probe. A lock beside `file` makes
+///   them wait. So a probe must not call this for the same file.
+/// - An answer is believed only if nobody but the caller and root could have written `file`.
+/// - A file that holds something else than an answer is left alone.
+/// - A relative `file` is taken from the working directory. A missing directory is made, for the
+///   caller alone.
+///
+/// If the answer cannot be kept, [`Answer::not_kept`] says why, and the caller has it all the same.
+///
+/// # Errors
+/// The probe's own. A stored answer then stays as it is.
+pub fn cached<B: Into<Vec<u8>>, E>(
+    profile: &Profile,
+    file: impl AsRef<Path>,
+    probe: impl FnOnce() -> Result<B, E>,
+) -> Result<Answer, E> {
+    let (shelf, name) = match place(file.as_ref()) {
+        Ok(place) => place,
+        Err(error) => return unkept(probe, NotKept::NotWritten(error)),
+    };
+    // A relative root is another one in another working directory.
+    let root = profile.root().outside(Path::new("/"));
+    let root = std::path::absolute(&root).unwrap_or(root);
+    let inquiry = Inquiry {
+        profile,
+        command: None,
+        question: Escaped(root.as_os_str()).to_string(),
+        shelf: &shelf,
+        name,
+    };
+    let (verdict, due) = match inquiry.look_up() {
+        Standing::Due(verdict, due) => (verdict, due),
+        Standing::Fresh(stored) => match stored.bytes() {
+            Ok(bytes) => return Ok(Answer::fresh(bytes)),
+            Err(error) => return unkept(probe, shelf.not_read(&inquiry.name, error)),
+        },
+    };
+    let bytes = probe()?.into();
+    let kept = due.keep(&Body {
+        stdout: Part::Bytes(&bytes),
+        stderr: Part::Bytes(&[]),
+    });
+    Ok(Answer {
+        bytes,
+        verdict,
+        not_kept: kept.err(),
+    })
+}
+
+impl Answer {
+    fn fresh(bytes: Vec<u8>) -> Answer {
+        Answer {
+            bytes,
+            verdict: Some(Verdict::Fresh),
+            not_kept: None,
+        }
+    }
+}
+
+/// Probes without a look at what is stored.
+fn unkept<B: Into<Vec<u8>>, E>(
+    probe: impl FnOnce() -> Result<B, E>,
+    why: NotKept,
+) -> Result<Answer, E> {
+    Ok(Answer {
+        bytes: probe()?.into(),
+        verdict: None,
+        not_kept: Some(why),
+    })
+}
+
+/// The directory of the caller's file, and its name there.
+fn place(file: &Path) -> Result<(Shelf, OsString), Error> {
+    let file = std::path::absolute(file).map_err(|error| {
+        let remedy = "name the file by its absolute path";
+        Error::system("find the answer", file, error, remedy)
+    })?;
+    let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else {
+        return Err(Error::system(
+            "keep the answer in",
+            file,
+            Errno::ISDIR,
+            "name a file",
+        ));
+    };
+    let shelf = Shelf::open(&Root::system()?, directory, Holds::AnyFiles)?;
+    Ok((shelf, name.to_owned()))
+}

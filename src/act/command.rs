@@ -1,0 +1,257 @@
+//! A command: what it is asked, and its output, which is passed on and copied as it comes.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::Access;
+
+use crate::act::not_kept::NotKept;
+use crate::act::shelf::Shelf;
+use crate::act::stored::{Body, Part};
+use crate::act::stream::Stream;
+use crate::ground::error::Error;
+use crate::ground::text::Escaped;
+use crate::observe::profile::Profile;
+
+/// As much as a pipe holds: pipe(7).
+const PIECE: usize = 64 * 1024;
+
+/// A command that has ended, and its output if that may be kept.
+pub(crate) struct Ran {
+    pub(crate) status: ExitStatus,
+    pub(crate) output: Result<Transcript, NotKept>,
+}
+
+/// What a command printed, each stream in a file of its own.
+pub(crate) struct Transcript {
+    stdout: Copied,
+    stderr: Copied,
+}
+
+/// What a command printed to one stream.
+struct Copied {
+    file: File,
+    length: u64,
+}
+
+/// The program that a shell would start, as an absolute path.
+///
+/// # Errors
+/// If there is none.
+pub(crate) fn program(command: &Command) -> Result<PathBuf, Error> {
+    let name = command.get_program();
+    find(name, command).ok_or_else(|| {
+        let remedy = "name a program that is in the PATH, or its path";
+        Error::system("start the command", name, rustix::io::Errno::NOENT, remedy)
+    })
+}
+
+fn find(name: &OsStr, command: &Command) -> Option<PathBuf> {
+    // A relative path begins where the command starts; one of “” means that directory, too.
+    let absolute = |path: PathBuf| match command.get_current_dir() {
+        Some(directory) => std::path::absolute(directory.join(path)).ok(),
+        None => std::path::absolute(path).ok(),
+    };
+    if name.as_bytes().contains(&b'/') {
+        return absolute(PathBuf::from(name));
+    }
+    std::env::split_paths(&search_path(command))
+        .filter_map(|directory| absolute(directory.join(name)))
+        .find(|file| rustix::fs::access(file, Access::EXEC_OK).is_ok() && file.is_file())
+}
+
+/// The PATH that the command is looked for in: its own, if it has one.
+fn search_path(command: &Command) -> OsString {
+    let own = command.get_envs().find(|(name, _)| *name == "PATH");
+    let path = match own {
+        Some((_, path)) => path.map(OsStr::to_owned),
+        None => std::env::var_os("PATH"),
+    };
+    path.unwrap_or_else(|| "/bin:/usr/bin".into()) // as execvp(3) does without one
+}
+
+/// Tells one command from another, in one line: its working directory, the profile's root and name,
+/// the variables that its caller sets, the program and the arguments. [`command_line`] reads it.
+pub(crate) fn question(profile: &Profile, program: &Path, command: &Command) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    let directory = match command.get_current_dir() {
+        Some(directory) => here.join(directory),
+        None => here,
+    };
+    let root = profile.root().outside(Path::new("/"));
+    let variables = variables(command);
+    let words = [
+        directory.as_os_str(),
+        root.as_os_str(),
+        OsStr::new(profile.name()),
+        &variables,
+        program.as_os_str(),
+    ];
+    let words = words.into_iter().chain(command.get_args());
+    let words = words.map(|word| Escaped(word).to_string());
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// The variables that the caller of a command sets or removes. A zero byte ends each: no variable
+/// has one in it.
+fn variables(command: &Command) -> OsString {
+    let mut variables = OsString::new();
+    for (name, value) in command.get_envs() {
+        variables.push(name);
+        if let Some(value) = value {
+            variables.push("=");
+            variables.push(value);
+        }
+        variables.push("\0");
+    }
+    variables
+}
+
+/// The program and the arguments of a question.
+pub(crate) fn command_line(question: &str) -> String {
+    let words = question.splitn(5, ' ').nth(4);
+    words.unwrap_or_default().to_owned()
+}
+
+/// Runs a command without standard input. Passes each piece of its output on, and copies it.
+///
+/// # Errors
+/// If the command cannot be started, or if `pass_on` fails ([`Error::Output`]). A reader that left
+/// (`EPIPE`) is no error: that stream then ends for the command, too.
+pub(crate) fn run(
+    command: &mut Command,
+    shelf: &Shelf,
+    name: &OsStr,
+    mut pass_on: impl FnMut(Stream, &[u8]) -> io::Result<()>,
+) -> Result<Ran, Error> {
+    let streams = command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = streams.stderr(Stdio::piped()).spawn().map_err(|error| {
+        let remedy = "name a program that you may run";
+        Error::system("start the command", command.get_program(), error, remedy)
+    })?;
+    let stdout = child.stdout.take().map(OwnedFd::from);
+    let stderr = child.stderr.take().map(OwnedFd::from);
+    let pipes = [(Stream::Stdout, stdout), (Stream::Stderr, stderr)];
+    let pipes = pipes.into_iter();
+    let pipes = pipes.filter_map(|(stream, pipe)| Some((stream, pipe?)));
+    let mut transcript = Transcript::new(shelf, name);
+    let mut failed = None;
+    let read = read_all(pipes.collect(), |stream, bytes| {
+        if let Err(error) = pass_on(stream, bytes) {
+            transcript = Err(NotKept::ReaderLeft);
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                failed.get_or_insert(error);
+            }
+            return Then::Close;
+        }
+        if let Ok(written) = &mut transcript {
+            if let Err(error) = written.add(stream, bytes) {
+                transcript = Err(shelf.not_written(name, error));
+            }
+        }
+        Then::ReadOn
+    });
+    let status = child.wait().map_err(|error| {
+        let program = command.get_program();
+        Error::system("wait for the command", program, error, "run it again")
+    })?;
+    if let Some(error) = failed.or(read.err()) {
+        return Err(Error::Output(error));
+    }
+    let output = match status.success() {
+        true => transcript,
+        false => Err(NotKept::Failed),
+    };
+    Ok(Ran { status, output })
+}
+
+/// Whether a stream is wanted any longer.
+#[derive(PartialEq, Eq)]
+enum Then {
+    ReadOn,
+    Close,
+}
+
+/// Reads pipes to their ends, in the order in which something comes.
+fn read_all(
+    mut pipes: Vec<(Stream, OwnedFd)>,
+    mut each: impl FnMut(Stream, &[u8]) -> Then,
+) -> io::Result<()> {
+    let mut buffer = vec![0; PIECE];
+    while !pipes.is_empty() {
+        let mut ready = wait_for(&pipes)?.into_iter();
+        let mut still_open = Vec::with_capacity(pipes.len());
+        for (stream, pipe) in pipes {
+            let then = match ready.next() {
+                Some(true) => {
+                    match rustix::io::retry_on_intr(|| rustix::io::read(&pipe, &mut buffer))? {
+                        0 => Then::Close,
+                        length => each(stream, &buffer[..length]),
+                    }
+                }
+                _ => Then::ReadOn,
+            };
+            if then == Then::ReadOn {
+                still_open.push((stream, pipe));
+            }
+        }
+        pipes = still_open;
+    }
+    Ok(())
+}
+
+/// Waits until one of the pipes can be read, or has ended. Says of each whether it is so.
+fn wait_for(pipes: &[(Stream, OwnedFd)]) -> io::Result<Vec<bool>> {
+    let mut watched = Vec::with_capacity(pipes.len());
+    watched.extend(
+        pipes
+            .iter()
+            .map(|(_, pipe)| PollFd::new(pipe, PollFlags::IN)),
+    );
+    rustix::io::retry_on_intr(|| rustix::event::poll(&mut watched, None))?;
+    let is_ready = |pipe: &PollFd| !pipe.revents().is_empty();
+    Ok(watched.iter().map(is_ready).collect())
+}
+
+impl Transcript {
+    pub(crate) fn body(&self) -> Body<'_> {
+        Body {
+            stdout: self.stdout.part(),
+            stderr: self.stderr.part(),
+        }
+    }
+
+    fn new(shelf: &Shelf, name: &OsStr) -> Result<Transcript, NotKept> {
+        let copy = || -> Result<Copied, NotKept> {
+            let file = shelf.scratch(name)?;
+            Ok(Copied { file, length: 0 })
+        };
+        Ok(Transcript {
+            stdout: copy()?,
+            stderr: copy()?,
+        })
+    }
+
+    fn add(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+        let copy = match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        };
+        copy.file.write_all_at(bytes, copy.length)?;
+        copy.length += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+impl Copied {
+    fn part(&self) -> Part<'_> {
+        Part::File(&self.file, 0..self.length)
+    }
+}

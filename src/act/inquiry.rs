@@ -1,0 +1,165 @@
+//! An inquiry: how a stored answer is served while it is fresh, and asked for again otherwise.
+//!
+//! The order is what makes it safe. Look for a fresh answer. Take the turn, and look again, because
+//! another caller may just have asked. Observe, then probe, then look at the inputs once more, and
+//! store the answer only if nothing moved.
+//!
+//! No trouble with the shelf or the inputs costs the caller an answer: the probe runs, and its
+//! answer is returned and not kept.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use crate::act::not_kept::NotKept;
+use crate::act::shelf::{Found, Shelf};
+use crate::act::stored::{Body, Stored};
+use crate::files::root::Lock;
+use crate::ground::text::Printable;
+use crate::judge::reason::Reason;
+use crate::judge::verdict::Verdict;
+use crate::judge::witness::Witness;
+use crate::observe::inputs::{Depth, Inputs};
+use crate::observe::observation::Observation;
+use crate::observe::profile::Profile;
+
+/// What is asked, and where its answer is kept.
+pub(crate) struct Inquiry<'a> {
+    pub(crate) profile: &'a Profile,
+    /// A program that is watched besides those of the profile.
+    pub(crate) command: Option<&'a Path>,
+    /// One line that tells this question from others.
+    pub(crate) question: String,
+    pub(crate) shelf: &'a Shelf,
+    /// The answer's name on the shelf.
+    pub(crate) name: OsString,
+}
+
+/// Whether the stored answer will do.
+pub(crate) enum Standing<'a> {
+    Fresh(Stored),
+    /// A probe is due. The verdict is that on the stored answer, if there is one.
+    Due(Option<Verdict>, Due<'a>),
+}
+
+/// A probe that is due: the inputs were observed, and the turn is held until this is gone.
+pub(crate) struct Due<'a> {
+    inquiry: &'a Inquiry<'a>,
+    before: Result<Witness, NotKept>,
+    _turn: Option<Lock>,
+}
+
+/// What a look at the shelf and at the inputs finds.
+enum Seen {
+    Fresh(Box<Stored>),
+    Stale(Option<Verdict>, Box<Before>),
+}
+
+/// The inputs of now, and the older observation, from which contents can be taken.
+struct Before {
+    now: Inputs,
+    older: Option<Observation>,
+}
+
+impl Inquiry<'_> {
+    /// Looks for a fresh answer. Waits for another caller that is asking already, and observes the
+    /// inputs if a probe is due.
+    pub(crate) fn look_up(&self) -> Standing<'_> {
+        let first = match self.look() {
+            Ok(Seen::Fresh(stored)) => return Standing::Fresh(*stored),
+            Ok(Seen::Stale(verdict, _)) => verdict,
+            Err(why) => return Standing::Due(None, self.due(Err(why), None)),
+        };
+        let turn = self.shelf.take_turn(&self.name);
+        match self.look() {
+            Ok(Seen::Fresh(stored)) => Standing::Fresh(*stored),
+            Ok(Seen::Stale(second, before)) => {
+                let before = self.observe(before);
+                Standing::Due(second.or(first), self.due(before, turn))
+            }
+            Err(why) => Standing::Due(first, self.due(Err(why), turn)),
+        }
+    }
+
+    fn due(&self, before: Result<Witness, NotKept>, turn: Option<Lock>) -> Due<'_> {
+        Due {
+            inquiry: self,
+            before,
+            _turn: turn,
+        }
+    }
+
+    /// Finds the answer and judges it by the inputs of now.
+    fn look(&self) -> Result<Seen, NotKept> {
+        let useless = match self.shelf.find(&self.name) {
+            Found::Answer(stored) if stored.question == self.question => return self.judge(stored),
+            Found::Answer(_) => {
+                let path = self.shelf.path_of(&self.name);
+                let path = Printable(path.as_os_str());
+                Some(format!("the answer in {path} is to another question"))
+            }
+            Found::Useless(why) => Some(why),
+            Found::Nothing => None,
+            Found::LeftAlone(why) => return Err(why),
+        };
+        let now = self.inputs(None)?;
+        let verdict = useless.map(|error| Verdict::Stale(vec![Reason::UselessAnswer { error }]));
+        Ok(Seen::Stale(verdict, Box::new(Before { now, older: None })))
+    }
+
+    fn judge(&self, stored: Box<Stored>) -> Result<Seen, NotKept> {
+        let older = &stored.witness.observation;
+        let now = self.inputs(Some(older))?;
+        let verdict = stored.witness.judge(&now);
+        if verdict.is_fresh() {
+            self.learn(&stored, &now);
+            return Ok(Seen::Fresh(stored));
+        }
+        let older = Some(stored.witness.observation);
+        Ok(Seen::Stale(Some(verdict), Box::new(Before { now, older })))
+    }
+
+    /// Stores better stat identities of the same contents, so that stat will do next time.
+    fn learn(&self, stored: &Stored, now: &Inputs) {
+        if stored.witness.can_learn_from(now) {
+            let observation = now.read(Depth::All, &[&stored.witness.observation]);
+            let witness = Witness { observation };
+            let _ = self.keep(&witness, &stored.body());
+        }
+    }
+
+    fn inputs(&self, older: Option<&Observation>) -> Result<Inputs, NotKept> {
+        let inputs = Inputs::of(self.profile, older);
+        let inputs = match self.command {
+            Some(command) => inputs.and_then(|inputs| inputs.with_command(command)),
+            None => inputs,
+        };
+        inputs.map_err(NotKept::NotObserved)
+    }
+
+    fn observe(&self, before: Box<Before>) -> Result<Witness, NotKept> {
+        let Before { mut now, older } = *before;
+        if now.wait_if_racy() {
+            // What the verdict read may have changed again within that tick.
+            now = self.inputs(older.as_ref())?;
+        }
+        let known: Vec<&Observation> = older.iter().collect();
+        let observation = now.read(Depth::All, &known);
+        Ok(Witness { observation })
+    }
+
+    fn keep(&self, witness: &Witness, body: &Body) -> Result<(), NotKept> {
+        self.shelf.keep(&self.name, &self.question, witness, body)
+    }
+}
+
+impl Due<'_> {
+    /// Stores the probe's answer, if nothing moved while the probe ran.
+    pub(crate) fn keep(self, body: &Body) -> Result<(), NotKept> {
+        let before = self.before?;
+        let after = self.inquiry.inputs(None)?;
+        match before.disturbed(&after) {
+            Some(reason) => Err(NotKept::Disturbed(reason)),
+            None => self.inquiry.keep(&before, body),
+        }
+    }
+}

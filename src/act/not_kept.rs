@@ -1,0 +1,50 @@
+//! Why an answer was not kept. The caller has it all the same.
+
+use std::path::PathBuf;
+
+use crate::ground::error::Error;
+use crate::ground::text::Printable;
+use crate::judge::reason::Reason;
+
+/// Why an answer was returned and not kept.
+///
+/// Every variant's text is a sentence for people, ready to be shown as it is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotKept {
+    /// The command failed. Only answers of commands that succeed are kept.
+    #[error("the command failed")]
+    Failed,
+    /// The reader of the output left early, so the command's answer is not whole.
+    #[error("the reader left before the command had printed all")]
+    ReaderLeft,
+    /// Something that the answer depends on changed while the probe ran.
+    #[error("{0}")]
+    Disturbed(Reason),
+    /// The inputs could not be looked at.
+    #[error("{0}")]
+    NotObserved(Error),
+    /// The answer could not be written.
+    #[error("{0}")]
+    NotWritten(Error),
+    /// Something that cannot be an answer, or cannot be read, has the name of the caller's file.
+    #[error(
+        "{} {problem}, so it is neither believed nor replaced; remove it, or name another file",
+        Printable(path.as_os_str())
+    )]
+    NotBelieved {
+        /// The caller's file.
+        path: PathBuf,
+        /// What is wrong with it, for example "is a symbolic link".
+        problem: String,
+    },
+    /// The caller's file holds something else than an answer.
+    #[error(
+        "{} is not an answer of modstamp's, so it is left alone; remove it, or name another file",
+        Printable(path.as_os_str())
+    )]
+    Foreign {
+        /// The caller's file.
+        path: PathBuf,
+    },
+}

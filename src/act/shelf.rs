@@ -1,0 +1,293 @@
+//! A shelf: a directory with stored answers, and with a lock beside each of them.
+//!
+//! An answer is replaced by rename, so that a reader finds a whole one or none. It is believed only
+//! if nobody but its reader and root could have written its file. So another user's file in a
+//! directory such as `/tmp` costs a probe, and is never served.
+//!
+//! Callers that ask the same at once take turns by a lock. All but the first then find the answer.
+//! The kernel ends a lock with its holder, so a caller that is killed keeps nobody waiting.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{Access, AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use crate::act::not_kept::NotKept;
+use crate::act::stored::{Body, Contents, Stored};
+use crate::files::root::{Lock, Root, Steps, for_each_name, open_private};
+use crate::files::trust::{can_others_add, why_not_believed};
+use crate::ground::error::Error;
+use crate::ground::text::Printable;
+use crate::judge::witness::Witness;
+
+const ATTEMPT: &str = "use the cache";
+const REMEDY: &str = "name a directory of your own";
+
+/// A directory that is open for answers.
+#[derive(Debug)]
+pub(crate) struct Shelf {
+    directory: OwnedFd,
+    path: PathBuf,
+    others: Others,
+    holds: Holds,
+}
+
+/// What else may be in a shelf's directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// Nothing: whatever has an answer's name may be replaced.
+    Answers,
+    /// Files of the caller's. Only an answer and an empty file may be replaced.
+    AnyFiles,
+}
+
+/// What other users may do in a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Others {
+    MayAdd,
+    MayNotAdd,
+}
+
+/// What a look for an answer finds.
+pub(crate) enum Found {
+    /// No file, or an empty one.
+    Nothing,
+    /// An answer that is believed.
+    Answer(Box<Stored>),
+    /// A file that may be replaced and says nothing: why.
+    Useless(String),
+    /// A file that may not be replaced.
+    LeftAlone(NotKept),
+}
+
+impl Shelf {
+    /// Opens the directory at an absolute `path` in `root`. Makes it for the caller alone if it is
+    /// missing.
+    ///
+    /// # Errors
+    /// If it cannot be made or read, or if somebody else could bend the way to it.
+    pub(crate) fn open(root: &Root, path: &Path, holds: Holds) -> Result<Shelf, Error> {
+        match root.make_directory(path, Mode::RWXU) {
+            Ok((directory, _)) => Shelf::of(directory, root.outside(path), holds),
+            Err(stop) => Err(stop.into_error(ATTEMPT, root.outside(path), REMEDY)),
+        }
+    }
+
+    /// Like [`Shelf::open`], but makes nothing: `None` if there is no directory for the caller.
+    pub(crate) fn existing(root: &Root, path: &Path, holds: Holds) -> Result<Option<Shelf>, Error> {
+        match root.read(path, Steps::Trusted) {
+            Ok(directory) => Shelf::of(directory, root.outside(path), holds).map(Some),
+            Err(stop) if stop.is_shut() => Ok(None),
+            Err(stop) => Err(stop.into_error(ATTEMPT, root.outside(path), REMEDY)),
+        }
+    }
+
+    fn of(directory: OwnedFd, path: PathBuf, holds: Holds) -> Result<Shelf, Error> {
+        let stat = rustix::fs::fstat(&directory)
+            .map_err(|errno| Error::system(ATTEMPT, &path, errno, REMEDY))?;
+        let others = match can_others_add(&stat) {
+            true => Others::MayAdd,
+            false => Others::MayNotAdd,
+        };
+        Ok(Shelf {
+            directory,
+            path,
+            others,
+            holds,
+        })
+    }
+
+    /// # Errors
+    /// If the caller may not write in the directory.
+    pub(crate) fn demand_writable(&self) -> Result<(), Error> {
+        rustix::fs::accessat(&self.directory, c".", Access::WRITE_OK, AtFlags::EACCESS)
+            .map_err(|errno| Error::system(ATTEMPT, &self.path, errno, REMEDY))
+    }
+
+    /// The path of the answer `name`, as the caller knows it.
+    pub(crate) fn path_of(&self, name: &OsStr) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Looks for the answer `name`.
+    pub(crate) fn find(&self, name: &OsStr) -> Found {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let opened = rustix::fs::openat(
+            &self.directory,
+            name,
+            flags | OFlags::CLOEXEC,
+            Mode::empty(),
+        );
+        let file = match opened {
+            Ok(file) => File::from(file),
+            Err(Errno::NOENT) => return Found::Nothing,
+            Err(Errno::LOOP) => return self.refused(name, "is a symbolic link".to_owned()),
+            Err(errno) => return self.refused(name, format!("cannot be read: {errno}")),
+        };
+        self.judge(name, file).unwrap_or_else(|error| {
+            let problem = format!("cannot be read: {error}");
+            self.refused(name, problem)
+        })
+    }
+
+    fn judge(&self, name: &OsStr, file: File) -> io::Result<Found> {
+        let stat = rustix::fs::fstat(&file)?;
+        if !FileType::from_raw_mode(stat.st_mode).is_file() {
+            return Ok(self.refused(name, "is not a regular file".to_owned()));
+        }
+        if stat.st_size == 0 {
+            return Ok(Found::Nothing);
+        }
+        let path = self.path_of(name);
+        if let Some(problem) = self.why_not_believed(&stat) {
+            return Ok(
+                match self.holds == Holds::Answers || Stored::is_in(&file)? {
+                    true => Found::Useless(not_believed(&path, &problem)),
+                    false => Found::LeftAlone(NotKept::Foreign { path }),
+                },
+            );
+        }
+        let shown = Printable(path.as_os_str());
+        Ok(match Stored::read(file, stat.st_size.unsigned_abs())? {
+            Contents::Answer(stored) => Found::Answer(stored),
+            Contents::Useless(problem) => {
+                Found::Useless(format!("the answer in {shown} {problem}"))
+            }
+            Contents::Foreign if self.holds == Holds::Answers => {
+                Found::Useless(format!("there is no answer in {shown}"))
+            }
+            Contents::Foreign => Found::LeftAlone(NotKept::Foreign { path }),
+        })
+    }
+
+    /// What has an answer's name and is none.
+    fn refused(&self, name: &OsStr, problem: String) -> Found {
+        let path = self.path_of(name);
+        match self.holds {
+            Holds::Answers => Found::Useless(not_believed(&path, &problem)),
+            Holds::AnyFiles => Found::LeftAlone(NotKept::NotBelieved { path, problem }),
+        }
+    }
+
+    /// Why somebody else could have written an opened file, or given it its name.
+    fn why_not_believed(&self, stat: &Stat) -> Option<String> {
+        // Others may link any file here, such as one of the caller's that they filled, unless
+        // `fs.protected_hardlinks` is set (proc_sys_fs(5)).
+        let is_linked = self.others == Others::MayAdd && stat.st_nlink > 1;
+        let problem = || is_linked.then(|| format!("has {} names", stat.st_nlink));
+        why_not_believed(stat).or_else(problem)
+    }
+
+    /// Waits until nobody else asks for the answer `name`. `None` if there can be no lock: then
+    /// nobody is waited for.
+    pub(crate) fn take_turn(&self, name: &OsStr) -> Option<Lock> {
+        let name = name.to_string_lossy();
+        let file = open_private(&self.directory, format!(".{name}.modstamp-lock")).ok()?;
+        let stat = rustix::fs::fstat(&file).ok()?;
+        // A lock that has another name may be held for another purpose, and for ever.
+        self.why_not_believed(&stat).is_none().then_some(())?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
+            .ok()?;
+        // A caller that was killed may have left these. One that only learns writes without a turn
+        // and may lose its file here, which costs it no more than reading again.
+        let begun = new_files_of(&name);
+        for name in self.names().iter().filter(|name| name.starts_with(&begun)) {
+            self.remove(name);
+        }
+        Some(Lock(file))
+    }
+
+    /// The names of all files.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        if let Ok(directory) = rustix::fs::openat(&self.directory, c".", flags, Mode::empty()) {
+            let _ = for_each_name(directory.as_fd(), |name| {
+                names.push(name.to_string_lossy().into_owned());
+            });
+        }
+        names
+    }
+
+    /// An empty file that nobody else sees and that is gone with its descriptor.
+    pub(crate) fn scratch(&self, name: &OsStr) -> Result<File, NotKept> {
+        let new = new_file_of(name);
+        let file = self.create(&new);
+        self.remove(&new);
+        file.map_err(|error| self.not_written(name, error))
+    }
+
+    /// Stores an answer under `name`.
+    pub(crate) fn keep(
+        &self,
+        name: &OsStr,
+        question: &str,
+        witness: &Witness,
+        body: &Body,
+    ) -> Result<(), NotKept> {
+        // The caller may have put a file there while the probe ran.
+        if let Found::LeftAlone(why) = self.find(name) {
+            return Err(why);
+        }
+        let new = new_file_of(name);
+        let write = || -> io::Result<()> {
+            let file = self.create(&new)?;
+            Stored::write(&file, question, witness, body)?;
+            file.sync_data()?;
+            rustix::fs::renameat(&self.directory, &new, &self.directory, name)?;
+            Ok(())
+        };
+        write().map_err(|error| {
+            self.remove(&new);
+            self.not_written(name, error)
+        })
+    }
+
+    fn create(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        Ok(rustix::fs::openat(&self.directory, name, flags, mode)?.into())
+    }
+
+    /// Removes a file of ours, if it is there.
+    fn remove(&self, name: &str) {
+        let _ = rustix::fs::unlinkat(&self.directory, name, AtFlags::empty());
+    }
+
+    /// The reason of an answer that was found and then could not be read.
+    pub(crate) fn not_read(&self, name: &OsStr, error: io::Error) -> NotKept {
+        NotKept::NotBelieved {
+            path: self.path_of(name),
+            problem: format!("cannot be read: {error}"),
+        }
+    }
+
+    /// The reason of an answer that could not be written.
+    pub(crate) fn not_written(&self, name: &OsStr, error: io::Error) -> NotKept {
+        let remedy = "make room there, or name a directory of your own";
+        let path = self.path_of(name);
+        NotKept::NotWritten(Error::system("keep the answer in", path, error, remedy))
+    }
+}
+
+fn not_believed(path: &Path, problem: &str) -> String {
+    let path = Printable(path.as_os_str());
+    format!("{path} {problem}, so its answer is not believed; remove it, or {REMEDY}")
+}
+
+/// The name of a new file beside the answer `name`. No other process or thread uses it.
+fn new_file_of(name: &OsStr) -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let begin = new_files_of(&name.to_string_lossy());
+    format!("{begin}{}-{count}", std::process::id())
+}
+
+fn new_files_of(name: &str) -> String {
+    format!(".{name}.modstamp-new-")
+}

@@ -1,0 +1,226 @@
+//! A stored answer: one file with the answer and the witness that was taken before its probe.
+//!
+//! ```text
+//! modstamp-cache 2 QUESTION-BYTES WITNESS-BYTES STDOUT-BYTES STDERR-BYTES
+//! the question
+//! the witness, the standard output and the standard error, one behind the other
+//! ```
+//!
+//! A function's answer takes the place of the standard output. The head is written by hand, because
+//! a hit then reads four numbers, and serde would need a writer of some format that the library
+//! does not have.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+use crate::judge::witness::Witness;
+
+/// An answer's first bytes, in every version.
+const MAGIC: &str = "modstamp-cache ";
+
+/// The version that is written, and the only one that is read. Another one costs a probe.
+const VERSION: &str = "2";
+
+/// Enough for the head, the question and a small witness.
+const FIRST_READ: usize = 8 * 1024;
+
+/// More than the head's words and numbers can take.
+const LONGEST_HEAD: usize = 128;
+
+/// A command line may be long (`getconf ARG_MAX`), and escaping makes four bytes of one.
+const LONGEST_QUESTION: u64 = 32 << 20;
+
+/// A witness has some 100 bytes an entry: nothing longer is one.
+const LONGEST_WITNESS: u64 = 1 << 30;
+
+/// How much of an answer is in memory while it is passed on.
+const PIECE: usize = 64 * 1024;
+
+/// An answer of this version, open for reading.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) question: String,
+    pub(crate) witness: Witness,
+    file: File,
+    stdout: Range<u64>,
+    stderr: Range<u64>,
+}
+
+/// What a file holds.
+pub(crate) enum Contents {
+    /// A whole answer.
+    Answer(Box<Stored>),
+    /// An answer that cannot be used. The text continues "the answer in FILE …".
+    Useless(String),
+    /// Something else than an answer.
+    Foreign,
+}
+
+/// The bytes of an answer, for writing and for passing on.
+pub(crate) struct Body<'a> {
+    pub(crate) stdout: Part<'a>,
+    pub(crate) stderr: Part<'a>,
+}
+
+/// Bytes in memory or in a file.
+pub(crate) enum Part<'a> {
+    Bytes(&'a [u8]),
+    File(&'a File, Range<u64>),
+}
+
+impl Stored {
+    /// Reads all but the answer's bytes from a file of `size` bytes.
+    pub(crate) fn read(file: File, size: u64) -> io::Result<Contents> {
+        let mut bytes = Vec::with_capacity(FIRST_READ);
+        read_to(&file, &mut bytes, size.min(FIRST_READ as u64))?;
+        if !bytes.starts_with(MAGIC.as_bytes()) {
+            return Ok(Contents::Foreign);
+        }
+        let cut_off = || Ok(Contents::Useless("is cut off".to_owned()));
+        let Some(head) = first_line(&bytes) else {
+            return cut_off();
+        };
+        let (version, numbers) = head.split_once(' ').unwrap_or((head, ""));
+        if version != VERSION {
+            let problem = "is of another version of modstamp";
+            return Ok(Contents::Useless(problem.to_owned()));
+        }
+        let Some(layout) = Layout::parse(numbers, MAGIC.len() + head.len() + 1) else {
+            return cut_off();
+        };
+        if layout.stderr.end != size {
+            return cut_off();
+        }
+        read_to(&file, &mut bytes, layout.witness.end)?;
+        let part = |range: &Range<u64>| bytes.get(range.start as usize..range.end as usize);
+        let (Some(question), Some(witness)) = (part(&layout.question), part(&layout.witness))
+        else {
+            return cut_off();
+        };
+        let witness = match Witness::from_bytes(witness) {
+            Ok(witness) => witness,
+            Err(error) => return Ok(Contents::Useless(format!("cannot be used: {error}"))),
+        };
+        Ok(Contents::Answer(Box::new(Stored {
+            question: String::from_utf8_lossy(question).trim_end().to_owned(),
+            witness,
+            file,
+            stdout: layout.stdout,
+            stderr: layout.stderr,
+        })))
+    }
+
+    /// Whether a file holds an answer, of whatever version, or part of one.
+    pub(crate) fn is_in(file: &File) -> io::Result<bool> {
+        let mut bytes = [0; MAGIC.len()];
+        let length = file.read_at(&mut bytes, 0)?;
+        Ok(&bytes[..length] == MAGIC.as_bytes())
+    }
+
+    /// Writes an answer into an empty file.
+    pub(crate) fn write(
+        mut file: &File,
+        question: &str,
+        witness: &Witness,
+        body: &Body,
+    ) -> io::Result<()> {
+        let witness = witness.to_string();
+        let lengths = [
+            question.len() as u64 + 1,
+            witness.len() as u64,
+            body.stdout.length(),
+            body.stderr.length(),
+        ];
+        let lengths = lengths.map(|length| length.to_string()).join(" ");
+        write!(file, "{MAGIC}{VERSION} {lengths}\n{question}\n{witness}")?;
+        body.stdout.pass_on(|bytes| file.write_all(bytes))?;
+        body.stderr.pass_on(|bytes| file.write_all(bytes))
+    }
+
+    pub(crate) fn body(&self) -> Body<'_> {
+        Body {
+            stdout: Part::File(&self.file, self.stdout.clone()),
+            stderr: Part::File(&self.file, self.stderr.clone()),
+        }
+    }
+
+    /// The answer of a function.
+    pub(crate) fn bytes(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.body().stdout.pass_on(|piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+}
+
+impl Part<'_> {
+    fn length(&self) -> u64 {
+        match self {
+            Part::Bytes(bytes) => bytes.len() as u64,
+            Part::File(_, range) => range.end - range.start,
+        }
+    }
+
+    /// Calls `each` with every piece. A file that became shorter is an error.
+    pub(crate) fn pass_on(&self, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let (file, range) = match self {
+            Part::Bytes(bytes) => return each(bytes),
+            Part::File(file, range) => (file, range),
+        };
+        let mut at = range.start;
+        let mut buffer = vec![0; PIECE.min((range.end - range.start) as usize)];
+        while at < range.end {
+            let length = buffer.len().min((range.end - at) as usize);
+            file.read_exact_at(&mut buffer[..length], at)?;
+            each(&buffer[..length])?;
+            at += length as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Where the parts of an answer are in its file.
+struct Layout {
+    question: Range<u64>,
+    witness: Range<u64>,
+    stdout: Range<u64>,
+    stderr: Range<u64>,
+}
+
+impl Layout {
+    /// Reads the numbers of the head, which takes up the first `start` bytes.
+    fn parse(numbers: &str, start: usize) -> Option<Layout> {
+        let mut lengths = numbers.split(' ').map(|number| number.parse().ok());
+        let mut at = start as u64;
+        let mut next = |most: u64| -> Option<Range<u64>> {
+            let length = lengths.next()?.filter(|length| *length <= most)?;
+            let range = at..at.checked_add(length)?;
+            at = range.end;
+            Some(range)
+        };
+        Some(Layout {
+            question: next(LONGEST_QUESTION)?,
+            witness: next(LONGEST_WITNESS)?,
+            stdout: next(u64::MAX)?,
+            stderr: next(u64::MAX)?,
+        })
+    }
+}
+
+/// The first line behind the magic, if it is whole.
+fn first_line(bytes: &[u8]) -> Option<&str> {
+    let bytes = &bytes[..bytes.len().min(LONGEST_HEAD)];
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    std::str::from_utf8(&bytes[..end]).ok()?.strip_prefix(MAGIC)
+}
+
+/// Reads on until `bytes` has `length` bytes, or all of a shorter file.
+fn read_to(file: &File, bytes: &mut Vec<u8>, length: u64) -> io::Result<()> {
+    let more = length.saturating_sub(bytes.len() as u64);
+    file.take(more).read_to_end(bytes)?;
+    Ok(())
+}
