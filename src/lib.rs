@@ -124,13 +124,22 @@
 
 mod act {
     pub(crate) mod cache;
+    pub(crate) mod follow;
+    pub(crate) mod kept_witness;
+    #[cfg(feature = "libvirt")]
     pub mod libvirt;
+    pub(crate) mod rpm_body;
+    pub(crate) mod touch;
     pub mod trigger;
     pub(crate) mod update;
 }
 #[cfg(feature = "ffi")]
 mod ffi;
 mod files {
+    pub(crate) mod directory;
+    pub(crate) mod lock;
+    pub(crate) mod read;
+    pub(crate) mod replace;
     pub(crate) mod root;
     pub(crate) mod trust;
 }
@@ -153,13 +162,20 @@ mod observe {
     pub(crate) mod tick;
     pub(crate) mod walk;
 }
+#[allow(clippy::module_inception)] // The layer has the name of its first word.
 mod stamp {
+    pub(crate) mod later;
     pub(crate) mod stamp;
+    pub(crate) mod touch;
+    pub(crate) mod turn;
 }
 
 pub use act::cache::{Cache, Outcome};
-pub use act::update::{Touched, Updated};
-pub use act::{libvirt, trigger};
+#[cfg(feature = "libvirt")]
+pub use act::libvirt;
+pub use act::touch::Touched;
+pub use act::trigger;
+pub use act::update::Updated;
 pub use files::root::Root;
 pub use ground::error::{Error, Result};
 pub use ground::text::printable;

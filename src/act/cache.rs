@@ -27,7 +27,8 @@ use std::process::{Child, Command, Stdio};
 use rustix::fs::{Access, AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::files::root::{Lock, Root, Steps, open_private};
+use crate::files::lock::{Lock, open_private};
+use crate::files::root::{Root, Steps};
 use crate::files::trust::{can_others_add, why_not_believed};
 use crate::ground::error::{Error, Result};
 use crate::ground::text::Escaped;
@@ -292,7 +293,7 @@ impl Cache {
         let mut names = Vec::new();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         if let Ok(directory) = rustix::fs::openat(&self.directory, c".", flags, Mode::empty()) {
-            let _ = crate::files::root::for_each_name(directory.as_fd(), |name| {
+            let _ = crate::files::directory::for_each_name(directory.as_fd(), |name| {
                 names.push(name.to_string_lossy().into_owned());
             });
         }
@@ -533,7 +534,7 @@ fn pass_on(
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        if let Err(errno) = crate::files::root::write_all(to, &buffer[..length]) {
+        if let Err(errno) = crate::files::replace::write_all(to, &buffer[..length]) {
             *file = Err(errno.into());
             return unless_left(Err(errno.into()));
         }

@@ -48,6 +48,12 @@ pub(crate) struct Observation {
 }
 
 impl Observation {
+    /// The same observation with the mtime that the caller's own touch just left.
+    pub(crate) fn with_stamp(mut self, owner: Owner, mtime: Mtime) -> Observation {
+        *self.stamps.of_mut(owner) = StampState::At(mtime);
+        self
+    }
+
     /// The module directory of that name.
     pub(crate) fn directory(&self, name: &Path) -> Option<&Directory> {
         let by_name = |directory: &Directory| directory.entry.name.as_path().cmp(name);
@@ -88,7 +94,6 @@ impl Observation {
 }
 
 /// Which contents a read reads.
-#[allow(dead_code)] // Its callers come next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Depth {
     /// All.
@@ -192,7 +197,6 @@ impl Inputs {
         Ok(())
     }
 
-    #[allow(dead_code)] // Its callers come next.
     /// A completed observation: each content is taken from a `known` observation, if by stat it is still the same there,
     /// or else read as far as `depth` says.
     pub(crate) fn read(&self, depth: Depth, known: &[&Observation]) -> Observation {
@@ -203,9 +207,12 @@ impl Inputs {
         }
     }
 
-    /// Makes it look as if a stamp had been seen after a touch.
-    pub(crate) fn stamped(&mut self, owner: Owner, mtime: Mtime) {
-        *self.observation.stamps.of_mut(owner) = StampState::At(mtime);
+    /// The same inputs with the mtime that the caller's own touch just left.
+    pub(crate) fn with_stamp(self, owner: Owner, mtime: Mtime) -> Inputs {
+        Inputs {
+            observation: self.observation.with_stamp(owner, mtime),
+            ..self
+        }
     }
 
     /// Looks at the stamps alone anew.

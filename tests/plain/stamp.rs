@@ -33,6 +33,7 @@ impl World {
     fn touch(&self) -> modstamp::Result<Mtime> {
         self.stamp
             .touch("a test", "to see it move", Durability::NotSynced)
+            .map(Option::unwrap)
     }
 
     fn path(&self, below: &str) -> PathBuf {
