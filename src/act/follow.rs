@@ -41,8 +41,8 @@ impl Followed {
         Followed::from(refreshed.map(Some))
     }
 
-    /// Refreshes libvirt after an update, if anything is not as at the last refresh. For a user, only
-    /// removes stale answers from the user's own cache.
+    /// Refreshes libvirt after an update, if anything is not as at the last refresh. For a user,
+    /// only removes stale answers from the user's own cache.
     pub(crate) fn after_update(
         profile: &Profile,
         stamp: &Stamp,

@@ -3,8 +3,8 @@
 //! It lies beside the stamp, `/var/lib/modstamp/<profile>.witness`. It is taken before its touch is
 //! made. So if the modules are still the same, the stamp was touched since they became so.
 //!
-//! Every touch removes it first. A touch that looked at the modules then keeps another one. If it is
-//! lost, the next update touches.
+//! Every touch removes it first. A touch that looked at the modules then keeps another one. If it
+//! is lost, the next update touches.
 
 use crate::files::read::read_at_most;
 use crate::ground::time::Mtime;

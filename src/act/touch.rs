@@ -44,8 +44,8 @@ impl Profile {
     /// Touches a stamp of this profile, so that every answer of before is stale.
     ///
     /// Keeps a witness of the modules beside the stamp. After a touch of the system's stamp also
-    /// refreshes libvirt, if the profile says so: by the module `directories` that changed, or all if
-    /// there are none. `None` while an image is built: see [`Stamp::touch`].
+    /// refreshes libvirt, if the profile says so: by the module `directories` that changed, or all
+    /// if there are none. `None` while an image is built: see [`Stamp::touch`].
     ///
     /// # Errors
     /// Like [`Stamp::touch`]. All other trouble is a warning.

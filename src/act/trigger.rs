@@ -1,4 +1,5 @@
-//! The triggers of package managers: each touches the stamp if a change concerns module directories.
+//! The triggers of package managers: each touches the stamp if a change concerns module
+//! directories.
 //!
 //! A trigger never fails, and never keeps a transaction waiting. It takes everything unknown for a
 //! change, such as a path list that does not come. A needless touch costs a probe. A missing touch
@@ -65,8 +66,8 @@ pub struct Done {
 /// Runs one trigger: reads the changed paths, and touches the system's stamp of the profile `name`
 /// if one of them lies in a module directory.
 ///
-/// `covers` tells whether a path does. `touch` gets the stamp, the author and the reason. It returns
-/// the new mtime, or `None` if there was nothing to touch. `directories` are the manager's
+/// `covers` tells whether a path does. `touch` gets the stamp, the author and the reason. It
+/// returns the new mtime, or `None` if there was nothing to touch. `directories` are the manager's
 /// arguments. Standard input is read only for managers that send paths on it. Never fails: trouble
 /// is in [`Done::warnings`].
 pub fn run(

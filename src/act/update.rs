@@ -50,9 +50,10 @@ impl Profile {
     /// was not touched for the same modules. Two updates at once do the work once. If nothing
     /// changed, an update writes nothing but a witness that makes the next look quicker.
     ///
-    /// Afterwards refreshes libvirt, if the profile says so, after a change or if libvirt missed one.
-    /// For a user other than root, removes stale answers from the user's own cache, if root could
-    /// move no time that libvirt looks at. `None` while an image is built: see [`Stamp::touch`].
+    /// Afterwards refreshes libvirt, if the profile says so, after a change or if libvirt missed
+    /// one. For a user other than root, removes stale answers from the user's own cache, if root
+    /// could move no time that libvirt looks at. `None` while an image is built: see
+    /// [`Stamp::touch`].
     ///
     /// # Errors
     /// Like [`Profile::inputs`]. Other failures are in [`Updated::errors`].

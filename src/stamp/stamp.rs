@@ -159,8 +159,8 @@ impl Stamp {
 
     /// The note of the last touch that wrote one; `None` if there is none that can be read.
     ///
-    /// A plain `touch` leaves the note of the touch before it. [`Note::mtime`] then differs from the
-    /// stamp's mtime.
+    /// A plain `touch` leaves the note of the touch before it. [`Note::mtime`] then differs from
+    /// the stamp's mtime.
     pub fn note(&self) -> Option<Note> {
         let file = self.root.read(&self.file(), Steps::Any).ok()?;
         self.check_kind(&rustix::fs::fstat(&file).ok()?).ok()?;

@@ -1,7 +1,7 @@
 //! A touch: gives the stamp an mtime that it never had, later than every one before.
 //!
-//! A touch gives its time to a new file, which then takes the stamp's place. So a reader sees the old
-//! stamp or the new one. It never sees the clock's time before a later one replaces it.
+//! A touch gives its time to a new file, which then takes the stamp's place. So a reader sees the
+//! old stamp or the new one. It never sees the clock's time before a later one replaces it.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -23,17 +23,18 @@ const LONGEST_LINE: usize = 500;
 impl Stamp {
     /// Moves the stamp, and so makes every answer stale: the mtime becomes one that it never had.
     ///
-    /// `by` and `why` are for people. Makes the stamp and its directory if they are missing. Returns
-    /// the new mtime. Removes the kept witness of the modules, which
+    /// `by` and `why` are for people. Makes the stamp and its directory if they are missing.
+    /// Returns the new mtime. Removes the kept witness of the modules, which
     /// [`Profile::touch`](crate::observe::profile::Profile::touch) replaces.
     ///
-    /// While an image is built (`SOURCE_DATE_EPOCH` is set) a touch makes no first stamp, and returns
-    /// `None`. No stamp is a valid state. The first update on a host with that image makes one.
+    /// While an image is built (`SOURCE_DATE_EPOCH` is set) a touch makes no first stamp, and
+    /// returns `None`. No stamp is a valid state. The first update on a host with that image makes
+    /// one.
     ///
     /// # Errors
-    /// If the stamp's directory cannot be made or written, if somebody else could bend a step of its
-    /// path, or if the stamp is not a regular file. The old stamp then stays. On a full file system a
-    /// stamp still moves, but its text stays the old one.
+    /// If the stamp's directory cannot be made or written, if somebody else could bend a step of
+    /// its path, or if the stamp is not a regular file. The old stamp then stays. On a full file
+    /// system a stamp still moves, but its text stays the old one.
     pub fn touch(&self, by: &str, why: &str, durability: Durability) -> Result<Option<Mtime>> {
         if self.waits_for_first_boot()? {
             return Ok(None);
@@ -84,7 +85,8 @@ impl Turn<'_> {
                 }
                 moved => moved?,
             };
-            // If somebody touched it by hand meanwhile, this touch must be later than that one, too.
+            // If somebody touched it by hand meanwhile, this touch must be later than that one,
+            // too.
             match moved.before {
                 Some(by_hand) if by_hand >= moved.mtime => last = Some(by_hand),
                 _ => return Ok(moved.mtime),

@@ -5,8 +5,8 @@
 //! file's mtime is the latest that the stamp ever had: a stamp that was removed goes on from there.
 //!
 //! A look at the modules takes its time, and others wait for a turn. So a caller looks first, takes
-//! the turn, and looks again only if somebody else was there meanwhile. The version of the kept file
-//! tells that.
+//! the turn, and looks again only if somebody else was there meanwhile. The version of the kept
+//! file tells that.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
