@@ -1,7 +1,7 @@
 //! An update: touches only if the modules are not as they were at the last touch.
 //!
 //! It is for hosts on which no trigger runs: images, rollbacks, `make install`. The kept witness
-//! tells it what the modules were.
+//! tells it the state of the modules at the last touch.
 
 use crate::act::follow::Followed;
 use crate::act::kept_witness::{self, KeptWitness};
@@ -122,8 +122,8 @@ fn complete(profile: &Profile, stamp: &Stamp, seen: &Versioned<Look>, durability
     }
 }
 
-/// The result for the stamp, and the inputs that libvirt is judged by.
-struct Done {
+/// The result for the stamp, and the inputs by which libvirt is judged next.
+struct Attempt {
     inputs: Inputs,
     verdict: Verdict,
     touched: Option<Mtime>,
@@ -135,8 +135,8 @@ fn touch_if_changed(
     seen: Versioned<Look>,
     look: impl FnOnce() -> Result<Look>,
     durability: Durability,
-) -> Result<Done> {
-    let unchanged = |inputs| Done {
+) -> Result<Attempt> {
+    let unchanged = |inputs| Attempt {
         inputs,
         verdict: Verdict::Fresh,
         touched: None,
@@ -155,15 +155,15 @@ fn touch_if_changed(
             observation,
         } => (verdict, inputs, observation),
     };
-    let touched = turn.and_then(|turn| touch(turn, &verdict, observation, durability));
+    let touched = turn.and_then(|turn| move_for(turn, &verdict, observation, durability));
     Ok(match touched {
-        Ok((mtime, errors)) => Done {
+        Ok((mtime, errors)) => Attempt {
             inputs: inputs.with_stamp(stamp.owner(), mtime),
             verdict,
             touched: Some(mtime),
             errors,
         },
-        Err(error) => Done {
+        Err(error) => Attempt {
             inputs,
             verdict,
             touched: None,
@@ -172,9 +172,10 @@ fn touch_if_changed(
     })
 }
 
-/// Moves the stamp for the reasons of `verdict`, and keeps the observation. Returns the new mtime,
-/// and what failed after that.
-fn touch(
+/// Moves the stamp for the reasons of `verdict`, and keeps the observation.
+///
+/// Returns the new mtime, and the failures after that.
+fn move_for(
     turn: Turn,
     verdict: &Verdict,
     observation: Observation,

@@ -17,7 +17,7 @@ use super::{Which, say, touch::durability};
     after_help = "Exit status: always 0, so that no transaction fails; 2 if the arguments are wrong"
 )]
 pub struct Arguments {
-    /// Who starts it: rpm and pacman send the paths that changed on standard input, one a line; dpkg and apk none
+    /// The package manager that starts it
     #[arg(value_enum)]
     manager: Manager,
     /// The directories that changed, where the package manager or its hook names them (dpkg, apk, pacman)

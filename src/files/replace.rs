@@ -121,3 +121,54 @@ pub(crate) fn write_all(file: impl AsFd, mut bytes: &[u8]) -> rustix::io::Result
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory with a file, and its names and that file's text after `work`.
+    fn after(work: impl FnOnce(&OwnedFd)) -> (Vec<String>, String) {
+        let scratch = tempfile::tempdir().unwrap();
+        std::fs::write(scratch.path().join("file"), "old").unwrap();
+        work(&File::open(scratch.path()).unwrap().into());
+        let names = std::fs::read_dir(scratch.path()).unwrap();
+        let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+        let names = names.map(|entry| name(entry).into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        let text = std::fs::read_to_string(scratch.path().join("file")).unwrap();
+        (names, text)
+    }
+
+    fn create(directory: &OwnedFd, writers: Writers) -> Replacement<'_> {
+        let mode = Mode::from_raw_mode(0o600);
+        let new = Replacement::create(directory, "file", mode, writers).unwrap();
+        write_all(new.file(), b"new").unwrap();
+        new
+    }
+
+    #[test]
+    fn a_file_that_took_its_place_leaves_no_other() {
+        for writers in [Writers::One, Writers::Many] {
+            let (names, text) = after(|directory| {
+                assert!(create(directory, writers).take_place().unwrap().is_some());
+            });
+            assert_eq!((names, &*text), (vec!["file".to_owned()], "new"));
+        }
+    }
+
+    #[test]
+    fn a_file_that_never_took_its_place_is_removed() {
+        let (names, text) = after(|directory| drop(create(directory, Writers::One)));
+        assert_eq!((names, &*text), (vec!["file".to_owned()], "old"));
+    }
+
+    #[test]
+    fn the_file_of_a_killed_writer_is_in_nobodys_way() {
+        let (names, text) = after(|directory| {
+            std::mem::forget(create(directory, Writers::One));
+            create(directory, Writers::One).take_place().unwrap();
+        });
+        assert_eq!((names, &*text), (vec!["file".to_owned()], "new"));
+    }
+}

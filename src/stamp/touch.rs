@@ -56,8 +56,8 @@ impl Stamp {
     }
 }
 
-/// The result of a replaced stamp.
-struct Moved {
+/// A new stamp that took its place.
+struct Placed {
     mtime: Mtime,
     /// The mtime of the stamp that was replaced, if it is known.
     before: Option<Mtime>,
@@ -79,17 +79,17 @@ impl Turn<'_> {
         let mut last = stat.as_ref().map(Mtime::of).max(self.latest_mtime());
         let author = format!("by: {}\nwhy: {}\n", one_line(by), one_line(why));
         loop {
-            let moved = match self.replace_stamp(&author, last, durability) {
+            let placed = match self.replace_stamp(&author, last, durability) {
                 Err(error) if stat.is_some() && is_full(&error) => {
                     return self.move_in_place(last, durability);
                 }
-                moved => moved?,
+                placed => placed?,
             };
             // If somebody touched it by hand meanwhile, this touch must be later than that one,
             // too.
-            match moved.before {
-                Some(by_hand) if by_hand >= moved.mtime => last = Some(by_hand),
-                _ => return Ok(moved.mtime),
+            match placed.before {
+                Some(by_hand) if by_hand >= placed.mtime => last = Some(by_hand),
+                _ => return Ok(placed.mtime),
             }
         }
     }
@@ -100,14 +100,14 @@ impl Turn<'_> {
         author: &str,
         last: Option<Mtime>,
         durability: Durability,
-    ) -> Result<Moved> {
+    ) -> Result<Placed> {
         let name = self.stamp.name();
         let refused = |errno| self.stamp.refused(errno);
         let new = self.replace(&name).map_err(refused)?;
         // First find the time that the file system can store, because the note tells it.
         let mtime = self.move_past(last, |wanted| set_mtime(new.file(), wanted))?;
         let before = self.fill(new, mtime, author, durability).map_err(refused)?;
-        Ok(Moved { mtime, before })
+        Ok(Placed { mtime, before })
     }
 
     /// Fills a new stamp, and puts it in place. Returns the mtime of the old one, if it is known.

@@ -246,3 +246,58 @@ impl Turn<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::root::Root;
+
+    /// A stamp in a root of its own, after a touch that kept a witness and a record.
+    fn touched() -> (tempfile::TempDir, Stamp) {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = Root::open(scratch.path()).unwrap();
+        let stamp = Stamp::system(&root, "qemu").unwrap();
+        let turn = stamp.take_turn().unwrap();
+        turn.move_stamp("a test", "", Durability::NotSynced)
+            .unwrap();
+        for kept in [Kept::Witness, Kept::LibvirtRecord] {
+            turn.keep(kept, "", Durability::NotSynced).unwrap();
+        }
+        drop(turn);
+        (scratch, stamp)
+    }
+
+    fn is_repeated(stamp: &Stamp, kept: Kept, meanwhile: impl FnOnce(&Turn)) -> bool {
+        let seen = stamp.look(kept, || Ok(false)).unwrap();
+        meanwhile(&stamp.take_turn().unwrap());
+        let is_unchanged = stamp.take_turn_if_unchanged(&seen).is_some();
+        let is_repeated = stamp.look_again_if_changed(seen, || Ok(true)).unwrap();
+        assert_eq!(is_unchanged, !is_repeated);
+        is_repeated
+    }
+
+    #[test]
+    fn a_look_is_repeated_if_the_kept_file_changed_meanwhile_and_only_then() {
+        let (_scratch, stamp) = touched();
+        for kept in [Kept::Witness, Kept::LibvirtRecord] {
+            assert!(!is_repeated(&stamp, kept, |_| ()), "{kept:?}");
+            let replace = |turn: &Turn| turn.keep(kept, "", Durability::NotSynced).unwrap();
+            assert!(is_repeated(&stamp, kept, replace), "{kept:?}");
+            assert!(
+                is_repeated(&stamp, kept, |turn| turn.forget(kept)),
+                "{kept:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_touch_meanwhile_outdates_a_look_for_the_witness_but_none_for_the_record() {
+        let (_scratch, stamp) = touched();
+        let touch = |turn: &Turn| {
+            turn.move_stamp("a test", "", Durability::NotSynced)
+                .unwrap();
+        };
+        assert!(is_repeated(&stamp, Kept::Witness, touch));
+        assert!(!is_repeated(&stamp, Kept::LibvirtRecord, touch));
+    }
+}

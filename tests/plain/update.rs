@@ -1,4 +1,4 @@
-//! `modstamp update`: it touches where the modules are not what they were at the last touch, and only there.
+//! `modstamp update`: it touches if the modules changed since the last touch, and only then.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,11 +16,11 @@ const UNKNOWN: &str = "what the modules were at the last touch is not known";
 
 const NOTHING: &str = "nothing changed since the last touch\n";
 
-/// What a touch or an update says that made no first stamp.
+/// The note of a touch or an update that made no first stamp.
 const LEFT_OUT: &str = "modstamp: note: no stamp was made, because an image is being built \
     (SOURCE_DATE_EPOCH is set); the first “modstamp update” on a host with that image makes one\n";
 
-/// What an update says, which has to succeed without a warning.
+/// The output of an update, which has to succeed without a warning.
 #[track_caller]
 fn say(command: &mut Command) -> String {
     let Output {
@@ -38,7 +38,7 @@ fn update(world: &World) -> String {
     say(&mut world.modstamp(&["update"]))
 }
 
-/// Where libvirt is not what is looked at.
+/// A world for tests that do not concern libvirt.
 fn quiet() -> World {
     World::prepared(|world| {
         let profile = "files = [\"/etc/qemu/*.conf\"]\nrefresh-libvirt = false";
@@ -46,7 +46,7 @@ fn quiet() -> World {
     })
 }
 
-/// One that was updated, and so knows what the modules were.
+/// A world after an update, which keeps a witness.
 fn updated() -> World {
     let world = quiet();
     world.settle();
@@ -184,7 +184,7 @@ fn what_changed_between_a_trigger_and_the_update_is_touched_for() {
     assert!(update(&world).contains("module ui-gtk.so in /usr/lib64/qemu "));
 }
 
-/// A trigger has no time to read programs; who finds them as they were can say so for later.
+/// A trigger has no time to read programs. The next update completes the kept witness.
 #[test]
 fn a_redeploy_after_a_trigger_and_an_update_is_not_touched_for() {
     let world = updated();
@@ -327,7 +327,7 @@ fn libvirt_is_asked_again_where_something_changed_and_only_there() {
     nothing();
 }
 
-/// What a probe saw in between is not known.
+/// Nobody knows what a probe saw in between.
 #[test]
 fn libvirt_is_asked_again_for_what_was_changed_and_changed_back() {
     let host = Host::new();
@@ -372,7 +372,7 @@ fn no_program_is_changed_for_a_libvirt_that_is_not_there() {
     host.sh(&format!(
         "rm -r {DRIVER} usr/lib/*/libvirt* usr/sbin/libvirtd {WATCHED}"
     ));
-    // That one cannot be moved, for which the programs would be.
+    // The directory cannot be moved, so a refresh by hand would move the programs.
     host.set_permissions("usr/lib64/qemu", 0o777);
     let before = host.ctime(X86);
     let said = host.say(&["update"]).0;
@@ -419,7 +419,7 @@ fn a_trigger_without_paths_makes_no_first_stamp_while_an_image_is_built() {
     let host = image();
     let mut command = host.modstamp(&["trigger", "rpm"]);
     command.env("SOURCE_DATE_EPOCH", "1700000000");
-    // No paths are sent, which touches on any host that runs.
+    // Without paths it touches on any host that runs.
     let output = command.stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
@@ -439,7 +439,7 @@ fn the_first_update_on_the_host_that_an_image_became_touches() {
     );
 }
 
-/// There is a stamp already, so this is a host that runs, whatever its environment says.
+/// A stamp shows that this is a host that runs.
 #[test]
 fn where_there_is_a_stamp_a_touch_with_source_date_epoch_is_like_any_other() {
     let host = Host::new();
@@ -471,7 +471,7 @@ fn a_source_date_epoch_that_is_no_number_is_as_good_as_none() {
     }
 }
 
-/// What a caller's environment names is not what a unit at boot sees.
+/// A unit at boot has another environment than the caller.
 #[test]
 fn a_callers_environment_makes_no_difference() {
     let world = updated();
@@ -548,7 +548,7 @@ fn the_time_that_a_touch_leaves_is_what_the_kept_modules_have() {
         (mtime.seconds(), i64::from(mtime.nanoseconds())),
         stamp(&world)
     );
-    // So that a person can ask what changed since.
+    // A person can ask by it what changed since.
     world.write(GTK, "other 2.");
     let output = world.output(&["check", world.path(KEPT).to_str().unwrap()]);
     let text = String::from_utf8_lossy(&output.stdout);
@@ -571,7 +571,7 @@ fn a_users_cache_is_left_to_that_user() {
 fn a_touch_that_keeps_nothing_leaves_nothing_that_an_earlier_one_kept() {
     let world = updated();
     let before = fs::read_to_string(world.path(GTK)).unwrap();
-    // As on a full disk.
+    // This stands for a full disk.
     world.sh("mkdir -p var/lib/modstamp/.qemu.witness.new/full");
     world.write(GTK, "other 1.");
     say(&mut world.modstamp(&["trigger", "dpkg", "/usr/lib64/qemu"]));
