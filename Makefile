@@ -112,7 +112,7 @@ check:             ## run the tests that need neither root nor packages (2 min f
 test: check
 
 # Each part installs what it needs, as root on Debian. MODSTAMP_TESTS: a test that lacks something then fails.
-# With SOURCE_DATE_EPOCH, modstamp believes that an image is being built, and touches less.
+# With SOURCE_DATE_EPOCH, modstamp believes that an image is being built, and makes no first stamp.
 PARTS = proof root rpm dpkg pacman libvirt systemd security lab packages
 ALL   = env -u SOURCE_DATE_EPOCH MODSTAMP_TESTS=check-all $(CARGO) test --locked
 

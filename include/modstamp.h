@@ -72,7 +72,8 @@ int modstamp_check(const char *profile, const char *witness, char **why);
  * Says that something changed which nobody can see: moves the profile's stamp, for root the system's, for everybody else their own,
  * so that every witness of before is stale. "reason" is for who looks at the stamp later, and may be empty. It reaches
  * those who use modstamp; `modstamp touch` makes libvirt ask again, too. Where others touch at the same time it waits
- * for its turn, five seconds at most, and for the disk.
+ * for its turn, five seconds at most, and for the disk. While an image is built (SOURCE_DATE_EPOCH is set) it makes no first stamp,
+ * and that is no error.
  */
 int modstamp_touch(const char *profile, const char *reason, char **why);
 

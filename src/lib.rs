@@ -176,18 +176,27 @@ mod act {
     pub(crate) mod cache;
     pub(crate) mod cached;
     pub(crate) mod command;
+    pub(crate) mod follow;
     pub(crate) mod inquiry;
+    pub(crate) mod kept_witness;
+    #[cfg(feature = "libvirt")]
     pub mod libvirt;
     pub(crate) mod not_kept;
+    pub(crate) mod rpm_body;
     pub(crate) mod shelf;
     pub(crate) mod stored;
     pub(crate) mod stream;
+    pub(crate) mod touch;
     pub mod trigger;
     pub(crate) mod update;
 }
 #[cfg(feature = "ffi")]
 mod ffi;
 mod files {
+    pub(crate) mod directory;
+    pub(crate) mod lock;
+    pub(crate) mod read;
+    pub(crate) mod replace;
     pub(crate) mod root;
     pub(crate) mod trust;
 }
@@ -220,16 +229,23 @@ mod observe {
     pub(crate) mod tick;
     pub(crate) mod walk;
 }
+#[allow(clippy::module_inception)] // The layer has the name of its first word.
 mod stamp {
+    pub(crate) mod later;
     pub(crate) mod stamp;
+    pub(crate) mod touch;
+    pub(crate) mod turn;
 }
 
 pub use act::cache::{Cache, CachedCommand, Outcome};
 pub use act::cached::{Answer, cached};
+#[cfg(feature = "libvirt")]
+pub use act::libvirt;
 pub use act::not_kept::NotKept;
 pub use act::stream::Stream;
-pub use act::update::{Touched, Updated};
-pub use act::{libvirt, trigger};
+pub use act::touch::Touched;
+pub use act::trigger;
+pub use act::update::Updated;
 pub use files::root::Root;
 pub use ground::error::{Error, Result};
 pub use ground::text::printable;

@@ -1,16 +1,17 @@
-//! The interpreter of rpm's file triggers: `modstamp trigger rpm` for where every tenth of a millisecond counts.
+//! The interpreter of rpm's file triggers: `modstamp trigger rpm`, but quicker and smaller.
 //!
-//! Why a program of its own: rpm starts triggers several times for each package, and the promise is to be quicker than
-//! touch(1) and no larger than 1 MiB. The first needs a static program (loading libraries is most of a dynamic one's
-//! time), and a static `modstamp`, with its option parser, TOML and JSON, is too large for the second. So this one reads
-//! no profile: it is told the module directories. It has no Rust `main`, because the standard library's set-up for
-//! one adds another 150 KiB. `make bench` measures both.
+//! rpm starts triggers several times for each package. So this program has to be quicker than
+//! touch(1), and no larger than 1 MiB. Only a static program is quick enough: loading libraries is
+//! most of a dynamic program's time. A static `modstamp` is too large, with its option parser, TOML
+//! and JSON. `make bench` measures both.
 //!
-//! [`trigger::Body`] tells how it is told. At the end of a transaction rpm starts `modstamp` itself, by the name
-//! `rpm-transaction`, which reads the profile and can refresh libvirt.
+//! So this program reads no profile: [`trigger::Body`] gives it the module directories. It has no
+//! Rust `main`, whose set-up in the standard library would add another 150 KiB. At the end of a
+//! transaction rpm starts `modstamp` itself, by the name `rpm-transaction`. That one reads the
+//! profile, and can refresh libvirt.
 //!
-//! Where the administrator has a say in the profile (`/etc` or `/run/modstamp/profiles.d`), any path that rpm sends may
-//! lie in a module directory, and touches.
+//! If the administrator has a file of the profile (in `/etc` or `/run/modstamp/profiles.d`), any
+//! path that rpm sends may lie in a module directory. Then each of them makes this program touch.
 #![no_main]
 
 use std::ffi::OsString;
@@ -20,8 +21,8 @@ use std::path::Path;
 use modstamp::trigger::{self, Body, Manager};
 use modstamp::{Root, Stamp};
 
-/// What C calls. Always returns 0: a transaction is never failed.
-#[allow(unsafe_code)] // The one name that C has to find; std's own `main` does the same.
+/// The function that C calls. Always returns 0, because no transaction may fail.
+#[allow(unsafe_code)] // C has to find this name. std's own `main` does the same.
 #[unsafe(no_mangle)]
 extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
     trigger::fill_standard_descriptors();
@@ -31,7 +32,7 @@ extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
     0
 }
 
-/// Runs the trigger whose scriptlet's body is in the file `script`. Returns warnings.
+/// Runs the trigger with the scriptlet's body in the file `script`. Returns warnings.
 fn run(script: Option<OsString>) -> Vec<String> {
     let mut body = Body::read(script);
     let root = match Root::system() {

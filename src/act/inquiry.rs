@@ -13,7 +13,7 @@ use std::path::Path;
 use crate::act::not_kept::NotKept;
 use crate::act::shelf::{Found, Shelf};
 use crate::act::stored::{Body, Stored};
-use crate::files::root::Lock;
+use crate::files::lock::Lock;
 use crate::ground::text::Printable;
 use crate::judge::reason::Reason;
 use crate::judge::verdict::Verdict;

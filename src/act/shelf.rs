@@ -19,7 +19,9 @@ use rustix::io::Errno;
 
 use crate::act::not_kept::NotKept;
 use crate::act::stored::{Body, Contents, Stored};
-use crate::files::root::{Lock, Root, Steps, for_each_name, open_private};
+use crate::files::directory::for_each_name;
+use crate::files::lock::{Lock, open_private};
+use crate::files::root::{Root, Steps};
 use crate::files::trust::{can_others_add, why_not_believed};
 use crate::ground::error::Error;
 use crate::ground::text::Printable;

@@ -1,139 +1,88 @@
-//! What package managers start: touches the stamp if a change concerns the profile's module directories.
+//! The triggers of package managers: each touches the stamp if a change concerns module
+//! directories.
 //!
-//! A trigger never fails and never keeps a transaction waiting. Whatever it cannot know (a profile that cannot be read,
-//! a path list that does not come) it takes for a change: a touch too many costs a probe, one too few a wrong answer.
+//! A trigger never fails, and never keeps a transaction waiting. It takes everything unknown for a
+//! change, such as a path list that does not come. A needless touch costs a probe. A missing touch
+//! costs a wrong answer.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+pub use crate::act::rpm_body::Body;
 use crate::files::root::Root;
 use crate::ground::error::Result;
 use crate::ground::time::Mtime;
-use crate::stamp::stamp::{Durability, Stamp};
+use crate::stamp::stamp::Stamp;
 
-/// Nothing sends a path list more slowly than this, from one piece to the next.
+/// A package manager sends the next piece of its path list sooner than this.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Longer than any path (PATH_MAX). What is longer is judged by its beginning.
+/// No path is longer (PATH_MAX). A longer line is judged by its beginning.
 const LONGEST_PATH: usize = 4096;
 
 /// The package manager that started the trigger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[non_exhaustive]
 pub enum Manager {
-    /// rpm: sends the paths on standard input, one a line, or closes it at once where it has none to send.
+    /// Sends the paths on standard input, one a line
     Rpm,
-    /// dpkg: sends no paths. Its postinst gets the directories that fired as an argument.
+    /// Sends no paths, but the directories that fired, as one argument
     Dpkg,
-    /// pacman: sends paths as rpm does, without the leading slash (alpm-hooks(5), `NeedsTargets`).
+    /// Sends the paths as rpm does, but without the leading slash
     Pacman,
-    /// apk: sends no paths. Its trigger script gets the directories that changed as arguments.
+    /// Sends no paths, but the directories that changed, as arguments
     Apk,
 }
 
-/// What the body of one of rpm's triggers asks for.
-///
-/// rpm passes no arguments to a trigger's interpreter but the path of a file with the scriptlet's body, and counts. So the
-/// body is the arguments:
-///
-/// ```text
-/// %filetriggerin -p /usr/libexec/modstamp/rpm-trigger -- /usr/lib64/qemu
-/// --profile qemu --no-sync /usr/lib64/qemu /usr/lib64/qemu-kvm
-/// ```
-#[derive(Debug)]
-pub struct Body {
-    /// The profile's name; "qemu" where the body has none.
-    pub profile: String,
-    /// Whether a touch is to be on disk when it is done.
-    pub durability: Durability,
-    /// The module directories.
-    pub directories: Vec<PathBuf>,
-    /// What is wrong with it, one sentence each.
-    pub warnings: Vec<String>,
-}
-
-impl Body {
-    /// Reads the body from the file `script`. What cannot be read asks for a touch.
-    pub fn read(script: Option<OsString>) -> Body {
-        let mut body = Body {
-            profile: "qemu".to_owned(),
-            durability: Durability::Synced,
-            directories: Vec::new(),
-            warnings: Vec::new(),
-        };
-        let text = match script.map(std::fs::read_to_string) {
-            Some(Ok(text)) => text,
-            Some(Err(error)) => {
-                let warning = format!("cannot read the body of rpm's trigger: {error}");
-                body.warnings.push(warning);
-                return body;
-            }
-            None => return body,
-        };
-        // A comment between the section and the next one is in the body, too.
-        let lines = text.lines().filter(|line| !line.starts_with('#'));
-        let mut words = lines.flat_map(str::split_whitespace);
-        while let Some(word) = words.next() {
-            match word {
-                "--no-sync" => body.durability = Durability::NotSynced,
-                "--profile" => body.profile = words.next().unwrap_or(&body.profile).to_owned(),
-                _ if word.starts_with('/') => body.directories.push(word.into()),
-                _ => body.warnings.push(format!(
-                    "the body of rpm's trigger has “{word}”; it may have --profile NAME, --no-sync and directories"
-                )),
-            }
-        }
-        body
-    }
-}
-
-/// Why a trigger touches.
+/// The reason for a trigger's touch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
-    /// This path, which was sent, lies in a module directory.
+    /// This path was sent, and lies in a module directory.
     Path(String),
-    /// No paths were sent, so every one is meant.
+    /// No paths were sent, so every path counts as changed.
     NoPaths,
-    /// Whether a path would have come cannot be known.
+    /// The paths could not be read to their end, for this reason.
     Unknown(String),
 }
 
-/// What a trigger did.
+/// The result of a trigger.
 #[derive(Debug)]
 pub struct Done {
-    /// Why it touched, or tried to; `None` where nothing sent lies in a module directory.
+    /// The reason for the touch; `None` if no path that was sent lies in a module directory.
     pub cause: Option<Cause>,
-    /// The stamp's new mtime; `None` where nothing sent lies in a module directory, or where the touch failed.
+    /// The stamp's new mtime. `None` without a cause, if the touch failed, or if an image is built.
     pub touched: Option<Mtime>,
-    /// What a person should know of, one sentence each.
+    /// The warnings for people, one sentence each.
     pub warnings: Vec<String>,
 }
 
-/// Runs one trigger: reads the paths that `manager` sent, and has `touch` touch the system's stamp of the profile `name` if
-/// `covers` says of one that it lies in a module directory. `touch` gets the stamp, who touches it, and why.
+/// Runs one trigger: reads the changed paths, and touches the system's stamp of the profile `name`
+/// if one of them lies in a module directory.
 ///
-/// `directories` are the ones that fired, where the manager passes them as arguments; standard input is read only for
-/// managers that send paths on it. Never fails: trouble is in [`Done::warnings`].
+/// `covers` tells whether a path does. `touch` gets the stamp, the author and the reason. It
+/// returns the new mtime, or `None` if there was nothing to touch. `directories` are the manager's
+/// arguments. Standard input is read only for managers that send paths on it. Never fails: trouble
+/// is in [`Done::warnings`].
 pub fn run(
     manager: Manager,
     root: &Root,
     name: &str,
     covers: impl Fn(&Path) -> bool,
     directories: &[OsString],
-    touch: impl FnOnce(&Stamp, &str, &str) -> Result<Mtime>,
+    touch: impl FnOnce(&Stamp, &str, &str) -> Result<Option<Mtime>>,
 ) -> Done {
-    let mut warnings = Vec::new();
     let cause = match manager {
         Manager::Rpm => read_paths(covers, rustix::stdio::stdin(), PATIENCE),
         Manager::Pacman => {
             let cause = read_paths(covers, rustix::stdio::stdin(), PATIENCE);
-            // Unlike rpm, pacman calls it an error when a reader leaves early.
+            // pacman, unlike rpm, takes a reader that leaves early for an error.
             while let Ok(Some(1..)) =
                 read_within(rustix::stdio::stdin(), &mut [0; 8 * 1024], PATIENCE)
             {}
@@ -141,28 +90,32 @@ pub fn run(
         }
         Manager::Dpkg | Manager::Apk => Some(fired(covers, directories)),
     };
-    if let Some(Cause::Unknown(why)) = &cause {
-        warnings.push(format!("touching the stamp to be safe: {why}"));
-    }
-    let touched = cause.as_ref().and_then(|cause| {
-        let touched = Stamp::system(root, name)
-            .and_then(|stamp| touch(&stamp, &manager.to_string(), &cause.to_string()));
-        touched
-            .map_err(|error| warnings.push(error.to_string()))
-            .ok()
-    });
-    Done {
+    let mut done = Done {
         cause,
-        touched,
-        warnings,
+        touched: None,
+        warnings: Vec::new(),
+    };
+    let Some(cause) = &done.cause else {
+        return done;
+    };
+    let touched = Stamp::system(root, name)
+        .and_then(|stamp| touch(&stamp, &manager.to_string(), &cause.to_string()));
+    if let (Cause::Unknown(why), Ok(Some(_)) | Err(_)) = (cause, &touched) {
+        let warning = format!("touching the stamp to be safe: {why}");
+        done.warnings.push(warning);
     }
+    match touched {
+        Ok(touched) => done.touched = touched,
+        Err(error) => done.warnings.push(error.to_string()),
+    }
+    done
 }
 
-/// Reads paths, one a line, until `covers` one; `None` where there were some and it covers none. A path without the leading
-/// slash is taken from the root.
+/// Reads paths, one a line, until `covers` accepts one. `None` if it accepts none of several.
 ///
-/// Stops at the first that does: rpm puts up with a reader that leaves early (`runExtScript`, lib/rpmscript.c). Waits no
-/// longer than `patience` for the next piece.
+/// A path without the leading slash begins at the root. The rest of the list is not read, because
+/// rpm accepts a reader that leaves early (`runExtScript`, lib/rpmscript.c). Waits at most
+/// `patience` for the next piece.
 pub fn read_paths(
     covers: impl Fn(&Path) -> bool,
     input: impl AsFd,
@@ -180,7 +133,7 @@ pub fn read_paths(
                     "no paths came for {seconds} seconds"
                 )));
             }
-            // Nothing at all was sent: there is no standard input, or it is not readable.
+            // There is no standard input, or it cannot be read.
             Err(_) if !any => return Some(Cause::NoPaths),
             Err(errno) => {
                 return Some(Cause::Unknown(format!("the paths cannot be read: {errno}")));
@@ -207,17 +160,19 @@ pub fn read_paths(
     }
 }
 
-/// What the arguments say: dpkg's triggered postinst has the directories that fired in one, separated by spaces, and apk's
-/// trigger script one argument for each.
+/// The cause that the arguments tell.
+///
+/// dpkg's triggered postinst gets the directories that fired as one argument, separated by spaces.
+/// apk's trigger script gets an argument for each.
 fn fired(covers: impl Fn(&Path) -> bool, directories: &[OsString]) -> Cause {
     match names(directories).find(|path| covers(path)) {
         Some(path) => Cause::Path(path.display().to_string()),
-        // What to fire for is said by the package of the trigger: whatever fired is meant to touch.
+        // The trigger's package chose what fires it, so every firing counts.
         None => Cause::NoPaths,
     }
 }
 
-/// The single directories in arguments that each may have several, separated by spaces, as dpkg passes them.
+/// The directories in arguments, each of which may have several, separated by spaces (dpkg).
 pub fn names(directories: &[OsString]) -> impl Iterator<Item = &Path> {
     let names = directories
         .iter()
@@ -225,7 +180,7 @@ pub fn names(directories: &[OsString]) -> impl Iterator<Item = &Path> {
     names.map(|name| Path::new(OsStr::from_bytes(name)))
 }
 
-/// Reads once; `None` where nothing came in time.
+/// Reads once; `None` if nothing came in time.
 fn read_within(
     input: impl AsFd,
     buffer: &mut [u8],
@@ -251,8 +206,9 @@ fn read_within(
     }
 }
 
-/// Opens `/dev/null` for each of the three standard descriptors that is closed, so that no file that is opened later
-/// gets its number, and a warning is not written into it.
+/// Opens `/dev/null` for each standard descriptor that is closed.
+///
+/// Otherwise a file that is opened later gets that number, and a warning is written into it.
 pub fn fill_standard_descriptors() {
     use rustix::fs::{Mode, OFlags};
     while let Ok(fd) = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty()) {

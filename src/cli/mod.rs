@@ -132,6 +132,15 @@ pub fn say(kind: &str, text: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "modstamp: {kind}{text}");
 }
 
+/// Says that an image is being built, for which no first stamp is made.
+pub fn say_left_to_first_boot() {
+    say(
+        "note: ",
+        "no stamp was made, because an image is being built (SOURCE_DATE_EPOCH is set); \
+         the first “modstamp update” on a host with that image makes one",
+    );
+}
+
 /// Ends a verb: an error is told, and becomes the exit status `otherwise`.
 pub fn end(result: anyhow::Result<ExitCode>, otherwise: u8) -> ExitCode {
     result.unwrap_or_else(|error| {

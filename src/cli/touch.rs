@@ -4,13 +4,16 @@ use std::process::ExitCode;
 
 use modstamp::{Durability, Stamp};
 
-use super::{Which, end, say};
+use super::{Which, end, say, say_left_to_first_boot};
 
 /// Say that something changed: every cache of the profile is asked again
 ///
 /// Moves the system's stamp, /var/lib/modstamp/PROFILE.stamp, for root and below --root, and your own,
 /// ~/.local/state/modstamp/PROFILE.stamp, for everybody else. With the system's, libvirt is made to ask again, too, where
 /// the profile says so.
+///
+/// While an image is built (SOURCE_DATE_EPOCH is set) no first stamp is made, and nothing else is written: the first update on a
+/// host with that image makes it.
 #[derive(clap::Args)]
 #[command(after_help = "Exit status: 0 if touched, 1 if not, 2 if the arguments are wrong")]
 pub struct Arguments {
@@ -33,18 +36,18 @@ impl Arguments {
         let profile = self.which.load()?;
         let user = rustix::process::geteuid().as_raw();
         let by = match std::env::var("SUDO_USER") {
-            // Who builds an image makes no difference to it.
-            Ok(name) if user == 0 && std::env::var_os("SOURCE_DATE_EPOCH").is_none() => {
-                format!("user 0, as {name} by sudo")
-            }
+            Ok(name) if user == 0 => format!("user 0, as {name} by sudo"),
             _ => format!("user {user}"),
         };
         let stamp = Stamp::own(profile.root(), profile.name())?;
         let durability = durability(self.no_sync);
         let touched = profile.touch(&stamp, &by, &self.reason, &[], durability)?;
-        touched
-            .warnings()
-            .for_each(|warning| say("warning: ", warning));
+        match &touched {
+            Some(touched) => touched
+                .warnings()
+                .for_each(|warning| say("warning: ", warning)),
+            None => say_left_to_first_boot(),
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

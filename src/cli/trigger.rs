@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use modstamp::trigger::{self, Body, Manager};
-use modstamp::{Durability, Profile, Root, Stamp, printable};
+use modstamp::{Durability, Profile, Root, Stamp, Touched, printable};
 
 use super::{Which, say, touch::durability};
 
@@ -17,9 +17,9 @@ use super::{Which, say, touch::durability};
     after_help = "Exit status: always 0, so that no transaction fails; 2 if the arguments are wrong"
 )]
 pub struct Arguments {
-    /// Who starts it: rpm and pacman send the paths that changed on standard input, one a line; dpkg and apk none
+    /// The package manager that starts it
     #[arg(value_enum)]
-    manager: Starter,
+    manager: Manager,
     /// The directories that changed, where the package manager or its hook names them (dpkg, apk, pacman)
     #[arg(value_name = "DIRECTORY")]
     directories: Vec<OsString>,
@@ -30,22 +30,9 @@ pub struct Arguments {
     no_sync: bool,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Starter {
-    Rpm,
-    Dpkg,
-    Pacman,
-    Apk,
-}
-
 impl Arguments {
     pub fn run(self) -> ExitCode {
-        let manager = match self.manager {
-            Starter::Rpm => Manager::Rpm,
-            Starter::Dpkg => Manager::Dpkg,
-            Starter::Pacman => Manager::Pacman,
-            Starter::Apk => Manager::Apk,
-        };
+        let manager = self.manager;
         let root = self.which.root();
         let profile = |root: &Root| self.which.load_in(root);
         let durability = durability(self.no_sync);
@@ -134,10 +121,9 @@ fn trigger(
         let directories = trigger::names(directories).filter(|path| profile.covers(path));
         let directories: Vec<PathBuf> = directories.map(Path::to_owned).collect();
         let touched = profile.touch(stamp, by, why, &directories, durability)?;
-        touched
-            .warnings()
-            .for_each(|warning| say("warning: ", warning));
-        Ok(touched.mtime)
+        let warnings = touched.iter().flat_map(Touched::warnings);
+        warnings.for_each(|warning| say("warning: ", warning));
+        Ok(touched.map(|touched| touched.mtime))
     };
     let done = trigger::run(manager, &root, name, covers, directories, touch);
     for warning in done.warnings {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::libvirt::lines;
-use super::{MOST_LINES, Which, end, print, say, touch::durability};
+use super::{MOST_LINES, Which, end, print, say, say_left_to_first_boot, touch::durability};
 
 /// Touch the stamp only if the modules are not what they were at its last touch: for boot, timers and “make install”
 ///
@@ -12,8 +12,8 @@ use super::{MOST_LINES, Which, end, print, say, touch::durability};
 /// stamp is touched where the system's does not say it already, and what is stale is removed from the own cache of
 /// libvirt where root could move no time, as on a read-only /usr.
 ///
-/// With SOURCE_DATE_EPOCH set, as where an image is built, the stamp gets that time, nothing else is kept, and libvirt is left
-/// to the first update on the host that boots it.
+/// While an image is built (SOURCE_DATE_EPOCH is set) no first stamp is made, and nothing else is written: the first update on a
+/// host with that image makes it.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 if all is as at the last touch or was touched, 1 if that failed or cannot be remembered, 2 if the arguments are wrong"
@@ -33,10 +33,13 @@ impl Arguments {
 
     fn update(self) -> anyhow::Result<ExitCode> {
         let profile = self.which.load()?;
-        let done = profile.update(durability(self.no_sync))?;
-        let refreshed = done.refreshed.as_ref();
-        let warnings = refreshed.into_iter().flat_map(|done| &done.warnings);
-        warnings.for_each(|warning| say("warning: ", warning));
+        let Some(done) = profile.update(durability(self.no_sync))? else {
+            say_left_to_first_boot();
+            return Ok(ExitCode::SUCCESS);
+        };
+        let refreshed = done.refreshed();
+        done.warnings()
+            .for_each(|warning| say("warning: ", warning));
         done.errors.iter().for_each(|error| say("", error));
         let is_well = done.errors.is_empty() && refreshed.is_none_or(|done| done.is_done);
 

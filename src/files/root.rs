@@ -1,30 +1,31 @@
-//! The root directory that everything is looked up in: `/`, or what `--root` names.
+//! The root directory for all look-ups: `/`, or the directory that `--root` names.
 //!
-//! Paths are walked one component at a time, by descriptor. Symbolic links are followed as the system in that
-//! root would follow them: an absolute target begins at the root again and `..` stops there, so that no link in
-//! the tree leads out of it. openat2(2) with `RESOLVE_IN_ROOT` does the same, but only from Linux 5.6 on, not
-//! in every container, and it cannot say who owns the steps on the way. In the running system's own root, where nobody
-//! has to be trusted with what is only read, the kernel walks.
+//! A walk opens one component of a path at a time. It follows symbolic links as a system with that
+//! root would: an absolute target begins at the root again, and `..` stops there. So no link in the
+//! tree leads out of it.
+//!
+//! openat2(2) with `RESOLVE_IN_ROOT` does the same, but it needs Linux 5.6, some containers forbid
+//! it, and it cannot tell the owners of the steps. In the running system's own root the kernel
+//! walks, if the caller only reads: then nobody on the way has to be trusted.
 
-use std::ffi::{CStr, OsStr, OsString};
-use std::fs::File;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::fs::{Access, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use crate::files::directory::{for_each_name, os, stat_at};
 use crate::files::trust::{can_others_replace, why_bendable};
 use crate::ground::error::{Error, Result};
 
 /// As many symbolic links as path_resolution(7) follows before it gives up.
 const MOST_LINKS: usize = 40;
 
-/// The directory that is `/` for everything that is looked up.
+/// The directory that stands for `/` in every look-up.
 #[derive(Debug, Clone)]
 pub struct Root {
     directory: Arc<OwnedFd>,
@@ -32,16 +33,16 @@ pub struct Root {
     is_system: bool,
 }
 
-/// What a walk demands of the steps on its way.
+/// Which steps a walk accepts on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Steps {
-    /// Nothing: what is found is only read, as data.
+    /// Every step: the caller only reads what it finds, as data.
     Any,
-    /// Nobody but root or the caller could have bent the way.
+    /// Steps that nobody but root or the caller could have bent.
     Trusted,
 }
 
-/// Why a walk ended before its path did.
+/// The reason why a walk ended before its path did.
 pub(crate) enum Stop {
     System(Errno),
     Untrusted { culprit: PathBuf, problem: String },
@@ -71,12 +72,12 @@ impl Stop {
         }
     }
 
-    /// Whether there is no way to anything: it is missing, or the way goes round in a circle.
+    /// Whether the path leads to nothing: a step is missing, or links form a circle.
     pub(crate) fn leads_nowhere(&self) -> bool {
         self.is_missing() || matches!(self, Stop::System(Errno::LOOP))
     }
 
-    /// Whether, for the caller, there can be nothing: it leads nowhere, or may not be entered.
+    /// Whether the path leads to nothing for the caller: nowhere, or into a closed directory.
     pub(crate) fn is_shut(&self) -> bool {
         self.leads_nowhere() || matches!(self, Stop::System(Errno::ACCESS))
     }
@@ -108,7 +109,7 @@ impl Root {
     /// The running system's own root, `/`.
     ///
     /// # Errors
-    /// Where `/` cannot be opened, which only a very confined process sees.
+    /// If `/` cannot be opened, which only a very confined process sees.
     pub fn system() -> Result<Root> {
         Root::open(Path::new("/"))
     }
@@ -116,7 +117,7 @@ impl Root {
     /// The tree below `directory`, as if it were `/`.
     ///
     /// # Errors
-    /// Where it does not exist, is no directory, or cannot be entered.
+    /// If it does not exist, is no directory, or cannot be entered.
     pub fn open(directory: &Path) -> Result<Root> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(CWD, directory, flags, Mode::empty()).map_err(|errno| {
@@ -134,7 +135,7 @@ impl Root {
         })
     }
 
-    /// `path` as somebody outside the root sees it.
+    /// The name of `path` outside the root.
     pub fn outside(&self, path: &Path) -> PathBuf {
         let below = path.strip_prefix("/").unwrap_or(path);
         self.path.join(below)
@@ -145,12 +146,12 @@ impl Root {
         self.is_system
     }
 
-    /// Whether there is nothing at `path`. A quick no: where it cannot be told by one system call, there may be something.
+    /// Whether one system call shows that nothing is at `path`. `false` means “perhaps”.
     pub(crate) fn lacks(&self, path: &Path) -> bool {
         self.is_system() && rustix::fs::access(path, Access::EXISTS) == Err(Errno::NOENT)
     }
 
-    /// What is at an absolute `path`, itself and not what it points to; `None` where there is nothing.
+    /// The state of the file at an absolute `path`, of a link itself; `None` if there is no file.
     pub(crate) fn stat(&self, path: &Path) -> std::result::Result<Option<Stat>, Stop> {
         let stat = || -> std::result::Result<_, Stop> {
             match self.is_system {
@@ -170,17 +171,18 @@ impl Root {
         }
     }
 
-    /// What is at `path`, links followed inside the root; `None` where it cannot be told.
+    /// The state of the file at `path`, links followed; `None` if it cannot be reached.
+    #[cfg(feature = "libvirt")]
     pub(crate) fn target(&self, path: &Path) -> Option<Stat> {
         rustix::fs::fstat(self.place(path, Steps::Any).ok()?).ok()
     }
 
-    /// Opens what is at `path`, links followed inside the root, for use as a place (`O_PATH`).
+    /// Opens the file at `path`, links followed, as a place (`O_PATH`, open(2)).
     pub(crate) fn place(&self, path: &Path, steps: Steps) -> std::result::Result<OwnedFd, Stop> {
         self.walk(path, OFlags::PATH, steps)
     }
 
-    /// Opens the directory at `path`, links followed inside the root, for reading; as a place only, where it may not be read.
+    /// Opens the directory at `path`, links followed; as a place, if the caller may not read it.
     pub(crate) fn directory(&self, path: &Path) -> std::result::Result<OwnedFd, Stop> {
         match self.walk(path, OFlags::RDONLY | OFlags::DIRECTORY, Steps::Any) {
             Err(Stop::System(Errno::ACCESS)) => self.walk(path, OFlags::PATH, Steps::Any),
@@ -188,7 +190,7 @@ impl Root {
         }
     }
 
-    /// Opens what is at `path`, links followed inside the root, for reading; never waits for a FIFO's writer.
+    /// Opens the file at `path`, links followed, for reading; never waits for a FIFO's writer.
     pub(crate) fn read(&self, path: &Path, steps: Steps) -> std::result::Result<OwnedFd, Stop> {
         self.walk(
             path,
@@ -197,9 +199,9 @@ impl Root {
         )
     }
 
-    /// Opens the directory at `path`, making what is missing of it, each with `mode`.
+    /// Opens the directory at `path`. Makes its missing levels, each with `mode`.
     ///
-    /// Also returns how many levels had to be made: their parents need a sync too.
+    /// Also returns the number of levels that it made: a sync has to include their parents.
     pub(crate) fn make_directory(
         &self,
         path: &Path,
@@ -215,11 +217,8 @@ impl Root {
         };
         let (parent, made) = self.make_directory(parent, mode)?;
         let fd = match rustix::fs::mkdirat(&parent, name, mode) {
-            Ok(()) => open_made(&parent, name, mode)?.map_err(|problem| Stop::Untrusted {
-                culprit: self.outside(path),
-                problem,
-            })?,
-            // Made by somebody else in between: who?
+            Ok(()) => open_made(&parent, name, mode, || self.outside(path))?,
+            // Somebody else made it meanwhile, and may be a stranger.
             Err(Errno::EXIST) => {
                 self.walk(path, OFlags::RDONLY | OFlags::DIRECTORY, Steps::Trusted)?
             }
@@ -228,7 +227,7 @@ impl Root {
         Ok((fd, made + 1))
     }
 
-    /// The names in the directory at `path`, in the order in which the file system gives them.
+    /// The names in the directory at `path`, in the file system's order.
     pub(crate) fn names(&self, path: &Path) -> io::Result<Vec<OsString>> {
         let directory = self.read(path, Steps::Any)?;
         let mut names = Vec::new();
@@ -241,214 +240,176 @@ impl Root {
             let flags = last | OFlags::CLOEXEC;
             return Ok(rustix::fs::open(path, flags, Mode::empty())?);
         }
-        let mut todo: Vec<OsString> = reversed_components(path);
-        let mut parents: Vec<(OwnedFd, OsString)> = Vec::new();
-        let mut links = 0;
-        let judge = |parents: &[(OwnedFd, OsString)], name: &OsStr, step: &OwnedFd| {
-            let stat = rustix::fs::fstat(step)?;
-            let Some(problem) = why_bendable(step.as_fd(), &stat) else {
-                return Ok(stat);
-            };
-            let mut culprit = self.path.clone();
-            culprit.extend(parents.iter().map(|(_, name)| name));
-            culprit.push(name);
-            Err(Stop::Untrusted { culprit, problem })
+        let mut way = Way {
+            root: self,
+            steps,
+            last,
+            todo: reversed_components(path),
+            done: Vec::new(),
+            links: 0,
         };
-        while let Some(name) = todo.pop() {
-            match name.as_bytes() {
-                b"." => continue,
-                b".." => {
-                    parents.pop();
-                    continue;
-                }
-                _ => {}
+        while let Some(name) = way.todo.pop() {
+            if let Some(end) = way.step(name)? {
+                return Ok(end);
             }
-            let here = parents.last().map_or(&*self.directory, |(fd, _)| fd);
-            let step = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            if steps == Steps::Any && !todo.is_empty() {
-                // Mostly a plain directory, and then there is no more to know about it.
-                let directory = step | OFlags::DIRECTORY;
-                if let Ok(fd) = rustix::fs::openat(here, &name, directory, Mode::empty()) {
-                    parents.push((fd, name));
-                    continue;
-                }
-            }
-            // The last step is opened at once: what is judged is the descriptor that is returned.
-            let mut unopened = None;
-            if todo.is_empty() && last != OFlags::PATH {
-                let flags = last | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                match rustix::fs::openat(here, &name, flags, Mode::empty()) {
-                    Ok(fd) => {
-                        if steps == Steps::Trusted {
-                            judge(&parents, &name, &fd)?;
-                        }
-                        return Ok(fd);
-                    }
-                    Err(Errno::NOENT) => return Err(Errno::NOENT.into()),
-                    // Such as a link, which has its own way to go.
-                    Err(errno) => unopened = Some(errno),
-                }
-            }
-            let fd = rustix::fs::openat(here, &name, step, Mode::empty())?;
-            let stat = match steps {
-                Steps::Any => rustix::fs::fstat(&fd)?,
-                Steps::Trusted => judge(&parents, &name, &fd)?,
-            };
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
-                links += 1;
-                if links > MOST_LINKS {
-                    return Err(Errno::LOOP.into());
-                }
-                let target = rustix::fs::readlinkat(&fd, c"", Vec::new())?;
-                let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
-                if target.is_absolute() {
-                    parents.clear();
-                }
-                todo.extend(reversed_components(&target));
-                continue;
-            }
-            if !todo.is_empty() && !FileType::from_raw_mode(stat.st_mode).is_dir() {
-                return Err(Errno::NOTDIR.into());
-            }
-            if let Some(errno) = unopened {
-                return Err(errno.into());
-            }
-            parents.push((fd, name));
         }
-        // The path ended at a directory that was walked through, or at the root itself.
-        match parents.pop() {
-            Some((fd, _)) if last == OFlags::PATH => Ok(fd),
+        way.end()
+    }
+}
+
+/// A walk that is under way.
+struct Way<'a> {
+    root: &'a Root,
+    steps: Steps,
+    /// The flags by which the last step is opened.
+    last: OFlags,
+    /// The steps that are left, the last one first.
+    todo: Vec<OsString>,
+    /// The directories that were entered, the current one last.
+    done: Vec<(OwnedFd, OsString)>,
+    links: usize,
+}
+
+const PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+impl Way<'_> {
+    /// Takes one step. Returns a descriptor if the way ends with it.
+    fn step(&mut self, name: OsString) -> std::result::Result<Option<OwnedFd>, Stop> {
+        match name.as_bytes() {
+            b"." => return Ok(None),
+            b".." => {
+                self.done.pop();
+                return Ok(None);
+            }
+            _ => {}
+        }
+        let is_last = self.todo.is_empty();
+        if self.steps == Steps::Any && !is_last {
+            // Most steps are plain directories. Those need no look at what they are.
+            if let Ok(fd) = self.open(&name, PLACE | OFlags::DIRECTORY) {
+                self.done.push((fd, name));
+                return Ok(None);
+            }
+        }
+        // The judgement has to be on the descriptor that the caller gets, so open it at once.
+        let mut unopened = None;
+        if is_last && self.last != OFlags::PATH {
+            match self.open(&name, self.last | OFlags::NOFOLLOW | OFlags::CLOEXEC) {
+                Ok(fd) => {
+                    if self.steps == Steps::Trusted {
+                        self.judge(&name, &fd)?;
+                    }
+                    return Ok(Some(fd));
+                }
+                Err(Errno::NOENT) => return Err(Errno::NOENT.into()),
+                // A link, for example, which is followed below.
+                Err(errno) => unopened = Some(errno),
+            }
+        }
+        let fd = self.open(&name, PLACE)?;
+        let stat = match self.steps {
+            Steps::Any => rustix::fs::fstat(&fd)?,
+            Steps::Trusted => self.judge(&name, &fd)?,
+        };
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind.is_symlink() {
+            return self.follow(&fd).map(|()| None);
+        }
+        if !is_last && !kind.is_dir() {
+            return Err(Errno::NOTDIR.into());
+        }
+        if let Some(errno) = unopened {
+            return Err(errno.into());
+        }
+        self.done.push((fd, name));
+        Ok(None)
+    }
+
+    /// Puts a link's target in front of the steps that are left.
+    fn follow(&mut self, link: &OwnedFd) -> std::result::Result<(), Stop> {
+        self.links += 1;
+        if self.links > MOST_LINKS {
+            return Err(Errno::LOOP.into());
+        }
+        let target = rustix::fs::readlinkat(link, c"", Vec::new())?;
+        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+        if target.is_absolute() {
+            self.done.clear();
+        }
+        self.todo.extend(reversed_components(&target));
+        Ok(())
+    }
+
+    /// Opens the end of a path that ended at an entered directory, or at the root itself.
+    fn end(mut self) -> std::result::Result<OwnedFd, Stop> {
+        match self.done.pop() {
+            Some((fd, _)) if self.last == OFlags::PATH => Ok(fd),
             here => {
-                let here = here.as_ref().map_or(&*self.directory, |(fd, _)| fd);
-                let flags = last | OFlags::CLOEXEC;
+                let here = here.as_ref().map_or(&*self.root.directory, |(fd, _)| fd);
+                let flags = self.last | OFlags::CLOEXEC;
                 Ok(rustix::fs::openat(here, c".", flags, Mode::empty())?)
             }
         }
+    }
+
+    fn open(&self, name: &OsStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let here = self.done.last().map(|(fd, _)| fd);
+        let here = here.unwrap_or(&self.root.directory);
+        rustix::fs::openat(here, name, flags, Mode::empty())
+    }
+
+    /// Refuses a step that somebody else could have bent.
+    fn judge(&self, name: &OsStr, step: &OwnedFd) -> std::result::Result<Stat, Stop> {
+        let stat = rustix::fs::fstat(step)?;
+        let Some(problem) = why_bendable(step.as_fd(), &stat) else {
+            return Ok(stat);
+        };
+        let mut culprit = self.root.path.clone();
+        culprit.extend(self.done.iter().map(|(_, name)| name));
+        culprit.push(name);
+        Err(Stop::Untrusted { culprit, problem })
     }
 }
 
 /// Opens the directory that the caller just made in `parent`, and gives it `mode`. The umask must
 /// not hide the stamp from its readers.
 ///
-/// Somebody else may have put something in its place since. That is left as it is, and the inner
-/// error says what is wrong with it.
+/// Somebody else may have put something in its place since: that is left alone, and an error.
 fn open_made(
     parent: &OwnedFd,
     name: &OsStr,
     mode: Mode,
-) -> rustix::io::Result<std::result::Result<OwnedFd, String>> {
-    let replaced = Ok(Err("was replaced by somebody else".to_owned()));
+    path: impl Fn() -> PathBuf,
+) -> std::result::Result<OwnedFd, Stop> {
+    let untrusted = |problem: String| Stop::Untrusted {
+        culprit: path(),
+        problem,
+    };
+    let replaced = || untrusted("was replaced by somebody else".to_owned());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let made = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return replaced,
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(replaced()),
         opened => opened?,
     };
     let stat = rustix::fs::fstat(&made)?;
     if let Some(problem) = why_bendable(made.as_fd(), &stat) {
-        return Ok(Err(problem));
+        return Err(untrusted(problem));
     }
     if stat.st_mode & 0o7777 != mode.as_raw_mode() {
-        // A private directory of the caller's own may have been moved here. A new one is empty.
+        // Somebody may have moved a private directory of the caller's here. A new one is empty.
         let mut is_new = stat.st_uid == rustix::process::geteuid().as_raw();
         if is_new && can_others_replace(&rustix::fs::fstat(parent)?) {
             for_each_name(made.as_fd(), |_| is_new = false)?;
         }
         if !is_new {
-            return replaced;
+            return Err(replaced());
         }
         rustix::fs::fchmod(&made, mode)?;
     }
-    Ok(Ok(made))
+    Ok(made)
 }
 
-/// Calls `each` with every name in a directory but `.` and `..`, without an allocation for each.
-pub(crate) fn for_each_name(
-    directory: BorrowedFd<'_>,
-    mut each: impl FnMut(&CStr),
-) -> rustix::io::Result<()> {
-    for_each_entry(directory, |name, _| each(name))
-}
-
-/// The same with what kind of file each is, where the file system says so.
-#[inline(never)] // Its buffer would lie on the stack once for each level of directories.
-pub(crate) fn for_each_entry(
-    directory: BorrowedFd<'_>,
-    mut each: impl FnMut(&CStr, FileType),
-) -> rustix::io::Result<()> {
-    let mut buffer = [const { MaybeUninit::uninit() }; 16 * 1024];
-    let mut entries = rustix::fs::RawDir::new(directory, &mut buffer);
-    while let Some(entry) = entries.next() {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name != c"." && name != c".." {
-            each(name, entry.file_type());
-        }
-    }
-    Ok(())
-}
-
-/// A name as the kernel gives it, as Rust's standard library has it.
-pub(crate) fn os(name: &CStr) -> &OsStr {
-    OsStr::from_bytes(name.to_bytes())
-}
-
-/// What is at `name` in `directory`, itself and not what it points to; `None` where there is nothing.
-pub(crate) fn stat_at(
-    directory: impl AsFd,
-    name: impl rustix::path::Arg,
-) -> rustix::io::Result<Option<Stat>> {
-    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(Some(stat)),
-        Err(Errno::NOENT) => Ok(None),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// Opens a file that nobody else can open, and so nobody else can lock.
-pub(crate) fn open_private(directory: &OwnedFd, name: impl AsRef<str>) -> rustix::io::Result<File> {
-    let name = name.as_ref();
-    let flags =
-        OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let private = Mode::from_raw_mode(0o600);
-    let file = rustix::fs::openat(directory, name, flags, private)?;
-    let stat = rustix::fs::fstat(&file)?;
-    let mine = stat.st_uid == rustix::process::geteuid().as_raw();
-    if mine && stat.st_mode & 0o077 == 0 && FileType::from_raw_mode(stat.st_mode).is_file() {
-        return Ok(file.into());
-    }
-    // Somebody may have it open already: begin with a new one.
-    rustix::fs::unlinkat(directory, name, rustix::fs::AtFlags::empty())?;
-    Ok(rustix::fs::openat(directory, name, flags | OFlags::EXCL, private)?.into())
-}
-
-/// A file that is locked until this is dropped, also where a child has the descriptor that was forked meanwhile: flock(2).
-pub(crate) struct Lock(pub(crate) File);
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        let _ = rustix::fs::flock(&self.0, rustix::fs::FlockOperation::Unlock);
-    }
-}
-
-/// Writes all of `bytes`, however few the system takes at a time.
-pub(crate) fn write_all(file: impl AsFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
-    while !bytes.is_empty() {
-        let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, bytes))?;
-        bytes = &bytes[written..];
-    }
-    Ok(())
-}
-
-/// Whether one component of a glob matches a name. As in a shell, `*` does not match a leading dot.
-pub(crate) fn is_match(component: &glob::Pattern, name: &OsStr) -> bool {
-    let options = glob::MatchOptions {
-        require_literal_leading_dot: true,
-        ..glob::MatchOptions::new()
-    };
-    component.matches_with(&name.to_string_lossy(), options)
-}
-
-/// The components of a path, the last one first. A “.”, and a slash at the end, demand a directory.
+/// The components of a path, the last one first. A “.”, or a slash at the end, demands a directory.
 fn reversed_components(path: &Path) -> Vec<OsString> {
     let bytes = path.as_os_str().as_bytes();
     let names = bytes.split(|byte| *byte == b'/');

@@ -1,6 +1,6 @@
-//! Trust: whether somebody besides root and the caller could have bent a way, or written a file.
+//! Trust: whether anybody but root and the caller could have bent a way, or written a file.
 //!
-//! An opened descriptor is judged, never a name: a name may lead elsewhere a moment later.
+//! Judges opened descriptors, never names: a name may lead elsewhere a moment later.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -13,8 +13,8 @@ const LONGEST_ACL: usize = 1024;
 /// Why somebody else could bend a way at one of its steps; `None` if nobody else could.
 ///
 /// The caller's primary group may write a step: distributions make homes so, with a group for each
-/// user (`USERGROUPS_ENAB`, login.defs(5)). Other members of that group can replace what is below
-/// the step. So an answer's file has to pass [`why_not_believed`], too.
+/// user (`USERGROUPS_ENAB`, login.defs(5)). Other members of that group can replace files below the
+/// step. So an answer's file has to pass [`why_not_believed`], too.
 pub(crate) fn why_bendable(step: BorrowedFd<'_>, stat: &Stat) -> Option<String> {
     if let Some(problem) = why_foreign(stat) {
         return Some(problem);
@@ -25,7 +25,7 @@ pub(crate) fn why_bendable(step: BorrowedFd<'_>, stat: &Stat) -> Option<String> 
     }
     let mode = Mode::from_raw_mode(stat.st_mode);
     if kind.is_dir() && mode.contains(Mode::SVTX) {
-        return None; // As in /tmp: others may add, but not replace what is not theirs.
+        return None; // Like /tmp: others may add files, but only replace their own.
     }
     if mode.contains(Mode::WOTH) {
         return Some("can be written by every user".to_owned());
@@ -41,9 +41,9 @@ pub(crate) fn why_bendable(step: BorrowedFd<'_>, stat: &Stat) -> Option<String> 
 
 /// Why somebody else could have written an opened file; `None` if only root and the caller could.
 ///
-/// The file alone decides, whoever can write its directory. Others can put two kinds of files
-/// there: their own, which are refused here, and older answers of the caller's. Those have their
-/// question and their witness in them, and are judged by these.
+/// Only the file decides, even if others can write its directory. They can put two kinds of files
+/// there. Their own files are refused here. Older answers of the caller's have their question and
+/// their witness in them, and are judged by these.
 pub(crate) fn why_not_believed(stat: &Stat) -> Option<String> {
     if let Some(problem) = why_foreign(stat) {
         return Some(problem);
@@ -62,7 +62,7 @@ pub(crate) fn why_not_believed(stat: &Stat) -> Option<String> {
     })
 }
 
-/// Whether others can replace what the caller has in a directory. An ACL shows in the group bits.
+/// Whether others can replace the caller's files in a directory. An ACL shows in the group bits.
 pub(crate) fn can_others_replace(directory: &Stat) -> bool {
     let mode = Mode::from_raw_mode(directory.st_mode);
     let is_open = mode.intersects(Mode::WGRP | Mode::WOTH) && !mode.contains(Mode::SVTX);
@@ -75,7 +75,7 @@ pub(crate) fn can_others_add(directory: &Stat) -> bool {
     mode.intersects(Mode::WGRP | Mode::WOTH)
 }
 
-/// Why the owner is not trusted.
+/// Why the owner is not trusted; `None` for root and the caller.
 fn why_foreign(stat: &Stat) -> Option<String> {
     let owner = stat.st_uid;
     (!is_own_user(owner)).then(|| format!("belongs to user {owner}"))
@@ -89,12 +89,12 @@ fn is_own_group(group: u32) -> bool {
     group == 0 || group == rustix::process::getegid().as_raw()
 }
 
-/// Why the ACL of a step, if it has one, lets others write.
+/// Why a step's ACL lets others write; `None` if it does not, or if there is none.
 fn why_bendable_by_acl(step: BorrowedFd<'_>, kind: FileType) -> Option<String> {
     let mut acl = [0; LONGEST_ACL];
     let mut read =
         |file: BorrowedFd<'_>| rustix::fs::fgetxattr(file, c"system.posix_acl_access", &mut acl);
-    // A mere place tells no ACL (open(2), `O_PATH`), but a directory can be opened by it.
+    // A place tells no ACL (`O_PATH`, open(2)), but a directory can be opened by it.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let length = match kind.is_dir() {
         true => rustix::fs::openat(step, c".", flags, Mode::empty())
@@ -104,7 +104,7 @@ fn why_bendable_by_acl(step: BorrowedFd<'_>, kind: FileType) -> Option<String> {
     let length = match length {
         Ok(length) => length,
         Err(Errno::NODATA | Errno::OPNOTSUPP) => return None, // It has none.
-        Err(Errno::BADF) => return None, // A file that is a mere place: nothing is read from it.
+        Err(Errno::BADF) => return None, // A file opened as a place: nothing is read from it.
         Err(_) => return Some("has an ACL that cannot be read".to_owned()),
     };
     // A version of 4 bytes; then entries of tag, permissions and id (linux/posix_acl_xattr.h).

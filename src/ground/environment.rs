@@ -1,12 +1,12 @@
-//! The environment of the process, as far as it can be believed.
+//! The process's environment, as far as it can be believed.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// The value of an environment variable.
 ///
-/// A set-user-ID program that uses the C library believes none, as by secure_getenv(3): whoever starts
-/// it chooses them.
+/// A set-user-ID program that uses the C library believes none, like secure_getenv(3): its starter
+/// chooses them.
 pub(crate) fn variable(name: &str) -> Option<OsString> {
     #[cfg(feature = "ffi")]
     if has_foreign_rights() {
@@ -15,10 +15,9 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-/// A directory of the caller's own, by the XDG Base Directory Specification: the one that `variable`
-/// names, or `default` in the home directory. `None` without a home.
+/// The caller's own directory that `variable` names, or `default` in the home directory.
 ///
-/// Relative values do not count, as the specification says.
+/// `None` without a home. Relative values do not count (XDG Base Directory Specification).
 pub(crate) fn home_directory(variable: &str, default: &str) -> Option<PathBuf> {
     let absolute = |name: &str| {
         self::variable(name)
@@ -26,6 +25,14 @@ pub(crate) fn home_directory(variable: &str, default: &str) -> Option<PathBuf> {
             .filter(|path| path.is_absolute())
     };
     absolute(variable).or_else(|| Some(absolute("HOME")?.join(default)))
+}
+
+/// Whether an image is being built, and not a host running: `SOURCE_DATE_EPOCH` is set to a number
+/// (reproducible-builds.org's specification).
+pub(crate) fn image_is_being_built() -> bool {
+    let seconds = variable("SOURCE_DATE_EPOCH");
+    let seconds = seconds.as_ref().and_then(|seconds| seconds.to_str());
+    seconds.is_some_and(|seconds| seconds.parse::<u64>().is_ok())
 }
 
 /// Whether the process has rights that its starter lacks (`AT_SECURE`, getauxval(3)).

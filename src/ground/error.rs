@@ -1,4 +1,4 @@
-//! What can go wrong, each as one sentence: what was attempted, on which path, and what to do.
+//! The errors, each as one sentence: the attempt, the path, the cause and the remedy.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,25 +6,23 @@ use std::path::PathBuf;
 use crate::ground::text::Printable;
 use crate::ground::time::Mtime;
 
-/// Why something could not be done.
-///
-/// Every variant's text is a sentence for people, ready to be shown as it is.
+/// The error of a library function. Its text is a sentence for people, ready to be shown.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The system refused: what was attempted, on which path, what the system said, and what to do.
+    /// The system refused.
     #[error("cannot {attempt} {}: {cause}; {remedy}", Printable(path.as_os_str()))]
     System {
         /// Continues "cannot …", for example "touch the stamp".
         attempt: &'static str,
-        /// The path as the caller knows it, with `--root` in front.
+        /// The path, as seen from outside the root.
         path: PathBuf,
-        /// The system's own answer.
+        /// The system's own error.
         cause: io::Error,
-        /// What to do about it.
+        /// The remedy, in the imperative.
         remedy: &'static str,
     },
-    /// A path on the way belongs to, or can be written by, somebody who could bend it.
+    /// A step on the way could be bent by a user other than root and the caller.
     #[error(
         "refused to {attempt} {}: {} {problem}, who could redirect it; give it to root and take that permission away",
         Printable(path.as_os_str()),
@@ -33,14 +31,14 @@ pub enum Error {
     Untrusted {
         /// Continues "refused to …".
         attempt: &'static str,
-        /// What was to be reached.
+        /// The path that was not reached.
         path: PathBuf,
-        /// The step on the way that was not trusted.
+        /// The step that is not trusted.
         culprit: PathBuf,
-        /// What is wrong with that step, for example "belongs to user 1000".
+        /// The problem of that step, for example "belongs to user 1000".
         problem: String,
     },
-    /// The stamp's name is taken by something that is not a regular file.
+    /// The stamp is not a regular file.
     #[error(
         "the stamp {} is a {kind}, not a regular file; remove it and touch again",
         Printable(path.as_os_str())
@@ -51,7 +49,7 @@ pub enum Error {
         /// "symbolic link", "directory", "FIFO", …
         kind: &'static str,
     },
-    /// The stamp's file system has no later time left to give.
+    /// The stamp's file system can store no later time.
     #[error(
         "cannot move the stamp {} past {last}: its file system stores no later time; remove the stamp and touch again",
         Printable(path.as_os_str())
@@ -59,10 +57,10 @@ pub enum Error {
     NoLaterTime {
         /// The stamp's path.
         path: PathBuf,
-        /// The mtime that it has.
+        /// The stamp's mtime.
         last: Mtime,
     },
-    /// What a command printed could not be passed on.
+    /// A command's output could not be passed on.
     #[error(
         "cannot pass on what the command printed: {0}; make room where it goes to, or send it elsewhere"
     )]
@@ -74,10 +72,10 @@ pub enum Error {
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// The key, what is wrong with it, and what would be right.
+        /// The key, the problem and the remedy.
         problem: String,
     },
-    /// A profile cannot be had at all.
+    /// There is no such profile, or it cannot be used.
     #[error("{}", Printable(.0.as_ref()))]
     NoProfile(String),
     /// A text is not a time.
@@ -88,7 +86,7 @@ pub enum Error {
     Witness(String),
 }
 
-/// What the library's functions return.
+/// The result of a library function.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
@@ -106,7 +104,7 @@ impl Error {
         }
     }
 
-    /// The system's error kind, where it was the system that refused.
+    /// The kind of the system's error; `None` for all other errors.
     pub(crate) fn kind(&self) -> Option<io::ErrorKind> {
         match self {
             Error::System { cause, .. } => Some(cause.kind()),

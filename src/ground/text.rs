@@ -1,17 +1,17 @@
-//! Text that is safe to show, or to keep in a line: bytes that may be anything are escaped.
+//! Text that is safe to show, or to keep in a line: it escapes arbitrary bytes.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Write as _};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-/// Shows bytes as printable text without spaces. [`unescape`] gives the bytes back.
+/// Shows bytes as printable text without spaces. [`unescape`] reverses it.
 pub(crate) struct Escaped<'a>(pub(crate) &'a OsStr);
 
-/// Shows bytes as text that does nothing to a terminal.
+/// Shows bytes as text that no terminal takes for a command.
 pub(crate) struct Printable<'a>(pub(crate) &'a OsStr);
 
-/// Shows a path as text that does nothing to a terminal. Use it for a path that somebody else chose.
+/// Shows a path that somebody else chose, as text that no terminal takes for a command.
 pub fn printable(path: &Path) -> impl fmt::Display + '_ {
     Printable(path.as_os_str())
 }
@@ -30,7 +30,7 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-/// Writes bytes that are not UTF-8, and characters that `is_special`, as `\x` and two digits each.
+/// Writes each byte of special characters, and of anything but UTF-8, as `\x` and two digits.
 fn escape(
     f: &mut fmt::Formatter<'_>,
     text: &OsStr,
@@ -51,7 +51,7 @@ fn escape(
     Ok(())
 }
 
-/// The bytes that [`Escaped`] shows as `text`; `None` if it shows none so.
+/// The bytes that [`Escaped`] shows as `text`; `None` if there are no such bytes.
 pub(crate) fn unescape(text: &str) -> Option<OsString> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;

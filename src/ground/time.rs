@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io;
 use std::str::FromStr;
 
 use filetime::FileTime;
 use rustix::fs::{Stat, Timespec};
+use rustix::io::Errno;
 use rustix::time::ClockId;
 
 use crate::ground::error::{Error, Result};
@@ -25,12 +25,12 @@ impl Mtime {
         Mtime(FileTime::from_unix_time(seconds, nanoseconds))
     }
 
-    /// Seconds since 1970-01-01 00:00 UTC; negative before.
+    /// The seconds since 1970-01-01 00:00 UTC; negative before that.
     pub fn seconds(self) -> i64 {
         self.0.unix_seconds()
     }
 
-    /// Nanoseconds on top, below 1,000,000,000.
+    /// The nanoseconds on top, below 1,000,000,000.
     pub fn nanoseconds(self) -> u32 {
         self.0.nanoseconds()
     }
@@ -47,9 +47,10 @@ impl Mtime {
         rustix::time::clock_gettime(ClockId::Realtime).into()
     }
 
-    /// Gives this time to an opened file or directory, and leaves its access time.
-    pub(crate) fn store_in(self, file: &File) -> io::Result<()> {
+    /// Gives this mtime to an opened file or directory. Its access time stays.
+    pub(crate) fn store_in(self, file: &File) -> rustix::io::Result<()> {
         filetime::set_file_handle_times(file, None, Some(self.0))
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
     }
 
     pub(crate) fn plus(self, seconds: i64, nanoseconds: u32) -> Mtime {
@@ -69,9 +70,9 @@ impl Mtime {
     }
 }
 
-/// Year, month and day in the Gregorian calendar, so many days after 1970-01-01.
+/// The year, month and day in the Gregorian calendar, `days` after 1970-01-01.
 ///
-/// A year is counted from March here, so that a leap day is its last.
+/// A year begins with March here, so that a leap day is its last.
 fn date(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468; // since 0000-03-01
     let era = days.div_euclid(146_097); // the days of 400 years

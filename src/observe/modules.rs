@@ -10,7 +10,8 @@ use std::sync::Arc;
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
-use crate::files::root::{Root, Steps, for_each_name};
+use crate::files::directory::for_each_name;
+use crate::files::root::{Root, Steps};
 use crate::observe::content::{Content, digest_of_name};
 use crate::observe::directory::{Directory, DirectoryState, Modules};
 use crate::observe::entry::{Entry, Rights};

@@ -3,14 +3,14 @@
 //! `qemu` and `nbdkit` are built in, from `packaging/`; others are TOML files of the same lay-out, and such a file may
 //! override what is built in, too.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
 use toml::de::{DeTable, DeValue};
 
-use crate::files::root::{Root, Steps, is_match};
+use crate::files::root::{Root, Steps};
 use crate::ground::error::{Error, Result};
 use crate::stamp::stamp::{Stamp, check_name};
 
@@ -360,6 +360,15 @@ impl Glob {
             .iter()
             .all(|component| names.next().is_some_and(|name| is_match(component, name)))
     }
+}
+
+/// Whether one component of a glob matches a name. As in a shell, `*` does not match a leading dot.
+pub(crate) fn is_match(component: &glob::Pattern, name: &OsStr) -> bool {
+    let options = glob::MatchOptions {
+        require_literal_leading_dot: true,
+        ..glob::MatchOptions::new()
+    };
+    component.matches_with(&name.to_string_lossy(), options)
 }
 
 /// Whether a component of a glob matches more than one name.

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::files::root::{Steps, Stop, for_each_entry, is_match, os, stat_at};
+use crate::files::directory::{for_each_entry, os, stat_at};
+use crate::files::root::{Steps, Stop};
 use crate::observe::entry::Entry;
 use crate::observe::observation::Searched;
-use crate::observe::profile::{Glob, is_wild};
+use crate::observe::profile::{Glob, is_match, is_wild};
 use crate::observe::walk::Walk;
 
 /// Called with the directory that a match is in, its name there, and its path in the root.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 
-use crate::files::root::{Root, Steps, stat_at};
+use crate::files::directory::stat_at;
+use crate::files::root::{Root, Steps};
 use crate::observe::entry::Entry;
 use crate::observe::evidence::{Evidence, Identity};
 use crate::observe::observation::Observation;

@@ -33,6 +33,7 @@ impl World {
     fn touch(&self) -> modstamp::Result<Mtime> {
         self.stamp
             .touch("a test", "to see it move", Durability::NotSynced)
+            .map(Option::unwrap)
     }
 
     fn path(&self, below: &str) -> PathBuf {
@@ -230,14 +231,14 @@ fn a_touch_never_leaves_the_root() {
         let (outside, inside) = (scratch.path().join("outside"), scratch.path().join("root"));
         fs::create_dir_all(outside.join("lib/modstamp")).unwrap();
         let before = tree(&outside);
-        // As a path from outside, and as many steps up as lead there from each place of the link.
+        // The outside by its own path, and by as many “..” as lead there from each link's place.
         let up = (1..5).map(|steps| PathBuf::from("../".repeat(steps) + "outside"));
         for target in up.chain([outside.clone()]) {
             let _ = fs::remove_dir_all(&inside);
             fs::create_dir_all(inside.join(link).parent().unwrap()).unwrap();
             symlink(&target, inside.join(link)).unwrap();
             let root = Root::open(&inside).unwrap();
-            // Whether it finds a place inside the root or none at all: nothing may appear outside.
+            // It may find a place inside the root or none. Nothing may appear outside.
             let _ = Stamp::system(&root, "qemu")
                 .unwrap()
                 .touch("", "", Durability::NotSynced);

@@ -1,5 +1,6 @@
-//! What a trigger makes of what package managers send. These tests need nothing; tests/machines/rpm.rs has the program that rpm
-//! starts, which shares all but the reading of its arguments.
+//! The triggers, with the input of each package manager. These tests need nothing.
+//!
+//! tests/machines/rpm.rs tests the program that rpm starts. Only its arguments are read otherwise.
 
 use std::fs;
 use std::io::Write;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use modstamp::trigger::{self, Body, Cause};
 use modstamp::{Profile, Root};
 
-/// Sends `paths` to `modstamp trigger rpm`. Returns whether the stamp moved, and what was said.
+/// Sends `paths` to `modstamp trigger rpm`. Returns whether the stamp moved, and the output.
 fn rpm_in(root: &Path, paths: &[u8]) -> (bool, Output) {
     let stamp = root.join("var/lib/modstamp/qemu.stamp");
     let mtime = || {
@@ -226,7 +227,7 @@ fn pacman_sends_paths_without_the_leading_slash_and_is_read_to_the_end() {
         fs::read_to_string(scratch.path().join("var/lib/modstamp/qemu.stamp"))
     };
     assert!(send("usr/lib/qemu-anything/a.so\nusr/share/qemu/\n").is_err());
-    // More than a pipe holds: pacman calls it an error where nobody reads it.
+    // A pipe holds less. pacman takes it for an error if nobody reads the rest.
     let paths = "usr/lib/qemu/a.so\n".to_owned() + &"usr/lib/qemu/b.so\n".repeat(100_000);
     let text = send(&paths).unwrap();
     assert!(
@@ -270,8 +271,10 @@ fn a_directory_that_a_hook_names_is_watched_whatever_the_profile_has() {
     );
 }
 
-/// Runs apk's trigger script as apk does: by the shell, in the root that it installs to, with the directories that changed
-/// as arguments, and of the environment PATH alone. Returns whether the stamp moved. apk itself could not be had.
+/// Runs apk's trigger script like apk, which itself is not here. Returns whether the stamp moved.
+///
+/// apk starts the shell in the root that it installs to. It passes the directories that changed as
+/// arguments, and of the environment only PATH.
 fn apk(shell: &[&str], path: &str, root: &Path, directories: &[&str]) -> (bool, Output) {
     let script = concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -293,14 +296,14 @@ fn apk(shell: &[&str], path: &str, root: &Path, directories: &[&str]) -> (bool, 
     (mtime() != before, output)
 }
 
-/// Where the shells are, and where modstamp is, too.
+/// The directories of the shells, and a PATH that also has modstamp.
 fn paths() -> (&'static str, String) {
     let program = Path::new(env!("CARGO_BIN_EXE_modstamp")).parent().unwrap();
     let shells = "/usr/bin:/bin";
     (shells, format!("{}:{shells}", program.display()))
 }
 
-/// Of the shells that may be `/bin/sh`, those that are here; Alpine's is busybox.
+/// The shells of this machine that may be `/bin/sh`. Alpine's is busybox.
 fn shells() -> impl Iterator<Item = &'static [&'static str]> {
     let shells: [&[&str]; 3] = [&["sh"], &["dash"], &["busybox", "sh"]];
     let is_here = |shell: &&[&str]| Command::new(shell[0]).args(["-c", ":"]).output().is_ok();

@@ -11,7 +11,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use sha2::{Digest, Sha256};
 
 use crate::act::libvirt::Kind;
-use crate::files::root::{Root, Steps, for_each_name, os};
+use crate::files::directory::{for_each_name, os};
+use crate::files::root::{Root, Steps};
 use crate::ground::error::{Error, Result};
 use crate::ground::text::Printable;
 use crate::stamp::stamp::Owner;

@@ -41,12 +41,10 @@ use crate::observe::entry::Entry;
 use crate::observe::evidence::epoch;
 use crate::observe::input::Input;
 use crate::observe::inputs::Inputs;
-use crate::stamp::stamp::{Durability, Owner, Stamp, Turn, keep};
+use crate::stamp::stamp::{Durability, Owner, Stamp};
+use crate::stamp::turn::{Kept, Turn};
 
 const HEAD: &str = "modstamp-libvirt 1";
-
-/// What the record's name ends with.
-pub(crate) const EXTENSION: &str = "libvirt";
 
 /// As a witness's.
 const MOST_BYTES: u64 = 256 << 20;
@@ -88,7 +86,7 @@ impl Record {
     /// That beside `stamp`; `None` where there is none, or none that can be read.
     pub(crate) fn read(stamp: &Stamp) -> Option<Record> {
         let mut text = String::new();
-        let file = std::fs::File::from(stamp.open_beside(EXTENSION)?);
+        let file = std::fs::File::from(stamp.open_kept(Kept::LibvirtRecord)?);
         file.take(MOST_BYTES).read_to_string(&mut text).ok()?;
         Record::parse(stamp.owner(), &text)
     }
@@ -96,7 +94,7 @@ impl Record {
     /// The latest second of the record that is kept now, which is after [`Record::latest`] where others refreshed since.
     pub(crate) fn latest(stamp: &Stamp) -> Option<i64> {
         let mut head = [0; 64];
-        let length = rustix::io::read(stamp.open_beside(EXTENSION)?, &mut head).ok()?;
+        let length = rustix::io::read(stamp.open_kept(Kept::LibvirtRecord)?, &mut head).ok()?;
         let head = String::from_utf8_lossy(&head[..length]);
         let mut lines = head.lines();
         (lines.next()? == HEAD).then_some(())?;
@@ -163,7 +161,7 @@ impl Record {
         durability: Durability,
     ) -> Option<()> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let name = stamp.name_beside(EXTENSION);
+        let name = Kept::LibvirtRecord.name(stamp);
         let new = first_lines(latest);
         let file = rustix::fs::openat(&turn.directory, &name, flags, Mode::empty());
         let is_record = |file: &OwnedFd| {
@@ -180,19 +178,13 @@ impl Record {
                 let written = rustix::io::pwrite(&file, new.as_bytes(), 0);
                 (written == Ok(new.len())).then_some(())
             }
-            None => keep(&turn.directory, &name, &new, durability).ok(),
+            None => turn.keep(Kept::LibvirtRecord, &new, durability).ok(),
         }
     }
 
-    /// Replaces the one that is kept beside `stamp`. It is our turn to.
-    pub(crate) fn write(
-        &self,
-        turn: &Turn,
-        stamp: &Stamp,
-        durability: Durability,
-    ) -> rustix::io::Result<()> {
-        let name = stamp.name_beside(EXTENSION);
-        keep(&turn.directory, &name, &self.text(), durability)
+    /// Replaces the one that is kept.
+    pub(crate) fn write(&self, turn: &Turn, durability: Durability) -> rustix::io::Result<()> {
+        turn.keep(Kept::LibvirtRecord, &self.text(), durability)
     }
 
     fn text(&self) -> String {

@@ -26,7 +26,8 @@ use crate::ground::time::Mtime;
 use crate::judge::witness::Witness;
 use crate::observe::inputs::{Depth, Inputs};
 use crate::observe::profile::Profile;
-use crate::stamp::stamp::{Durability, Owner, Stamp, later_than};
+use crate::stamp::later::later_than;
+use crate::stamp::stamp::{Durability, Owner, Stamp};
 
 /// What a refresh is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +124,7 @@ fn complete(
         return;
     };
     if latest == Some(record.latest) && Record::latest(stamp) == latest {
-        let _ = record.write(&turn, stamp, durability);
+        let _ = record.write(&turn, durability);
     }
 }
 
@@ -175,7 +176,7 @@ pub(crate) fn update_own(
             .extend(crate::act::libvirt::daemons(profile.root()));
     }
     record.undone = !record.evicted;
-    let kept = record.write(&stamp.take_turn()?, stamp, durability);
+    let kept = record.write(&stamp.take_turn()?, durability);
     done.is_done = kept.is_ok() && !record.undone;
     done.warnings
         .extend(kept.err().map(|errno| not_kept(stamp, errno)));
@@ -301,7 +302,7 @@ fn refresh_for(
         }
     }
     let turn = turn.as_ref().ok();
-    let kept = turn.map(|turn| record.write(turn, &stamp, durability));
+    let kept = turn.map(|turn| record.write(turn, durability));
     done.is_done = matches!(kept, Some(Ok(()))) && !record.undone;
     if let Some(Err(errno)) = kept {
         done.warnings.push(not_kept(&stamp, errno));
@@ -508,14 +509,14 @@ fn move_past(directory: &File, latest: i64, durability: Durability) -> io::Resul
         stat = fstat(directory)?;
         Ok::<_, io::Error>(Mtime::of(&stat))
     };
-    match later_than(Some(latest), latest, store)? {
-        Ok(_) => {
+    match later_than(latest, latest, store)? {
+        Some(_) => {
             if durability == Durability::Synced {
                 rustix::fs::fsync(directory)?;
             }
             Ok(stat)
         }
-        Err(_) => Err(io::Error::other("its file system stores no later time")),
+        None => Err(io::Error::other("its file system stores no later time")),
     }
 }
 

@@ -1,0 +1,100 @@
+//! The follow-up of a touch or an update: libvirt probes again, if the profile says so.
+//!
+//! Without the feature `libvirt` nothing follows.
+
+use std::path::PathBuf;
+
+#[cfg(feature = "libvirt")]
+use crate::act::libvirt::{self, Refreshed};
+#[cfg(feature = "libvirt")]
+use crate::ground::error::Result;
+use crate::observe::inputs::Inputs;
+use crate::observe::profile::Profile;
+#[cfg(feature = "libvirt")]
+use crate::stamp::stamp::Owner;
+use crate::stamp::stamp::{Durability, Stamp};
+
+/// The result of the follow-up.
+#[derive(Debug, Default)]
+pub(crate) struct Followed {
+    #[cfg(feature = "libvirt")]
+    refreshed: Option<Refreshed>,
+    /// The reason why nothing could follow.
+    failed: Option<String>,
+}
+
+#[cfg(feature = "libvirt")]
+impl Followed {
+    /// Refreshes libvirt after a touch of the system's stamp. `directories` are the module
+    /// directories that changed, if the caller knows them.
+    pub(crate) fn after_touch(
+        profile: &Profile,
+        stamp: &Stamp,
+        inputs: Inputs,
+        directories: &[PathBuf],
+        durability: Durability,
+    ) -> Followed {
+        if !profile.refreshes_libvirt() || stamp.owner() == Owner::User {
+            return Followed::default();
+        }
+        let refreshed = libvirt::refresh_too(profile, inputs, directories, durability);
+        Followed::from(refreshed.map(Some))
+    }
+
+    /// Refreshes libvirt after an update, if anything is not as at the last refresh. For a user,
+    /// only removes stale answers from the user's own cache.
+    pub(crate) fn after_update(
+        profile: &Profile,
+        stamp: &Stamp,
+        inputs: Inputs,
+        durability: Durability,
+    ) -> Followed {
+        if !profile.refreshes_libvirt() {
+            return Followed::default();
+        }
+        Followed::from(match stamp.owner() {
+            Owner::System => libvirt::update(profile, inputs, durability),
+            Owner::User => libvirt::update_own(profile, inputs, stamp, durability),
+        })
+    }
+
+    /// The refresh; `None` if there was none, or if it failed.
+    pub(crate) fn refreshed(&self) -> Option<&Refreshed> {
+        self.refreshed.as_ref()
+    }
+
+    fn from(refreshed: Result<Option<Refreshed>>) -> Followed {
+        let (refreshed, failed) = match refreshed {
+            Ok(refreshed) => (refreshed, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        Followed { refreshed, failed }
+    }
+
+    /// The warnings for people, one sentence each.
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = &str> {
+        let refreshed = self.refreshed.iter().flat_map(|done| &done.warnings);
+        refreshed.chain(&self.failed).map(String::as_str)
+    }
+}
+
+#[cfg(not(feature = "libvirt"))]
+impl Followed {
+    pub(crate) fn after_touch(
+        _: &Profile,
+        _: &Stamp,
+        _: Inputs,
+        _: &[PathBuf],
+        _: Durability,
+    ) -> Followed {
+        Followed::default()
+    }
+
+    pub(crate) fn after_update(_: &Profile, _: &Stamp, _: Inputs, _: Durability) -> Followed {
+        Followed::default()
+    }
+
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = &str> {
+        self.failed.iter().map(String::as_str)
+    }
+}

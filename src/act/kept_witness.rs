@@ -1,0 +1,111 @@
+//! The kept witness: the modules as they were at the stamp's last touch.
+//!
+//! It lies beside the stamp, `/var/lib/modstamp/<profile>.witness`. It is taken before its touch is
+//! made. So if the modules are still the same, the stamp was touched since they became so.
+//!
+//! Every touch removes it first. A touch that looked at the modules then keeps another one. If it
+//! is lost, the next update touches.
+
+use crate::files::read::read_at_most;
+use crate::ground::time::Mtime;
+use crate::judge::reason::Reason;
+use crate::judge::verdict::Verdict;
+use crate::judge::witness::Witness;
+use crate::observe::inputs::Inputs;
+use crate::observe::observation::Observation;
+use crate::observe::profile::Profile;
+use crate::observe::stamps::Stamps;
+use crate::stamp::stamp::{Durability, Owner, Stamp};
+use crate::stamp::turn::{Kept, Turn};
+
+/// The longest witness that is read, in bytes.
+const MOST_BYTES: u64 = 256 << 20;
+
+/// The kept witness that tells the caller of an update whether the modules changed.
+#[derive(Debug)]
+pub(crate) enum KeptWitness {
+    /// The one beside the caller's own stamp.
+    Own(Witness),
+    /// The one beside the system's stamp, for a user. The system's stamp was touched since the
+    /// user's own was, or the user has none.
+    OfSystem(Witness),
+    /// There is none, or none that can be read and believed.
+    Unknown,
+}
+
+impl KeptWitness {
+    /// Reads the one that counts for the caller's `stamp`.
+    pub(crate) fn read(profile: &Profile, stamp: &Stamp) -> KeptWitness {
+        let own = read_beside(stamp);
+        if stamp.owner() == Owner::System {
+            return own.map_or(KeptWitness::Unknown, KeptWitness::Own);
+        }
+        let now = Stamps::of(profile).system;
+        if let Some(own) = own.filter(|own| own.observation.stamps.system == now) {
+            return KeptWitness::Own(own);
+        }
+        let mut stamps = profile.stamps().iter();
+        let system = stamps.find(|stamp| stamp.owner() == Owner::System);
+        let system = system.and_then(read_beside);
+        system.map_or(KeptWitness::Unknown, KeptWitness::OfSystem)
+    }
+
+    /// The observation in it.
+    pub(crate) fn observation(&self) -> Option<&Observation> {
+        match self {
+            KeptWitness::Own(witness) | KeptWitness::OfSystem(witness) => {
+                Some(&witness.observation)
+            }
+            KeptWitness::Unknown => None,
+        }
+    }
+
+    /// Whether the modules are as they were. Neither stamps nor the caller's environment count.
+    pub(crate) fn judge(&self, now: &Inputs) -> Verdict {
+        let (KeptWitness::Own(witness) | KeptWitness::OfSystem(witness)) = self else {
+            return Verdict::Stale(vec![Reason::NothingKept]);
+        };
+        let is_of_modules = |reason: &Reason| {
+            !matches!(
+                reason,
+                Reason::Stamp { .. } | Reason::UnknownStamp { .. } | Reason::Variable { .. }
+            )
+        };
+        let mut reasons = witness.news(now);
+        reasons.retain(is_of_modules);
+        match reasons.is_empty() {
+            true => Verdict::Fresh,
+            false => Verdict::Stale(reasons),
+        }
+    }
+
+    /// A witness of the same contents that knows more of them: `None` if there is nothing to learn.
+    ///
+    /// A trigger has no time to read all contents. The next update does, so that a later redeploy
+    /// with new inodes costs no touch.
+    pub(crate) fn completed(&self, profile: &Profile, inputs: &Inputs) -> Option<Witness> {
+        match self {
+            KeptWitness::Own(witness) => witness.completed(profile, inputs),
+            KeptWitness::OfSystem(_) | KeptWitness::Unknown => None,
+        }
+    }
+}
+
+/// The witness that is kept beside a stamp; `None` also if there is no stamp.
+pub(crate) fn read_beside(stamp: &Stamp) -> Option<Witness> {
+    stamp.mtime().ok()??;
+    let bytes = read_at_most(MOST_BYTES, stamp.open_kept(Kept::Witness)?).ok()?;
+    Witness::from_bytes(&bytes).ok()
+}
+
+/// Keeps an observation from before the touch that just left `mtime`.
+pub(crate) fn keep(
+    turn: &Turn,
+    observation: Observation,
+    mtime: Mtime,
+    durability: Durability,
+) -> rustix::io::Result<()> {
+    let observation = observation.with_stamp(turn.stamp.owner(), mtime);
+    let witness = Witness { observation };
+    turn.keep(Kept::Witness, &witness.to_string(), durability)
+}

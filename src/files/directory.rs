@@ -1,0 +1,52 @@
+//! The names in an opened directory, and the state of one of them.
+
+use std::ffi::{CStr, OsStr};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::{AtFlags, FileType, Stat};
+use rustix::io::Errno;
+
+/// Calls `each` with every name in a directory but `.` and `..`, without an allocation for each.
+pub(crate) fn for_each_name(
+    directory: BorrowedFd<'_>,
+    mut each: impl FnMut(&CStr),
+) -> rustix::io::Result<()> {
+    for_each_entry(directory, |name, _| each(name))
+}
+
+/// Like `for_each_name`, but also gives each file's type, if the file system tells it.
+#[inline(never)] // Its buffer would lie on the stack once for each level of directories.
+pub(crate) fn for_each_entry(
+    directory: BorrowedFd<'_>,
+    mut each: impl FnMut(&CStr, FileType),
+) -> rustix::io::Result<()> {
+    let mut buffer = [const { MaybeUninit::uninit() }; 16 * 1024];
+    let mut entries = rustix::fs::RawDir::new(directory, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name != c"." && name != c".." {
+            each(name, entry.file_type());
+        }
+    }
+    Ok(())
+}
+
+/// The kernel's form of a name in the form of Rust's standard library.
+pub(crate) fn os(name: &CStr) -> &OsStr {
+    OsStr::from_bytes(name.to_bytes())
+}
+
+/// The state of `name` in `directory`, of a link itself; `None` if there is no such file.
+pub(crate) fn stat_at(
+    directory: impl AsFd,
+    name: impl rustix::path::Arg,
+) -> rustix::io::Result<Option<Stat>> {
+    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}

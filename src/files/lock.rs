@@ -1,0 +1,55 @@
+//! Locks on files that nobody else can open, so that nobody else can hold them (flock(2)).
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+/// The longest time between two attempts to get a lock.
+const LONGEST_PAUSE: Duration = Duration::from_millis(5);
+
+/// A locked file. The drop unlocks it, even if a forked child still has the descriptor.
+pub(crate) struct Lock(pub(crate) File);
+
+impl Lock {
+    /// Locks `file`; `None` if another process holds the lock for longer than `patience`.
+    pub(crate) fn within(patience: Duration, file: File) -> Option<Lock> {
+        let start = Instant::now();
+        let mut pause = Duration::from_micros(100);
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Some(Lock(file)),
+                Err(Errno::WOULDBLOCK | Errno::INTR) if start.elapsed() < patience => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+/// Opens a file that only its owner can open, and so only its owner can lock.
+pub(crate) fn open_private(directory: &OwnedFd, name: impl AsRef<str>) -> rustix::io::Result<File> {
+    let name = name.as_ref();
+    let flags =
+        OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let private = Mode::from_raw_mode(0o600);
+    let file = rustix::fs::openat(directory, name, flags, private)?;
+    let stat = rustix::fs::fstat(&file)?;
+    let mine = stat.st_uid == rustix::process::geteuid().as_raw();
+    if mine && stat.st_mode & 0o077 == 0 && FileType::from_raw_mode(stat.st_mode).is_file() {
+        return Ok(file.into());
+    }
+    // Somebody else may have it open already, so begin with a new one.
+    rustix::fs::unlinkat(directory, name, AtFlags::empty())?;
+    Ok(rustix::fs::openat(directory, name, flags | OFlags::EXCL, private)?.into())
+}

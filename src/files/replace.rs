@@ -1,0 +1,174 @@
+//! The replacement of a file by a new one, in one step: a reader sees the old file or the new one.
+//!
+//! The new file is filled under a name of its own beside the old one, and then takes its place. The
+//! name is `.NAME.new` for a writer that has the turn, and `.NAME.new.PROCESS.COUNT` for any other.
+//! A killed process leaves such a file behind. The next writer with the turn removes `.NAME.new`.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, renameat, renameat_with, unlinkat};
+use rustix::io::Errno;
+
+use crate::files::directory::stat_at;
+use crate::ground::time::Mtime;
+
+/// How many writers may replace a file at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writers {
+    /// Only the caller, because it has the turn.
+    One,
+    /// Others, too, because the caller has no turn.
+    Many,
+}
+
+/// A new file that can take the place of an old one. The drop removes it, unless it did.
+pub(crate) struct Replacement<'a> {
+    directory: &'a OwnedFd,
+    /// The name of the file that it replaces.
+    name: &'a str,
+    /// Its own name until then.
+    new: String,
+    file: File,
+}
+
+impl<'a> Replacement<'a> {
+    /// Creates an empty file that can take the place of `name`. It can be read and written.
+    pub(crate) fn create(
+        directory: &'a OwnedFd,
+        name: &'a str,
+        mode: Mode,
+        writers: Writers,
+    ) -> rustix::io::Result<Replacement<'a>> {
+        let new = new_name(name, writers);
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let create = || rustix::fs::openat(directory, &*new, flags, mode);
+        let file = match create() {
+            // A killed process left it.
+            Err(Errno::EXIST) => {
+                remove(directory, &new)?;
+                create()?
+            }
+            created => created?,
+        };
+        let replacement = Replacement {
+            directory,
+            name,
+            new,
+            file: file.into(),
+        };
+        rustix::fs::fchmod(&replacement.file, mode)?; // The umask must not narrow it.
+        Ok(replacement)
+    }
+
+    /// The new file.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Puts the new file in the place of the old one. Returns the mtime of the old one, if known.
+    ///
+    /// Exchanges the two if there is an old one. For a rename over a file, ext4 writes out the new
+    /// file's data at once (`auto_da_alloc`, ext4(5)). That takes several times as long as all the
+    /// rest of a touch.
+    pub(crate) fn take_place(self) -> rustix::io::Result<Option<Mtime>> {
+        let (directory, name, new) = (self.directory, self.name, &*self.new);
+        match renameat_with(directory, new, directory, name, RenameFlags::EXCHANGE) {
+            // The drop removes the old file, which has the new one's name now.
+            Ok(()) => Ok(stat_at(directory, new)
+                .ok()
+                .flatten()
+                .as_ref()
+                .map(Mtime::of)),
+            // There is no old file, or the file system cannot exchange.
+            Err(_) => renameat(directory, new, directory, name).map(|()| None),
+        }
+    }
+}
+
+impl Drop for Replacement<'_> {
+    fn drop(&mut self) {
+        let _ = remove(self.directory, &self.new);
+    }
+}
+
+fn new_name(name: &str, writers: Writers) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    match writers {
+        Writers::One => format!(".{name}.new"),
+        Writers::Many => {
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            format!(".{name}.new.{}.{count}", std::process::id())
+        }
+    }
+}
+
+/// Removes a file. Also an empty directory: a mount of a missing file leaves one in its place.
+pub(crate) fn remove(directory: &OwnedFd, name: &str) -> rustix::io::Result<()> {
+    match unlinkat(directory, name, AtFlags::empty()) {
+        Err(Errno::ISDIR) => unlinkat(directory, name, AtFlags::REMOVEDIR),
+        removed => removed,
+    }
+}
+
+/// Writes all of `bytes`, however few the system takes at a time.
+pub(crate) fn write_all(file: impl AsFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, bytes))?;
+        bytes = &bytes[written..];
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory with a file, and its names and that file's text after `work`.
+    fn after(work: impl FnOnce(&OwnedFd)) -> (Vec<String>, String) {
+        let scratch = tempfile::tempdir().unwrap();
+        std::fs::write(scratch.path().join("file"), "old").unwrap();
+        work(&File::open(scratch.path()).unwrap().into());
+        let names = std::fs::read_dir(scratch.path()).unwrap();
+        let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+        let names = names.map(|entry| name(entry).into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        let text = std::fs::read_to_string(scratch.path().join("file")).unwrap();
+        (names, text)
+    }
+
+    fn create(directory: &OwnedFd, writers: Writers) -> Replacement<'_> {
+        let mode = Mode::from_raw_mode(0o600);
+        let new = Replacement::create(directory, "file", mode, writers).unwrap();
+        write_all(new.file(), b"new").unwrap();
+        new
+    }
+
+    #[test]
+    fn a_file_that_took_its_place_leaves_no_other() {
+        for writers in [Writers::One, Writers::Many] {
+            let (names, text) = after(|directory| {
+                assert!(create(directory, writers).take_place().unwrap().is_some());
+            });
+            assert_eq!((names, &*text), (vec!["file".to_owned()], "new"));
+        }
+    }
+
+    #[test]
+    fn a_file_that_never_took_its_place_is_removed() {
+        let (names, text) = after(|directory| drop(create(directory, Writers::One)));
+        assert_eq!((names, &*text), (vec!["file".to_owned()], "old"));
+    }
+
+    #[test]
+    fn the_file_of_a_killed_writer_is_in_nobodys_way() {
+        let (names, text) = after(|directory| {
+            std::mem::forget(create(directory, Writers::One));
+            create(directory, Writers::One).take_place().unwrap();
+        });
+        assert_eq!((names, &*text), (vec!["file".to_owned()], "new"));
+    }
+}

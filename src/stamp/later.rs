@@ -1,0 +1,59 @@
+//! A later time than a known one, on file systems that do not keep nanoseconds.
+
+use crate::ground::time::Mtime;
+
+/// Stores `now`, or the next time after `last` if that is later. Returns the stored time.
+///
+/// `store` returns the time that the file system made of the one that it was given. Some keep whole
+/// seconds, and FAT keeps every other one. `None` if nothing later than `last` can be stored.
+///
+/// # Errors
+/// Those of `store`.
+pub(crate) fn later_than<E>(
+    last: Mtime,
+    now: Mtime,
+    mut store: impl FnMut(Mtime) -> Result<Mtime, E>,
+) -> Result<Option<Mtime>, E> {
+    let mut wanted = now.max(last.plus(0, 1));
+    for seconds in [1, 2, 4] {
+        let stored = store(wanted)?;
+        if stored > last {
+            return Ok(Some(stored));
+        }
+        wanted = last.plus(seconds, 0);
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn last() -> Mtime {
+        Mtime::new(1_700_000_000, 0)
+    }
+
+    /// Stands for a file system that cannot be mounted everywhere: what it makes of a time.
+    fn next(now: Mtime, stored: impl Fn(Mtime) -> Mtime) -> Option<Mtime> {
+        later_than(last(), now, |wanted| Ok::<_, ()>(stored(wanted))).unwrap()
+    }
+
+    #[test]
+    fn a_touch_moves_the_stamp_where_two_seconds_are_kept() {
+        let even = |time: Mtime| Mtime::new(time.seconds() & !1, 0);
+        for now in [
+            last(),
+            last().plus(0, 999),
+            last().plus(1, 0),
+            last().plus(-10, 0),
+        ] {
+            assert_eq!(next(now, even), Some(last().plus(2, 0)), "at {now}");
+        }
+        assert_eq!(next(last().plus(7, 5), even), Some(last().plus(6, 0)));
+    }
+
+    #[test]
+    fn a_touch_says_so_where_no_later_time_can_be_stored() {
+        assert_eq!(next(last().plus(100, 0), |_| last()), None);
+    }
+}

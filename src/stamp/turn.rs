@@ -1,0 +1,303 @@
+//! The turn: the exclusive right to change files in the stamp's directory.
+//!
+//! Turns are taken by a lock on a file of their own, `.<profile>.lock`, which only its owner can
+//! open. Everybody can open the stamp, so everybody could hold a lock on it (flock(2)). The lock
+//! file's mtime is the latest that the stamp ever had: a stamp that was removed goes on from there.
+//!
+//! A look at the modules takes its time, and others wait for a turn. So a caller looks first, takes
+//! the turn, and looks again only if somebody else was there meanwhile. The version of the kept
+//! file tells that.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::fs::Mode;
+
+use crate::files::lock::{Lock, open_private};
+use crate::files::replace::{Replacement, Writers, remove, write_all};
+use crate::files::root::Steps;
+use crate::files::trust::why_not_believed;
+use crate::ground::error::Result;
+use crate::ground::time::Mtime;
+use crate::stamp::stamp::{Durability, Owner, Stamp};
+
+/// A touch waits so long for its turn. Only root, or the user whose stamp it is, can make it wait.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A file that is kept beside a stamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// `<profile>.witness`: the modules as they were at the last touch.
+    Witness,
+    /// `<profile>.libvirt`: the record of the last refresh of libvirt.
+    LibvirtRecord,
+}
+
+/// Tells whether a kept file was replaced, removed or written meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// Each touch outdates the kept witness, so the stamp's mtime is a part of its version.
+    Witness {
+        stamp: Option<Mtime>,
+        file: Option<FileVersion>,
+    },
+    /// A refresh follows a touch of its own caller, so the stamp is no part of this version. The
+    /// witness in the record has the stamp's mtime, and a check compares that.
+    LibvirtRecord { file: Option<FileVersion> },
+}
+
+/// Moves with every change of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileVersion {
+    inode: u64,
+    ctime: Mtime,
+}
+
+/// A value, and the version that a kept file had just before the value was looked up.
+#[derive(Debug)]
+pub(crate) struct Versioned<T> {
+    version: Version,
+    pub(crate) value: T,
+}
+
+/// The exclusive right to change files in a stamp's directory. The drop ends it.
+pub(crate) struct Turn<'a> {
+    pub(crate) stamp: &'a Stamp,
+    pub(crate) directory: OwnedFd,
+    /// The number of levels of it that were missing.
+    made: usize,
+    /// `None` if the patience was not enough, or if the lock cannot be opened. Then two touches at
+    /// once may leave the same time.
+    lock: Option<Lock>,
+}
+
+impl Kept {
+    /// The file's name in the stamp's directory.
+    pub(crate) fn name(self, stamp: &Stamp) -> String {
+        stamp.name_beside(match self {
+            Kept::Witness => "witness",
+            Kept::LibvirtRecord => "libvirt",
+        })
+    }
+}
+
+impl Stamp {
+    /// Opens a kept file for reading.
+    ///
+    /// `None` if it is missing, cannot be reached, or could have been written by somebody else.
+    pub(crate) fn open_kept(&self, kept: Kept) -> Option<OwnedFd> {
+        let path = self.directory.join(kept.name(self));
+        let file = self.root.read(&path, Steps::Trusted).ok()?;
+        let stat = rustix::fs::fstat(&file).ok()?;
+        why_not_believed(&stat).is_none().then_some(file)
+    }
+
+    fn version(&self, kept: Kept) -> Version {
+        let stat = |file: OwnedFd| rustix::fs::fstat(file).ok();
+        let stat = self.open_kept(kept).and_then(stat);
+        let file = stat.map(|stat| FileVersion {
+            inode: stat.st_ino,
+            ctime: Mtime::of_ctime(&stat),
+        });
+        match kept {
+            Kept::Witness => Version::Witness {
+                stamp: self.mtime().ok().flatten(),
+                file,
+            },
+            Kept::LibvirtRecord => Version::LibvirtRecord { file },
+        }
+    }
+
+    /// Looks a value up, and notes the version of a kept file before that.
+    ///
+    /// # Errors
+    /// Those of `look`.
+    pub(crate) fn look<T>(
+        &self,
+        kept: Kept,
+        look: impl FnOnce() -> Result<T>,
+    ) -> Result<Versioned<T>> {
+        let version = self.version(kept);
+        let value = look()?;
+        Ok(Versioned { version, value })
+    }
+
+    /// The value, or that of another look if somebody else changed the kept file since.
+    ///
+    /// The caller has the turn, so that nobody can change it afterwards.
+    ///
+    /// # Errors
+    /// Those of `look`.
+    pub(crate) fn look_again_if_changed<T>(
+        &self,
+        seen: Versioned<T>,
+        look: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        match self.is_unchanged(&seen) {
+            true => Ok(seen.value),
+            false => look(),
+        }
+    }
+
+    /// Takes a turn; `None` if somebody else changed the kept file since the look.
+    pub(crate) fn take_turn_if_unchanged<T>(&self, seen: &Versioned<T>) -> Option<Turn<'_>> {
+        let turn = self.take_turn().ok()?;
+        self.is_unchanged(seen).then_some(turn)
+    }
+
+    fn is_unchanged<T>(&self, seen: &Versioned<T>) -> bool {
+        let kept = match seen.version {
+            Version::Witness { .. } => Kept::Witness,
+            Version::LibvirtRecord { .. } => Kept::LibvirtRecord,
+        };
+        self.version(kept) == seen.version
+    }
+
+    /// Takes a turn. Makes the stamp's directory, if it is missing.
+    ///
+    /// # Errors
+    /// If the directory cannot be made or opened, or if somebody else could bend the way to it.
+    pub(crate) fn take_turn(&self) -> Result<Turn<'_>> {
+        let mode = match self.owner() {
+            Owner::System => Mode::from_raw_mode(0o755),
+            Owner::User => Mode::from_raw_mode(0o700), // the XDG Base Directory Specification's
+        };
+        let (directory, made) = self
+            .root
+            .make_directory(&self.directory, mode)
+            .map_err(|stop| stop.into_error("touch the stamp", self.path(), self.owner_remedy()))?;
+        let lock = open_private(&directory, self.lock_name());
+        let lock = lock.ok().and_then(|lock| Lock::within(PATIENCE, lock));
+        Ok(Turn {
+            stamp: self,
+            directory,
+            made,
+            lock,
+        })
+    }
+}
+
+impl Turn<'_> {
+    /// Puts a file with that text in the place of the kept one.
+    pub(crate) fn keep(
+        &self,
+        kept: Kept,
+        text: &str,
+        durability: Durability,
+    ) -> rustix::io::Result<()> {
+        let name = kept.name(self.stamp);
+        let new = self.replace(&name)?;
+        write_all(new.file(), text.as_bytes())?;
+        durability.sync(new.file())?;
+        new.take_place()?;
+        durability.sync(&self.directory)
+    }
+
+    /// Removes a kept file.
+    pub(crate) fn forget(&self, kept: Kept) {
+        let _ = remove(&self.directory, &kept.name(self.stamp));
+    }
+
+    /// Begins to replace a file of the directory. Everybody may read the new one.
+    pub(crate) fn replace<'a>(&'a self, name: &'a str) -> rustix::io::Result<Replacement<'a>> {
+        let writers = match self.lock {
+            Some(_) => Writers::One,
+            None => Writers::Many,
+        };
+        Replacement::create(&self.directory, name, Mode::from_raw_mode(0o644), writers)
+    }
+
+    /// The latest mtime that the stamp ever had, as far as the lock file knows.
+    pub(crate) fn latest_mtime(&self) -> Option<Mtime> {
+        let stat = rustix::fs::fstat(&self.lock.as_ref()?.0).ok()?;
+        // `remember` makes it one byte long. The mtime of an empty one is that of its creation.
+        (stat.st_size > 0).then(|| Mtime::of(&stat))
+    }
+
+    /// Has the lock file remember an mtime that the stamp is about to get.
+    pub(crate) fn remember(&self, mtime: Mtime) {
+        if let Some(Lock(file)) = &self.lock {
+            if self.latest_mtime().is_none() {
+                let _ = rustix::fs::ftruncate(file, 1);
+            }
+            let _ = mtime.store_in(file);
+        }
+    }
+
+    /// Ends the turn, and puts the names in the directory on disk.
+    ///
+    /// # Errors
+    /// If the system cannot write them.
+    pub(crate) fn end(self, durability: Durability) -> Result<()> {
+        drop(self.lock); // Nobody has to wait for the disk.
+        if durability == Durability::NotSynced {
+            return Ok(());
+        }
+        let refused = |errno| self.stamp.refused(errno);
+        rustix::fs::fsync(&self.directory).map_err(refused)?;
+        // The names of new levels are in their parents. A touch that did not sync may have made the
+        // last level, so sync one parent at least.
+        let parents = self.stamp.directory.ancestors().skip(1);
+        for parent in parents.take(self.made.max(1)) {
+            if let Ok(parent) = self.stamp.root.read(parent, Steps::Any) {
+                rustix::fs::fsync(&parent).map_err(refused)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::root::Root;
+
+    /// A stamp in a root of its own, after a touch that kept a witness and a record.
+    fn touched() -> (tempfile::TempDir, Stamp) {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = Root::open(scratch.path()).unwrap();
+        let stamp = Stamp::system(&root, "qemu").unwrap();
+        let turn = stamp.take_turn().unwrap();
+        turn.move_stamp("a test", "", Durability::NotSynced)
+            .unwrap();
+        for kept in [Kept::Witness, Kept::LibvirtRecord] {
+            turn.keep(kept, "", Durability::NotSynced).unwrap();
+        }
+        drop(turn);
+        (scratch, stamp)
+    }
+
+    fn is_repeated(stamp: &Stamp, kept: Kept, meanwhile: impl FnOnce(&Turn)) -> bool {
+        let seen = stamp.look(kept, || Ok(false)).unwrap();
+        meanwhile(&stamp.take_turn().unwrap());
+        let is_unchanged = stamp.take_turn_if_unchanged(&seen).is_some();
+        let is_repeated = stamp.look_again_if_changed(seen, || Ok(true)).unwrap();
+        assert_eq!(is_unchanged, !is_repeated);
+        is_repeated
+    }
+
+    #[test]
+    fn a_look_is_repeated_if_the_kept_file_changed_meanwhile_and_only_then() {
+        let (_scratch, stamp) = touched();
+        for kept in [Kept::Witness, Kept::LibvirtRecord] {
+            assert!(!is_repeated(&stamp, kept, |_| ()), "{kept:?}");
+            let replace = |turn: &Turn| turn.keep(kept, "", Durability::NotSynced).unwrap();
+            assert!(is_repeated(&stamp, kept, replace), "{kept:?}");
+            assert!(
+                is_repeated(&stamp, kept, |turn| turn.forget(kept)),
+                "{kept:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_touch_meanwhile_outdates_a_look_for_the_witness_but_none_for_the_record() {
+        let (_scratch, stamp) = touched();
+        let touch = |turn: &Turn| {
+            turn.move_stamp("a test", "", Durability::NotSynced)
+                .unwrap();
+        };
+        assert!(is_repeated(&stamp, Kept::Witness, touch));
+        assert!(!is_repeated(&stamp, Kept::LibvirtRecord, touch));
+    }
+}
