@@ -7,20 +7,20 @@
 //! Callers that ask the same at once take turns by a lock. All but the first then find the answer.
 //! The kernel ends a lock with its holder, so a caller that is killed keeps nobody waiting.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{Access, AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::act::not_kept::NotKept;
 use crate::act::stored::{Body, Contents, Stored};
-use crate::files::directory::for_each_name;
+use crate::files::directory::{for_each_name, os};
 use crate::files::lock::{Lock, open_private};
+use crate::files::replace::{Replacement, Writers, is_new_file_of, remove};
 use crate::files::root::{Root, Steps};
 use crate::files::trust::{can_others_add, why_not_believed};
 use crate::ground::error::Error;
@@ -188,8 +188,8 @@ impl Shelf {
     /// Waits until nobody else asks for the answer `name`. `None` if there can be no lock: then
     /// nobody is waited for.
     pub(crate) fn take_turn(&self, name: &OsStr) -> Option<Lock> {
-        let name = name.to_string_lossy();
-        let file = open_private(&self.directory, format!(".{name}.modstamp-lock")).ok()?;
+        let lock = format!(".{}.lock", name.to_string_lossy());
+        let file = open_private(&self.directory, lock).ok()?;
         let stat = rustix::fs::fstat(&file).ok()?;
         // A lock that has another name may be held for another purpose, and for ever.
         self.why_not_believed(&stat).is_none().then_some(())?;
@@ -197,20 +197,20 @@ impl Shelf {
             .ok()?;
         // A caller that was killed may have left these. One that only learns writes without a turn
         // and may lose its file here, which costs it no more than reading again.
-        let begun = new_files_of(&name);
-        for name in self.names().iter().filter(|name| name.starts_with(&begun)) {
-            self.remove(name);
+        let names = self.names().into_iter();
+        for new in names.filter(|file| is_new_file_of(name, file)) {
+            let _ = remove(&self.directory, new);
         }
         Some(Lock(file))
     }
 
     /// The names of all files.
-    pub(crate) fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<OsString> {
         let mut names = Vec::new();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         if let Ok(directory) = rustix::fs::openat(&self.directory, c".", flags, Mode::empty()) {
             let _ = for_each_name(directory.as_fd(), |name| {
-                names.push(name.to_string_lossy().into_owned());
+                names.push(os(name).to_owned());
             });
         }
         names
@@ -218,9 +218,9 @@ impl Shelf {
 
     /// An empty file that nobody else sees and that is gone with its descriptor.
     pub(crate) fn scratch(&self, name: &OsStr) -> Result<File, NotKept> {
-        let new = new_file_of(name);
-        let file = self.create(&new);
-        self.remove(&new);
+        let file = self
+            .replacement(name)
+            .and_then(|new| new.file().try_clone());
         file.map_err(|error| self.not_written(name, error))
     }
 
@@ -236,29 +236,25 @@ impl Shelf {
         if let Found::LeftAlone(why) = self.find(name) {
             return Err(why);
         }
-        let new = new_file_of(name);
         let write = || -> io::Result<()> {
-            let file = self.create(&new)?;
-            Stored::write(&file, question, witness, body)?;
-            file.sync_data()?;
-            rustix::fs::renameat(&self.directory, &new, &self.directory, name)?;
+            let new = self.replacement(name)?;
+            Stored::write(new.file(), question, witness, body)?;
+            new.file().sync_data()?;
+            new.take_place()?;
             Ok(())
         };
-        write().map_err(|error| {
-            self.remove(&new);
-            self.not_written(name, error)
-        })
+        write().map_err(|error| self.not_written(name, error))
     }
 
-    fn create(&self, name: &str) -> io::Result<File> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    /// A caller that only learns has no turn, so several may write at a time.
+    fn replacement<'a>(&'a self, name: &'a OsStr) -> io::Result<Replacement<'a>> {
         let mode = Mode::RUSR | Mode::WUSR;
-        Ok(rustix::fs::openat(&self.directory, name, flags, mode)?.into())
-    }
-
-    /// Removes a file of ours, if it is there.
-    fn remove(&self, name: &str) {
-        let _ = rustix::fs::unlinkat(&self.directory, name, AtFlags::empty());
+        Ok(Replacement::create(
+            &self.directory,
+            name,
+            mode,
+            Writers::Many,
+        )?)
     }
 
     /// The reason of an answer that was found and then could not be read.
@@ -280,16 +276,4 @@ impl Shelf {
 fn not_believed(path: &Path, problem: &str) -> String {
     let path = Printable(path.as_os_str());
     format!("{path} {problem}, so its answer is not believed; remove it, or {REMEDY}")
-}
-
-/// The name of a new file beside the answer `name`. No other process or thread uses it.
-fn new_file_of(name: &OsStr) -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let begin = new_files_of(&name.to_string_lossy());
-    format!("{begin}{}-{count}", std::process::id())
-}
-
-fn new_files_of(name: &str) -> String {
-    format!(".{name}.modstamp-new-")
 }

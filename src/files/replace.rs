@@ -4,8 +4,10 @@
 //! name is `.NAME.new` for a writer that has the turn, and `.NAME.new.PROCESS.COUNT` for any other.
 //! A killed process leaves such a file behind. The next writer with the turn removes `.NAME.new`.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, renameat, renameat_with, unlinkat};
@@ -13,6 +15,9 @@ use rustix::io::Errno;
 
 use crate::files::directory::stat_at;
 use crate::ground::time::Mtime;
+
+/// Follows the name of the old file in that of the new one.
+const NEW: &str = ".new";
 
 /// How many writers may replace a file at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,9 +32,9 @@ pub(crate) enum Writers {
 pub(crate) struct Replacement<'a> {
     directory: &'a OwnedFd,
     /// The name of the file that it replaces.
-    name: &'a str,
+    name: &'a OsStr,
     /// Its own name until then.
-    new: String,
+    new: OsString,
     file: File,
 }
 
@@ -37,14 +42,15 @@ impl<'a> Replacement<'a> {
     /// Creates an empty file that can take the place of `name`. It can be read and written.
     pub(crate) fn create(
         directory: &'a OwnedFd,
-        name: &'a str,
+        name: &'a (impl AsRef<OsStr> + ?Sized),
         mode: Mode,
         writers: Writers,
     ) -> rustix::io::Result<Replacement<'a>> {
+        let name = name.as_ref();
         let new = new_name(name, writers);
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let create = || rustix::fs::openat(directory, &*new, flags, mode);
+        let create = || rustix::fs::openat(directory, &new, flags, mode);
         let file = match create() {
             // A killed process left it.
             Err(Errno::EXIST) => {
@@ -74,7 +80,7 @@ impl<'a> Replacement<'a> {
     /// file's data at once (`auto_da_alloc`, ext4(5)). That takes several times as long as all the
     /// rest of a touch.
     pub(crate) fn take_place(self) -> rustix::io::Result<Option<Mtime>> {
-        let (directory, name, new) = (self.directory, self.name, &*self.new);
+        let (directory, name, new) = (self.directory, self.name, self.new.as_os_str());
         match renameat_with(directory, new, directory, name, RenameFlags::EXCHANGE) {
             // The drop removes the old file, which has the new one's name now.
             Ok(()) => Ok(stat_at(directory, new)
@@ -94,19 +100,28 @@ impl Drop for Replacement<'_> {
     }
 }
 
-fn new_name(name: &str, writers: Writers) -> String {
+fn new_name(name: &OsStr, writers: Writers) -> OsString {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    match writers {
-        Writers::One => format!(".{name}.new"),
-        Writers::Many => {
-            let count = COUNT.fetch_add(1, Ordering::Relaxed);
-            format!(".{name}.new.{}.{count}", std::process::id())
-        }
+    let mut new = OsString::from(".");
+    new.push(name);
+    new.push(NEW);
+    if writers == Writers::Many {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        new.push(format!(".{}.{count}", std::process::id()));
     }
+    new
+}
+
+/// Whether `file` is the name of a new file that is to take the place of `name`.
+pub(crate) fn is_new_file_of(name: &OsStr, file: &OsStr) -> bool {
+    let rest = file.as_bytes().strip_prefix(b".");
+    let rest = rest.and_then(|rest| rest.strip_prefix(name.as_bytes()));
+    rest.is_some_and(|rest| rest.starts_with(NEW.as_bytes()))
 }
 
 /// Removes a file. Also an empty directory: a mount of a missing file leaves one in its place.
-pub(crate) fn remove(directory: &OwnedFd, name: &str) -> rustix::io::Result<()> {
+pub(crate) fn remove(directory: &OwnedFd, name: impl AsRef<OsStr>) -> rustix::io::Result<()> {
+    let name = name.as_ref();
     match unlinkat(directory, name, AtFlags::empty()) {
         Err(Errno::ISDIR) => unlinkat(directory, name, AtFlags::REMOVEDIR),
         removed => removed,

@@ -275,7 +275,7 @@ fn concurrent_threads_that_learn_leave_whole_answers() {
     assert_eq!(program.probes(), files.len());
     let names = fs::read_dir(program.file.parent().unwrap()).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let is_new = |name: &String| name.contains("modstamp-new");
+    let is_new = |name: &String| name.contains(".new.");
     assert_eq!(names.filter(is_new).count(), 0);
 }
 
