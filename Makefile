@@ -51,7 +51,7 @@ programs:
 
 # The linker is called here and not by cargo, which gives it a version script of its own, without versions.
 library:
-	RUSTFLAGS="$$RUSTFLAGS $(REMAP)" $(CARGO) rustc --profile ffi --features ffi --lib --crate-type staticlib --locked --target $(HOST)
+	RUSTFLAGS="$$RUSTFLAGS $(REMAP)" $(CARGO) rustc --profile ffi --no-default-features --features ffi --lib --crate-type staticlib --locked --target $(HOST)
 	$(or $(CC),cc) $(CFLAGS) $(LDFLAGS) -shared -o $(FFI)/$(LIBRARY) -Wl,-soname,libmodstamp.so.0 \
 		-Wl,--version-script,include/libmodstamp.map -Wl,-u,modstamp_version \
 		$(STRIPPED) -Wl,--gc-sections,-z,defs,-z,relro,-z,now,-z,nodelete $(FFI)/libmodstamp.a -lgcc_s -lc

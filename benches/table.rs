@@ -46,7 +46,7 @@ impl Table {
             .unwrap_or("?");
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let date = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+        let date = jiff::Timestamp::now().to_string();
         println!(
             "{cpu}, {cores} cores, Linux {}, {}\n",
             kernel.trim(),

@@ -124,6 +124,7 @@
 
 mod act {
     pub(crate) mod cache;
+    #[cfg(feature = "libvirt")]
     pub mod libvirt;
     pub mod trigger;
     pub(crate) mod update;
@@ -153,13 +154,16 @@ mod observe {
     pub(crate) mod tick;
     pub(crate) mod walk;
 }
+#[allow(clippy::module_inception)] // A layer has the name of its main word.
 mod stamp {
     pub(crate) mod stamp;
 }
 
 pub use act::cache::{Cache, Outcome};
+#[cfg(feature = "libvirt")]
+pub use act::libvirt;
+pub use act::trigger;
 pub use act::update::{Touched, Updated};
-pub use act::{libvirt, trigger};
 pub use files::root::Root;
 pub use ground::error::{Error, Result};
 pub use ground::text::printable;

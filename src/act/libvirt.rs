@@ -24,7 +24,6 @@ pub use rule::{Clause, Rule};
 
 use cache_file::CacheDirectory;
 use installation::Installation;
-pub(crate) use record::EXTENSION;
 use record::Record;
 use rule::Now;
 

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
 
+#[cfg(feature = "libvirt")]
 use crate::act::libvirt::{self, Refreshed};
 use crate::ground::error::{Error, Result};
 use crate::ground::time::Mtime;
@@ -39,6 +40,7 @@ pub struct Touched {
     /// The mtime that the stamp has now.
     pub mtime: Mtime,
     /// What was done for libvirt, where the profile says so.
+    #[cfg(feature = "libvirt")]
     pub refreshed: Option<Refreshed>,
     warnings: Vec<String>,
 }
@@ -52,6 +54,7 @@ pub struct Updated {
     /// The mtime that the stamp has now, if it was touched.
     pub touched: Option<Mtime>,
     /// What was done for libvirt, if anything was.
+    #[cfg(feature = "libvirt")]
     pub refreshed: Option<Refreshed>,
     /// What could not be done or kept, and so is tried again by the next update.
     pub errors: Vec<Error>,
@@ -60,8 +63,10 @@ pub struct Updated {
 impl Touched {
     /// What a person should know of, one sentence each, of the touch and of the refresh.
     pub fn warnings(&self) -> impl Iterator<Item = &str> {
-        let of_refresh = self.refreshed.iter().flat_map(|done| &done.warnings);
-        self.warnings.iter().chain(of_refresh).map(String::as_str)
+        let warnings = self.warnings.iter();
+        #[cfg(feature = "libvirt")]
+        let warnings = warnings.chain(self.refreshed.iter().flat_map(|done| &done.warnings));
+        warnings.map(String::as_str)
     }
 }
 
@@ -92,6 +97,7 @@ impl Profile {
             let mtime = stamp.touch(by, why, durability)?;
             return Ok(Touched {
                 mtime,
+                #[cfg(feature = "libvirt")]
                 refreshed: None,
                 warnings,
             });
@@ -118,14 +124,19 @@ impl Profile {
         };
         let touched = touch();
         // Also where the stamp cannot be touched.
+        #[cfg(feature = "libvirt")]
         let refreshed = (stamp.owner() == Owner::System && self.refreshes_libvirt())
             .then(|| libvirt::refresh_too(profile, look.inputs, directories, durability));
+        #[cfg(feature = "libvirt")]
         let refreshed = refreshed.transpose().unwrap_or_else(|error| {
             warnings.push(error.to_string());
             None
         });
+        #[cfg(not(feature = "libvirt"))]
+        let _ = directories;
         Ok(Touched {
             mtime: touched?,
+            #[cfg(feature = "libvirt")]
             refreshed,
             warnings,
         })
@@ -159,25 +170,33 @@ impl Profile {
             Verdict::Stale(_) => touch(profile, stamp, kept, &mut inputs, durability, &mut done),
         };
         done.errors.extend(touched.err());
+        #[cfg(feature = "libvirt")]
         if self.refreshes_libvirt() {
-            let refreshed = match stamp.owner() {
-                Owner::System => libvirt::update(profile, inputs, durability),
-                Owner::User => libvirt::update_own(profile, inputs, stamp, durability),
-            };
-            match refreshed {
-                Ok(refreshed) => done.refreshed = refreshed,
-                // Such as where libvirt caches nothing of this profile.
-                Err(error) => {
-                    done.refreshed = Some(Refreshed {
-                        is_done: true,
-                        warnings: vec![error.to_string()],
-                        ..Refreshed::default()
-                    })
-                }
-            }
+            done.refreshed = update_libvirt(profile, stamp, inputs, durability);
         }
         Ok(done)
     }
+}
+
+#[cfg(feature = "libvirt")]
+fn update_libvirt(
+    profile: &Profile,
+    stamp: &Stamp,
+    inputs: Inputs,
+    durability: Durability,
+) -> Option<Refreshed> {
+    let refreshed = match stamp.owner() {
+        Owner::System => libvirt::update(profile, inputs, durability),
+        Owner::User => libvirt::update_own(profile, inputs, stamp, durability),
+    };
+    // Such as where libvirt caches nothing of this profile.
+    refreshed.unwrap_or_else(|error| {
+        Some(Refreshed {
+            is_done: true,
+            warnings: vec![error.to_string()],
+            ..Refreshed::default()
+        })
+    })
 }
 
 impl Updated {
@@ -185,6 +204,7 @@ impl Updated {
         Updated {
             verdict: Verdict::Fresh,
             touched: None,
+            #[cfg(feature = "libvirt")]
             refreshed: None,
             errors: Vec::new(),
         }
@@ -274,7 +294,7 @@ fn touch(
 /// Whatever is in the image, the first update on the host that it becomes is to touch.
 fn update_of_image(stamp: &Stamp, built: Mtime, durability: Durability) -> Result<Updated> {
     let is_touched = stamp.mtime()?.is_some_and(|mtime| mtime >= built);
-    let mut kept = [EXTENSION, libvirt::EXTENSION].into_iter();
+    let mut kept = [EXTENSION, "libvirt"].into_iter();
     let is_forgotten = kept.all(|extension| stamp.open_beside(extension).is_none());
     let mut done = Updated::nothing();
     let why = "an image is built, SOURCE_DATE_EPOCH says: nothing is compared";

@@ -3,9 +3,8 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use jiff::{Timestamp, Zoned, tz::TimeZone};
+use jiff::{Span, SpanRound, Timestamp, Unit, Zoned, tz::TimeZone};
 use modstamp::{Cache, Mtime, Note, Owner, Profile, Root, Stamp, Verdict};
 use serde::Serialize;
 
@@ -218,8 +217,13 @@ pub fn ago(age: i64) -> String {
     if age < 0 {
         return "ahead of the clock".to_owned();
     }
-    let age = humantime::format_duration(Duration::from_secs(age.unsigned_abs())).to_string();
-    // Two units tell enough: "3days 4h".
+    let days = SpanRound::new().largest(Unit::Day).days_are_24_hours();
+    let age = Span::new()
+        .try_seconds(age)
+        .and_then(|age| age.round(days))
+        .unwrap_or_default();
+    // Two units tell enough: "3d 4h".
+    let age = format!("{age:#}");
     let age: Vec<&str> = age.split(' ').take(2).collect();
     format!("{} ago", age.join(" "))
 }

@@ -171,6 +171,7 @@ impl Root {
     }
 
     /// What is at `path`, links followed inside the root; `None` where it cannot be told.
+    #[cfg(feature = "libvirt")]
     pub(crate) fn target(&self, path: &Path) -> Option<Stat> {
         rustix::fs::fstat(self.place(path, Steps::Any).ok()?).ok()
     }

@@ -134,6 +134,7 @@ pub(crate) fn hash_numbers<const N: usize>(numbers: [u64; N]) -> u64 {
 
 /// A number for what the stat identities on the file system of `place` can be compared with: those that were seen under the
 /// same number. `None` where they are no evidence.
+#[cfg(feature = "libvirt")]
 pub(crate) fn epoch(place: BorrowedFd<'_>) -> Option<u64> {
     let mount = match reach(place) {
         Reach::Lasting => 0,

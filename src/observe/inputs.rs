@@ -209,6 +209,7 @@ impl Inputs {
     }
 
     /// Looks at the stamps alone anew.
+    #[cfg(feature = "libvirt")]
     pub(crate) fn look_at_stamps(&mut self, profile: &Profile) {
         self.observation.stamps = Stamps::of(profile);
     }

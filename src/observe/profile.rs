@@ -179,6 +179,7 @@ impl Profile {
     }
 
     /// Whether `path` is what one of the module directories is given as.
+    #[cfg(feature = "libvirt")]
     pub(crate) fn has_directory(&self, path: &Path) -> bool {
         self.directories.iter().any(|source| match source {
             Source::Glob(glob) => glob.0.len() + 1 == path.iter().count() && glob.covers(path),

@@ -251,7 +251,7 @@ impl Stamp {
         };
         if let Some(built) = build_time() {
             // Of an image that is being built nothing is to differ from build to build, and this has stat identities.
-            self.forget(turn, crate::act::libvirt::EXTENSION);
+            self.forget(turn, "libvirt");
             if let Ok(directory) = directory.try_clone() {
                 let _ = built.store_in(&File::from(directory));
             }
