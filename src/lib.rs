@@ -150,7 +150,9 @@ mod observe {
     pub(crate) mod entry;
     pub(crate) mod evidence;
     pub(crate) mod inputs;
+    pub(crate) mod pattern;
     pub(crate) mod profile;
+    mod profile_file;
     pub(crate) mod tick;
     pub(crate) mod walk;
 }

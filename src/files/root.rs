@@ -440,15 +440,6 @@ pub(crate) fn write_all(file: impl AsFd, mut bytes: &[u8]) -> rustix::io::Result
     Ok(())
 }
 
-/// Whether one component of a glob matches a name. As in a shell, `*` does not match a leading dot.
-pub(crate) fn is_match(component: &glob::Pattern, name: &OsStr) -> bool {
-    let options = glob::MatchOptions {
-        require_literal_leading_dot: true,
-        ..glob::MatchOptions::new()
-    };
-    component.matches_with(&name.to_string_lossy(), options)
-}
-
 /// The components of a path, the last one first. A “.”, and a slash at the end, demand a directory.
 fn reversed_components(path: &Path) -> Vec<OsString> {
     let bytes = path.as_os_str().as_bytes();

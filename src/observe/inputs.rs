@@ -132,8 +132,10 @@ impl Profile {
     /// Judge any number of stored witnesses against it, with [`Witness::judge`].
     ///
     /// # Errors
-    /// None but those of a system that is out of descriptors or memory: what cannot be read is part of what is found.
+    /// If the profile names nothing to watch, or if the system is out of descriptors or memory. An input that cannot be
+    /// read is no error, but part of the result.
     pub fn inputs(&self) -> Result<Inputs> {
+        self.refuse_empty(self.name())?;
         Inputs::of(self, None)
     }
 }

@@ -10,11 +10,12 @@ use std::sync::{Arc, OnceLock};
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
-use crate::files::root::{Root, Steps, Stop, for_each_entry, for_each_name, is_match, os, stat_at};
+use crate::files::root::{Root, Steps, Stop, for_each_entry, for_each_name, os, stat_at};
 use crate::observe::entry::{Content, Entry, Seen};
 use crate::observe::evidence::Evidence;
 use crate::observe::inputs::{Directory, Observation};
-use crate::observe::profile::{Glob, Profile, Source, is_wild, named_by};
+use crate::observe::pattern::{Glob, Source, is_match, is_wild, named_by};
+use crate::observe::profile::Profile;
 
 /// Directories below a module directory are walked so far down and no further.
 const MOST_LEVELS: usize = 32;
