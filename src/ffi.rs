@@ -23,9 +23,6 @@ const INVALID: c_int = -1;
 const FAILED: c_int = -2;
 const PANICKED: c_int = -3;
 
-/// The lines that a verdict takes for a person.
-const MOST_LINES: usize = 10;
-
 /// What a function returns other than [`OK`], and why.
 struct Refusal(c_int, String);
 
@@ -106,7 +103,7 @@ pub unsafe extern "C" fn modstamp_check(
         match verdict {
             Verdict::Fresh => Ok(()),
             stale @ Verdict::Stale(_) => {
-                let reasons = stale.reasons_for_people(MOST_LINES);
+                let reasons = stale.reasons_for_people(Verdict::MOST_LINES);
                 Err(Refusal(STALE, reasons.join("\n")))
             }
         }
