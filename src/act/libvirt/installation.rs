@@ -104,6 +104,7 @@ impl Installation {
         }
         let mut watched: Vec<PathBuf> = bytes
             .split(|byte| *byte == 0)
+            .skip(1) // Each text of a driver stands behind a zero byte.
             .filter(|text| text.starts_with(b"/"))
             .map(|text| PathBuf::from(std::ffi::OsStr::from_bytes(text)))
             .filter(|path| profile.has_directory(path))
