@@ -156,6 +156,7 @@ api:               ## write down the public Rust API, which then has changed: te
 bench: programs       ## measure, and print the ratios as a table
 	benches/install-needs
 	MODSTAMP_RELEASE=$(abspath $(RELEASE)) $(CARGO) bench --locked --bench ratios
+	$(CARGO) bench --locked --profile as-a-dependency --bench ratios -- as-a-dependency
 
 clean:             ## remove what was built
 	$(CARGO) clean

@@ -1,7 +1,10 @@
-//! What `make bench` prints: whole processes, each against a named peer, by turns in one run, as a ratio of medians.
+//! The measurements of `make bench`: each against a named peer, in turns in one run, as a ratio of medians.
 //!
-//! The triggers touch `/var/lib/modstamp` and move QEMU's module directory, so they are measured in a mount namespace of
-//! its own with scratch directories, on this checkout's disk, in their places. That needs root.
+//! The triggers touch `/var/lib/modstamp` and move the time of QEMU's module directory. So they run in a mount
+//! namespace of their own, with scratch directories of this checkout's disk in those places. That needs root.
+//!
+//! Arguments pick parts: `cargo bench --bench ratios -- checks` measures the checks alone. `make bench`
+//! measures all parts, and then `as-a-dependency` in the Cargo profile of that name.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,7 +21,7 @@ use timed::{Timed, measure};
 const ROUNDS: usize = 1000;
 
 fn main() {
-    // `cargo test --benches` only wants to know that this builds and starts.
+    // `cargo test --benches` only tests that this builds and starts.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -29,10 +32,10 @@ fn main() {
     stay_on_one_processor();
     let scratch = tempfile::tempdir_in("target").unwrap();
     let mut table = Table::default();
-    // “cargo bench --bench ratios -- checks” measures those alone.
     let parts: Vec<String> = std::env::args().skip(1).collect();
-    let is_wanted = |part: &str| parts.len() == 1 || parts.iter().any(|wanted| wanted == part);
-    // Before the machine's own files are hidden, by which packages are built.
+    let is_named = |part: &str| parts.iter().any(|named| named == part);
+    let is_wanted = |part: &str| parts.len() == 1 || is_named(part);
+    // This part builds packages, so it comes before the machine's own files are hidden.
     if !Needs::root_and(&support::deb::PROGRAMS).are_met() {
         println!(
             "skipped, needs root and {:?}: libvirt\n",
@@ -63,20 +66,23 @@ fn main() {
     if is_wanted("checks") {
         checks::checks(&mut table, scratch.path());
     }
+    if is_named("as-a-dependency") {
+        checks::as_a_dependency(&mut table, scratch.path());
+    }
     if is_wanted("update") && is_root {
         checks::update(&mut table, scratch.path());
     }
     table.print();
 }
 
-/// One processor of a shared machine may be slowed down by what others do, and the next one not.
+/// On a shared machine, others may slow down one processor and not the next.
 fn stay_on_one_processor() {
     let mut one = rustix::thread::CpuSet::new();
     one.set(rustix::thread::sched_getcpu());
     rustix::thread::sched_setaffinity(None, &one).unwrap();
 }
 
-/// Puts a directory of the scratch one's in the place of one of the machine's.
+/// Mounts a directory of the scratch directory over one of the machine's.
 fn stand_in_for(scratch: &Path, directory: &Path, name: &str) {
     let stand_in = std::path::absolute(scratch.join(name)).unwrap();
     std::fs::create_dir_all(&stand_in).unwrap();
@@ -104,8 +110,8 @@ fn triggers(table: &mut Table, scratch: &Path) {
             &paths,
         )
     };
-    // By turns: the first finds the witness that the end of the last transaction kept, and takes it away; each end finds
-    // none.
+    // In turns: the first trigger removes the witness that the last transaction's end kept, and each end
+    // finds none.
     let (first, ours, again) = (trigger(), trigger(), trigger());
     let refreshing = transaction(scratch, "refreshing", true);
     let touching = transaction(scratch, "touching", false);
@@ -187,7 +193,7 @@ fn triggers(table: &mut Table, scratch: &Path) {
     }
 }
 
-/// What rpm starts at the end of a transaction.
+/// The command that rpm starts at the end of a transaction.
 fn transaction(scratch: &Path, name: &str, refreshes: bool) -> Timed {
     let directory = std::path::absolute(scratch.join(name)).unwrap();
     std::fs::create_dir(&directory).unwrap();

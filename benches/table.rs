@@ -1,8 +1,8 @@
-//! The table: what was measured, its peer, the ratio and what was wanted.
+//! The table: each measurement, its peer, the ratio and the wanted ratio.
 
 use std::time::Duration;
 
-/// A time as the table has it.
+/// A time as the table shows it.
 pub fn show(time: Duration) -> String {
     match time.as_secs_f64() * 1e6 {
         long @ 1000.0.. => format!("{:.2} ms", long / 1000.0),
@@ -10,7 +10,7 @@ pub fn show(time: Duration) -> String {
     }
 }
 
-/// The table that is printed at the end.
+/// The table that `make bench` prints.
 #[derive(Default)]
 pub struct Table(Vec<[String; 5]>);
 
