@@ -1,5 +1,5 @@
-//! Checks and observations: in this process against a bare loop in C, as whole processes against cat(1), and
-//! their memory.
+//! Checks and observations: in this process against a bare loop in C, as whole processes against
+//! cat(1), and their memory.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

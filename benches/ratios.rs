@@ -1,10 +1,12 @@
-//! The measurements of `make bench`: each against a named peer, in turns in one run, as a ratio of medians.
+//! The measurements of `make bench`: each against a named peer, in turns in one run, as a ratio of
+//! medians.
 //!
-//! The triggers touch `/var/lib/modstamp` and move the time of QEMU's module directory. So they run in a mount
-//! namespace of their own, with scratch directories of this checkout's disk in those places. That needs root.
+//! The triggers touch `/var/lib/modstamp` and move the time of QEMU's module directory. So they run
+//! in a mount namespace of their own, with scratch directories of this checkout's disk in those
+//! places. That needs root.
 //!
-//! Arguments pick parts: `cargo bench --bench ratios -- checks` measures the checks alone. `make bench`
-//! measures all parts, and then `as-a-dependency` in the Cargo profile of that name.
+//! Arguments pick parts: `cargo bench --bench ratios -- checks` measures the checks alone. `make
+//! bench` measures all parts, and then `as-a-dependency` in the Cargo profile of that name.
 
 use std::path::Path;
 use std::process::Command;
@@ -110,8 +112,8 @@ fn triggers(table: &mut Table, scratch: &Path) {
             &paths,
         )
     };
-    // In turns: the first trigger removes the witness that the last transaction's end kept, and each end
-    // finds none.
+    // In turns: the first trigger removes the witness that the last transaction's end kept, and
+    // each end finds none.
     let (first, ours, again) = (trigger(), trigger(), trigger());
     let refreshing = transaction(scratch, "refreshing", true);
     let touching = transaction(scratch, "touching", false);

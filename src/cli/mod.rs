@@ -23,10 +23,11 @@ const MOST_BYTES: u64 = 256 << 20;
 
 /// Keeps caches of what a program's plug-ins can do from going stale when packages come and go
 ///
-/// A program that loads plug-ins often asks them once what they can do, and caches the answer. Package managers' triggers,
-/// and people, touch one file, the stamp, when that answer no longer holds. A witness records the stamp, the module
-/// directories and the programs: observe it before the probe, and store it with the answer. A check of the witness tells
-/// whether the answer still holds, and if not, why.
+/// A program that loads plug-ins often asks them once what they can do, and caches the answer.
+/// Package managers' triggers, and people, touch one file, the stamp, when that answer no longer
+/// holds. A witness records the stamp, the module directories and the programs: observe it before
+/// the probe, and store it with the answer. A check of the witness tells whether the answer still
+/// holds, and if not, why.
 #[derive(Parser)]
 #[command(
     version,

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::{Place, end, print, print_json, say};
 
-/// Show each profile's stamps, modules and programs, and whether the answers that “run” cached still hold
+/// Show each profile's stamps, modules and programs, and whether the answers that “run” cached
+/// still hold
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 if all is shown, 1 if something could not be read, 2 if the arguments are wrong"
@@ -19,7 +20,8 @@ pub struct Arguments {
     /// Print it as JSON
     #[arg(long)]
     json: bool,
-    /// Show this profile alone: a name, or the path of a profile's file  [default: all that there are]
+    /// Show this profile alone: a name, or the path of a profile's file  [default: all that there
+    /// are]
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
     #[command(flatten)]
@@ -217,7 +219,8 @@ fn local(mtime: &Mtime) -> String {
     local.strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
 }
 
-/// The seconds since a time, given in seconds since 1970. Negative if the time is ahead of the clock.
+/// The seconds since a time, given in seconds since 1970. Negative if the time is ahead of the
+/// clock.
 pub fn age(seconds: i64) -> i64 {
     Timestamp::now().as_second().saturating_sub(seconds)
 }

@@ -8,8 +8,9 @@ use super::{Sync, Which, end, say};
 
 /// Make every cached answer of the profile stale
 ///
-/// Root, and whoever names a --root, touches the system's stamp, /var/lib/modstamp/PROFILE.stamp. That also makes libvirt
-/// probe again, if the profile says so. Everybody else touches their own, ~/.local/state/modstamp/PROFILE.stamp.
+/// For root, and with --root, this touches the system's stamp, /var/lib/modstamp/PROFILE.stamp. That
+/// also makes libvirt probe again, if the profile says so. Other users touch their own stamp,
+/// ~/.local/state/modstamp/PROFILE.stamp.
 #[derive(clap::Args)]
 #[command(after_help = "Exit status: 0 if touched, 1 if not, 2 if the arguments are wrong")]
 pub struct Arguments {

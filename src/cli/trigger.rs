@@ -11,14 +11,15 @@ use super::{Sync, Which, say};
 
 /// For package managers: touch the stamp if a change concerns the profile's module directories
 ///
-/// A touch also makes libvirt probe again, if the profile says so. Trouble is only a warning, because a package transaction
-/// must go on.
+/// A touch also makes libvirt probe again, if the profile says so. Trouble is only a warning,
+/// because a package transaction must go on.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: always 0, so that no transaction fails; 2 if the arguments are wrong"
 )]
 pub struct Arguments {
-    /// The package manager: rpm and pacman send the changed paths on standard input, one a line; dpkg and apk send none
+    /// The package manager: rpm and pacman send the changed paths on standard input, one a line;
+    /// dpkg and apk send none
     #[arg(value_enum)]
     manager: Starter,
     /// The changed directories, if the package manager or its hook names them (dpkg, apk, pacman)
@@ -125,8 +126,8 @@ fn trigger(
             || trigger::names(directories)
                 .any(|named| named.is_absolute() && path.starts_with(named))
     };
-    // The built-in profile stands in for one that cannot be read: a needless probe does less harm than
-    // a stale answer.
+    // The built-in profile stands in for one that cannot be read: a needless probe does less harm
+    // than a stale answer.
     let built_in = Profile::built_in(name, &root);
     let touch = |stamp: &Stamp, by: &str, why: &str| {
         let Some(profile) = profile.as_ref().ok().or(built_in.as_ref()) else {

@@ -7,12 +7,14 @@ use modstamp::Verdict;
 use super::libvirt::lines;
 use super::{Sync, Which, end, print, say};
 
-/// Touch the stamp only if the modules differ from those at its last touch: for boot, timers and “make install”
+/// Touch the stamp only if the modules differ from those at its last touch: for boot, timers and
+/// “make install”
 ///
-/// A record of those modules is kept beside the stamp. If it is lost, the stamp is touched. For root, and with --root, libvirt
-/// is made to probe again, too, if the profile says so and anything changed since the last time. Everybody else touches
-/// their own stamp, unless the system's already tells of the change. On a read-only /usr, where root could move no time, this
-/// also removes what is stale from the user's own cache of libvirt.
+/// A record of those modules is kept beside the stamp. If it is lost, the stamp is touched. For
+/// root, and with --root, libvirt is made to probe again, too, if the profile says so and anything
+/// changed since the last time. Other users touch their own stamp, unless the system's already tells
+/// of the change. If root could move no time, as on a read-only /usr, that also removes what is stale
+/// from the user's own cache of libvirt.
 ///
 /// With SOURCE_DATE_EPOCH set, as where an image is built, the stamp gets that time, nothing else is kept, and libvirt is left
 /// to the first update on the host that boots it.

@@ -11,7 +11,8 @@ use crate::ground::error::{Error, Result};
 use crate::observe::pattern::{Glob, Source};
 use crate::stamp::stamp::{Stamp, check_name};
 
-/// Names what one ecosystem's cached answers depend on: module directories, programs, further files.
+/// Names what one ecosystem's cached answers depend on: module directories, programs, further
+/// files.
 ///
 /// [`Profile::load`] takes a built-in profile, or one that an administrator or a package wrote.
 /// [`Profile::new`] begins one in code:
@@ -61,7 +62,8 @@ impl Profile {
         self
     }
 
-    /// Names the directories that modules are loaded from. All that is in them counts, at any depth.
+    /// Names the directories that modules are loaded from. All that is in them counts, at any
+    /// depth.
     ///
     /// A directory that does not exist is no error. `$NAME` alone stands for the directories that
     /// this environment variable names.

@@ -1,7 +1,7 @@
 //! A profile's files: where they are, and how their TOML is read.
 //!
-//! `qemu` and `nbdkit` are built in, from `packaging/`. Files may override them key by key, and define
-//! other profiles.
+//! `qemu` and `nbdkit` are built in, from `packaging/`. Files may override them key by key, and
+//! define other profiles.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -38,8 +38,8 @@ const BUILT_IN: [(&str, &str); 2] = [
 impl Profile {
     /// Loads the profile `name` for the running system.
     ///
-    /// `name` is "qemu", "nbdkit", or the name of a `<name>.toml` in `/usr/lib/modstamp/profiles.d`,
-    /// `/run/modstamp/profiles.d`, `/etc/modstamp/profiles.d` or
+    /// `name` is "qemu", "nbdkit", or the name of a `<name>.toml` in
+    /// `/usr/lib/modstamp/profiles.d`, `/run/modstamp/profiles.d`, `/etc/modstamp/profiles.d` or
     /// `$XDG_CONFIG_HOME/modstamp/profiles.d`. Each key of a later file replaces that of an earlier
     /// one. A value with a `/` in it is the path of such a file, which is then read alone.
     ///
@@ -226,8 +226,8 @@ fn directories() -> impl Iterator<Item = PathBuf> {
     SYSTEM_DIRECTORIES.iter().map(PathBuf::from).chain(user)
 }
 
-/// The text of a profile's file in the root directory. `None` if there is no such file, or if it is a
-/// user's and another user could have written it.
+/// The text of a profile's file in the root directory. `None` if there is no such file, or if it is
+/// a user's and another user could have written it.
 fn read_below(root: &Root, path: &Path) -> Result<Option<String>> {
     if root.lacks(path) {
         return Ok(None);
