@@ -10,6 +10,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 mod checks;
 mod libvirt;
@@ -94,37 +95,24 @@ fn stand_in_for(scratch: &Path, directory: &Path, name: &str) {
 
 fn triggers(table: &mut Table, scratch: &Path) {
     let body = scratch.join("body");
-    std::fs::write(
-        &body,
-        "--profile qemu --no-sync /usr/lib64/qemu /usr/lib64/qemu-kvm\n",
-    )
-    .unwrap();
+    let text = "--profile qemu --no-sync /usr/lib64/qemu /usr/lib64/qemu-kvm\n";
+    std::fs::write(&body, text).unwrap();
     let paths = scratch.join("paths");
     std::fs::write(&paths, "/usr/lib64/qemu/hw-display-qxl.so\n").unwrap();
     let paths = Some(paths);
 
     let program = support::release("modstamp-rpm-trigger");
-    let trigger = || {
-        Timed::new(
-            "rpm-trigger",
-            &program,
-            &[body.to_str().unwrap(), "1"],
-            &paths,
-        )
-    };
+    let arguments = [body.to_str().unwrap(), "1"];
+    let trigger = || Timed::new("rpm-trigger", &program, &arguments, &paths);
     // In turns: the first trigger removes the witness that the last transaction's end kept, and
     // each end finds none.
     let (first, ours, again) = (trigger(), trigger(), trigger());
-    let refreshing = transaction(scratch, "refreshing", true);
-    let touching = transaction(scratch, "touching", false);
+    let refreshing = transaction(scratch, "refreshing", "true");
+    let touching = transaction(scratch, "touching", "false");
     let file = "/var/lib/file";
     let touch = Timed::new("touch FILE", "touch".as_ref(), &[file], &None);
-    let shell = Timed::new(
-        "sh -c 'touch FILE'",
-        "sh".as_ref(),
-        &["-c", &format!("touch {file}")],
-        &None,
-    );
+    let script = ["-c", &format!("touch {file}")];
+    let shell = Timed::new("sh -c 'touch FILE'", "sh".as_ref(), &script, &None);
     let all = [
         &first,
         &ours,
@@ -134,48 +122,62 @@ fn triggers(table: &mut Table, scratch: &Path) {
         &again,
         &refreshing,
     ];
-    let times = measure(&all, ROUNDS);
-    assert!(
-        Path::new("/var/lib/modstamp/qemu.stamp").exists(),
-        "the trigger did not touch"
-    );
-    table.ratio(
-        "rpm-trigger, whole process",
-        times[1],
-        "touch FILE",
-        times[2],
-        "at most 0.8",
-    );
-    table.ratio(
-        "rpm-trigger, the first of a transaction",
-        times[0],
-        "touch FILE",
-        times[2],
-        "-",
-    );
-    table.ratio(
-        "rpm-trigger, whole process",
-        times[1],
-        "sh -c 'touch FILE'",
-        times[3],
-        "at most 0.5",
-    );
-    table.ratio(
-        "rpm-transaction, without libvirt (why there are two)",
-        times[4],
-        "touch FILE",
-        times[2],
-        "-",
-    );
-    table.ratio(
-        "what a refresh of libvirt adds to it",
-        times[6].saturating_sub(times[4]),
-        "touch FILE",
-        times[2],
-        "at most 0.3",
-    );
+    let times: [Duration; 7] = measure(&all, ROUNDS).try_into().unwrap();
+    let is_touched = Path::new("/var/lib/modstamp/qemu.stamp").exists();
+    assert!(is_touched, "the trigger did not touch");
 
-    let size = std::fs::metadata(&program).unwrap().len();
+    trigger_ratios(table, times);
+    sizes(table, &program, &ours, &touch);
+}
+
+/// The rows of the triggers' times, in the order in which they were measured.
+fn trigger_ratios(table: &mut Table, times: [Duration; 7]) {
+    let [first, whole, touched, shelled, touching, _, refreshing] = times;
+    let refresh = refreshing.saturating_sub(touching);
+    for (what, time, peer, theirs, wanted) in [
+        (
+            "rpm-trigger, whole process",
+            whole,
+            "touch FILE",
+            touched,
+            "at most 0.8",
+        ),
+        (
+            "rpm-trigger, the first of a transaction",
+            first,
+            "touch FILE",
+            touched,
+            "-",
+        ),
+        (
+            "rpm-trigger, whole process",
+            whole,
+            "sh -c 'touch FILE'",
+            shelled,
+            "at most 0.5",
+        ),
+        (
+            "rpm-transaction, without libvirt (why there are two)",
+            touching,
+            "touch FILE",
+            touched,
+            "-",
+        ),
+        (
+            "what a refresh of libvirt adds to it",
+            refresh,
+            "touch FILE",
+            touched,
+            "at most 0.3",
+        ),
+    ] {
+        table.ratio(what, time, peer, theirs, wanted);
+    }
+}
+
+/// The size of rpm's program, and its peak memory.
+fn sizes(table: &mut Table, program: &Path, ours: &Timed, touch: &Timed) {
+    let size = std::fs::metadata(program).unwrap().len();
     table.row(
         "rpm-trigger, stripped size",
         format!("{size} bytes"),
@@ -196,7 +198,7 @@ fn triggers(table: &mut Table, scratch: &Path) {
 }
 
 /// The command that rpm starts at the end of a transaction.
-fn transaction(scratch: &Path, name: &str, refreshes: bool) -> Timed {
+fn transaction(scratch: &Path, name: &str, refreshes: &str) -> Timed {
     let directory = std::path::absolute(scratch.join(name)).unwrap();
     std::fs::create_dir(&directory).unwrap();
     let (profile, body) = (directory.join("qemu.toml"), directory.join("body"));

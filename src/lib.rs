@@ -106,6 +106,13 @@
 //! trigger would have done, at boot and whenever a module directory is seen to change: it touches if the contents are not what they were at the
 //! last touch. What comes and goes again between two updates it cannot see. `docs/images.md` tells how it is started.
 //!
+//! # Features
+//!
+//! - `cli`, the default, is the program `modstamp`. It implies `libvirt`. A program that uses the
+//!   library takes `default-features = false`, and compiles no command line.
+//! - `libvirt` reads libvirt's own cache, and makes libvirt probe again.
+//! - `ffi` has the functions of the C library.
+//!
 //! # What cannot be seen
 //!
 //! - What a probe depends on beyond the profile, and so also a module whose bytes stay and whose meaning changes: a
@@ -164,10 +171,12 @@ mod stamp {
 pub use act::cache::{Cache, Outcome};
 #[cfg(feature = "libvirt")]
 pub use act::libvirt;
+#[doc(hidden)] // Only the programs use it.
 pub use act::trigger;
 pub use act::update::{Touched, Updated};
 pub use files::root::Root;
 pub use ground::error::{Error, Result};
+#[doc(hidden)] // Only the programs use it.
 pub use ground::text::printable;
 pub use ground::time::Mtime;
 pub use judge::reason::{Aspect, Input, Reason, Subject};

@@ -41,8 +41,7 @@ pub struct Profile {
 /// # Building one in code
 ///
 /// An item is an absolute path. Each name in it may be a pattern, as in glob(7): `*`, `?` and
-/// `[…]`; `**` is not known. [`glob(7)`](https://man7.org/linux/man-pages/man7/glob.7.html) tells
-/// how a bracket is quoted. Each method replaces the list that was there.
+/// `[…]`. Each method replaces the list that was there.
 impl Profile {
     /// Begins a profile of the running system in code. It names nothing yet.
     ///

@@ -81,6 +81,7 @@ impl Profile {
     }
 
     /// The profile that is built in as `name`, without what files change. `None` if there is none.
+    #[doc(hidden)] // Only the programs use it.
     pub fn built_in(name: &str, root: &Root) -> Option<Profile> {
         let (_, text) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name)?;
         let profile = Profile::begin(name, root).ok()?;
