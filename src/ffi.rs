@@ -171,7 +171,7 @@ unsafe fn answer(why: *mut *mut c_char, work: impl FnOnce() -> Result<(), Refusa
     let mut before = 0;
     // SAFETY: it only changes the calling thread, and `before` takes the old state.
     unsafe { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &mut before) };
-    // Unwind safe: nobody uses again what a panic leaves half done.
+    // Unwind safe: no later call sees the state that a panic leaves.
     let worked = catch_unwind(AssertUnwindSafe(work));
     // SAFETY: as above.
     unsafe { pthread_setcancelstate(before, ptr::null_mut()) };
