@@ -1,4 +1,4 @@
-# What users, rpm/modstamp.spec and debian/rules call. `make help` lists the targets.
+# Users, rpm/modstamp.spec and debian/rules call these targets. `make help` lists them.
 
 PREFIX      ?= /usr/local
 BINDIR      ?= $(PREFIX)/bin
@@ -10,21 +10,21 @@ MANDIR      ?= $(DATADIR)/man
 STATEDIR    ?= /var/lib
 UNITDIR     ?= $(PREFIX)/lib/systemd/system
 USERUNITDIR ?= $(PREFIX)/lib/systemd/user
-# The part of Debian's library directories that is the architecture's: empty elsewhere.
+# The architecture's part of Debian's library directories. It is empty on other distributions.
 MULTIARCH   ?= $(shell $(or $(CC),cc) -print-multiarch 2>/dev/null)
-# Empty where something else strips the library.
+# Set it to nothing if something else strips the library.
 STRIPPED    ?= -s
 DESTDIR     ?=
 
 CARGO       ?= cargo
 VERSION     := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-# What `make dist` packs, and where to.
+# `make dist` packs TREE into DISTDIR.
 TREE        ?= HEAD
 DISTDIR     ?= dist
 TARGET_DIR  := $(or $(CARGO_TARGET_DIR),target)
-# Also where it is set to nothing, which cargo would refuse.
+# cargo refuses an empty value, so this exports the default instead.
 export CARGO_TARGET_DIR := $(TARGET_DIR)
-# Where there is no rustc, as for root by sudo(8): the machine that was built for.
+# Root by sudo(8) may have no rustc. Then this is the machine of the last build.
 HOST        := $(or $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p'),$(lastword \
 	$(patsubst $(TARGET_DIR)/%/release/modstamp,%,$(wildcard $(TARGET_DIR)/*/release/modstamp))))
 RELEASE     := $(TARGET_DIR)/$(HOST)/release
@@ -32,11 +32,11 @@ FFI         := $(TARGET_DIR)/$(HOST)/ffi
 LIBRARY     := libmodstamp.so.$(VERSION)
 MANUAL      := $(TARGET_DIR)/manual
 
-# Linked statically where the C library can be: most of a dynamic program's start-up is loading libraries. Debian's
-# libc6-dev has libc.a, Fedora's is in glibc-static, openSUSE's in glibc-devel-static.
-# `--target` keeps the flag from the build scripts and macros, which cannot be linked so.
+# The programs are linked statically if libc.a is installed: a dynamic program spends most of its
+# start-up on loading libraries. Debian has libc.a in libc6-dev, Fedora in glibc-static, openSUSE in
+# glibc-devel-static. `--target` keeps the flag from build scripts and macros, which need a dynamic one.
 STATIC := $(shell echo 'int main(void) { return 0; }' | $(or $(CC),cc) -static -x c -o /dev/null - 2>/dev/null && echo -C target-feature=+crt-static)
-# What is built does not tell where the sources lay, but for a path with a space, which RUSTFLAGS cannot hold.
+# The build leaves out the path of the sources, unless the path has a space, which RUSTFLAGS cannot hold.
 REMAP  := $(if $(word 2,$(CURDIR)),,--remap-path-prefix=$(CURDIR)=)
 BUILD  := RUSTFLAGS="$$RUSTFLAGS $(REMAP) $(STATIC)" $(CARGO) build --release --locked --target $(HOST)
 
@@ -44,25 +44,25 @@ BUILD  := RUSTFLAGS="$$RUSTFLAGS $(REMAP) $(STATIC)" $(CARGO) build --release --
 	check-rpm check-dpkg check-pacman check-libvirt check-systemd check-security check-lab check-packages check-release \
 	api bench dist dist-vendored clean help
 
-all: programs library manual ## build all that is installed
+all: programs library manual ## build all that `make install` installs
 
 programs:
 	$(BUILD)
 
-# The linker is called here and not by cargo, which gives it a version script of its own, without versions.
+# cargo would give the linker a version script of its own, without versions, so this calls it.
 library:
-	RUSTFLAGS="$$RUSTFLAGS $(REMAP)" $(CARGO) rustc --profile ffi --features ffi --lib --crate-type staticlib --locked --target $(HOST)
+	RUSTFLAGS="$$RUSTFLAGS $(REMAP)" $(CARGO) rustc --profile ffi --no-default-features --features ffi --lib --crate-type staticlib --locked --target $(HOST)
 	$(or $(CC),cc) $(CFLAGS) $(LDFLAGS) -shared -o $(FFI)/$(LIBRARY) -Wl,-soname,libmodstamp.so.0 \
 		-Wl,--version-script,include/libmodstamp.map -Wl,-u,modstamp_version \
 		$(STRIPPED) -Wl,--gc-sections,-z,defs,-z,relro,-z,now,-z,nodelete $(FFI)/libmodstamp.a -lgcc_s -lc
 
-# Run here and now, so it is built for this machine, without the flags that are meant for another.
+# This program runs on this machine, so it is built without the flags for another one.
 manual:
 	rm -rf $(MANUAL)
 	env -u CARGO_BUILD_TARGET -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS -u CC -u CFLAGS \
 		$(CARGO) run --quiet --locked --features manual --bin modstamp-manual -- $(MANUAL)
 
-# Where there is no cargo, as for root by sudo(8), what was built before is installed.
+# Without a cargo, as for root by sudo(8), this installs the last build.
 install: $(if $(shell command -v $(CARGO)),all) install-library install-units ## install them: DESTDIR=, PREFIX=
 	install -D -m 0755 $(RELEASE)/modstamp $(DESTDIR)$(BINDIR)/modstamp
 	install -D -m 0755 $(RELEASE)/modstamp-rpm-trigger $(DESTDIR)$(LIBEXECDIR)/modstamp/rpm-trigger
@@ -86,7 +86,7 @@ install-library: $(if $(shell command -v $(CARGO)),library)
 		> $(DESTDIR)$(LIBDIR)/pkgconfig/modstamp.pc
 	chmod 0644 $(DESTDIR)$(LIBDIR)/pkgconfig/modstamp.pc
 
-# None is enabled: that is for packages, and for who installs this.
+# This enables no unit. Packages and administrators do.
 install-units:
 	set -e; for unit in $$(cd packaging/systemd && find system user -type f); do \
 		case $$unit in system/*) to=$(DESTDIR)$(UNITDIR) ;; *) to=$(DESTDIR)$(USERUNITDIR) ;; esac; \
@@ -95,11 +95,11 @@ install-units:
 		sed -i 's|@BINDIR@|$(BINDIR)|; $(if $(MULTIARCH),s|@MULTIARCH@|$(MULTIARCH)|,/@MULTIARCH@/d)' $$to; \
 	done
 
-dist:              ## write dist/modstamp-VERSION.tar.gz, what rpmbuild and dpkg-buildpackage take
+dist:              ## write dist/modstamp-VERSION.tar.gz for rpmbuild and dpkg-buildpackage
 	mkdir -p $(DISTDIR)
 	git archive --format=tar.gz --prefix=modstamp-$(VERSION)/ -o $(DISTDIR)/modstamp-$(VERSION).tar.gz $(TREE)
 
-dist-vendored:     ## the same as dist/modstamp-VERSION-vendored.tar.gz, with all crates in it, to build offline
+dist-vendored:     ## write dist/modstamp-VERSION-vendored.tar.gz, which has all crates, to build offline
 	mkdir -p $(DISTDIR)
 	packaging/dist-vendored $(TREE) $(DISTDIR) $(VERSION)
 
@@ -111,7 +111,7 @@ check:             ## run the tests that need neither root nor packages (2 min f
 
 test: check
 
-# Each part installs what it needs, as root on Debian. MODSTAMP_TESTS: a test that lacks something then fails.
+# Each part installs its needs, as root on Debian. With MODSTAMP_TESTS, a test that lacks something fails.
 # With SOURCE_DATE_EPOCH, modstamp believes that an image is being built, and makes no first stamp.
 PARTS = proof root rpm dpkg pacman libvirt systemd security lab packages
 ALL   = env -u SOURCE_DATE_EPOCH MODSTAMP_TESTS=check-all $(CARGO) test --locked
@@ -156,6 +156,7 @@ api:               ## write down the public Rust API, which then has changed: te
 bench: programs       ## measure, and print the ratios as a table
 	benches/install-needs
 	MODSTAMP_RELEASE=$(abspath $(RELEASE)) $(CARGO) bench --locked --bench ratios
+	$(CARGO) bench --locked --profile as-a-dependency --bench ratios -- as-a-dependency
 
 clean:             ## remove what was built
 	$(CARGO) clean

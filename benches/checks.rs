@@ -1,5 +1,5 @@
-//! Checks and observations: in this process against a bare loop in C, as a whole against cat(1), and what they need
-//! of memory.
+//! Checks and observations: in this process against a bare loop in C, as whole processes against
+//! cat(1), and their memory.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use modstamp::{Profile, Witness};
 use crate::table::Table;
 use crate::timed::{Timed, measure};
 
-/// Directories of so many modules, and how often each is looked at.
+/// The sizes of module directories, and how often each is measured.
 const SIZES: [(usize, usize); 3] = [(1_000, 1000), (10_000, 200), (100_000, 30)];
 
-/// Where this machine's QEMU has its modules.
+/// The module directory of this machine's QEMU.
 pub fn qemu_modules() -> Option<&'static Path> {
     let candidates = [
         "/usr/lib64/qemu",
@@ -27,31 +27,56 @@ pub fn qemu_modules() -> Option<&'static Path> {
 
 pub fn checks(table: &mut Table, scratch: &Path) {
     let scratch = std::path::absolute(scratch).unwrap();
-    let peer = scratch.join("peer");
-    support::run(
-        Command::new("cc")
-            .args(["-O2", "-o"])
-            .arg(&peer)
-            .arg("benches/peer.c"),
-    );
-    let many: Vec<PathBuf> = SIZES
-        .iter()
-        .map(|(size, _)| modules(&scratch, *size))
-        .collect();
-    // What was changed just now is looked at more closely.
-    std::thread::sleep(Duration::from_secs(5));
+    let peer = compile_peer(&scratch);
+    let many = many_modules(&scratch);
     stamps(table, &peer, &profile(&scratch, &scratch));
+    checks_in_process(table, &scratch, &peer, &many, "");
     match qemu_modules() {
-        Some(real) => {
-            check(table, &peer, &profile(&scratch, real), real, 1000);
-            observe(table, &scratch, real);
-        }
-        None => println!("skipped, needs QEMU's modules: check and observe of them\n"),
-    }
-    for (path, (_, rounds)) in many.iter().zip(SIZES) {
-        check(table, &peer, &profile(&scratch, path), path, rounds);
+        Some(real) => observe(table, &scratch, real),
+        None => println!("skipped, needs QEMU's modules: observe of them\n"),
     }
     memory(table, &scratch, &many[SIZES.len() - 1]);
+}
+
+/// The checks alone, in a program that cargo built with its default settings: the Cargo profile
+/// `as-a-dependency`.
+pub fn as_a_dependency(table: &mut Table, scratch: &Path) {
+    let scratch = std::path::absolute(scratch).unwrap();
+    let peer = compile_peer(&scratch);
+    let many = many_modules(&scratch);
+    checks_in_process(table, &scratch, &peer, &many, ", as a dependency");
+}
+
+fn checks_in_process(
+    table: &mut Table,
+    scratch: &Path,
+    peer: &Path,
+    many: &[PathBuf],
+    built: &str,
+) {
+    match qemu_modules() {
+        Some(real) => check(table, peer, &profile(scratch, real), real, 1000, built),
+        None => println!("skipped, needs QEMU's modules: check of them\n"),
+    }
+    for (path, (_, rounds)) in many.iter().zip(SIZES) {
+        check(table, peer, &profile(scratch, path), path, rounds, built);
+    }
+}
+
+fn compile_peer(scratch: &Path) -> PathBuf {
+    let peer = scratch.join("peer");
+    let mut cc = Command::new("cc");
+    cc.args(["-O2", "-o"]).arg(&peer).arg("benches/peer.c");
+    support::run(&mut cc);
+    peer
+}
+
+/// A directory for each of the [`SIZES`].
+fn many_modules(scratch: &Path) -> Vec<PathBuf> {
+    let many = SIZES.map(|(size, _)| modules(scratch, size));
+    // Right after a change, a check looks more closely.
+    std::thread::sleep(Duration::from_secs(5));
+    many.into()
 }
 
 /// A directory of `size` modules of a few bytes.
@@ -73,18 +98,25 @@ fn profile(scratch: &Path, directory: &Path) -> Profile {
     Profile::load(file.to_str().unwrap()).unwrap()
 }
 
-/// A stored witness, as one that was kept comes back.
+/// A witness that was stored and read back.
 fn stored(profile: &Profile) -> Witness {
     profile.observe().unwrap().to_string().parse().unwrap()
 }
 
-fn check(table: &mut Table, peer: &Path, profile: &Profile, directory: &Path, rounds: usize) {
+fn check(
+    table: &mut Table,
+    peer: &Path,
+    profile: &Profile,
+    directory: &Path,
+    rounds: usize,
+    built: &str,
+) {
     let witness = stored(profile);
     let mut peer = Peer::start(peer, directory, profile);
     let ours = || assert!(witness.check(profile).unwrap().is_fresh());
     let count = std::fs::read_dir(directory).unwrap().count();
     let (ours, theirs) = by_turns(ours, &mut peer, rounds, (1000 / count).max(1));
-    let what = format!("check in process, {count} modules");
+    let what = format!("check in process, {count} modules{built}");
     table.ratio(&what, ours, "a bare loop in C", theirs, "at most 1.15");
 }
 
@@ -106,12 +138,12 @@ fn stamps(table: &mut Table, peer: &Path, profile: &Profile) {
     table.ratio(what, ours, &peer, theirs, "at most 1.2");
 }
 
-/// Both of the real profile, programs and all, as processes.
+/// Update and check of the real profile with its programs, as whole processes.
 pub fn update(table: &mut Table, scratch: &Path) {
     let program = support::release("modstamp");
     let witness = scratch.join("update-witness");
     let run = |arguments: &[&str]| support::run(Command::new(&program).args(arguments));
-    // The first one moves the times of modules, which settle; the second one learns them.
+    // The first update moves times. The second one records them when they have settled.
     run(&["update"]);
     std::thread::sleep(Duration::from_secs(5));
     run(&["update"]);
@@ -199,7 +231,7 @@ fn memory(table: &mut Table, scratch: &Path, directory: &Path) {
     }
 }
 
-/// The program in C, which says by turns how long it took.
+/// The program in C, which measures its own time.
 struct Peer(Child, BufReader<std::process::ChildStdout>);
 
 impl Peer {
@@ -232,7 +264,7 @@ impl Drop for Peer {
     }
 }
 
-/// The median times of ours and of the peer's, by turns, of so many looks a turn.
+/// The median times of our look and the peer's. They take turns, of so many looks each.
 fn by_turns(ours: impl Fn(), peer: &mut Peer, turns: usize, looks: usize) -> (Duration, Duration) {
     let mut times = (Vec::new(), Vec::new());
     for turn in 0..turns + turns / 10 {

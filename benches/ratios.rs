@@ -1,10 +1,16 @@
-//! What `make bench` prints: whole processes, each against a named peer, by turns in one run, as a ratio of medians.
+//! The measurements of `make bench`: each against a named peer, in turns in one run, as a ratio of
+//! medians.
 //!
-//! The triggers touch `/var/lib/modstamp` and move QEMU's module directory, so they are measured in a mount namespace of
-//! its own with scratch directories, on this checkout's disk, in their places. That needs root.
+//! The triggers touch `/var/lib/modstamp` and move the time of QEMU's module directory. So they run
+//! in a mount namespace of their own, with scratch directories of this checkout's disk in those
+//! places. That needs root.
+//!
+//! Arguments pick parts: `cargo bench --bench ratios -- checks` measures the checks alone. `make
+//! bench` measures all parts, and then `as-a-dependency` in the Cargo profile of that name.
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 mod checks;
 mod libvirt;
@@ -18,7 +24,7 @@ use timed::{Timed, measure};
 const ROUNDS: usize = 1000;
 
 fn main() {
-    // `cargo test --benches` only wants to know that this builds and starts.
+    // `cargo test --benches` only tests that this builds and starts.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -29,10 +35,10 @@ fn main() {
     stay_on_one_processor();
     let scratch = tempfile::tempdir_in("target").unwrap();
     let mut table = Table::default();
-    // “cargo bench --bench ratios -- checks” measures those alone.
     let parts: Vec<String> = std::env::args().skip(1).collect();
-    let is_wanted = |part: &str| parts.len() == 1 || parts.iter().any(|wanted| wanted == part);
-    // Before the machine's own files are hidden, by which packages are built.
+    let is_named = |part: &str| parts.iter().any(|named| named == part);
+    let is_wanted = |part: &str| parts.len() == 1 || is_named(part);
+    // This part builds packages, so it comes before the machine's own files are hidden.
     if !Needs::root_and(&support::deb::PROGRAMS).are_met() {
         println!(
             "skipped, needs root and {:?}: libvirt\n",
@@ -63,20 +69,23 @@ fn main() {
     if is_wanted("checks") {
         checks::checks(&mut table, scratch.path());
     }
+    if is_named("as-a-dependency") {
+        checks::as_a_dependency(&mut table, scratch.path());
+    }
     if is_wanted("update") && is_root {
         checks::update(&mut table, scratch.path());
     }
     table.print();
 }
 
-/// One processor of a shared machine may be slowed down by what others do, and the next one not.
+/// On a shared machine, others may slow down one processor and not the next.
 fn stay_on_one_processor() {
     let mut one = rustix::thread::CpuSet::new();
     one.set(rustix::thread::sched_getcpu());
     rustix::thread::sched_setaffinity(None, &one).unwrap();
 }
 
-/// Puts a directory of the scratch one's in the place of one of the machine's.
+/// Mounts a directory of the scratch directory over one of the machine's.
 fn stand_in_for(scratch: &Path, directory: &Path, name: &str) {
     let stand_in = std::path::absolute(scratch.join(name)).unwrap();
     std::fs::create_dir_all(&stand_in).unwrap();
@@ -86,37 +95,24 @@ fn stand_in_for(scratch: &Path, directory: &Path, name: &str) {
 
 fn triggers(table: &mut Table, scratch: &Path) {
     let body = scratch.join("body");
-    std::fs::write(
-        &body,
-        "--profile qemu --no-sync /usr/lib64/qemu /usr/lib64/qemu-kvm\n",
-    )
-    .unwrap();
+    let text = "--profile qemu --no-sync /usr/lib64/qemu /usr/lib64/qemu-kvm\n";
+    std::fs::write(&body, text).unwrap();
     let paths = scratch.join("paths");
     std::fs::write(&paths, "/usr/lib64/qemu/hw-display-qxl.so\n").unwrap();
     let paths = Some(paths);
 
     let program = support::release("modstamp-rpm-trigger");
-    let trigger = || {
-        Timed::new(
-            "rpm-trigger",
-            &program,
-            &[body.to_str().unwrap(), "1"],
-            &paths,
-        )
-    };
-    // By turns: the first finds the witness that the end of the last transaction kept, and takes it away; each end finds
-    // none.
+    let arguments = [body.to_str().unwrap(), "1"];
+    let trigger = || Timed::new("rpm-trigger", &program, &arguments, &paths);
+    // In turns: the first trigger removes the witness that the last transaction's end kept, and
+    // each end finds none.
     let (first, ours, again) = (trigger(), trigger(), trigger());
-    let refreshing = transaction(scratch, "refreshing", true);
-    let touching = transaction(scratch, "touching", false);
+    let refreshing = transaction(scratch, "refreshing", "true");
+    let touching = transaction(scratch, "touching", "false");
     let file = "/var/lib/file";
     let touch = Timed::new("touch FILE", "touch".as_ref(), &[file], &None);
-    let shell = Timed::new(
-        "sh -c 'touch FILE'",
-        "sh".as_ref(),
-        &["-c", &format!("touch {file}")],
-        &None,
-    );
+    let script = ["-c", &format!("touch {file}")];
+    let shell = Timed::new("sh -c 'touch FILE'", "sh".as_ref(), &script, &None);
     let all = [
         &first,
         &ours,
@@ -126,48 +122,62 @@ fn triggers(table: &mut Table, scratch: &Path) {
         &again,
         &refreshing,
     ];
-    let times = measure(&all, ROUNDS);
-    assert!(
-        Path::new("/var/lib/modstamp/qemu.stamp").exists(),
-        "the trigger did not touch"
-    );
-    table.ratio(
-        "rpm-trigger, whole process",
-        times[1],
-        "touch FILE",
-        times[2],
-        "at most 0.8",
-    );
-    table.ratio(
-        "rpm-trigger, the first of a transaction",
-        times[0],
-        "touch FILE",
-        times[2],
-        "-",
-    );
-    table.ratio(
-        "rpm-trigger, whole process",
-        times[1],
-        "sh -c 'touch FILE'",
-        times[3],
-        "at most 0.5",
-    );
-    table.ratio(
-        "rpm-transaction, without libvirt (why there are two)",
-        times[4],
-        "touch FILE",
-        times[2],
-        "-",
-    );
-    table.ratio(
-        "what a refresh of libvirt adds to it",
-        times[6].saturating_sub(times[4]),
-        "touch FILE",
-        times[2],
-        "at most 0.3",
-    );
+    let times: [Duration; 7] = measure(&all, ROUNDS).try_into().unwrap();
+    let is_touched = Path::new("/var/lib/modstamp/qemu.stamp").exists();
+    assert!(is_touched, "the trigger did not touch");
 
-    let size = std::fs::metadata(&program).unwrap().len();
+    trigger_ratios(table, times);
+    sizes(table, &program, &ours, &touch);
+}
+
+/// The rows of the triggers' times, in the order in which they were measured.
+fn trigger_ratios(table: &mut Table, times: [Duration; 7]) {
+    let [first, whole, touched, shelled, touching, _, refreshing] = times;
+    let refresh = refreshing.saturating_sub(touching);
+    for (what, time, peer, theirs, wanted) in [
+        (
+            "rpm-trigger, whole process",
+            whole,
+            "touch FILE",
+            touched,
+            "at most 0.8",
+        ),
+        (
+            "rpm-trigger, the first of a transaction",
+            first,
+            "touch FILE",
+            touched,
+            "-",
+        ),
+        (
+            "rpm-trigger, whole process",
+            whole,
+            "sh -c 'touch FILE'",
+            shelled,
+            "at most 0.5",
+        ),
+        (
+            "rpm-transaction, without libvirt (why there are two)",
+            touching,
+            "touch FILE",
+            touched,
+            "-",
+        ),
+        (
+            "what a refresh of libvirt adds to it",
+            refresh,
+            "touch FILE",
+            touched,
+            "at most 0.3",
+        ),
+    ] {
+        table.ratio(what, time, peer, theirs, wanted);
+    }
+}
+
+/// The size of rpm's program, and its peak memory.
+fn sizes(table: &mut Table, program: &Path, ours: &Timed, touch: &Timed) {
+    let size = std::fs::metadata(program).unwrap().len();
     table.row(
         "rpm-trigger, stripped size",
         format!("{size} bytes"),
@@ -187,8 +197,8 @@ fn triggers(table: &mut Table, scratch: &Path) {
     }
 }
 
-/// What rpm starts at the end of a transaction.
-fn transaction(scratch: &Path, name: &str, refreshes: bool) -> Timed {
+/// The command that rpm starts at the end of a transaction.
+fn transaction(scratch: &Path, name: &str, refreshes: &str) -> Timed {
     let directory = std::path::absolute(scratch.join(name)).unwrap();
     std::fs::create_dir(&directory).unwrap();
     let (profile, body) = (directory.join("qemu.toml"), directory.join("body"));

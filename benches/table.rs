@@ -1,8 +1,8 @@
-//! The table: what was measured, its peer, the ratio and what was wanted.
+//! The table: each measurement, its peer, the ratio and the wanted ratio.
 
 use std::time::Duration;
 
-/// A time as the table has it.
+/// A time as the table shows it.
 pub fn show(time: Duration) -> String {
     match time.as_secs_f64() * 1e6 {
         long @ 1000.0.. => format!("{:.2} ms", long / 1000.0),
@@ -10,7 +10,7 @@ pub fn show(time: Duration) -> String {
     }
 }
 
-/// The table that is printed at the end.
+/// The table that `make bench` prints.
 #[derive(Default)]
 pub struct Table(Vec<[String; 5]>);
 
@@ -46,7 +46,7 @@ impl Table {
             .unwrap_or("?");
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let date = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+        let date = jiff::Timestamp::now().to_string();
         println!(
             "{cpu}, {cores} cores, Linux {}, {}\n",
             kernel.trim(),

@@ -1,10 +1,10 @@
-//! What is timed: whole processes, by turns.
+//! Times of whole processes, in turns.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A command that is started and waited for.
+/// A command whose whole run is timed.
 pub struct Timed {
     pub name: String,
     program: PathBuf,
@@ -55,7 +55,7 @@ impl Timed {
             .stdout
     }
 
-    /// The peak of its resident memory in KiB, as GNU time tells it.
+    /// The peak of its resident memory in KiB, by GNU time.
     pub fn peak(&self) -> Option<u64> {
         let mut command = self.command("/usr/bin/time".as_ref());
         command
@@ -67,7 +67,7 @@ impl Timed {
     }
 }
 
-/// The median time of each, all of them by turns, so that what else the machine does falls on all.
+/// The median time of each command. They take turns, so that the machine's other load falls on all.
 pub fn measure(commands: &[&Timed], rounds: usize) -> Vec<Duration> {
     let mut times = vec![Vec::with_capacity(rounds); commands.len()];
     for round in 0..rounds + 20 {

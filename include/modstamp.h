@@ -17,15 +17,18 @@
  *         modstamp_free(why);
  *     }
  *
- * Whatever is not MODSTAMP_OK is a reason to probe again, errors too. "why" is then a text in UTF-8, of one line a reason or
- * of one sentence, and otherwise NULL. Texts that are given out are freed with modstamp_free(). Who does not want to
- * know why passes NULL.
+ * Probe again whenever a function returns anything but MODSTAMP_OK, errors included. "why" is then a
+ * text in UTF-8: one sentence, or one line for each reason. With MODSTAMP_OK it is NULL. Free these texts
+ * with modstamp_free(). Pass NULL as "why" if you do not need the reasons.
  *
- * Each function may be called by many threads at once, and by a child after fork(2). They keep nothing between two
- * calls, install no signal handler, print nothing and do not end the process, unless it is out of memory. They read the
- * environment (HOME, XDG_CONFIG_HOME, XDG_STATE_HOME and what the profile names), so that no other thread may change
- * it meanwhile, as getenv(3) tells; set-user-ID programs have none that is read. They want 256 KiB of stack, and put off
- * the cancellation of their thread (pthread_cancel(3)) until they are done.
+ * Many threads may call a function at once, and so may a child after fork(2). The functions keep nothing
+ * between two calls, install no signal handler and print nothing. They do not end the process, unless it
+ * is out of memory.
+ *
+ * They read the environment: HOME, XDG_CONFIG_HOME, XDG_STATE_HOME and the variables that the profile
+ * names. No other thread may change it meanwhile; see getenv(3). In a set-user-ID program they ignore it.
+ *
+ * They need 256 KiB of stack. A thread that is cancelled by pthread_cancel(3) ends when the call is done.
  *
  * See libmodstamp(3), and modstamp-profile(5) for profiles.
  */
@@ -37,50 +40,53 @@
 extern "C" {
 #endif
 
-/* What the functions return. Others may come: whatever is not MODSTAMP_OK means that nothing may be relied on. */
+/* The values that the functions return. Later versions may add some: probe again at any but MODSTAMP_OK. */
 enum {
-    MODSTAMP_OK = 0,        /* done; of a witness: nothing is different, the answer still holds */
-    MODSTAMP_STALE = 1,     /* something is different, or the witness cannot be read: probe again */
+    MODSTAMP_OK = 0,        /* done; a checked witness's answer still holds */
+    MODSTAMP_STALE = 1,     /* something differs, or the witness cannot be read */
     MODSTAMP_INVALID = -1,  /* an argument is wrong */
-    MODSTAMP_FAILED = -2,   /* the profile or the system did not allow it */
+    MODSTAMP_FAILED = -2,   /* the profile is wrong, or the system refused */
     MODSTAMP_PANICKED = -3  /* a fault in modstamp itself */
 };
 
 /*
- * Tells what there is of a profile's inputs: its stamps, modules, programs and further files. Call it before the probe whose answer
- * is to be cached, and store the witness with the answer: it is text in UTF-8, some 100 bytes for each module.
+ * Observes a profile's inputs: its stamps, modules, programs and further files. Call it before the probe,
+ * and store the witness with the answer. The witness is text in UTF-8, some 100 bytes for each module.
  *
  * "profile" is "qemu", the name of another profile, or the path of a profile's file, which has a "/" in it.
  *
- * It may wait, some milliseconds and four seconds at most, where something was changed just now.
+ * It may wait if something changed just now: some milliseconds, and four seconds at most.
  */
 int modstamp_observe(const char *profile, char **witness, char **why);
 
 /*
- * Looks again when the probe is over: whether something was touched since the witness was observed, and be it back to
- * what it was. The answer may then be used, and must not be stored.
+ * Looks again after the probe. Returns MODSTAMP_STALE if something was touched since the witness was
+ * observed, even if it is the same again. Such an answer may be used, but must not be stored.
  */
 int modstamp_disturbed(const char *profile, const char *witness, char **why);
 
 /*
- * Judges a stored witness by what there is now: MODSTAMP_OK where the answer that was stored with it still holds, MODSTAMP_STALE where
- * it does not, with every reason, in ten lines at most. A text that is no witness is stale.
+ * Judges a stored witness by the inputs of now. Returns MODSTAMP_OK if the answer that was stored with it
+ * still holds. Otherwise returns MODSTAMP_STALE, and the reasons in ten lines at most. A text that is no
+ * witness is stale.
  */
 int modstamp_check(const char *profile, const char *witness, char **why);
 
 /*
- * Says that something changed which nobody can see: moves the profile's stamp, for root the system's, for everybody else their own,
- * so that every witness of before is stale. "reason" is for who looks at the stamp later, and may be empty. It reaches
- * those who use modstamp; `modstamp touch` makes libvirt ask again, too. Where others touch at the same time it waits
- * for its turn, five seconds at most, and for the disk. While an image is built (SOURCE_DATE_EPOCH is set) it makes no first stamp,
- * and that is no error.
+ * Tells of a change that no check can see. Touches the profile's stamp: the system's for root, and their
+ * own for other users. Every witness that was observed before is then stale. "reason" is for people who
+ * look at the stamp later, and may be empty.
+ *
+ * It waits for the disk, and up to five seconds for others that touch at the same time. It does not reach
+ * a libvirt that knows nothing of stamps; `modstamp touch` does. While an image is built
+ * (SOURCE_DATE_EPOCH is set), it makes no first stamp, and that is no error.
  */
 int modstamp_touch(const char *profile, const char *reason, char **why);
 
-/* Frees a text that one of these functions gave; NULL is nothing to free. */
+/* Frees a text that one of these functions gave. NULL is allowed. */
 void modstamp_free(char *text);
 
-/* The version of the library that runs, for example "0.1.0". It is not to be freed. */
+/* The version of the library at run time, for example "0.1.0". Do not free it. */
 const char *modstamp_version(void);
 
 #ifdef __cplusplus

@@ -1,7 +1,7 @@
-//! The C interface, `libmodstamp.so.0`: `include/modstamp.h` tells what each function is for.
+//! The C interface, `libmodstamp.so.0`. `include/modstamp.h` documents each function.
 //!
-//! Nothing unwinds into C, and nothing is printed: a panic becomes [`PANICKED`]. (That needs the Cargo profile `ffi`. The
-//! programs are built to abort instead, which makes them smaller.)
+//! Nothing unwinds into C, and nothing is printed: a panic becomes [`PANICKED`]. That needs the
+//! Cargo profile `ffi`, because the programs' profile aborts on a panic.
 
 #![allow(unsafe_code)]
 
@@ -16,17 +16,14 @@ use crate::judge::witness::Witness;
 use crate::observe::profile::Profile;
 use crate::stamp::stamp::{Durability, Stamp};
 
-/// Done; of a witness: nothing is different.
+/// Done. A checked witness still holds.
 const OK: c_int = 0;
 const STALE: c_int = 1;
 const INVALID: c_int = -1;
 const FAILED: c_int = -2;
 const PANICKED: c_int = -3;
 
-/// The lines that a verdict takes for a person.
-const MOST_LINES: usize = 10;
-
-/// What a function returns other than [`OK`], and why.
+/// A return value other than [`OK`], and the reason as text.
 struct Refusal(c_int, String);
 
 impl From<Error> for Refusal {
@@ -38,7 +35,7 @@ impl From<Error> for Refusal {
 /// `modstamp_observe` of modstamp.h.
 ///
 /// # Safety
-/// As modstamp.h says: each pointer is null or valid, and each text ends with a zero byte.
+/// Each pointer is null or valid, and each text ends with a zero byte, as modstamp.h says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn modstamp_observe(
     profile: *const c_char,
@@ -49,7 +46,10 @@ pub unsafe extern "C" fn modstamp_observe(
     unsafe { put(witness, None) };
     let observe = || {
         if witness.is_null() {
-            return Err(invalid("witness", "it is NULL; name where to put it"));
+            return Err(invalid(
+                "witness",
+                "it is NULL; give the place for the witness",
+            ));
         }
         // SAFETY: the caller's promise.
         let profile = unsafe { load(profile) }?;
@@ -65,7 +65,7 @@ pub unsafe extern "C" fn modstamp_observe(
 /// `modstamp_disturbed` of modstamp.h.
 ///
 /// # Safety
-/// As [`modstamp_observe`].
+/// Like [`modstamp_observe`].
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn modstamp_disturbed(
     profile: *const c_char,
@@ -89,7 +89,7 @@ pub unsafe extern "C" fn modstamp_disturbed(
 /// `modstamp_check` of modstamp.h.
 ///
 /// # Safety
-/// As [`modstamp_observe`].
+/// Like [`modstamp_observe`].
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn modstamp_check(
     profile: *const c_char,
@@ -106,7 +106,7 @@ pub unsafe extern "C" fn modstamp_check(
         match verdict {
             Verdict::Fresh => Ok(()),
             stale @ Verdict::Stale(_) => {
-                let reasons = stale.reasons_for_people(MOST_LINES);
+                let reasons = stale.reasons_for_people(Verdict::MOST_LINES);
                 Err(Refusal(STALE, reasons.join("\n")))
             }
         }
@@ -118,7 +118,7 @@ pub unsafe extern "C" fn modstamp_check(
 /// `modstamp_touch` of modstamp.h.
 ///
 /// # Safety
-/// As [`modstamp_observe`].
+/// Like [`modstamp_observe`].
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn modstamp_touch(
     profile: *const c_char,
@@ -131,7 +131,7 @@ pub unsafe extern "C" fn modstamp_touch(
         let reason = reason.to_str().map_err(|_| {
             invalid(
                 "reason",
-                "it is not text in UTF-8; write it so, or leave it empty",
+                "it is not text in UTF-8; write it in UTF-8, or leave it empty",
             )
         })?;
         let by = format!("user {}", rustix::process::geteuid().as_raw());
@@ -146,11 +146,11 @@ pub unsafe extern "C" fn modstamp_touch(
 /// `modstamp_free` of modstamp.h.
 ///
 /// # Safety
-/// `text` is null or what another function of this library gave, and is not used any more.
+/// `text` is null, or another function of this library gave it. Nobody uses it after this call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn modstamp_free(text: *mut c_char) {
     if !text.is_null() {
-        // SAFETY: all texts that are given away come from `CString::into_raw`.
+        // SAFETY: each text that the library gives away comes from `CString::into_raw`.
         drop(unsafe { CString::from_raw(text) });
     }
 }
@@ -161,16 +161,17 @@ pub extern "C" fn modstamp_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
-/// Does the work, gives the reason where it is refused or fails, and returns the code.
+/// Does the work, and returns its code. `why` gets the reason, or NULL after [`OK`].
 ///
 /// # Safety
 /// `why` is null or valid.
 unsafe fn answer(why: *mut *mut c_char, work: impl FnOnce() -> Result<(), Refusal>) -> c_int {
-    // glibc ends a thread that is cancelled by unwinding its stack, which must not be caught: it waits until we are done.
+    // glibc unwinds the stack of a cancelled thread (pthread_cancel(3)), and nobody may catch that.
+    // So the cancellation waits until we are done.
     let mut before = 0;
-    // SAFETY: it only changes the calling thread, and has a place for what was before.
+    // SAFETY: it only changes the calling thread, and `before` takes the old state.
     unsafe { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &mut before) };
-    // Unwind safe: what a panic leaves half done is not looked at again.
+    // Unwind safe: no later call sees the state that a panic leaves.
     let worked = catch_unwind(AssertUnwindSafe(work));
     // SAFETY: as above.
     unsafe { pthread_setcancelstate(before, ptr::null_mut()) };
@@ -184,7 +185,7 @@ unsafe fn answer(why: *mut *mut c_char, work: impl FnOnce() -> Result<(), Refusa
     code
 }
 
-/// What is told of a panic.
+/// The reason that a caller gets for a panic.
 fn fault(panic: &(dyn Any + Send)) -> String {
     let message = panic.downcast_ref::<&str>().copied();
     let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
@@ -192,7 +193,7 @@ fn fault(panic: &(dyn Any + Send)) -> String {
     format!("modstamp found a fault of its own ({message}); take it as stale, and report it")
 }
 
-/// Gives a text away, or NULL, to who wants it.
+/// Gives the caller a text, or NULL, if the caller wants one.
 ///
 /// # Safety
 /// `place` is null or valid.
@@ -200,16 +201,16 @@ unsafe fn put(place: *mut *mut c_char, text: Option<String>) {
     if place.is_null() {
         return;
     }
-    // No text of ours has a zero byte: whatever comes from elsewhere is escaped.
+    // No text of ours has a zero byte: all foreign text is escaped.
     let text = text.map(|text| CString::new(text).unwrap_or_default());
     // SAFETY: the caller's promise.
     unsafe { *place = text.map_or(ptr::null_mut(), CString::into_raw) };
 }
 
-/// The caller's text.
+/// A text that the caller passed.
 ///
 /// # Safety
-/// `pointer` is null or a text that ends with a zero byte and stays while the result is used.
+/// `pointer` is null, or a text that ends with a zero byte and outlives the result.
 unsafe fn text<'a>(argument: &str, pointer: *const c_char) -> Result<&'a CStr, Refusal> {
     if pointer.is_null() {
         return Err(invalid(argument, "it is NULL; give a text"));
@@ -218,17 +219,17 @@ unsafe fn text<'a>(argument: &str, pointer: *const c_char) -> Result<&'a CStr, R
     Ok(unsafe { CStr::from_ptr(pointer) })
 }
 
-/// The profile that the caller names.
+/// Loads the profile that the caller named.
 ///
 /// # Safety
-/// As [`text`].
+/// Like [`text`].
 unsafe fn load(name: *const c_char) -> Result<Profile, Refusal> {
     // SAFETY: the caller's promise.
     let name = unsafe { text("profile", name) }?;
     let name = name.to_str().map_err(|_| {
         invalid(
             "profile",
-            "it is not text in UTF-8; name one that “modstamp status” lists",
+            "it is not text in UTF-8; name a profile that “modstamp status” lists",
         )
     })?;
     Ok(Profile::load(name)?)
@@ -248,8 +249,8 @@ unsafe extern "C" {
 /// pthread_setcancelstate(3), in glibc and musl.
 const PTHREAD_CANCEL_DISABLE: c_int = 1;
 
-/// Makes panics silent when the library is loaded. Only this library's own copy of Rust's standard library is meant: a
-/// program in Rust that loads it keeps its own hook.
+/// Makes the library's panics silent when it is loaded. The library has its own copy of Rust's
+/// standard library, so a program in Rust that loads it keeps its own hook.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static SILENCE: extern "C" fn() = {

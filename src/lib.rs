@@ -137,6 +137,13 @@
 //! cannot see what comes and goes again between two updates. `docs/images.md` tells how it is
 //! started.
 //!
+//! # Features
+//!
+//! - `cli`, the default, is the program `modstamp`. It implies `libvirt`. A program that uses the
+//!   library takes `default-features = false`, and compiles no command line.
+//! - `libvirt` reads libvirt's own cache, and makes libvirt probe again.
+//! - `ffi` has the functions of the C library.
+//!
 //! # What cannot be seen
 //!
 //! - Whatever a probe depends on beyond the profile: a library that a module loads, the kernel, the
@@ -222,14 +229,16 @@ mod observe {
     pub(crate) mod inputs;
     pub(crate) mod modules;
     pub(crate) mod observation;
+    pub(crate) mod pattern;
     pub(crate) mod profile;
+    mod profile_file;
     pub(crate) mod reader;
     pub(crate) mod search;
     pub(crate) mod stamps;
     pub(crate) mod tick;
     pub(crate) mod walk;
 }
-#[allow(clippy::module_inception)] // The layer has the name of its first word.
+#[allow(clippy::module_inception)] // The layer has the name of its main word.
 mod stamp {
     pub(crate) mod later;
     pub(crate) mod stamp;
@@ -244,10 +253,12 @@ pub use act::libvirt;
 pub use act::not_kept::NotKept;
 pub use act::stream::Stream;
 pub use act::touch::Touched;
+#[doc(hidden)] // Only the programs use it.
 pub use act::trigger;
 pub use act::update::Updated;
 pub use files::root::Root;
 pub use ground::error::{Error, Result};
+#[doc(hidden)] // Only the programs use it.
 pub use ground::text::printable;
 pub use ground::time::Mtime;
 pub use judge::reason::{Aspect, Reason, Subject};

@@ -1,4 +1,4 @@
-//! The command line: parses it and picks the verb.
+//! The command line: parses the arguments and starts the verb.
 
 mod cli;
 
@@ -8,7 +8,7 @@ use clap::Parser;
 use cli::{Arguments, Verb};
 
 fn main() -> ExitCode {
-    // rpm passes no arguments to what it starts for a trigger, but it can start it by another name.
+    // rpm passes a trigger's program no arguments, but can start it by another name.
     let mut arguments = std::env::args_os();
     let name = arguments.next().map(std::path::PathBuf::from);
     if name.as_ref().and_then(|name| name.file_name()) == Some("rpm-transaction".as_ref()) {

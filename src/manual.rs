@@ -1,10 +1,11 @@
-//! Writes the manual pages of the command line, and its completions for bash, zsh and fish, into the directory that its
-//! argument names.
+//! Writes the manual pages of the command line, and its completions for bash, zsh and fish, into
+//! the directory that its argument names.
 //!
-//! They come from the definition that `modstamp` itself parses by, and so say what it takes. What that cannot know of
-//! modstamp(1), such as its files, is in `man/modstamp.1.tail`. `make` runs this; no package ships it.
+//! They come from the definition that `modstamp` itself parses by, so they document exactly its
+//! options. The other sections of modstamp(1), such as FILES, are in `man/modstamp.1.tail`. `make`
+//! runs this program, and no package ships it.
 
-#[allow(dead_code)] // The verbs are only asked what they take.
+#[allow(dead_code)] // This program uses the definitions of the arguments and runs no verb.
 mod cli;
 
 use std::path::{Path, PathBuf};
@@ -27,13 +28,14 @@ fn main() -> anyhow::Result<()> {
         clap_complete::generate_to(shell, &mut command, "modstamp", &directory)?;
     }
 
-    // `modstamp help` only shows what the pages say.
+    // `modstamp help` shows the same text as the pages, so it needs none.
     let mut command = cli::Arguments::command().disable_help_subcommand(true);
     command.build();
     write_pages(command, &directory.join("man1"), "")
 }
 
-/// Writes the page of a command and those of the commands below it. `above` refers to the pages of those above it.
+/// Writes the page of a command, and the pages of its subcommands. `above` has the references to
+/// the pages of the commands above it.
 fn write_pages(mut command: Command, directory: &Path, above: &str) -> anyhow::Result<()> {
     let name = command.get_name().to_owned();
     let name = command.get_display_name().unwrap_or(&name).to_owned();
@@ -57,13 +59,13 @@ fn write_pages(mut command: Command, directory: &Path, above: &str) -> anyhow::R
     let mut section = Roff::new();
     section.control("SH", ["EXIT STATUS"]).text([exit_status]);
     section.to_writer(&mut sections)?;
-    // Each section begins with the same definitions, of which the first do for all.
+    // Each section begins with the same definitions, and the page needs them once.
     let definitions = Roff::new().render();
     let sections = String::from_utf8(sections)?.replace(&definitions, "");
-    // A plain one may be shown as an accent.
+    // groff shows a plain tilde as an accent.
     let sections = sections.replace('~', "\\(ti");
 
-    // No date: the same sources give the same bytes.
+    // Without a date, the same sources give the same bytes.
     let (title, version) = (name.to_uppercase(), env!("CARGO_PKG_VERSION"));
     let tail = match above {
         "" => include_str!("../man/modstamp.1.tail").to_owned(),

@@ -1,16 +1,16 @@
-//! `modstamp check`: a stored witness against now.
+//! `modstamp check`: a stored witness against the inputs of now.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use modstamp::Verdict;
+use modstamp::{Verdict, Witness};
 
-use super::{MOST_LINES, Which, end, print, stored_witness};
+use super::{Which, end, print, print_json, read_stored};
 
-/// Judge a stored witness by what is there now
+/// Tell whether the answer of a stored witness still holds, and if not, why
 #[derive(clap::Args)]
 #[command(
-    after_help = "Exit status: 0 if fresh, 1 if stale, 2 if it could not be asked or the arguments are wrong"
+    after_help = "Exit status: 0 if fresh, 1 if stale, 2 if the check was not possible or the arguments are wrong"
 )]
 pub struct Arguments {
     /// The file that holds the witness; “-” for standard input
@@ -30,14 +30,14 @@ impl Arguments {
 
     fn check(self) -> anyhow::Result<ExitCode> {
         let profile = self.which.load()?;
-        let verdict = match stored_witness(&self.file)? {
+        let verdict = match Witness::from_bytes(&read_stored(&self.file)?) {
             Ok(witness) => witness.check(&profile)?,
             Err(error) => Verdict::from(error),
         };
-        print(match self.json {
-            true => serde_json::to_string(&verdict)? + "\n",
-            false => sentences(&verdict),
-        })?;
+        match self.json {
+            true => print_json(&verdict)?,
+            false => print(sentences(&verdict))?,
+        }
         Ok(ExitCode::from(u8::from(!verdict.is_fresh())))
     }
 }
@@ -46,8 +46,8 @@ fn sentences(verdict: &Verdict) -> String {
     if verdict.is_fresh() {
         return "fresh\n".to_owned();
     }
-    verdict
-        .reasons_for_people(MOST_LINES)
+    let lines = verdict.reasons_for_people(Verdict::MOST_LINES);
+    lines
         .iter()
         .map(|line| format!("stale: {line}\n"))
         .collect()

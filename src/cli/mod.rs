@@ -1,4 +1,4 @@
-//! The verbs, one file each: what they take, and what they print.
+//! The verbs of the command line: one file each, with its arguments and its output.
 
 pub mod check;
 pub mod libvirt;
@@ -15,19 +15,18 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueHint};
-use modstamp::{Profile, Root, Witness};
+use modstamp::{Durability, Profile, Root};
+use serde::Serialize;
 
-/// The lines that a verdict takes for a person.
-const MOST_LINES: usize = 10;
-
-/// A witness is some 100 bytes an input. What is larger than this is not one.
+/// A witness has some 100 bytes for each input. A larger file is no witness.
 const MOST_BYTES: u64 = 256 << 20;
 
 /// Keeps caches of what a program's plug-ins can do from going stale when packages come and go
 ///
-/// A program that asks its plug-ins what they can do, and caches the answer, wants to know when to ask again. Package
-/// managers' triggers, and people, touch one well-known file, the stamp. A witness of the stamp, the module directories and
-/// the programs is observed before the probe and stored with the answer; a check of it tells whether the answer still
+/// A program that loads plug-ins often asks them once what they can do, and caches the answer.
+/// Package managers' triggers, and people, touch one file, the stamp, when that answer no longer
+/// holds. A witness records the stamp, the module directories and the programs: observe it before
+/// the probe, and store it with the answer. A check of the witness tells whether the answer still
 /// holds, and if not, why.
 #[derive(Parser)]
 #[command(
@@ -52,7 +51,7 @@ pub enum Verb {
     Libvirt(libvirt::Arguments),
 }
 
-/// Which profile, and where.
+/// The profile, and the root directory that it is looked up in.
 #[derive(clap::Args)]
 pub struct Which {
     /// The profile: a name, or the path of a profile's file (a value with a “/” in it)
@@ -62,12 +61,29 @@ pub struct Which {
     place: Place,
 }
 
-/// Where.
+/// The root directory.
 #[derive(clap::Args)]
 pub struct Place {
-    /// Look at, and touch, the tree below DIR as if it were “/”
+    /// Use the tree below DIR as if it were “/”
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     root: Option<PathBuf>,
+}
+
+/// Whether a touch waits for the disk.
+#[derive(clap::Args)]
+pub struct Sync {
+    /// Do not wait for the disk: the system, or a later touch, writes the stamp to it
+    #[arg(long)]
+    no_sync: bool,
+}
+
+impl Sync {
+    pub fn durability(&self) -> Durability {
+        match self.no_sync {
+            true => Durability::NotSynced,
+            false => Durability::Synced,
+        }
+    }
 }
 
 impl Place {
@@ -92,7 +108,7 @@ impl Which {
         Profile::load_in(&self.profile, root)
     }
 
-    /// The profile's name, also where it is named by its file and that cannot be read.
+    /// The profile's name, even if its file cannot be read.
     pub fn name(&self) -> String {
         let stem = Path::new(&self.profile).file_stem();
         match self.profile.contains('/') {
@@ -102,8 +118,8 @@ impl Which {
     }
 }
 
-/// Reads a stored witness; “-” is standard input. What is read may be anything: then the inner result says what is wrong.
-pub fn stored_witness(file: &Path) -> anyhow::Result<modstamp::Result<Witness>> {
+/// Reads the bytes of a stored witness, which may be anything. “-” is standard input.
+pub fn read_stored(file: &Path) -> anyhow::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(64 << 10);
     if file.as_os_str() == "-" {
         let read = io::stdin().take(MOST_BYTES).read_to_end(&mut text);
@@ -113,10 +129,15 @@ pub fn stored_witness(file: &Path) -> anyhow::Result<modstamp::Result<Witness>> 
             fs_err::File::open(file).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut text));
         read.context("cannot read the witness; name a file that “modstamp observe” filled")?;
     }
-    Ok(Witness::from_bytes(&text))
+    Ok(text)
 }
 
-/// Prints to standard output. A reader that has left early has seen what it wanted.
+/// Prints a value as one line of JSON.
+pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    print(serde_json::to_string(value)? + "\n")
+}
+
+/// Prints to standard output. A reader that leaves early is no error: it has seen enough.
 pub fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     match write!(out, "{text}").and_then(|()| out.flush()) {
@@ -127,12 +148,12 @@ pub fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
     }
 }
 
-/// Says on standard error what is worth knowing. Where there is nobody to tell, that is no reason to fail.
+/// Prints a message to standard error. A closed standard error is no reason to fail.
 pub fn say(kind: &str, text: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "modstamp: {kind}{text}");
 }
 
-/// Says that an image is being built, for which no first stamp is made.
+/// Says that an image is being built, so that no first stamp is made.
 pub fn say_left_to_first_boot() {
     say(
         "note: ",
@@ -141,7 +162,7 @@ pub fn say_left_to_first_boot() {
     );
 }
 
-/// Ends a verb: an error is told, and becomes the exit status `otherwise`.
+/// Ends a verb: prints an error, which becomes the exit status `otherwise`.
 pub fn end(result: anyhow::Result<ExitCode>, otherwise: u8) -> ExitCode {
     result.unwrap_or_else(|error| {
         say("", format_args!("{error:#}"));

@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{Which, end, print, say, stored_witness};
+use modstamp::Witness;
 
-/// Print a witness of all that a cached answer depends on; take it before you probe, store it with the answer
+use super::{Which, end, print, read_stored, say};
+
+/// Print a witness of all that a cached answer depends on: run it before the probe, and store it
+/// with the answer
 #[derive(clap::Args)]
 #[command(after_help = "Exit status: 0 if observed, 1 if not, 2 if the arguments are wrong")]
 pub struct Arguments {
-    /// An older witness: only what changed since is read again
+    /// An older witness: read only the contents that changed since
     #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
     #[command(flatten)]
@@ -23,15 +26,26 @@ impl Arguments {
 
     fn observe(self) -> anyhow::Result<ExitCode> {
         let profile = self.which.load()?;
-        let older = self.trust.as_deref().map(stored_witness).transpose()?;
-        print(match older {
-            Some(Ok(older)) => profile.observe_again(&older)?,
-            Some(Err(error)) => {
-                say("warning: all is read: ", error);
-                profile.observe()?
-            }
+        let witness = match self.older()? {
+            Some(older) => profile.observe_again(&older)?,
             None => profile.observe()?,
-        })?;
+        };
+        print(witness)?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The older witness. `None` if none is named, or if the file holds none.
+    fn older(&self) -> anyhow::Result<Option<Witness>> {
+        let Some(file) = &self.trust else {
+            return Ok(None);
+        };
+        let older = Witness::from_bytes(&read_stored(file)?);
+        let older = older.inspect_err(|error| {
+            say(
+                "warning: ",
+                format_args!("{error}; so every content is read"),
+            );
+        });
+        Ok(older.ok())
     }
 }

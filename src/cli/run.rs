@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::ValueHint;
 use modstamp::{Cache, Error, Outcome, Profile, Root, Stream, Verdict};
 
-use super::{MOST_LINES, Which, say};
+use super::{Which, say};
 
 /// Print what CMD printed before, while nothing that it depends on is different; run CMD otherwise
 ///
@@ -117,7 +117,7 @@ fn explain(outcome: &Outcome) {
         None => say("", "asked: no answer was cached"),
         Some(Verdict::Fresh) => say("", "served from the cache: nothing changed"),
         Some(verdict) => {
-            for line in verdict.reasons_for_people(MOST_LINES) {
+            for line in verdict.reasons_for_people(Verdict::MOST_LINES) {
                 say("asked again: ", line);
             }
         }

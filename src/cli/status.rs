@@ -1,17 +1,17 @@
-//! `modstamp status`: what there is, and what a check would say.
+//! `modstamp status`: stamps, modules and programs, and whether cached answers still hold.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use jiff::{Timestamp, Zoned, tz::TimeZone};
-use modstamp::{Cache, CachedCommand, Mtime, Note, Owner, Profile, Root, Stamp, Verdict};
-use serde::Serialize;
+use jiff::{Span, SpanRound, Timestamp, Unit, Zoned, tz::TimeZone};
+use modstamp::{Cache, CachedCommand, Inputs, Mtime, Note, Profile, Stamp};
+use serde_json::{Value, json};
 
-use super::{Place, end, print, say};
+use super::{Place, end, print, print_json, say};
 
-/// Show each profile's stamps, modules and programs, and whether the answers cached by “run” still hold
+/// Show each profile's stamps, modules and programs, and whether the answers that “run” cached
+/// still hold
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 if all is shown, 1 if something could not be read, 2 if the arguments are wrong"
@@ -20,72 +20,12 @@ pub struct Arguments {
     /// Print it as JSON
     #[arg(long)]
     json: bool,
-    /// This profile alone: a name, or the path of a profile's file  [default: all that there are]
+    /// Show this profile alone: a name, or the path of a profile's file  [default: all that there
+    /// are]
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
     #[command(flatten)]
     place: Place,
-}
-
-#[derive(Serialize)]
-struct Json<'a> {
-    version: u32,
-    profiles: &'a [Status],
-}
-
-#[derive(Serialize)]
-struct Status {
-    profile: String,
-    stamps: Vec<StampStatus>,
-    module_directories: Vec<DirectoryStatus>,
-    #[serde(serialize_with = "texts")]
-    programs: Vec<PathBuf>,
-    #[serde(serialize_with = "texts")]
-    files: Vec<PathBuf>,
-    caches: Vec<CacheStatus>,
-}
-
-#[derive(Serialize)]
-struct StampStatus {
-    owner: Owner,
-    #[serde(serialize_with = "text")]
-    path: PathBuf,
-    touched: Option<Touch>,
-    error: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Touch {
-    mtime: Mtime,
-    /// Local time with its offset.
-    local: String,
-    /// Negative where the mtime is ahead of the clock.
-    age_seconds: i64,
-    /// Who, when and why, where the last touch said so.
-    note: Option<Note>,
-}
-
-#[derive(Serialize)]
-struct DirectoryStatus {
-    #[serde(serialize_with = "text")]
-    path: PathBuf,
-    #[serde(serialize_with = "texts")]
-    modules: Vec<PathBuf>,
-}
-
-#[derive(Serialize)]
-struct CacheStatus {
-    command: String,
-    verdict: Verdict,
-}
-
-/// A path as JSON has it: what is not UTF-8 in it stands as “\u{fffd}”.
-fn text<S: serde::Serializer>(path: &Path, out: S) -> Result<S::Ok, S::Error> {
-    out.collect_str(&path.display())
-}
-
-fn texts<S: serde::Serializer>(paths: &[PathBuf], out: S) -> Result<S::Ok, S::Error> {
-    out.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
 }
 
 impl Arguments {
@@ -103,7 +43,7 @@ impl Arguments {
         let mut code = ExitCode::SUCCESS;
         for name in names {
             // One bad profile must not hide the others.
-            match Profile::load_in(&name, &root).and_then(|profile| Status::of(&profile)) {
+            match Profile::load_in(&name, &root).and_then(Status::of) {
                 Ok(status) => all.push(status),
                 Err(error) => {
                     say("", error);
@@ -111,155 +51,234 @@ impl Arguments {
                 }
             }
         }
-        print(match self.json {
+        match self.json {
             true => {
-                serde_json::to_string(&Json {
-                    version: 1,
-                    profiles: &all,
-                })? + "\n"
+                let all: Vec<Value> = all.iter().map(Status::json).collect();
+                print_json(&json!({ "version": 1, "profiles": all }))?;
             }
-            false => table(&all, &root)?,
-        })?;
+            false => print(table(&all)?)?,
+        }
         Ok(code)
     }
 }
 
+/// One profile, with all that the verb shows of it.
+struct Status {
+    profile: Profile,
+    stamps: Vec<(Stamp, modstamp::Result<LastTouch>)>,
+    inputs: Inputs,
+    answers: Vec<CachedCommand>,
+}
+
 impl Status {
-    fn of(profile: &Profile) -> modstamp::Result<Status> {
-        let inputs = profile.inputs()?;
-        let owned = |paths: Vec<&Path>| paths.into_iter().map(Path::to_owned).collect::<Vec<_>>();
-        let directories = inputs
-            .module_directories()
-            .map(|(path, modules)| DirectoryStatus {
-                path: path.to_owned(),
-                modules: owned(modules),
-            });
+    fn of(profile: Profile) -> modstamp::Result<Status> {
+        let stamps = profile.stamps().iter();
+        let stamps = stamps.map(|stamp| (stamp.clone(), LastTouch::of(stamp)));
         Ok(Status {
-            profile: profile.name().to_owned(),
-            stamps: profile.stamps().iter().map(StampStatus::of).collect(),
-            module_directories: directories.collect(),
-            programs: owned(inputs.programs().collect()),
-            files: owned(inputs.files().collect()),
-            caches: caches(profile)?,
+            stamps: stamps.collect(),
+            inputs: profile.inputs()?,
+            answers: answers(&profile)?,
+            profile,
         })
+    }
+
+    /// The lay-out of the version that `status` prints.
+    fn json(&self) -> Value {
+        let stamps = self.stamps.iter().map(|(stamp, touch)| {
+            json!({
+                "owner": stamp.owner(),
+                "path": text(&stamp.path()),
+                "touched": touch.as_ref().ok().map(LastTouch::json),
+                "error": touch.as_ref().err().map(ToString::to_string),
+            })
+        });
+        let directories = self.inputs.module_directories();
+        let directories = directories
+            .map(|(path, modules)| json!({ "path": text(path), "modules": texts(modules) }));
+        let answers = self.answers.iter();
+        let answers = answers.map(
+            |CachedCommand { command, verdict }| json!({ "command": command, "verdict": verdict }),
+        );
+        json!({
+            "profile": self.profile.name(),
+            "stamps": stamps.collect::<Vec<_>>(),
+            "module_directories": directories.collect::<Vec<_>>(),
+            "programs": texts(self.inputs.programs()),
+            "files": texts(self.inputs.files()),
+            "caches": answers.collect::<Vec<_>>(),
+        })
+    }
+
+    /// One line for each thing: what it is, where, and its state.
+    fn rows(&self) -> Vec<[String; 3]> {
+        let mut rows = Vec::new();
+        let mut row = |what: &str, place: String, state: String| {
+            rows.push([what.to_owned(), place, state]);
+        };
+        let outside = |path: &Path| text(&self.profile.root().outside(path));
+        for (stamp, touch) in &self.stamps {
+            let state = match touch {
+                Ok(touch) => touch.sentence(),
+                Err(error) => error.to_string(),
+            };
+            row(
+                &format!("{} stamp", stamp.owner()),
+                text(&stamp.path()),
+                state,
+            );
+        }
+        let mut directories = self.inputs.module_directories().peekable();
+        if directories.peek().is_none() {
+            let state = "none of the profile's exists".to_owned();
+            row("module directory", "-".to_owned(), state);
+        }
+        for (path, modules) in directories {
+            let count = modules.len();
+            let modules = if count == 1 { "module" } else { "modules" };
+            row(
+                "module directory",
+                outside(path),
+                format!("{count} {modules}"),
+            );
+        }
+        for program in self.inputs.programs() {
+            row("program", outside(program), "found".to_owned());
+        }
+        for file in self.inputs.files() {
+            row("file", outside(file), "found".to_owned());
+        }
+        for CachedCommand { command, verdict } in &self.answers {
+            let state = match verdict.reasons_for_people(2).join("; ") {
+                why if why.is_empty() => "fresh".to_owned(),
+                why => format!("stale: {why}"),
+            };
+            row("cached answer", command.clone(), state);
+        }
+        rows
     }
 }
 
-/// The answers in the caller's cache. One that is not there yet is not made for a look.
-fn caches(profile: &Profile) -> modstamp::Result<Vec<CacheStatus>> {
+/// The answers in the caller's cache. A look does not create the cache.
+fn answers(profile: &Profile) -> modstamp::Result<Vec<CachedCommand>> {
     let Some(path) = Cache::default_path() else {
         return Ok(Vec::new());
     };
-    let cache = match Cache::existing(profile.root(), &path) {
-        Ok(Some(cache)) => cache,
-        Ok(None) => return Ok(Vec::new()),
+    match Cache::existing(profile.root(), &path) {
+        Ok(Some(cache)) => cache.verdicts(profile),
+        Ok(None) => Ok(Vec::new()),
         Err(error) => {
             say("warning: ", error);
-            return Ok(Vec::new());
+            Ok(Vec::new())
         }
-    };
-    let verdicts = cache.verdicts(profile)?.into_iter();
-    let status = |CachedCommand { command, verdict }| CacheStatus { command, verdict };
-    Ok(verdicts.map(status).collect())
+    }
 }
 
-impl StampStatus {
-    fn of(stamp: &Stamp) -> StampStatus {
-        let (touched, error) = match stamp.mtime() {
-            Ok(mtime) => (mtime.map(|mtime| Touch::of(mtime, stamp.note())), None),
-            Err(error) => (None, Some(error.to_string())),
+/// The last touch of a stamp.
+enum LastTouch {
+    Never,
+    /// The note is that of this touch. A touch by another program leaves none.
+    At(Mtime, Option<Note>),
+}
+
+impl LastTouch {
+    fn of(stamp: &Stamp) -> modstamp::Result<LastTouch> {
+        Ok(match stamp.mtime()? {
+            None => LastTouch::Never,
+            Some(mtime) => LastTouch::At(mtime, stamp.note().filter(|note| note.mtime == mtime)),
+        })
+    }
+
+    fn json(&self) -> Value {
+        match self {
+            LastTouch::Never => Value::Null,
+            LastTouch::At(mtime, note) => json!({
+                "mtime": mtime,
+                "local": local(mtime),
+                "age_seconds": age(mtime.seconds()),
+                "note": note,
+            }),
+        }
+    }
+
+    fn sentence(&self) -> String {
+        let LastTouch::At(mtime, note) = self else {
+            return "never touched".to_owned();
         };
-        StampStatus {
-            owner: stamp.owner(),
-            path: stamp.path(),
-            touched,
-            error,
-        }
-    }
-
-    fn sentence(&self) -> String {
-        match (&self.error, &self.touched) {
-            (Some(error), _) => error.clone(),
-            (None, None) => "never touched".to_owned(),
-            (None, Some(touch)) => touch.sentence(),
-        }
-    }
-}
-
-impl Touch {
-    fn of(mtime: Mtime, note: Option<Note>) -> Touch {
-        let time = Timestamp::new(mtime.seconds(), mtime.nanoseconds() as i32).unwrap_or_default();
-        let local = Zoned::new(time, TimeZone::system());
-        Touch {
-            mtime,
-            local: local.strftime("%Y-%m-%d %H:%M:%S %:z").to_string(),
-            age_seconds: age(mtime.seconds()),
-            note: note.filter(|note| note.mtime == mtime),
-        }
-    }
-
-    fn sentence(&self) -> String {
-        let age = ago(self.age_seconds);
-        let who = match &self.note {
+        let by = match note {
             Some(Note { by, why, .. }) => format!("by {by}: {why}"),
             None => "by hand".to_owned(),
         };
-        format!("touched {} ({age}), {who}", self.local)
+        let (local, ago) = (local(mtime), ago(age(mtime.seconds())));
+        format!("touched {local} ({ago}), {by}")
     }
 }
 
-/// How many seconds ago that second since 1970 was; negative where it is ahead of the clock.
+/// The local time, with its offset from UTC.
+fn local(mtime: &Mtime) -> String {
+    let time = Timestamp::new(mtime.seconds(), mtime.nanoseconds() as i32).unwrap_or_default();
+    let local = Zoned::new(time, TimeZone::system());
+    local.strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
+}
+
+/// The seconds since a time, given in seconds since 1970. Negative if the time is ahead of the
+/// clock.
 pub fn age(seconds: i64) -> i64 {
     Timestamp::now().as_second().saturating_sub(seconds)
 }
 
-/// An age in seconds, for people.
+/// An age in seconds, for people: "3d 4h ago".
 pub fn ago(age: i64) -> String {
     if age < 0 {
         return "ahead of the clock".to_owned();
     }
-    let age = humantime::format_duration(Duration::from_secs(age.unsigned_abs())).to_string();
-    // Two units tell enough: "3days 4h".
-    let age: Vec<&str> = age.split(' ').take(2).collect();
-    format!("{} ago", age.join(" "))
+    let days = SpanRound::new().largest(Unit::Day).days_are_24_hours();
+    let age = Span::new().try_seconds(age);
+    let Ok(age) = age.and_then(|age| age.round(days)) else {
+        return "more than 10,000 years ago".to_owned();
+    };
+    let age = format!("{age:#}");
+    let units: Vec<&str> = age.split(' ').take(2).collect();
+    format!("{} ago", units.join(" "))
 }
 
-/// One line a thing, in columns that line up.
-fn table(all: &[Status], root: &Root) -> anyhow::Result<String> {
+/// A path as JSON and the table show it. “\u{fffd}” stands for bytes that are not UTF-8.
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn texts<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Vec<String> {
+    paths.into_iter().map(text).collect()
+}
+
+fn table(all: &[Status]) -> anyhow::Result<String> {
     let mut table = tabwriter::TabWriter::new(Vec::new()).padding(2);
     writeln!(table, "PROFILE\tWHAT\tWHERE\tSTATE")?;
     for status in all {
-        let name = &status.profile;
-        let outside = |path: &Path| root.outside(path).display().to_string();
-        for stamp in &status.stamps {
-            let (owner, path) = (stamp.owner, stamp.path.display());
-            writeln!(table, "{name}\t{owner} stamp\t{path}\t{}", stamp.sentence())?;
-        }
-        for directory in &status.module_directories {
-            let count = directory.modules.len();
-            let modules = if count == 1 { "module" } else { "modules" };
-            let path = outside(&directory.path);
-            writeln!(table, "{name}\tmodule directory\t{path}\t{count} {modules}")?;
-        }
-        if status.module_directories.is_empty() {
-            writeln!(
-                table,
-                "{name}\tmodule directory\t-\tnone of the profile's exists"
-            )?;
-        }
-        for program in &status.programs {
-            writeln!(table, "{name}\tprogram\t{}\tfound", outside(program))?;
-        }
-        for file in &status.files {
-            writeln!(table, "{name}\tfile\t{}\tfound", outside(file))?;
-        }
-        for cache in &status.caches {
-            let verdict = match cache.verdict.reasons_for_people(2).join("; ") {
-                why if why.is_empty() => "fresh".to_owned(),
-                why => format!("stale: {why}"),
-            };
-            writeln!(table, "{name}\tcached answer\t{}\t{verdict}", cache.command)?;
+        for row in status.rows() {
+            writeln!(table, "{}\t{}", status.profile.name(), row.join("\t"))?;
         }
     }
     Ok(String::from_utf8_lossy(&table.into_inner()?).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_has_its_two_largest_units() {
+        let (minute, hour, day) = (60, 3600, 86400);
+        for (age, text) in [
+            (-1, "ahead of the clock"),
+            (0, "0s ago"),
+            (59, "59s ago"),
+            (5 * minute + 7, "5m 7s ago"),
+            (3 * day + 4 * hour + 5 * minute, "3d 4h ago"),
+            (3 * day + 5 * minute, "3d 5m ago"),
+            (400 * day, "400d ago"),
+            (i64::MAX, "more than 10,000 years ago"),
+        ] {
+            assert_eq!(ago(age), text);
+        }
+    }
 }

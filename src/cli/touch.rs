@@ -1,30 +1,29 @@
-//! `modstamp touch`: a person or a script says that something changed.
+//! `modstamp touch`: a person or a script tells of a change.
 
 use std::process::ExitCode;
 
-use modstamp::{Durability, Stamp};
+use modstamp::Stamp;
 
-use super::{Which, end, say, say_left_to_first_boot};
+use super::{Sync, Which, end, say, say_left_to_first_boot};
 
-/// Say that something changed: every cache of the profile is asked again
+/// Make every cached answer of the profile stale
 ///
-/// Moves the system's stamp, /var/lib/modstamp/PROFILE.stamp, for root and below --root, and your own,
-/// ~/.local/state/modstamp/PROFILE.stamp, for everybody else. With the system's, libvirt is made to ask again, too, where
-/// the profile says so.
+/// For root, and with --root, this touches the system's stamp, /var/lib/modstamp/PROFILE.stamp. That
+/// also makes libvirt probe again, if the profile says so. Other users touch their own stamp,
+/// ~/.local/state/modstamp/PROFILE.stamp.
 ///
-/// While an image is built (SOURCE_DATE_EPOCH is set) no first stamp is made, and nothing else is written: the first update on a
-/// host with that image makes it.
+/// While an image is built (SOURCE_DATE_EPOCH is set), it makes no first stamp and writes nothing
+/// else. The first update on a host with that image makes the stamp.
 #[derive(clap::Args)]
 #[command(after_help = "Exit status: 0 if touched, 1 if not, 2 if the arguments are wrong")]
 pub struct Arguments {
     #[command(flatten)]
     which: Which,
-    /// Why, for those who look at the stamp later
+    /// The reason, for people who look at the stamp later
     #[arg(long, value_name = "TEXT", default_value = "touched by hand")]
     reason: String,
-    /// Leave it to the system, or to a later touch, to write it to disk
-    #[arg(long)]
-    no_sync: bool,
+    #[command(flatten)]
+    sync: Sync,
 }
 
 impl Arguments {
@@ -40,7 +39,7 @@ impl Arguments {
             _ => format!("user {user}"),
         };
         let stamp = Stamp::own(profile.root(), profile.name())?;
-        let durability = durability(self.no_sync);
+        let durability = self.sync.durability();
         let touched = profile.touch(&stamp, &by, &self.reason, &[], durability)?;
         match &touched {
             Some(touched) => touched
@@ -49,12 +48,5 @@ impl Arguments {
             None => say_left_to_first_boot(),
         }
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-pub fn durability(no_sync: bool) -> Durability {
-    match no_sync {
-        true => Durability::NotSynced,
-        false => Durability::Synced,
     }
 }

@@ -1,4 +1,4 @@
-//! `modstamp trigger`: what package managers start.
+//! `modstamp trigger`: package managers start it.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,27 +7,28 @@ use std::process::ExitCode;
 use modstamp::trigger::{self, Body, Manager};
 use modstamp::{Durability, Profile, Root, Stamp, Touched, printable};
 
-use super::{Which, say, touch::durability};
+use super::{Sync, Which, say};
 
-/// For package managers: touch the stamp, and have libvirt ask again, if a change concerns the profile's module directories
+/// For package managers: touch the stamp if a change concerns the profile's module directories
 ///
-/// Never fails once its arguments parse: trouble is a warning, because a package transaction must go on.
+/// A touch also makes libvirt probe again, if the profile says so. Trouble is only a warning,
+/// because a package transaction must go on.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: always 0, so that no transaction fails; 2 if the arguments are wrong"
 )]
 pub struct Arguments {
-    /// The package manager that starts it
+    /// The package manager: rpm and pacman send the changed paths on standard input, one a line;
+    /// dpkg and apk send none
     #[arg(value_enum)]
     manager: Manager,
-    /// The directories that changed, where the package manager or its hook names them (dpkg, apk, pacman)
+    /// The changed directories, if the package manager or its hook names them (dpkg, apk, pacman)
     #[arg(value_name = "DIRECTORY")]
     directories: Vec<OsString>,
     #[command(flatten)]
     which: Which,
-    /// Leave it to the system, or to a later touch, to write the stamp to disk
-    #[arg(long)]
-    no_sync: bool,
+    #[command(flatten)]
+    sync: Sync,
 }
 
 impl Arguments {
@@ -35,8 +36,8 @@ impl Arguments {
         let manager = self.manager;
         let root = self.which.root();
         let profile = |root: &Root| self.which.load_in(root);
-        let durability = durability(self.no_sync);
-        // What dpkg passes may be another trigger's name.
+        let durability = self.sync.durability();
+        // dpkg may pass the name of another trigger, which is no path.
         let words = self.directories.iter().map(Path::new);
         for word in words.filter(|word| !word.is_absolute() && !matches!(manager, Manager::Dpkg)) {
             say(
@@ -58,8 +59,8 @@ impl Arguments {
     }
 }
 
-/// What rpm starts at the end of a transaction, by the name `rpm-transaction`: the trigger whose body is in the file
-/// `script`.
+/// Runs the trigger whose body is in the file `script`. rpm starts modstamp so at the end of a
+/// transaction, by the name `rpm-transaction`.
 pub fn rpm_transaction(script: Option<OsString>) -> ExitCode {
     let body = Body::read(script);
     for warning in &body.warnings {
@@ -77,7 +78,7 @@ pub fn rpm_transaction(script: Option<OsString>) -> ExitCode {
     )
 }
 
-/// Runs a trigger; refreshes libvirt, too, where the profile says so.
+/// Runs a trigger, and refreshes libvirt if the profile says so.
 fn trigger(
     manager: Manager,
     root: modstamp::Result<Root>,
@@ -104,7 +105,7 @@ fn trigger(
             name
         }
     };
-    // Whoever names a directory wants it watched, whatever the profile has.
+    // A directory that the trigger names counts, even if the profile lacks it.
     let covers = |path: &Path| {
         profile
             .as_ref()
@@ -112,7 +113,8 @@ fn trigger(
             || trigger::names(directories)
                 .any(|named| named.is_absolute() && path.starts_with(named))
     };
-    // Where the profile cannot be read, by what is built in: libvirt is better asked once too often.
+    // The built-in profile stands in for one that cannot be read: a needless probe does less harm
+    // than a stale answer.
     let built_in = Profile::built_in(name, &root);
     let touch = |stamp: &Stamp, by: &str, why: &str| {
         let Some(profile) = profile.as_ref().ok().or(built_in.as_ref()) else {

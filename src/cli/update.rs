@@ -1,29 +1,32 @@
-//! `modstamp update`: a touch where no trigger made one.
+//! `modstamp update`: touches the stamp for a change that no trigger saw.
 
 use std::process::ExitCode;
 
-use super::libvirt::lines;
-use super::{MOST_LINES, Which, end, print, say, say_left_to_first_boot, touch::durability};
+use modstamp::Verdict;
 
-/// Touch the stamp only if the modules are not what they were at its last touch: for boot, timers and “make install”
+use super::libvirt::lines;
+use super::{Sync, Which, end, print, say, say_left_to_first_boot};
+
+/// Touch the stamp only if the modules differ from those at its last touch: for boot, timers and
+/// “make install”
 ///
-/// What they were then is kept beside the stamp; where it is lost, the stamp is touched. For root and below --root, libvirt is made to
-/// ask again, too, where the profile says so, if anything changed since it was last made to. For everybody else, the own
-/// stamp is touched where the system's does not say it already, and what is stale is removed from the own cache of
-/// libvirt where root could move no time, as on a read-only /usr.
+/// A record of those modules is kept beside the stamp. If it is lost, the stamp is touched. For
+/// root, and with --root, libvirt is made to probe again, too, if the profile says so and anything
+/// changed since the last time. Other users touch their own stamp, unless the system's already tells
+/// of the change. If root could move no time, as on a read-only /usr, that also removes what is stale
+/// from the user's own cache of libvirt.
 ///
-/// While an image is built (SOURCE_DATE_EPOCH is set) no first stamp is made, and nothing else is written: the first update on a
-/// host with that image makes it.
+/// While an image is built (SOURCE_DATE_EPOCH is set), it makes no first stamp and writes nothing
+/// else. The first update on a host with that image makes the stamp.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Exit status: 0 if all is as at the last touch or was touched, 1 if that failed or cannot be remembered, 2 if the arguments are wrong"
+    after_help = "Exit status: 0 if nothing changed or the stamp was touched, 1 if something failed or cannot be recorded, 2 if the arguments are wrong"
 )]
 pub struct Arguments {
     #[command(flatten)]
     which: Which,
-    /// Leave it to the system, or to a later touch, to write it to disk
-    #[arg(long)]
-    no_sync: bool,
+    #[command(flatten)]
+    sync: Sync,
 }
 
 impl Arguments {
@@ -33,7 +36,7 @@ impl Arguments {
 
     fn update(self) -> anyhow::Result<ExitCode> {
         let profile = self.which.load()?;
-        let Some(done) = profile.update(durability(self.no_sync))? else {
+        let Some(done) = profile.update(self.sync.durability())? else {
             say_left_to_first_boot();
             return Ok(ExitCode::SUCCESS);
         };
@@ -48,7 +51,7 @@ impl Arguments {
             Some(_) => "touched the stamp",
             None => "not touched",
         };
-        let reasons = done.verdict.reasons_for_people(MOST_LINES);
+        let reasons = done.verdict.reasons_for_people(Verdict::MOST_LINES);
         text.extend(reasons.iter().map(|reason| format!("{what}: {reason}\n")));
         text.extend(refreshed.into_iter().flat_map(lines));
         if text.is_empty() && is_well {

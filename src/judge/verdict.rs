@@ -27,6 +27,9 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The lines that a verdict takes for a person, for [`Verdict::reasons_for_people`].
+    pub const MOST_LINES: usize = 10;
+
     /// Whether nothing is different.
     pub fn is_fresh(&self) -> bool {
         *self == Verdict::Fresh

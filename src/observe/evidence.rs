@@ -200,6 +200,7 @@ pub(crate) fn hash_numbers<const N: usize>(numbers: [u64; N]) -> u64 {
 
 /// Identifies the mount that `place` is on. Compare stat identities only if their epochs are equal.
 /// `None` if the identities there are no evidence.
+#[cfg(feature = "libvirt")]
 pub(crate) fn epoch(place: BorrowedFd<'_>) -> Option<u64> {
     let mount = match reach(place) {
         Reach::Lasting => 0,

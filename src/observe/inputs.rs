@@ -54,9 +54,10 @@ impl Profile {
     /// Judge any number of stored witnesses by it, with [`Witness::judge`](crate::Witness::judge).
     ///
     /// # Errors
-    /// If the system is out of descriptors or memory. An unreadable input is no error, but a
-    /// finding.
+    /// If the profile names nothing to watch, or if the system is out of descriptors or memory. An
+    /// unreadable input is no error, but a finding.
     pub fn inputs(&self) -> Result<Inputs> {
+        self.refuse_empty(self.name())?;
         Inputs::of(self, None)
     }
 }

@@ -11,7 +11,7 @@ use crate::files::directory::{for_each_entry, os, stat_at};
 use crate::files::root::{Steps, Stop};
 use crate::observe::entry::Entry;
 use crate::observe::observation::Searched;
-use crate::observe::profile::{Glob, is_match, is_wild};
+use crate::observe::pattern::{Glob, is_match, is_wild};
 use crate::observe::walk::Walk;
 
 /// Called with the directory that a match is in, its name there, and its path in the root.

@@ -2,6 +2,7 @@
 
 mod cache;
 mod cached;
+mod features;
 mod layers;
 mod libvirt;
 mod probe;

@@ -1,10 +1,10 @@
-//! What a profile may say, and what is said to one that is wrong. These tests need nothing.
+//! What a profile may name, in a file and in code, and the errors of one that is wrong. These tests need nothing.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use modstamp::{Profile, Root};
+use modstamp::{Profile, Root, Verdict};
 
 /// A scratch root with profiles' files in it.
 struct World(tempfile::TempDir);
@@ -20,8 +20,12 @@ impl World {
         world
     }
 
+    fn root(&self) -> Root {
+        Root::open(self.0.path()).unwrap()
+    }
+
     fn load(&self, name: &str) -> modstamp::Result<Profile> {
-        Profile::load_in(name, &Root::open(self.0.path()).unwrap())
+        Profile::load_in(name, &self.root())
     }
 
     fn error(&self, name: &str) -> String {
@@ -110,8 +114,7 @@ fn a_later_file_overrides_an_earlier_one_key_by_key() {
     );
     let qemu = world.load("qemu").unwrap();
     assert!(covers(&qemu, "/usr/lib64/qemu/a.so") && format!("{qemu:?}").contains("opt"));
-    let root = Root::open(world.0.path()).unwrap();
-    assert_eq!(Profile::names(&root), ["gst", "nbdkit", "qemu"]);
+    assert_eq!(Profile::names(&world.root()), ["gst", "nbdkit", "qemu"]);
 }
 
 #[test]
@@ -272,4 +275,83 @@ fn a_system_profile_that_anybody_can_write_is_refused() {
         error.contains("refused to read the profile") && error.contains("by every user"),
         "{error}"
     );
+}
+
+fn thumbnails(world: &World) -> modstamp::Result<Profile> {
+    Profile::new("thumbnails")?
+        .in_root(&world.root())
+        .module_directories(["/usr/lib/thumbnailers"])?
+        .programs(["/usr/bin/thumb*"])?
+        .files(vec![String::from("/etc/thumbnails.conf")])
+}
+
+#[test]
+fn a_profile_that_is_built_in_code_is_observed_and_checked_like_any_other() {
+    let world = World::new(&[
+        ("usr/lib/thumbnailers/png.so", "png"),
+        ("usr/bin/thumbnailer", "program"),
+        ("etc/thumbnails.conf", "size = 1"),
+    ]);
+    let profile = thumbnails(&world).unwrap();
+    assert!(covers(&profile, "/usr/lib/thumbnailers/svg.so"));
+    let stamp = world.0.path().join("var/lib/modstamp/thumbnails.stamp");
+    assert_eq!(profile.stamps()[0].path(), stamp);
+    for (changed, reason) in [
+        ("usr/lib/thumbnailers/png.so", "module png.so in "),
+        ("usr/bin/thumbnailer", "program /usr/bin/thumbnailer "),
+        ("etc/thumbnails.conf", "file /etc/thumbnails.conf "),
+    ] {
+        let before = profile.observe().unwrap();
+        assert_eq!(before.check(&profile).unwrap(), Verdict::Fresh);
+        fs::write(world.0.path().join(changed), "another content").unwrap();
+        let verdict = before.check(&profile).unwrap();
+        let reasons = verdict.reasons_for_people(10).join("; ");
+        assert!(reasons.starts_with(reason), "{reasons}");
+    }
+}
+
+#[test]
+fn a_profile_that_is_built_in_code_is_the_one_that_a_file_of_the_same_text_is() {
+    let text = "module-directories = [\"/usr/lib/thumbnailers\"]\n\
+                programs = [\"/usr/bin/thumb*\"]\n\
+                files = [\"/etc/thumbnails.conf\"]";
+    let world = World::new(&[("etc/modstamp/profiles.d/thumbnails.toml", text)]);
+    let of_file = format!("{:?}", world.load("thumbnails").unwrap());
+    let built = format!("{:?}", thumbnails(&world).unwrap());
+    // Each has a root of its own, by another descriptor.
+    let strip = |text: String| text.split_once("directories: ").unwrap().1.to_owned();
+    assert_eq!(strip(built), strip(of_file));
+}
+
+#[test]
+fn a_wrong_item_in_code_is_told_with_the_item_and_what_would_be_right() {
+    let errors = [
+        Profile::new("a b"),
+        Profile::new("x").unwrap().module_directories(["usr/lib"]),
+        Profile::new("x").unwrap().programs(["/usr/bin", "$HOME"]),
+        Profile::new("x").unwrap().files(["/etc/../x"]),
+        Profile::new("x").unwrap().module_directories(["$A B"]),
+    ]
+    .map(|profile| profile.unwrap_err().to_string());
+    let expected = [
+        "“a b” cannot be a profile's name; use letters, digits, “-”, “_”, “.” and “+”, as in “qemu”",
+        "the profile x is wrong: “module-directories” holds “usr/lib”, a relative path; begin it with “/”",
+        "the profile x is wrong: “programs” holds “$HOME”, a variable, which only module-directories may name; write a path",
+        "the profile x is wrong: “files” holds “/etc/../x”, a path with “..”; write it without",
+        "the profile x is wrong: “module-directories” holds “$A B”, which names no environment variable; write \"$NAME\" alone",
+    ];
+    assert_eq!(errors, expected);
+}
+
+#[test]
+fn a_profile_that_names_nothing_is_refused_in_code_too() {
+    let world = World::new(&[]);
+    let profile = Profile::new("x").unwrap().in_root(&world.root());
+    let error = profile.observe().unwrap_err().to_string();
+    assert!(
+        error.starts_with("the profile x names nothing to watch; "),
+        "{error}"
+    );
+    let profile = profile.files(["/etc/x"]).unwrap();
+    assert!(profile.observe().is_ok());
 }

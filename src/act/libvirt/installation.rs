@@ -102,8 +102,10 @@ impl Installation {
         if !matches!(read, Ok(Ok(_))) {
             return Vec::new();
         }
-        let mut watched: Vec<PathBuf> = memchr::memmem::find_iter(&bytes, b"\0/")
-            .filter_map(|at| bytes[at + 1..].split(|byte| *byte == 0).next())
+        let mut watched: Vec<PathBuf> = bytes
+            .split(|byte| *byte == 0)
+            .skip(1) // Each text of a driver stands behind a zero byte.
+            .filter(|text| text.starts_with(b"/"))
             .map(|text| PathBuf::from(std::ffi::OsStr::from_bytes(text)))
             .filter(|path| profile.has_directory(path))
             .collect();

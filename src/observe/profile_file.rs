@@ -1,0 +1,268 @@
+//! A profile's files: where they are, and how their TOML is read.
+//!
+//! `qemu` and `nbdkit` are built in, from `packaging/`. Files may override them key by key, and
+//! define other profiles.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags};
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use crate::files::root::{Root, Steps, Stop};
+use crate::ground::environment::home_directory;
+use crate::ground::error::{Error, Result};
+use crate::observe::pattern::{Glob, Source};
+use crate::observe::profile::Profile;
+use crate::stamp::stamp::check_name;
+
+/// The directories of the system's profiles, below the root directory. The last one counts most.
+const SYSTEM_DIRECTORIES: [&str; 3] = [
+    "/usr/lib/modstamp/profiles.d",
+    "/run/modstamp/profiles.d",
+    "/etc/modstamp/profiles.d",
+];
+
+/// A profile is a few lines. A larger file is something else.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// The built-in profiles, each with its text.
+const BUILT_IN: [(&str, &str); 2] = [
+    ("nbdkit", include_str!("../../packaging/nbdkit.toml")),
+    ("qemu", include_str!("../../packaging/qemu.toml")),
+];
+
+impl Profile {
+    /// Loads the profile `name` for the running system.
+    ///
+    /// `name` is "qemu", "nbdkit", or the name of a `<name>.toml` in
+    /// `/usr/lib/modstamp/profiles.d`, `/run/modstamp/profiles.d`, `/etc/modstamp/profiles.d` or
+    /// `$XDG_CONFIG_HOME/modstamp/profiles.d`. Each key of a later file replaces that of an earlier
+    /// one. A value with a `/` in it is the path of such a file, which is then read alone.
+    ///
+    /// # Errors
+    /// If there is no such profile, or if a file of it is wrong. The error then names the file, the
+    /// line, the key and what would be right.
+    pub fn load(name: &str) -> Result<Profile> {
+        Profile::load_in(name, &Root::system()?)
+    }
+
+    /// Like [`Profile::load`], but for the tree below another root directory.
+    ///
+    /// The path of a file, a value with a `/` in it, does not start from that directory.
+    ///
+    /// # Errors
+    /// Like [`Profile::load`].
+    pub fn load_in(name: &str, root: &Root) -> Result<Profile> {
+        if name.contains('/') {
+            return Profile::from_file(Path::new(name), root);
+        }
+        check_name(name)?;
+        let mut profile = Profile::built_in(name, root);
+        for directory in directories() {
+            let path = directory.join(format!("{name}.toml"));
+            if let Some(text) = read_below(root, &path)? {
+                let begun = profile.map_or_else(|| Profile::begin(name, root), Ok)?;
+                profile = Some(begun.with(&root.outside(&path), &text)?);
+            }
+        }
+        let profile = profile.ok_or_else(|| {
+            Error::NoProfile(format!(
+                "there is no profile “{name}”; write it to /etc/modstamp/profiles.d/{name}.toml, \
+                 or name one of: {}",
+                Profile::names(root).join(", ")
+            ))
+        })?;
+        profile.refuse_empty(name)?;
+        Ok(profile)
+    }
+
+    /// The profile that is built in as `name`, without what files change. `None` if there is none.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn built_in(name: &str, root: &Root) -> Option<Profile> {
+        let (_, text) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name)?;
+        let profile = Profile::begin(name, root).ok()?;
+        profile.with(Path::new(name), text).ok()
+    }
+
+    /// Lists the names of all profiles that [`Profile::load_in`] finds, sorted.
+    pub fn names(root: &Root) -> Vec<String> {
+        let mut names: Vec<String> = BUILT_IN.map(|(name, _)| name.to_owned()).into();
+        for directory in directories() {
+            for file in root.names(&directory).unwrap_or_default() {
+                let name = file.to_string_lossy();
+                let name = name.strip_suffix(".toml").unwrap_or_default();
+                if check_name(name).is_ok() {
+                    names.push(name.to_owned());
+                }
+            }
+        }
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    fn from_file(path: &Path, root: &Root) -> Result<Profile> {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let profile = Profile::begin(&name, root)?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| {
+            let remedy = "name a file that you can read";
+            Error::system("read the profile", path, errno, remedy)
+        })?;
+        let profile = profile.with(path, &read(file, path)?)?;
+        profile.refuse_empty(&path.display().to_string())?;
+        Ok(profile)
+    }
+
+    /// This profile, with each key that the file's text has replaced.
+    fn with(mut self, path: &Path, text: &str) -> Result<Profile> {
+        let text = Text { path, text };
+        let table = DeTable::parse(text.text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            text.error(at, format!("{}; write it as TOML", error.message()))
+        })?;
+        for (key, value) in table.get_ref() {
+            self.set(&text, key, value)?;
+        }
+        Ok(self)
+    }
+
+    fn set(
+        &mut self,
+        text: &Text<'_>,
+        key: &Spanned<DeString<'_>>,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<()> {
+        let name: &str = key.get_ref();
+        match name {
+            "module-directories" => self.directories = text.list(key, value, Source::parse)?,
+            "programs" => self.programs = text.list(key, value, Glob::parse)?,
+            "files" => self.files = text.list(key, value, Glob::parse)?,
+            "refresh-libvirt" => self.refreshes_libvirt = text.boolean(key, value)?,
+            _ => {
+                let problem = format!(
+                    "there is no key “{name}”; \
+                     the keys are module-directories, programs, files, refresh-libvirt"
+                );
+                return Err(text.error(key.span().start, problem));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A profile's text, for errors that name the file and the line.
+struct Text<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl Text<'_> {
+    /// The `problem` at so many bytes from the beginning.
+    fn error(&self, at: usize, problem: String) -> Error {
+        let before = &self.text.as_bytes()[..at.min(self.text.len())];
+        syntax_error(self.path, before, problem)
+    }
+
+    fn boolean(&self, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -> Result<bool> {
+        let name: &str = key.get_ref();
+        match value.get_ref() {
+            DeValue::Boolean(value) => Ok(*value),
+            other => {
+                let kind = other.type_str();
+                let problem = format!("“{name}” is of type {kind}; write {name} = true or false");
+                Err(self.error(key.span().start, problem))
+            }
+        }
+    }
+
+    fn list<T>(
+        &self,
+        key: &Spanned<DeString<'_>>,
+        value: &Spanned<DeValue<'_>>,
+        parse: impl Fn(&str) -> std::result::Result<T, String>,
+    ) -> Result<Vec<T>> {
+        let name: &str = key.get_ref();
+        let DeValue::Array(items) = value.get_ref() else {
+            let kind = value.get_ref().type_str();
+            let problem =
+                format!("“{name}” is of type {kind}; write a list, {name} = [\"/usr/…\"]");
+            return Err(self.error(key.span().start, problem));
+        };
+        let parse = |item: &Spanned<DeValue<'_>>| {
+            let parsed = match item.get_ref() {
+                DeValue::String(text) => {
+                    parse(text).map_err(|fault| format!("“{name}” holds “{text}”, {fault}"))
+                }
+                other => {
+                    let kind = other.type_str();
+                    Err(format!(
+                        "“{name}” holds something of type {kind}; write \"/usr/…\""
+                    ))
+                }
+            };
+            parsed.map_err(|problem| self.error(item.span().start, problem))
+        };
+        items.iter().map(parse).collect()
+    }
+}
+
+fn syntax_error(path: &Path, before: &[u8], problem: String) -> Error {
+    let lines = before.iter().filter(|byte| **byte == b'\n').count();
+    Error::Profile {
+        path: path.to_owned(),
+        line: lines + 1,
+        problem,
+    }
+}
+
+/// The directories of profiles, the system's and the user's. The last one counts most.
+fn directories() -> impl Iterator<Item = PathBuf> {
+    let user = home_directory("XDG_CONFIG_HOME", ".config");
+    let user = user.map(|config| config.join("modstamp/profiles.d"));
+    SYSTEM_DIRECTORIES.iter().map(PathBuf::from).chain(user)
+}
+
+/// The text of a profile's file in the root directory. `None` if there is no such file, or if it is
+/// a user's and another user could have written it.
+fn read_below(root: &Root, path: &Path) -> Result<Option<String>> {
+    if root.lacks(path) {
+        return Ok(None);
+    }
+    let mut directories = SYSTEM_DIRECTORIES.iter();
+    let is_system = directories.any(|directory| path.starts_with(directory));
+    let outside = root.outside(path);
+    match root.read(path, Steps::Trusted) {
+        Ok(file) => read(file, &outside).map(Some),
+        Err(stop) if stop.is_missing() => Ok(None),
+        // Root may have another user's home, as by sudo(8). That user's profiles are not root's.
+        Err(Stop::Untrusted { .. }) if !is_system => Ok(None),
+        Err(stop) => Err(stop.into_error("read the profile", outside, "make it readable")),
+    }
+}
+
+fn read(file: OwnedFd, path: &Path) -> Result<String> {
+    let failed = |cause: io::Error| {
+        let remedy = "name a text file of a few lines";
+        Error::system("read the profile", path, cause, remedy)
+    };
+    let stat = rustix::fs::fstat(&file).map_err(|errno| failed(errno.into()))?;
+    if !FileType::from_raw_mode(stat.st_mode).is_file() {
+        return Err(failed(io::Error::other("it is not a regular file")));
+    }
+    let mut bytes = Vec::new();
+    let mut file = File::from(file).take(MOST_BYTES + 1);
+    file.read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(failed(io::Error::other("it is larger than 1 MiB")));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let problem = "this is not text in UTF-8; write a profile as TOML";
+        syntax_error(path, before, problem.to_owned())
+    })
+}
