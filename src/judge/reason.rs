@@ -81,6 +81,24 @@ pub enum Reason {
         /// Why.
         error: String,
     },
+    /// libvirt cached the answer, and no refresh is known that it could come after.
+    NeverRefreshed,
+    /// libvirt cached the answer before the last refresh.
+    BeforeRefresh,
+    /// A module directory has another mtime than the last refresh left. So libvirt may have cached
+    /// the answer before or after it.
+    SinceRefresh,
+    /// The answer is in a user's cache, and the last refresh could move no time. So it is known of
+    /// the system's cache alone which answers are older.
+    NotOwnCache,
+    /// A file of libvirt's cache cannot be read.
+    CacheFile {
+        /// A sentence about the file.
+        error: String,
+    },
+    /// It was touched since the last refresh, or changed and changed back. libvirt may have probed
+    /// in between.
+    TouchedSinceRefresh(Subject),
 }
 
 /// What a reason is about: something at a path. What is not UTF-8 in its name stands as “\u{fffd}” in JSON.
@@ -238,6 +256,21 @@ impl fmt::Display for Reason {
                 Printable(old.as_ref())
             ),
             Reason::Witness { error } => write!(f, "{}", Printable(error.as_ref())),
+            Reason::NeverRefreshed => f.write_str("modstamp has not refreshed libvirt yet"),
+            Reason::BeforeRefresh => f.write_str("cached before the last refresh"),
+            Reason::SinceRefresh => f.write_str(
+                "a module directory changed since the last refresh, run “modstamp libvirt refresh”",
+            ),
+            Reason::NotOwnCache => {
+                f.write_str("nothing could be moved, so only the system's own cache can be told")
+            }
+            Reason::CacheFile { error } => write!(f, "{}", Printable(error.as_ref())),
+            Reason::TouchedSinceRefresh(subject) => write!(
+                f,
+                "{}{} not known: touched since the last refresh, run “modstamp libvirt refresh”",
+                subject.title(),
+                subject.place("in")
+            ),
         }
     }
 }

@@ -456,12 +456,24 @@ pub(crate) fn keep(
     text: &str,
     durability: Durability,
 ) -> rustix::io::Result<()> {
+    keep_with(directory, name, text, durability, |_| Ok(()))
+}
+
+/// Like [`keep`], but gives the new file to `prepare`, to set its mtime, before it can be seen.
+pub(crate) fn keep_with(
+    directory: &OwnedFd,
+    name: &str,
+    text: &str,
+    durability: Durability,
+    prepare: impl FnOnce(&File) -> std::io::Result<()>,
+) -> rustix::io::Result<()> {
     let new = format!(".{name}.new");
     let mode = Mode::from_raw_mode(0o644);
     let file = create(directory, &new, mode)?;
     let write = || {
         write_all(&file, text.as_bytes())?;
         rustix::fs::fchmod(&file, mode)?; // whatever the umask is
+        prepare(&file).map_err(errno)?;
         if durability == Durability::Synced {
             rustix::fs::fsync(&file)?;
         }
