@@ -134,6 +134,9 @@ impl Record {
     /// Claims a second: from now on it is [`Record::last_second`], whatever the record's text is.
     ///
     /// It is not synced. After a power cut, the directory that was moved has the second, too.
+    ///
+    /// # Errors
+    /// If the record cannot be written, or its file system stores no time so late.
     pub(crate) fn claim_second(turn: &Turn, stamp: &Stamp, second: i64) -> io::Result<()> {
         let claim = |file: &File| move_to_second(file, second, Durability::NotSynced).map(drop);
         let name = stamp.name_beside(EXTENSION);
@@ -160,13 +163,23 @@ impl Record {
         last_second: Option<i64>,
         durability: Durability,
     ) -> io::Result<()> {
-        let claim = |file: &File| match last_second {
-            Some(second) => move_to_second(file, second, Durability::NotSynced).map(drop),
-            None => Ok(()),
+        let prepare = |file: &File| {
+            // A file system that cannot store the second stores its latest time instead. Such a
+            // second could not be claimed either, so programs were changed, too.
+            if let Some(second) = last_second {
+                let _ = move_to_second(file, second, Durability::NotSynced);
+            }
+            Ok(())
         };
         let name = stamp.name_beside(EXTENSION);
         let text = self.text()?;
-        Ok(keep_with(&turn.directory, &name, &text, durability, claim)?)
+        Ok(keep_with(
+            &turn.directory,
+            &name,
+            &text,
+            durability,
+            prepare,
+        )?)
     }
 
     /// Whether every libvirt on the host can tell older answers by the times that were left.
