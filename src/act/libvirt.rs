@@ -3,9 +3,9 @@
 //! # The problem
 //!
 //! libvirt keeps the answers of each QEMU, and of nbdkit, in a file for each program and in the
-//! memory of its daemons. It takes an answer for valid by its own version and by three times, in
-//! whole seconds: the program's ctime, the module directory's mtime, and the latest ctime of its own
-//! files. So it misses each of these changes:
+//! memory of its daemons. It judges an answer by its own version and by three times, in whole
+//! seconds: the program's ctime, the module directory's mtime, and the latest ctime of libvirt's
+//! own files. So it misses each of these changes:
 //!
 //! - a module is removed, and the directory's mtime is put back;
 //! - a module is rewritten in place;
@@ -16,9 +16,9 @@
 //!
 //! # The remedy
 //!
-//! [`refresh()`] moves the times that libvirt compares, so that every daemon probes again. It keeps a
-//! record of the new times. By that record [`Cached`] judges each cache file, and removes the stale
-//! ones. [`daemons()`] names the daemons that a removed file does not reach.
+//! [`refresh()`] moves the times that libvirt compares, so that every daemon probes again. It keeps
+//! a record of the new times. By that record [`Cached`] judges each cache file, and removes the
+//! stale ones. [`daemons()`] names the daemons that still hold a removed answer in memory.
 //!
 //! # The files
 //!

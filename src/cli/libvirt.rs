@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::status::{age, ago};
 use super::{Place, Which, end, print, say};
 
-/// libvirt's own cache, for a libvirt that knows nothing of stamps: see it, have it asked again, remove from it
+/// Show, refresh or evict libvirt's own cache, for a libvirt that knows nothing of stamps
 #[derive(clap::Args)]
 #[command(after_help = "Exit status: the command's; 2 if the arguments are wrong")]
 pub struct Arguments {
@@ -29,14 +29,14 @@ enum Verb {
 
 /// Show each file of libvirt's cache, the system's and your own, and whether it is stale
 ///
-/// An answer is fresh if libvirt cached it after the last refresh, and if nothing that the refresh saw was
-/// changed or touched since.
+/// An answer is fresh if libvirt cached it after the last refresh, and if nothing that the refresh
+/// saw was changed or touched since.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 if all is shown, 1 if something could not be read, 2 if the arguments are wrong"
 )]
 struct Status {
-    /// The profile, a name or the path of a profile's file; by default all whose answers libvirt caches
+    /// The profile: a name, or the path of a file; by default all that libvirt caches answers of
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
     #[command(flatten)]
@@ -46,12 +46,12 @@ struct Status {
     json: bool,
 }
 
-/// Make every libvirt, running or not, the system's and every user's, probe again at its next look-up
+/// Make every libvirt, running or not, of the system and of every user, probe at its next look-up
 ///
-/// It moves the time of the module directory that libvirt watches to a second that it never had. If that
-/// fails, it moves the ctimes of the programs, by a chmod to the mode that each has. On a read-only /usr it
-/// removes stale files from the system's cache instead. Then restart the running daemons that it names, and
-/// have other users run “modstamp libvirt evict”.
+/// It moves the time of the module directory that libvirt watches to a second that it never had. If
+/// that fails, it moves the ctimes of the programs, by a chmod to the mode that each has. On a
+/// read-only /usr it removes stale files from the system's cache instead. Then restart the running
+/// daemons that it names, and have other users run “modstamp libvirt evict”.
 #[derive(clap::Args)]
 #[command(after_help = "Exit status: 0 if refreshed, 1 if not, 2 if the arguments are wrong")]
 struct Refresh {
@@ -61,8 +61,8 @@ struct Refresh {
 
 /// Remove stale files from libvirt's cache: your own, and the system's if you are root
 ///
-/// A running daemon keeps its answers in memory; only “refresh” reaches those. A link is never followed, and
-/// another user's file is never removed.
+/// A running daemon keeps its answers in memory; only “refresh” reaches those. A link is never
+/// followed, and another user's file is never removed.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 if all that is stale was removed, 1 if not, 2 if the arguments are wrong"

@@ -1,4 +1,4 @@
-//! The files of libvirt's cache, one for each program that it probed: finds, reads and removes them.
+//! Finds, reads and removes the files of libvirt's cache: one for each program that it probed.
 
 use std::fs::File;
 use std::io;
@@ -48,7 +48,8 @@ pub struct CacheFile {
 impl CacheDirectory {
     /// Opens the cache directories of `kind`: the system daemon's and the caller's own.
     ///
-    /// A missing directory is left out. The second value has an error for each that cannot be opened.
+    /// A missing directory is left out. The second value has one error for each directory that
+    /// cannot be opened.
     pub(crate) fn all(
         root: &Root,
         kind: &'static Kind,

@@ -1,5 +1,5 @@
-//! The part of a cache file that tells from when the answer in it is. Everything else in the file is
-//! passed over.
+//! The program and the times in a cache file, which tell from when its answer is. The rest of the
+//! file is passed over.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

@@ -71,7 +71,7 @@ impl Judgement<'_> {
             reasons.retain(|reason| !is_unknown_program(reason));
             reasons.extend(self.why_other_program(recorded));
         }
-        // The answer may have seen a change that was undone since: nothing tells when libvirt probed.
+        // A change may have been undone since. Nothing tells if libvirt probed in between.
         if self.record.effect.reached != Reached::ByEviction && reasons.is_empty() {
             reasons = self.touched();
         }
@@ -104,7 +104,7 @@ impl Judgement<'_> {
             || changed.any(|changed| self.is_of_program(changed, recorded))
     }
 
-    /// Whether an answer has no time that its module directories did not have after the refresh.
+    /// Whether each module directory of an answer has the time that the refresh left.
     fn are_directories_as_left(&self, recorded: &Recorded) -> bool {
         let mut directories = recorded.directories.iter();
         directories.all(|directory| self.is_moved(directory) || self.is_left(directory))

@@ -1,5 +1,5 @@
-//! Moves the two times that libvirt compares: the mtime of a module directory, by setting it, and the
-//! ctime of a program, by a chmod to the mode that the program already has.
+//! Moves the two times that libvirt compares: the mtime of a module directory and the ctime of a
+//! program. A chmod to the mode that the program already has moves its ctime.
 //!
 //! libvirt compares whole seconds, for equality. So a time must become a second that it never had.
 

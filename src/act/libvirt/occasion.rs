@@ -12,7 +12,8 @@ use crate::observe::profile::Profile;
 pub(crate) enum Occasion {
     /// A person asked for it.
     Hand,
-    /// The stamp was touched, perhaps by a trigger. There is no time to read what stat is evidence for.
+    /// The stamp was touched, perhaps by a trigger. There is no time to read contents that stat is
+    /// evidence for.
     Touch,
     /// An update found that something is not as at the last refresh.
     Update,

@@ -37,34 +37,38 @@ pub(crate) fn update_own(
     for known in own.iter().chain(&system) {
         inputs.trust(&known.witness.observation);
     }
-    let witness = inputs.witness();
-    let left = mtimes(profile, &inputs);
+    let mut record = Record {
+        owner: Owner::User,
+        effect: Effect {
+            reached: Reached::ByEviction,
+            moved: Vec::new(),
+            left: mtimes(profile, &inputs),
+            changed: Vec::new(),
+        },
+        witness: inputs.witness(),
+    };
     let mut done = Refreshed::default();
     let cached = Cached::of(kind, profile, system, inputs);
+    record.effect.reached = evict(cached, profile, &mut done);
+    match record.write(&stamp.take_turn()?, stamp, None, durability) {
+        Ok(()) => done.is_done = record.effect.reached != Reached::Partly,
+        Err(cause) => done.warnings.push(not_kept(stamp, cause)),
+    }
+    Ok(Some(done))
+}
+
+/// Removes the stale files, and names the daemons that hold their answers in memory.
+fn evict(cached: Cached, profile: &Profile, done: &mut Refreshed) -> Reached {
     let (removed, errors) = cached.evict_stale_of(Owner::User);
     done.warnings.extend(errors.iter().map(Error::to_string));
     if !removed.is_empty() {
         done.warnings.extend(daemons(profile.root()));
     }
     done.evicted = removed;
-    let record = Record {
-        owner: Owner::User,
-        effect: Effect {
-            reached: match errors.is_empty() {
-                true => Reached::ByEviction,
-                false => Reached::Partly,
-            },
-            moved: Vec::new(),
-            left,
-            changed: Vec::new(),
-        },
-        witness,
-    };
-    match record.write(&stamp.take_turn()?, stamp, None, durability) {
-        Ok(()) => done.is_done = record.effect.reached != Reached::Partly,
-        Err(cause) => done.warnings.push(not_kept(stamp, cause)),
+    match errors.is_empty() {
+        true => Reached::ByEviction,
+        false => Reached::Partly,
     }
-    Ok(Some(done))
 }
 
 /// The mtimes of the module directories.

@@ -1,7 +1,7 @@
 //! The record of the last refresh: the times that it left, and a witness of all inputs from before.
 //!
-//! A record is the file `/var/lib/modstamp/<profile>.libvirt`, or lies beside a user's own stamp. It
-//! is TOML, with the witness's own text at the end:
+//! The system's record is `/var/lib/modstamp/<profile>.libvirt`. A user's record lies beside the
+//! user's own stamp. It is TOML, with the witness's own text at the end:
 //!
 //! ```text
 //! version = 2
@@ -19,13 +19,12 @@
 //! …
 //! ```
 //!
-//! Only the version of modstamp that wrote a record reads it. A record of another version, or one
-//! that is torn, is like a lost one: it costs one probe. By it, answers are "not known" until the
-//! next refresh.
+//! A record of another version, or a torn one, counts as none. Then every answer is stale until the
+//! next refresh, which costs one probe.
 //!
-//! The mtime of the system's record is the last second that any refresh chose for a directory. It is
-//! set before the directory is moved. So a refresh that is killed in between only skips a second,
-//! and none is ever left twice. It counts also if the text cannot be read.
+//! The mtime of the system's record is the last second that any refresh chose for a directory. It
+//! is set before the directory is moved. So a refresh that is killed in between only skips a
+//! second, and no second is ever left twice. The mtime counts even if the text cannot be read.
 
 use std::fs::File;
 use std::io;
@@ -45,7 +44,7 @@ const VERSION: u32 = 2;
 /// The end of a record's file name.
 pub(crate) const EXTENSION: &str = "libvirt";
 
-/// A witness of the largest module directories has this many bytes at most.
+/// The limit for a stored witness. A larger record is torn by it, and so counts as none.
 const MOST_BYTES: u64 = 256 << 20;
 
 /// What the last refresh did, and what there was before it.

@@ -1,8 +1,8 @@
-//! A refresh: makes every libvirt on the host probe again at its next look-up, whatever user runs it
-//! and whether it runs at all.
+//! A refresh: makes every libvirt on the host probe again at its next look-up. It reaches the
+//! daemons of all users, those that run now and those that start later.
 //!
-//! It moves the times that libvirt itself compares, and keeps a [`Record`] of that. If no time can be
-//! moved, it removes stale files from the system's cache instead.
+//! It moves the times that libvirt itself compares, and keeps a [`Record`] of that. If no time can
+//! be moved, it removes stale files from the system's cache instead.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,8 +31,8 @@ pub struct Refreshed {
     pub changed: Vec<PathBuf>,
     /// The cache files that were removed, because no time could be moved.
     pub evicted: Vec<PathBuf>,
-    /// Whether every stale answer was reached, and a record of that is kept. If not, the next update
-    /// refreshes again.
+    /// Whether every stale answer was reached, and a record of that is kept. If not, the next
+    /// update refreshes again.
     pub is_done: bool,
     /// Sentences that a person should read.
     pub warnings: Vec<String>,
@@ -205,7 +205,7 @@ impl<'a> Refresh<'a> {
         };
         let opened = Opened::open(root, targets.directories, last.second);
         let second = opened.second;
-        // If the second is not claimed, a later refresh may choose it again. Then the programs tell.
+        // A later refresh may choose an unclaimed second again. Then the programs must tell.
         let are_enough = self.claim(second) && targets.are_enough;
         let directories = opened.move_all(root, self.durability);
         self.done.moved = self.outside(&directories.moved);
@@ -221,7 +221,7 @@ impl<'a> Refresh<'a> {
         };
         if directories.failed.is_some() || !are_enough {
             let failed = directories.failed;
-            self.change_programs(&mut record, last.record, inputs, failed)?;
+            self.go_by_programs(&mut record, last.record, inputs, failed)?;
         }
         self.keep(&record, second);
         Ok(Some(self.done))
@@ -257,22 +257,48 @@ impl<'a> Refresh<'a> {
             .collect()
     }
 
-    /// Moves the ctimes of programs. `failed` is the first module directory that was not moved.
-    fn change_programs(
+    /// Reaches the libvirts that the directories do not: by the programs, or else by an eviction.
+    ///
+    /// `failed` is the first module directory that was not moved.
+    fn go_by_programs(
         &mut self,
         record: &mut Record,
         last: Option<Record>,
         inputs: Inputs,
         failed: Option<Failure>,
     ) -> Result<()> {
-        let root = self.profile.root();
         // No program is changed for a libvirt that is not installed, unless a person asks for it.
+        let root = self.profile.root();
         let is_wanted = self.occasion == Occasion::Hand || !Installation::all(root).is_empty();
         let programs: Vec<&Path> = inputs.programs().filter(|_| is_wanted).collect();
-        let ProgramChanges {
-            changed,
-            failed: failed_program,
-        } = change_all(root, &programs, self.durability);
+        let program = self.change_programs(&programs, record)?;
+        // The programs stand in for a directory that is gone.
+        let directory = failed.filter(|it| it.cause.kind() != io::ErrorKind::NotFound);
+        let is_shut_out = match (&program, &directory) {
+            (Some(program), _) => program.is_lasting(),
+            (None, Some(directory)) => programs.is_empty() && directory.is_lasting(),
+            (None, None) => false,
+        };
+        let is_any_left = program.is_some();
+        if let Some(failure) = directory.or(program).filter(|_| is_wanted) {
+            self.warn_of(failure, is_shut_out)?;
+        }
+        record.effect.reached = match (is_shut_out, is_any_left) {
+            (true, _) => self.evict(last, inputs, is_wanted),
+            (false, true) => Reached::Partly,
+            (false, false) => Reached::ByTimes,
+        };
+        Ok(())
+    }
+
+    /// Moves the ctimes of programs, and has the record know them. Returns the first failure.
+    fn change_programs(
+        &mut self,
+        programs: &[&Path],
+        record: &mut Record,
+    ) -> Result<Option<Failure>> {
+        let root = self.profile.root();
+        let ProgramChanges { changed, failed } = change_all(root, programs, self.durability);
         let outside = changed.iter().map(|changed| root.outside(&changed.path));
         self.done.changed = outside.collect();
         if !changed.is_empty() {
@@ -282,24 +308,7 @@ impl<'a> Refresh<'a> {
             }
         }
         record.effect.changed = changed;
-
-        // The programs stand in for a directory that is gone.
-        let failed = failed.filter(|it| it.cause.kind() != io::ErrorKind::NotFound);
-        let is_shut_out = match (&failed_program, &failed) {
-            (Some(program), _) => program.is_lasting(),
-            (None, Some(directory)) => programs.is_empty() && directory.is_lasting(),
-            (None, None) => false,
-        };
-        let is_any_left = failed_program.is_some();
-        if let Some(failure) = failed.or(failed_program).filter(|_| is_wanted) {
-            self.warn_of(failure, is_shut_out)?;
-        }
-        record.effect.reached = match (is_shut_out, is_any_left) {
-            (true, _) => self.evict(last, inputs, is_wanted),
-            (false, true) => Reached::Partly,
-            (false, false) => Reached::ByTimes,
-        };
-        Ok(())
+        Ok(failed)
     }
 
     /// Tells a person of a time that could not be moved.
@@ -328,7 +337,8 @@ impl<'a> Refresh<'a> {
         }
     }
 
-    /// Removes stale files from the system's cache. Names the daemons that may hold them in memory.
+    /// Removes stale files from the system's cache, and names the daemons that hold answers in
+    /// memory.
     fn evict(&mut self, last: Option<Record>, inputs: Inputs, is_wanted: bool) -> Reached {
         let cached = Cached::of(self.kind, self.profile, last, inputs);
         let (removed, errors) = cached.evict_stale_of(Owner::System);
@@ -339,7 +349,7 @@ impl<'a> Refresh<'a> {
         match (errors.is_empty(), is_wanted) {
             (true, _) => Reached::ByEviction,
             (false, true) => Reached::Partly,
-            // No installed libvirt is left to reach.
+            // No libvirt is installed that another attempt could reach.
             (false, false) => Reached::ByTimes,
         }
     }

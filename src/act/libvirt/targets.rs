@@ -13,7 +13,8 @@ use crate::observe::profile::Profile;
 /// The module directories that a refresh moves.
 pub(crate) struct Targets {
     pub(crate) directories: Vec<PathBuf>,
-    /// Whether every libvirt compares the mtime of one of them. If not, the programs are changed too.
+    /// Whether every libvirt compares the mtime of one of them. If not, the programs are changed
+    /// as well.
     pub(crate) are_enough: bool,
 }
 
