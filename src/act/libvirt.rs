@@ -51,7 +51,7 @@ mod refresh;
 mod targets;
 
 pub use cache_file::CacheFile;
-pub use cached::{Cached, Evict, Evicted};
+pub use cached::{Cached, Evicted, Eviction};
 pub use capabilities::{Recorded, RecordedDirectory};
 pub use daemons::daemons;
 pub use kind::profiles;

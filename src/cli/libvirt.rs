@@ -94,7 +94,7 @@ const VERSION: u32 = 2;
 
 /// The status as JSON.
 #[derive(Serialize)]
-struct Json<'a> {
+struct Listing<'a> {
     version: u32,
     files: Vec<Row<'a>>,
 }
@@ -167,7 +167,7 @@ fn json(all: &[(Profile, Cached)]) -> anyhow::Result<String> {
         files.extend(rows.map(|file| Row::new(profile.name(), cached, file)));
     }
     let version = VERSION;
-    Ok(serde_json::to_string(&Json { version, files })? + "\n")
+    Ok(serde_json::to_string(&Listing { version, files })? + "\n")
 }
 
 fn table(all: &[(Profile, Cached)]) -> anyhow::Result<String> {
@@ -214,8 +214,8 @@ impl Evict {
         let profile = self.which.load()?;
         let cached = Cached::find(&profile)?;
         let which = match self.all {
-            true => libvirt::Evict::All,
-            false => libvirt::Evict::Stale,
+            true => libvirt::Eviction::All,
+            false => libvirt::Eviction::Stale,
         };
         let (verb, Evicted { files, errors }) = match self.dry_run {
             true => ("would remove", cached.would_evict(which)),

@@ -17,23 +17,22 @@ fn now() -> i64 {
     since.unwrap().as_secs() as i64
 }
 
-/// Waits for the clock's next second, so that what is changed then has another ctime for libvirt.
+/// Waits for the clock's next second. For libvirt, a file that changes then has another ctime.
 fn next_second() {
     let second = now();
     while now() == second {
         std::thread::sleep(Duration::from_millis(5));
     }
-    std::thread::sleep(Duration::from_millis(20)); // A file's ctime is by a clock with ticks.
+    std::thread::sleep(Duration::from_millis(20)); // A file's ctime is by a clock that ticks.
 }
 
-/// What has been answered since a refresh is fresh.
 #[track_caller]
 fn assert_fresh(host: &Host, program: &str) {
     let row = host.row(program);
     assert_eq!(row["modstamp"]["fresh"], true, "{row:#}");
 }
 
-/// What libvirt does at its next look-up.
+/// The act of libvirt at its next look-up.
 #[derive(Debug, PartialEq)]
 enum Libvirt {
     /// It serves the cached answer.
@@ -74,7 +73,7 @@ fn settled() -> Host {
     host
 }
 
-// What libvirt noted down.
+// The status of what libvirt noted down.
 
 #[test]
 fn samples_of_real_libvirts_are_read_as_they_are() {
@@ -203,7 +202,7 @@ fn an_answer_from_amid_a_change_that_was_undone_is_not_taken_for_fresh() {
     ];
     for (change, undo, culprit) in changes {
         let host = Host::new();
-        // As a package manager leaves it, so that stat is evidence.
+        // An old mtime, like a package manager's, lets stat be evidence.
         host.sh(&format!("touch -d yesterday {QXL}"));
         std::thread::sleep(std::time::Duration::from_millis(50));
         host.refresh();
@@ -382,10 +381,10 @@ fn a_record_that_is_no_file_is_none_and_is_not_waited_for() {
 #[test]
 fn a_change_by_libvirts_own_rule_since_the_refresh_asks_for_another_one() {
     let host = settled();
-    // The refresh left the next second, and libvirt compares whole ones.
+    // The refresh left the next second, and libvirt compares whole seconds.
     std::thread::sleep(Duration::from_secs(2));
     host.write(&format!("{WATCHED}/new.so"), "a module");
-    host.ask(X86); // As libvirt does by itself, now that the directory has another mtime.
+    host.ask(X86); // libvirt does so by itself: the directory has another mtime.
     assert_says(
         &host,
         Serves,
@@ -408,19 +407,19 @@ fn each_refresh_leaves_a_second_that_the_directory_never_had() {
     }
     let is_later = |pair: &[i64]| pair[0] < pair[1];
     assert!(seconds[1..].windows(2).all(is_later), "{seconds:?}");
-    // Where the mtime is put back, and where the record is lost.
+    // The mtime is put back, and the record is lost.
     host.set_mtime(WATCHED, seconds[0]);
     seconds.push(host.refresh());
     host.remove(RECORD);
     seconds.push(host.refresh());
-    // Where the clock was years ahead, and is not any more.
+    // The clock was years ahead, and is not any more.
     host.set_mtime(WATCHED, 4_000_000_000);
     seconds.push(host.refresh());
     host.set_mtime(WATCHED, seconds[0]);
     seconds.push(host.refresh());
     assert_eq!(seconds[8], 4_000_000_001);
     assert!(seconds[1..].windows(2).all(is_later), "{seconds:?}");
-    // Where nothing tells which seconds it had but that none of them was later than the clock's.
+    // Neither record nor mtime tells the last second. It was no later than the clock.
     host.set_mtime(WATCHED, 1_600_000_000);
     host.remove(RECORD);
     let clock = now();
@@ -442,7 +441,7 @@ fn a_refresh_after_a_change_in_the_future_second_of_the_last_one_is_a_new_second
 fn a_second_that_a_killed_refresh_claimed_is_never_chosen_again() {
     let host = Host::new();
     let mut claimed = host.refresh();
-    // Killed before the directory moved, or before the record was replaced by a new one.
+    // The refresh was killed before it moved the directory, or before it wrote the first record.
     let old = fs::read(host.path(RECORD)).unwrap();
     for text in [&old[..], b""] {
         claimed += 50;
@@ -460,7 +459,7 @@ fn a_second_that_a_killed_refresh_claimed_is_never_chosen_again() {
 fn an_update_that_completes_the_record_keeps_the_last_second() {
     let host = Host::new();
     host.settle();
-    host.say(&["touch"]); // Has no time to read programs.
+    host.say(&["touch"]); // It has no time to read programs.
     let inode = || fs::metadata(host.path(RECORD)).unwrap().ino();
     let (second, old) = (host.mtime(RECORD), inode());
     host.say(&["update"]);
@@ -542,7 +541,7 @@ fn all_module_directories_are_moved_where_no_driver_tells_which_is_watched() {
 #[test]
 fn a_refresh_keeps_the_directorys_atime_and_ctimes_of_programs() {
     let host = Host::new();
-    // Later than all else, so that a look at the directory does not move it (relatime in mount(8)).
+    // An atime later than the other times stays, whoever reads (relatime in mount(8)).
     let read = FileTime::from_unix_time(now() + 3600, 7);
     filetime::set_file_atime(host.path(WATCHED), read).unwrap();
     let ctime = |path: &str| fs::metadata(host.path(&path[1..])).unwrap().ctime_nsec();
@@ -637,7 +636,8 @@ fn a_refresh_never_leaves_the_root() {
     let outside = host.beside("outside");
     fs::create_dir(&outside).unwrap();
     for gone in [WATCHED, "usr/bin", "usr/share"] {
-        fs::remove_dir_all(host.path(gone)).unwrap(); // Without programs there is no waiting for their ctimes.
+        // Without programs, no refresh waits for their ctimes.
+        fs::remove_dir_all(host.path(gone)).unwrap();
     }
     let up = "../".repeat(9);
     let stat = || {
@@ -769,7 +769,7 @@ fn a_chmod_during_a_refresh_is_not_undone() {
     let host = Host::new();
     fs::remove_dir_all(host.path(WATCHED)).unwrap();
     let program = host.path(&X86[1..]);
-    // Within the second of its last change a refresh waits for the next.
+    // Within the second of the program's last change, a refresh waits for the next one.
     next_second();
     fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
     let mut refresh = host.modstamp(&["libvirt", "refresh"]).spawn().unwrap();
@@ -832,7 +832,7 @@ fn rpms_trigger_refreshes_for_a_modules_path_and_for_no_other() {
 
 // The eviction.
 
-/// A host with an answer from after a refresh and one from before it, for the system and for the user: `ARM`'s are stale.
+/// A host with stale answers of `ARM`, and fresh ones of `X86`, for the system and for the user.
 fn half_stale() -> (Host, [String; 4]) {
     let host = Host::new();
     let stale = [SYSTEM, USER].map(|cache| host.keep(cache, &host.answer(ARM)));
@@ -918,7 +918,7 @@ fn what_is_no_regular_file_is_shown_named_and_left_alone() {
     }
 }
 
-/// `/var/cache/libvirt/qemu` can belong to the user that QEMU runs as, who could bend the way.
+/// `/var/cache/libvirt/qemu` can belong to the user that QEMU runs as, and be bent by that user.
 #[test]
 fn a_cache_directory_that_is_a_link_is_not_followed() {
     for link in [SYSTEM, "var/cache/libvirt/qemu", "var/cache/libvirt"] {
@@ -958,9 +958,9 @@ fn caches_of_other_roots_are_not_looked_at() {
     }
 }
 
-// What is no cache file of libvirt's.
+// Files that libvirt did not write.
 
-/// Writes files into the system's cache and asks for their status: with little memory, and not for long.
+/// Writes files into the system's cache. Returns their status, made in little memory and time.
 #[track_caller]
 fn rows_of<'a>(host: &Host, files: impl IntoIterator<Item = (String, &'a [u8])>) -> Vec<Value> {
     let _ = fs::remove_dir_all(host.path(SYSTEM));
@@ -979,7 +979,7 @@ fn rows_of<'a>(host: &Host, files: impl IntoIterator<Item = (String, &'a [u8])>)
     json["files"].as_array().unwrap().clone()
 }
 
-/// Why a file cannot be read.
+/// The sentence that tells why a file cannot be read.
 #[track_caller]
 fn sentence(row: &Value) -> &str {
     assert_eq!(row["recorded"], Value::Null, "{row:#}");
@@ -1275,8 +1275,8 @@ fn with_nbdkit() -> Host {
     host
 }
 
-/// What a libvirt writes that is built with nbdkit (`qemuNbdkitCapsFormatCache` in its src/qemu/qemu_nbdkit.c). Debian's is
-/// not, so this is written by hand.
+/// The cache file of a libvirt that is built with nbdkit (`qemuNbdkitCapsFormatCache` in its
+/// src/qemu/qemu_nbdkit.c). Debian's is built without, so this is written by hand.
 fn nbdkit_answer(host: &Host) -> String {
     let mtime = |path: &str| fs::metadata(host.path(path)).map_or(0, |stat| stat.mtime());
     format!(
@@ -1324,7 +1324,7 @@ fn a_refresh_for_nbdkit_moves_nbdkits_directories_and_makes_what_comes_after_fre
     });
     let expected = format!("stale: module nbdkit-cow-filter.so removed from /{FILTERS}");
     assert_eq!(host.words(NBDKIT), expected);
-    // A touch refreshes, too; and a status of one profile shows that one alone.
+    // A touch refreshes, too. A status of one profile shows no other.
     host.say(&["touch", "--profile", "nbdkit"]);
     assert_eq!(host.words(NBDKIT), "stale: cached before the last refresh");
     assert_eq!(host.rows(&["--profile", "nbdkit"]).len(), 1);
@@ -1380,7 +1380,7 @@ fn a_profile_that_libvirt_does_not_ask_has_no_cache() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Some row or a sentence, whatever is in the files.
+    /// A file gives a row, whatever is in it.
     #[test]
     fn any_mutation_of_a_cache_file_gives_a_row(
         mutations in proptest::collection::vec(
@@ -1405,7 +1405,7 @@ proptest! {
                 };
                 text.splice(at..end, piece);
             }
-            // One has the right name, so that it comes past that.
+            // One has the right name, and so is not refused by its name.
             (if number == 0 { x86() } else { format!("{number}.xml") }, text)
         }).collect();
         HOST.with(|host| {

@@ -1,4 +1,5 @@
-//! A scratch root with a made-up libvirt in it, as Debian installs one, and what that libvirt would cache.
+//! A scratch root with a made-up libvirt in it, laid out like Debian's, and the answers that this
+//! libvirt would cache.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,14 +18,14 @@ use crate::world::World;
 pub const WATCHED: &str = "usr/lib/x86_64-linux-gnu/qemu";
 pub const QXL: &str = "usr/lib/x86_64-linux-gnu/qemu/hw-display-qxl.so";
 
-/// One that the profile has, too, and libvirt does not watch.
+/// A module directory of the profile that libvirt does not watch.
 pub const IPXE: &str = "usr/lib/ipxe/qemu";
 
 /// libvirt's driver for QEMU, in the root.
 pub const DRIVER: &str =
     "usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so";
 
-/// Programs that libvirt asks.
+/// Programs that libvirt probes.
 pub const X86: &str = "/usr/bin/qemu-system-x86_64";
 pub const ARM: &str = "/usr/bin/qemu-system-arm";
 
@@ -32,7 +33,7 @@ pub const ARM: &str = "/usr/bin/qemu-system-arm";
 pub const SYSTEM: &str = "var/cache/libvirt/qemu/capabilities";
 pub const USER: &str = "home/me/.cache/libvirt/qemu/cache/capabilities";
 
-/// What the last refresh left, in the root.
+/// The record of the last refresh, in the root.
 pub const RECORD: &str = "var/lib/modstamp/qemu.libvirt";
 
 /// The first lines of what libvirt 9.0.0 and 11.3.0 cached of QEMU 7.2 and 10.0, on Debian.
@@ -69,12 +70,12 @@ impl Host {
         Host(World::prepared(install))
     }
 
-    /// One on the file system that is mounted at `top`.
+    /// Like [`Host::new`], but on the file system that is mounted at `top`.
     pub fn on(top: &Path) -> Host {
         Host(World::on(top, install))
     }
 
-    /// A command of the user `user` for whom the root is `/`: modstamp, by the name `program`. Needs root.
+    /// A command by `user`, for whom the root is `/`: modstamp, by the name `program`. Needs root.
     pub fn inside(&self, user: u32, program: &str) -> Command {
         let install = r#"
             test -e usr/libexec/modstamp && exit
@@ -94,12 +95,12 @@ impl Host {
         at_home(command)
     }
 
-    /// The program, as the user whose home is `/home/me` has it.
+    /// The program, in the environment of the user whose home is `/home/me`.
     pub fn modstamp(&self, arguments: &[&str]) -> Command {
         at_home(self.0.modstamp(arguments))
     }
 
-    /// What a command prints that has to succeed: its answer, and what it says.
+    /// Runs a command that must succeed. Returns its standard output and error.
     #[track_caller]
     pub fn say(&self, arguments: &[&str]) -> (String, String) {
         let output = self.modstamp(arguments).output().unwrap();
@@ -108,7 +109,7 @@ impl Host {
         said
     }
 
-    /// The same, of a command that has to end with 1.
+    /// Like [`Host::say`], but the command must end with 1.
     #[track_caller]
     pub fn fail(&self, arguments: &[&str]) -> (String, String) {
         let output = self.modstamp(arguments).output().unwrap();
@@ -117,14 +118,14 @@ impl Host {
         said
     }
 
-    /// What was printed, with paths as those in the root see them.
+    /// Standard output and error, with paths as seen from inside the root.
     pub fn said(&self, output: &Output) -> (String, String) {
         let root = self.path("").display().to_string();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&root, "/");
         (text(&output.stdout), text(&output.stderr))
     }
 
-    /// Refreshes; returns the second that the module directory then has.
+    /// Refreshes. Returns the second that the module directory then has.
     #[track_caller]
     pub fn refresh(&self) -> i64 {
         let (_, err) = self.say(&["libvirt", "refresh"]);
@@ -132,7 +133,7 @@ impl Host {
         self.mtime(WATCHED)
     }
 
-    /// The same where the module directory is gone.
+    /// Like [`Host::refresh`], but the module directory cannot be moved, or is gone.
     #[track_caller]
     pub fn refresh_by_ctime(&self) {
         let (out, err) = self.say(&["libvirt", "refresh"]);
@@ -161,7 +162,7 @@ impl Host {
         fs::metadata(self.path(below)).unwrap().ctime()
     }
 
-    /// What libvirt writes when it has asked `program` now.
+    /// The text that libvirt would write after a probe of `program` now.
     pub fn answer(&self, program: &str) -> String {
         let directory = fs::metadata(self.path(WATCHED)).ok();
         let mtime = directory.map(|stat| stat.mtime().to_string());
@@ -170,7 +171,7 @@ impl Host {
         set(&text, "qemumoddirmtime", mtime.as_deref())
     }
 
-    /// Keeps in a cache directory what libvirt would; returns the file's path in the root.
+    /// Writes an answer into a cache directory. Returns the file's path in the root.
     pub fn keep(&self, cache: &str, text: &str) -> String {
         let program = element(text, "emulator").or(element(text, "path"));
         let file = format!("{cache}/{}", file_name(program.unwrap()));
@@ -179,7 +180,7 @@ impl Host {
         file
     }
 
-    /// As if the system's libvirt had asked `program` now.
+    /// Has the system's libvirt probe `program` now.
     pub fn ask(&self, program: &str) -> String {
         self.keep(SYSTEM, &self.answer(program))
     }
@@ -193,7 +194,7 @@ impl Host {
         json["files"].as_array().unwrap().clone()
     }
 
-    /// The row of `program`, which there is one of.
+    /// The only row of `program`.
     #[track_caller]
     pub fn row(&self, program: &str) -> Value {
         let mut rows = self.rows(&[]);
@@ -224,7 +225,8 @@ impl Host {
             && self.ctime(program) == number("qemuctime")
     }
 
-    /// All that is in the root but modstamp's own files and the caches: what each is, without its atime and ctime.
+    /// All paths in the root but modstamp's own files and the caches, each with its facts. Atimes
+    /// and ctimes are left out.
     pub fn listing(&self) -> BTreeMap<String, String> {
         let find = r#"find . \( -path ./var/lib/modstamp -o -path ./var/cache -o -path ./home \) -prune -o \
             -printf '%P\t%y %m %U:%G %s %T@ %l ' \( -type f -exec cksum {} \; -o -printf '\n' \)"#;
@@ -235,7 +237,7 @@ impl Host {
             .collect()
     }
 
-    /// The paths of what `action` makes different from what [`Host::listing`] has.
+    /// The paths that `action` makes different in [`Host::listing`].
     pub fn different<T>(&self, action: impl FnOnce() -> T) -> Vec<String> {
         let before = self.listing();
         action();
@@ -251,7 +253,7 @@ impl Host {
     }
 }
 
-/// A user's environment that is the same on every machine.
+/// Gives a command a user's environment that is the same on every machine.
 pub fn at_home(mut command: Command) -> Command {
     for variable in [
         "XDG_CACHE_HOME",
@@ -265,7 +267,7 @@ pub fn at_home(mut command: Command) -> Command {
     command
 }
 
-/// How libvirt names the file of a program.
+/// The name that libvirt gives to the file of a program.
 pub fn file_name(program: &str) -> String {
     let digest = Sha256::digest(program.as_bytes());
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -278,7 +280,7 @@ pub fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     Some(rest.split_once(&format!("</{name}>"))?.0)
 }
 
-/// The same with another text in it; without the element where that is `None`.
+/// Sets the text of the first element of that name. `None` removes the element.
 pub fn set(text: &str, name: &str, value: Option<&str>) -> String {
     let (start, end) = (format!("<{name}>"), format!("</{name}>"));
     let (before, rest) = text.split_once(&start).unwrap();

@@ -23,9 +23,9 @@ pub struct Cached {
     inputs: Inputs,
 }
 
-/// Which files an eviction removes.
+/// The choice of files that an eviction removes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Evict {
+pub enum Eviction {
     /// Those whose verdict is stale.
     Stale,
     /// All.
@@ -106,19 +106,19 @@ impl Cached {
 
     /// Removes files from the caches. A link is never followed, and another user's file never
     /// removed.
-    pub fn evict(&self, which: Evict) -> Evicted<'_> {
+    pub fn evict(&self, which: Eviction) -> Evicted<'_> {
         self.evict_by(which, CacheFile::remove)
     }
 
     /// Like [`Cached::evict`], but only finds out which files it would remove.
-    pub fn would_evict(&self, which: Evict) -> Evicted<'_> {
+    pub fn would_evict(&self, which: Eviction) -> Evicted<'_> {
         self.evict_by(which, CacheFile::check_removal)
     }
 
-    fn evict_by(&self, which: Evict, remove: impl Fn(&CacheFile) -> Result<()>) -> Evicted<'_> {
+    fn evict_by(&self, which: Eviction, remove: impl Fn(&CacheFile) -> Result<()>) -> Evicted<'_> {
         let is_wanted = |file: &&CacheFile| match which {
-            Evict::All => true,
-            Evict::Stale => !self.verdict(file).is_fresh(),
+            Eviction::All => true,
+            Eviction::Stale => !self.verdict(file).is_fresh(),
         };
         let mut evicted = Evicted {
             files: Vec::new(),
@@ -139,7 +139,7 @@ impl Cached {
     /// not be seen.
     pub(crate) fn evict_stale_of(mut self, owner: Owner) -> (Vec<PathBuf>, Vec<Error>) {
         self.files.retain(|file| file.owner() == owner);
-        let Evicted { files, mut errors } = self.evict(Evict::Stale);
+        let Evicted { files, mut errors } = self.evict(Eviction::Stale);
         let paths = files.iter().map(|file| file.path()).collect();
         let unseen = self.errors.into_iter();
         errors.extend(

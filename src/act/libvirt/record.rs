@@ -88,7 +88,7 @@ pub(crate) enum Reached {
 /// The TOML before the witness.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Head<E> {
+struct Preamble<E> {
     version: u32,
     effect: E,
 }
@@ -189,7 +189,7 @@ impl Record {
     fn parse(owner: Owner, text: &str) -> Option<Record> {
         let at = text.find("\nmodstamp-witness ")? + 1;
         let (head, witness) = text.split_at(at);
-        let head: Head<Effect> = toml::from_str(head).ok()?;
+        let head: Preamble<Effect> = toml::from_str(head).ok()?;
         (head.version == VERSION).then_some(())?;
         Some(Record {
             owner,
@@ -199,7 +199,7 @@ impl Record {
     }
 
     fn text(&self) -> io::Result<String> {
-        let head = Head {
+        let head = Preamble {
             version: VERSION,
             effect: &self.effect,
         };

@@ -52,7 +52,7 @@ pub fn refresh(profile: &Profile, durability: Durability) -> Result<Refreshed> {
     // The look comes before any move, so that no answer of a later probe is older than it. It also
     // comes before the turn, because touches must not wait for it.
     let before = Before::look(profile, Occasion::Hand)?;
-    let refreshed = Refresh::begin(Occasion::Hand, profile, durability)?.run(before, &[])?;
+    let refreshed = SystemRefresh::begin(Occasion::Hand, profile, durability)?.run(before, &[])?;
     Ok(refreshed.unwrap_or_default())
 }
 
@@ -68,7 +68,7 @@ pub(crate) fn refresh_too(
 ) -> Result<Refreshed> {
     let last = LastRefresh::read(&system_stamp(profile)?);
     let before = Before::of(inputs, last, Occasion::Touch);
-    let refresh = Refresh::begin(Occasion::Touch, profile, durability)?;
+    let refresh = SystemRefresh::begin(Occasion::Touch, profile, durability)?;
     Ok(refresh.run(before, directories)?.unwrap_or_default())
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn update(
         }
         _ => {
             let before = Before::of(inputs, last, Occasion::Update);
-            Refresh::begin(Occasion::Update, profile, durability)?.run(before, &[])
+            SystemRefresh::begin(Occasion::Update, profile, durability)?.run(before, &[])
         }
     }
 }
@@ -154,7 +154,7 @@ impl Before {
 }
 
 /// A refresh of the system under way.
-struct Refresh<'a> {
+struct SystemRefresh<'a> {
     occasion: Occasion,
     profile: &'a Profile,
     kind: &'static Kind,
@@ -165,19 +165,19 @@ struct Refresh<'a> {
     done: Refreshed,
 }
 
-impl<'a> Refresh<'a> {
+impl<'a> SystemRefresh<'a> {
     /// Takes the turn.
     fn begin(
         occasion: Occasion,
         profile: &'a Profile,
         durability: Durability,
-    ) -> Result<Refresh<'a>> {
+    ) -> Result<SystemRefresh<'a>> {
         let kind = Kind::of(profile)?;
         let stamp = system_stamp(profile)?;
         let mut done = Refreshed::default();
         let turn = stamp.take_turn();
         let turn = turn.map_err(|error| done.warnings.push(error.to_string()));
-        Ok(Refresh {
+        Ok(SystemRefresh {
             occasion,
             profile,
             kind,
