@@ -5,7 +5,9 @@
 use std::path::PathBuf;
 
 #[cfg(feature = "libvirt")]
-use crate::act::libvirt::{self, Refreshed};
+use crate::act::libvirt::own_cache::update_own;
+#[cfg(feature = "libvirt")]
+use crate::act::libvirt::refresh::{self, Refreshed};
 #[cfg(feature = "libvirt")]
 use crate::ground::error::Result;
 use crate::observe::inputs::Inputs;
@@ -37,7 +39,7 @@ impl Followed {
         if !profile.refreshes_libvirt() || stamp.owner() == Owner::User {
             return Followed::default();
         }
-        let refreshed = libvirt::refresh_too(profile, inputs, directories, durability);
+        let refreshed = refresh::refresh_too(profile, inputs, directories, durability);
         Followed::from(refreshed.map(Some))
     }
 
@@ -53,8 +55,8 @@ impl Followed {
             return Followed::default();
         }
         Followed::from(match stamp.owner() {
-            Owner::System => libvirt::update(profile, inputs, durability),
-            Owner::User => libvirt::update_own(profile, inputs, stamp, durability),
+            Owner::System => refresh::update(profile, inputs, durability),
+            Owner::User => update_own(profile, inputs, stamp, durability),
         })
     }
 

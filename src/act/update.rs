@@ -38,7 +38,7 @@ impl Updated {
 
     /// The refresh of libvirt; `None` if nothing asked for one, or if it failed.
     #[cfg(feature = "libvirt")]
-    pub fn refreshed(&self) -> Option<&crate::act::libvirt::Refreshed> {
+    pub fn refreshed(&self) -> Option<&crate::act::libvirt::refresh::Refreshed> {
         self.followed.refreshed()
     }
 }

@@ -1,19 +1,18 @@
 //! `modstamp libvirt`: libvirt's own cache, for a libvirt that knows nothing of stamps.
 
 use std::collections::BTreeSet;
-use std::io::Write;
-use std::path::Path;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use modstamp::libvirt::{self, CacheFile, Cached, Recorded, Refreshed, Rule};
-use modstamp::{Durability, Error, Owner, Profile, Verdict, printable};
+use modstamp::libvirt::{self, CacheFile, Cached, Evicted, Recorded, Refreshed};
+use modstamp::{Durability, Error, Owner, Profile, Root, Verdict, printable};
 use serde::Serialize;
 
 use super::status::{age, ago};
 use super::{Place, Which, end, print, say};
 
-/// libvirt's own cache, for a libvirt that knows nothing of stamps: see it, have it asked again, remove from it
+/// Show, refresh or evict libvirt's own cache, for a libvirt that knows nothing of stamps
 #[derive(clap::Args)]
 #[command(after_help = "Exit status: the command's; 2 if the arguments are wrong")]
 pub struct Arguments {
@@ -28,16 +27,16 @@ enum Verb {
     Evict(Evict),
 }
 
-/// Show each file of libvirt's cache, the system's and your own: what libvirt's rule says of it, and what modstamp says
+/// Show each file of libvirt's cache, the system's and your own, and whether it is stale
 ///
-/// libvirt's rule is told as a daemon would apply it that is started now. “fresh” is what was cached since the last refresh, where
-/// nothing was touched since.
+/// An answer is fresh if libvirt cached it after the last refresh, and if nothing that the refresh
+/// saw was changed or touched since.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 if all is shown, 1 if something could not be read, 2 if the arguments are wrong"
 )]
 struct Status {
-    /// The profile: a name, or the path of a profile's file; all that libvirt caches for where none is named
+    /// The profile: a name, or the path of a file; by default all that libvirt caches answers of
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
     #[command(flatten)]
@@ -47,11 +46,12 @@ struct Status {
     json: bool,
 }
 
-/// Make every libvirt, running or not, the system's and every user's, probe again at its next look-up
+/// Make every libvirt, running or not, of the system and of every user, probe at its next look-up
 ///
-/// Moves the time of the module directory that libvirt watches to a second that it never had. Where it cannot be moved, the
-/// programs get a new ctime by a chmod to the mode that they have. On a read-only /usr, removes what is stale from the
-/// system's cache; daemons that run are then to be restarted, and other users to run “modstamp libvirt evict”.
+/// It moves the time of the module directory that libvirt watches to a second that it never had. If
+/// that fails, it moves the ctimes of the programs, by a chmod to the mode that each has. On a
+/// read-only /usr it removes stale files from the system's cache instead. Then restart the running
+/// daemons that it names, and have other users run “modstamp libvirt evict”.
 #[derive(clap::Args)]
 #[command(after_help = "Exit status: 0 if refreshed, 1 if not, 2 if the arguments are wrong")]
 struct Refresh {
@@ -59,10 +59,10 @@ struct Refresh {
     which: Which,
 }
 
-/// Remove what is stale from libvirt's cache, the system's if you are root and your own
+/// Remove stale files from libvirt's cache: your own, and the system's if you are root
 ///
-/// A running daemon keeps what it has in memory: “refresh” reaches that, too. A link is never followed, and a file of another
-/// user's left alone.
+/// A running daemon keeps its answers in memory; only “refresh” reaches those. A link is never
+/// followed, and another user's file is never removed.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 if all that is stale was removed, 1 if not, 2 if the arguments are wrong"
@@ -70,10 +70,10 @@ struct Refresh {
 struct Evict {
     #[command(flatten)]
     which: Which,
-    /// Remove all files, not only what is stale
+    /// Remove all files, not only the stale ones
     #[arg(long)]
     all: bool,
-    /// Only say what would be removed
+    /// Only show which files would be removed
     #[arg(long)]
     dry_run: bool,
 }
@@ -89,153 +89,108 @@ impl Arguments {
     }
 }
 
-/// A cache file in JSON.
+/// The version of the JSON. It moves if a key goes or means something else.
+const VERSION: u32 = 2;
+
+/// The status as JSON.
 #[derive(Serialize)]
-struct Row {
-    profile: String,
+struct Listing<'a> {
+    version: u32,
+    files: Vec<Row<'a>>,
+}
+
+/// A cache file as JSON.
+#[derive(Serialize)]
+struct Row<'a> {
+    profile: &'a str,
     owner: Owner,
     path: String,
-    /// `null` where the file does not say, as what it recorded.
-    program: Option<String>,
-    /// Negative where the file is ahead of the clock.
+    /// Negative if the file is ahead of the clock.
     age_seconds: i64,
-    recorded: Option<Times>,
-    libvirt: Libvirt,
+    /// `None` if the file cannot be read. The verdict then has the cause.
+    recorded: Option<&'a Recorded>,
     modstamp: Verdict,
 }
 
-#[derive(Serialize)]
-struct Times {
-    program_ctime: i64,
-    directories: Vec<Directory>,
-    self_ctime: i64,
-    self_version: i64,
-}
-
-/// A module directory; `null` where libvirt does not say which.
-#[derive(Serialize)]
-struct Directory {
-    path: Option<String>,
-    mtime: i64,
-}
-
-/// What libvirt's own rule says.
-#[derive(Serialize)]
-struct Libvirt {
-    /// `null` where it is not known.
-    valid: Option<bool>,
-    clauses: Vec<libvirt::Clause>,
-    unknown: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Json {
-    version: u32,
-    files: Vec<Row>,
+impl<'a> Row<'a> {
+    fn new(profile: &'a str, cached: &Cached, file: &'a CacheFile) -> Row<'a> {
+        Row {
+            profile,
+            owner: file.owner(),
+            path: file.path().display().to_string(),
+            age_seconds: age(file.written()),
+            recorded: file.recorded().ok(),
+            modstamp: cached.verdict(file),
+        }
+    }
 }
 
 impl Status {
     fn run(self) -> anyhow::Result<ExitCode> {
         let root = self.place.root()?;
-        let names = match &self.profile {
-            Some(name) => vec![name.clone()],
+        let names: Vec<String> = match self.profile {
+            Some(name) => vec![name],
             None => libvirt::profiles().map(str::to_owned).collect(),
         };
-        let mut rows = Vec::new();
-        let mut notes = BTreeSet::new();
-        let mut code = ExitCode::SUCCESS;
-        let mut table = tabwriter::TabWriter::new(Vec::new()).padding(2);
-        writeln!(table, "PROGRAM\tWHOSE\tCACHED\tLIBVIRT SAYS\tMODSTAMP SAYS")?;
-        for name in names {
-            // One bad profile must not hide the others.
-            let found = Profile::load_in(&name, &root)
-                .and_then(|profile| Ok((Cached::find(&profile)?, profile)));
-            let (cached, profile) = match found {
-                Ok(found) => found,
-                Err(error) => {
-                    say("", error);
-                    code = ExitCode::FAILURE;
-                    continue;
-                }
-            };
-            notes.extend(cached.errors().iter().map(|(_, error)| error.to_string()));
-            for file in cached.files() {
-                let (rule, verdict) = (cached.rule(file), cached.verdict(file));
-                let age = ago(age(file.written()));
-                let rule_says = match file.recorded() {
-                    Ok(_) => rule.to_string(),
-                    Err(_) => "not known".to_owned(),
-                };
-                let says = match verdict.reasons_for_people(2).join("; ") {
-                    why if why.is_empty() => "fresh".to_owned(),
-                    why => format!("stale: {why}"),
-                };
-                let (title, owner) = (file.title(), file.owner());
-                writeln!(table, "{title}\t{owner}\t{age}\t{rule_says}\t{says}")?;
-                rows.push(Row::new(&profile, file, rule, verdict));
+        let mut all = Vec::new();
+        for name in &names {
+            // An error in one profile must not hide the others.
+            match find(name, &root) {
+                Ok(found) => all.push(found),
+                Err(error) => say("", error),
             }
         }
-        for note in notes {
-            say("note: ", note);
-        }
-        let table = String::from_utf8_lossy(&table.into_inner()?).into_owned();
+        let errors = all.iter().flat_map(|(_, cached)| cached.errors());
+        let notes: BTreeSet<String> = errors.map(|(_, error)| error.to_string()).collect();
+        notes.iter().for_each(|note| say("note: ", note));
         print(match self.json {
-            true => {
-                serde_json::to_string(&Json {
-                    version: 1,
-                    files: rows,
-                })? + "\n"
-            }
-            false if rows.is_empty() => "there is no file of libvirt's cache to see\n".to_owned(),
-            false => table,
+            true => json(&all)?,
+            false => table(&all)?,
         })?;
-        Ok(code)
+        Ok(match all.len() == names.len() {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
     }
 }
 
-impl Row {
-    fn new(profile: &Profile, file: &CacheFile, rule: Rule, modstamp: Verdict) -> Row {
-        let text = |path: &Path| path.display().to_string();
-        let recorded = file.recorded().ok();
-        Row {
-            profile: profile.name().to_owned(),
-            owner: file.owner(),
-            path: text(&file.path()),
-            program: recorded.map(|recorded| text(&recorded.program)),
-            age_seconds: age(file.written()),
-            recorded: recorded.map(|recorded: &Recorded| Times {
-                program_ctime: recorded.program_ctime,
-                directories: recorded
-                    .directories
-                    .iter()
-                    .map(|(path, mtime)| Directory {
-                        path: path.as_deref().map(text),
-                        mtime: *mtime,
-                    })
-                    .collect(),
-                self_ctime: recorded.self_ctime,
-                self_version: recorded.self_version,
-            }),
-            libvirt: match rule {
-                Rule::Valid => Libvirt {
-                    valid: Some(true),
-                    clauses: Vec::new(),
-                    unknown: None,
-                },
-                Rule::Outdated(clauses) => Libvirt {
-                    valid: Some(false),
-                    clauses,
-                    unknown: None,
-                },
-                Rule::Unknown(why) => Libvirt {
-                    valid: None,
-                    clauses: Vec::new(),
-                    unknown: Some(why),
-                },
-            },
-            modstamp,
+fn find(name: &str, root: &Root) -> modstamp::Result<(Profile, Cached)> {
+    let profile = Profile::load_in(name, root)?;
+    let cached = Cached::find(&profile)?;
+    Ok((profile, cached))
+}
+
+fn json(all: &[(Profile, Cached)]) -> anyhow::Result<String> {
+    let mut files = Vec::new();
+    for (profile, cached) in all {
+        let rows = cached.files().iter();
+        files.extend(rows.map(|file| Row::new(profile.name(), cached, file)));
+    }
+    let version = VERSION;
+    Ok(serde_json::to_string(&Listing { version, files })? + "\n")
+}
+
+fn table(all: &[(Profile, Cached)]) -> anyhow::Result<String> {
+    if all.iter().all(|(_, cached)| cached.files().is_empty()) {
+        return Ok("there is no file of libvirt's cache to see\n".to_owned());
+    }
+    let mut table = tabwriter::TabWriter::new(Vec::new()).padding(2);
+    writeln!(table, "PROGRAM\tWHOSE\tCACHED\tVERDICT")?;
+    for (_, cached) in all {
+        for file in cached.files() {
+            let (title, owner, age) = (file.title(), file.owner(), ago(age(file.written())));
+            let verdict = match cached.verdict(file) {
+                Verdict::Fresh => "fresh".to_owned(),
+                stale => format!("stale: {}", why(&stale)),
+            };
+            writeln!(table, "{title}\t{owner}\t{age}\t{verdict}")?;
         }
     }
+    Ok(String::from_utf8_lossy(&table.into_inner()?).into_owned())
+}
+
+fn why(verdict: &Verdict) -> String {
+    verdict.reasons_for_people(2).join("; ")
 }
 
 impl Refresh {
@@ -258,42 +213,21 @@ impl Evict {
     fn run(self) -> anyhow::Result<ExitCode> {
         let profile = self.which.load()?;
         let cached = Cached::find(&profile)?;
-        let (removed, errors) = cached.evict(self.all, self.dry_run);
-        let verb = if self.dry_run {
-            "would remove"
-        } else {
-            "removed"
+        let which = match self.all {
+            true => libvirt::Eviction::All,
+            false => libvirt::Eviction::Stale,
         };
-        let mut lines: Vec<String> = Vec::new();
-        for file in &removed {
-            let why = match cached.verdict(file).reasons_for_people(2).join("; ") {
-                why if why.is_empty() => "fresh".to_owned(),
-                why => why,
-            };
-            let (path, title) = (file.path(), file.title());
-            lines.push(format!("{verb} {} ({title}): {why}\n", printable(&path)));
-        }
-        if removed.is_empty() {
-            lines.push("nothing to remove\n".to_owned());
-        }
-        print(lines.concat())?;
-        // That the system's cache is shut to an ordinary user is no failure.
-        let is_ordinary = !rustix::process::geteuid().is_root();
-        let is_shut = |error: &Error| match error {
-            Error::System { cause, .. } => cause.kind() == std::io::ErrorKind::PermissionDenied,
-            _ => false,
+        let (verb, Evicted { files, errors }) = match self.dry_run {
+            true => ("would remove", cached.would_evict(which)),
+            false => ("removed", cached.evict(which)),
         };
-        let unseen = cached.errors().iter();
-        let unseen = unseen
-            .filter(|(owner, error)| !(*owner == Owner::System && is_ordinary && is_shut(error)));
+        print(removals(verb, &files, &cached))?;
+        let unseen = cached.errors().iter().filter(|error| is_unexpected(error));
         let errors: Vec<&Error> = unseen.map(|(_, error)| error).chain(&errors).collect();
-        for error in &errors {
-            say("", error);
-        }
-        if !removed.is_empty() && !self.dry_run {
-            for daemon in libvirt::daemons(profile.root()) {
-                say("note: ", daemon);
-            }
+        errors.iter().for_each(|error| say("", error));
+        if !files.is_empty() && !self.dry_run {
+            let daemons = libvirt::daemons(profile.root());
+            daemons.iter().for_each(|daemon| say("note: ", daemon));
         }
         Ok(match errors.is_empty() {
             true => ExitCode::SUCCESS,
@@ -302,7 +236,33 @@ impl Evict {
     }
 }
 
-/// What a refresh did, a line each.
+/// One line for each file that was or would be removed.
+fn removals(verb: &str, files: &[&CacheFile], cached: &Cached) -> String {
+    if files.is_empty() {
+        return "nothing to remove\n".to_owned();
+    }
+    let line = |file: &&CacheFile| {
+        let why = match cached.verdict(file) {
+            Verdict::Fresh => "fresh".to_owned(),
+            stale => why(&stale),
+        };
+        let (path, title) = (file.path(), file.title());
+        format!("{verb} {} ({title}): {why}\n", printable(&path))
+    };
+    files.iter().map(line).collect()
+}
+
+/// Whether an error is a failure. An ordinary user may be shut out of the system's cache.
+fn is_unexpected((owner, error): &(Owner, Error)) -> bool {
+    let is_shut = match error {
+        Error::System { cause, .. } => cause.kind() == ErrorKind::PermissionDenied,
+        _ => false,
+    };
+    let is_root = rustix::process::geteuid().is_root();
+    is_root || *owner != Owner::System || !is_shut
+}
+
+/// One line for each thing that a refresh did.
 pub fn lines(done: &Refreshed) -> impl Iterator<Item = String> {
     let moved = done
         .moved

@@ -89,6 +89,24 @@ pub enum Reason {
         /// The file, what is wrong with it, and what to do.
         error: String,
     },
+    /// libvirt cached the answer, and no refresh is known that it could come after.
+    NeverRefreshed,
+    /// libvirt cached the answer before the last refresh.
+    BeforeRefresh,
+    /// A module directory has another mtime than the last refresh left. So libvirt may have cached
+    /// the answer before or after it.
+    SinceRefresh,
+    /// The answer is in a user's cache, and the last refresh could move no time. So it is known of
+    /// the system's cache alone which answers are older.
+    NotOwnCache,
+    /// A file of libvirt's cache cannot be read.
+    CacheFile {
+        /// A sentence about the file.
+        error: String,
+    },
+    /// It was touched since the last refresh, or changed and changed back. libvirt may have probed
+    /// in between.
+    TouchedSinceRefresh(Subject),
 }
 
 /// What a reason is about: something at a path.
@@ -224,12 +242,28 @@ impl fmt::Display for Reason {
                 "the witness is of the profile {}, and the question about {new}",
                 Printable(old.as_ref())
             ),
-            Reason::Witness { error } | Reason::UselessAnswer { error } => {
+            Reason::Witness { error }
+            | Reason::UselessAnswer { error }
+            | Reason::CacheFile { error } => {
                 write!(f, "{}", Printable(error.as_ref()))
             }
             Reason::NothingKept => {
                 f.write_str("what the modules were at the last touch is not known")
             }
+            Reason::NeverRefreshed => f.write_str("modstamp has not refreshed libvirt yet"),
+            Reason::BeforeRefresh => f.write_str("cached before the last refresh"),
+            Reason::SinceRefresh => f.write_str(
+                "a module directory changed since the last refresh, run “modstamp libvirt refresh”",
+            ),
+            Reason::NotOwnCache => {
+                f.write_str("nothing could be moved, so only the system's own cache can be told")
+            }
+            Reason::TouchedSinceRefresh(subject) => write!(
+                f,
+                "{}{} not known: touched since the last refresh, run “modstamp libvirt refresh”",
+                subject.title(),
+                subject.place("in")
+            ),
         }
     }
 }

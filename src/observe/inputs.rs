@@ -124,12 +124,6 @@ impl Inputs {
         self
     }
 
-    /// These inputs, but with other stamps.
-    pub(crate) fn with_stamps(mut self, stamps: Stamps) -> Inputs {
-        self.observation = self.observation.with_stamps(stamps);
-        self
-    }
-
     /// What the look saw.
     pub(crate) fn observation(&self) -> &Observation {
         &self.observation
@@ -176,7 +170,8 @@ impl Inputs {
                 .iter()
                 .filter_map(|known| known.directory(&directory.name));
             let known: Vec<&[Entry]> = known.map(Directory::entries).collect();
-            let read = |entries: &[Entry]| complete(&self.reader, entries, &known, path, doubtful);
+            let read =
+                |entries: &[Entry]| complete(&self.reader, depth, entries, &known, path, doubtful);
             with_modules(directory, read)
         });
         let programs = lists(|known| &known.programs);
@@ -187,10 +182,11 @@ impl Inputs {
             stamps: now.stamps,
             variables: now.variables.clone(),
             directories: directories.collect(),
-            programs: complete(&self.reader, &now.programs, &programs, absolute, all),
-            files: complete(&self.reader, &now.files, &files, absolute, doubtful),
+            programs: complete(&self.reader, depth, &now.programs, &programs, absolute, all),
+            files: complete(&self.reader, depth, &now.files, &files, absolute, doubtful),
             commands: complete(
                 &self.command_reader,
+                depth,
                 &now.commands,
                 &commands,
                 absolute,
@@ -249,6 +245,7 @@ fn with_modules(directory: &Directory, read: impl FnOnce(&[Entry]) -> Vec<Entry>
 /// Completes entries: from the `known` lists, from what was read before, or by reading.
 fn complete(
     reader: &Reader,
+    depth: Depth,
     entries: &[Entry],
     known: &[&[Entry]],
     path: impl Fn(&Entry) -> PathBuf,
@@ -272,6 +269,8 @@ fn complete(
         let path = path(entry);
         match reader.known(&path) {
             Some(content) => content,
+            // So few contents that they are remembered: a refresh of libvirt asks for them again.
+            None if is_wanted(entry) && depth == Depth::Doubtful => reader.content(entry, path),
             None if is_wanted(entry) => reader.read(entry.file_type(), &path),
             None => Content::Unread,
         }

@@ -83,6 +83,7 @@ impl Observation {
     }
 
     /// This observation, but with other stamps.
+    #[cfg(feature = "libvirt")]
     pub(crate) fn with_stamps(mut self, stamps: Stamps) -> Observation {
         self.stamps = stamps;
         self

@@ -8,10 +8,13 @@
 //! the turn, and looks again only if somebody else was there meanwhile. The version of the kept
 //! file tells that.
 
+use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::fs::Mode;
+use rustix::io::Errno;
 
 use crate::files::lock::{Lock, open_private};
 use crate::files::replace::{Replacement, Writers, remove, write_all};
@@ -69,6 +72,17 @@ pub(crate) struct Turn<'a> {
     /// `None` if the patience was not enough, or if the lock cannot be opened. Then two touches at
     /// once may leave the same time.
     lock: Option<Lock>,
+}
+
+impl<T> Versioned<T> {
+    /// Another value of the same version.
+    #[cfg(feature = "libvirt")]
+    pub(crate) fn map<U>(self, value: impl FnOnce(T) -> U) -> Versioned<U> {
+        Versioned {
+            version: self.version,
+            value: value(self.value),
+        }
+    }
 }
 
 impl Kept {
@@ -185,12 +199,28 @@ impl Turn<'_> {
         text: &str,
         durability: Durability,
     ) -> rustix::io::Result<()> {
+        let kept = self.keep_with(kept, text, durability, |_| Ok(()));
+        kept.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    }
+
+    /// Like [`Turn::keep`], but `prepare` can set the new file's mtime before anybody sees it.
+    ///
+    /// # Errors
+    /// The system's own, and those of `prepare`.
+    pub(crate) fn keep_with(
+        &self,
+        kept: Kept,
+        text: &str,
+        durability: Durability,
+        prepare: impl FnOnce(&File) -> io::Result<()>,
+    ) -> io::Result<()> {
         let name = kept.name(self.stamp);
         let new = self.replace(&name)?;
         write_all(new.file(), text.as_bytes())?;
+        prepare(new.file())?;
         durability.sync(new.file())?;
         new.take_place()?;
-        durability.sync(&self.directory)
+        Ok(durability.sync(&self.directory)?)
     }
 
     /// Removes a kept file.

@@ -385,10 +385,10 @@ fn what_another_user_could_have_written_beside_a_stamp_is_not_believed() {
         let expected = "touched the stamp: what the modules were at the last touch is not known";
         assert!(out.starts_with(expected), "{what}: {out}");
         host.ask(X86);
-        assert_eq!(host.words(X86).1, "fresh", "{what}");
+        assert_eq!(host.words(X86), "fresh", "{what}");
         loosen(&host.path(RECORD));
         let not_known = "stale: modstamp has not refreshed libvirt yet";
-        assert_eq!(host.words(X86).1, not_known, "{what}");
+        assert_eq!(host.words(X86), not_known, "{what}");
         host.refresh();
         assert_eq!(mode(&host.path(RECORD)), 0o644, "{what}");
     }

@@ -1,4 +1,5 @@
-//! A scratch root with a made-up libvirt in it, as Debian installs one, and what that libvirt would cache.
+//! A scratch root with a made-up libvirt in it, laid out like Debian's, and the answers that this
+//! libvirt would cache.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,18 +18,14 @@ use crate::world::World;
 pub const WATCHED: &str = "usr/lib/x86_64-linux-gnu/qemu";
 pub const QXL: &str = "usr/lib/x86_64-linux-gnu/qemu/hw-display-qxl.so";
 
-/// One that the profile has, too, and libvirt does not watch.
+/// A module directory of the profile that libvirt does not watch.
 pub const IPXE: &str = "usr/lib/ipxe/qemu";
 
-/// libvirt's own files, in the root. The link's text tells its version.
+/// libvirt's driver for QEMU, in the root.
 pub const DRIVER: &str =
     "usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so";
-pub const STORAGE: &str =
-    "usr/lib/x86_64-linux-gnu/libvirt/storage-backend/libvirt_storage_backend_fs.so";
-pub const DAEMON: &str = "usr/sbin/libvirtd";
-pub const LIBRARY: &str = "usr/lib/x86_64-linux-gnu/libvirt.so.0";
 
-/// Programs that libvirt asks.
+/// Programs that libvirt probes.
 pub const X86: &str = "/usr/bin/qemu-system-x86_64";
 pub const ARM: &str = "/usr/bin/qemu-system-arm";
 
@@ -36,7 +33,7 @@ pub const ARM: &str = "/usr/bin/qemu-system-arm";
 pub const SYSTEM: &str = "var/cache/libvirt/qemu/capabilities";
 pub const USER: &str = "home/me/.cache/libvirt/qemu/cache/capabilities";
 
-/// What the last refresh left, in the root.
+/// The record of the last refresh, in the root.
 pub const RECORD: &str = "var/lib/modstamp/qemu.libvirt";
 
 /// The first lines of what libvirt 9.0.0 and 11.3.0 cached of QEMU 7.2 and 10.0, on Debian.
@@ -63,9 +60,6 @@ fn install(world: &World) {
     write(&format!("{IPXE}/pxe.rom"), "a boot image");
     let text = format!("\x7fELF\0/usr/lib/other\0/{WATCHED}\0/{WATCHED}/below\0/usr/bin\0");
     write(DRIVER, &text);
-    write(STORAGE, "");
-    write(DAEMON, "");
-    world.link(LIBRARY, "libvirt.so.0.9000.0");
     for cache in [SYSTEM, USER] {
         fs::create_dir_all(world.path(cache)).unwrap();
     }
@@ -76,12 +70,12 @@ impl Host {
         Host(World::prepared(install))
     }
 
-    /// One on the file system that is mounted at `top`.
+    /// Like [`Host::new`], but on the file system that is mounted at `top`.
     pub fn on(top: &Path) -> Host {
         Host(World::on(top, install))
     }
 
-    /// A command of the user `user` for whom the root is `/`: modstamp, by the name `program`. Needs root.
+    /// A command by `user`, for whom the root is `/`: modstamp, by the name `program`. Needs root.
     pub fn inside(&self, user: u32, program: &str) -> Command {
         let install = r#"
             test -e usr/libexec/modstamp && exit
@@ -101,12 +95,12 @@ impl Host {
         at_home(command)
     }
 
-    /// The program, as the user whose home is `/home/me` has it.
+    /// The program, in the environment of the user whose home is `/home/me`.
     pub fn modstamp(&self, arguments: &[&str]) -> Command {
         at_home(self.0.modstamp(arguments))
     }
 
-    /// What a command prints that has to succeed: its answer, and what it says.
+    /// Runs a command that must succeed. Returns its standard output and error.
     #[track_caller]
     pub fn say(&self, arguments: &[&str]) -> (String, String) {
         let output = self.modstamp(arguments).output().unwrap();
@@ -115,7 +109,7 @@ impl Host {
         said
     }
 
-    /// The same, of a command that has to end with 1.
+    /// Like [`Host::say`], but the command must end with 1.
     #[track_caller]
     pub fn fail(&self, arguments: &[&str]) -> (String, String) {
         let output = self.modstamp(arguments).output().unwrap();
@@ -124,14 +118,14 @@ impl Host {
         said
     }
 
-    /// What was printed, with paths as those in the root see them.
+    /// Standard output and error, with paths as seen from inside the root.
     pub fn said(&self, output: &Output) -> (String, String) {
         let root = self.path("").display().to_string();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&root, "/");
         (text(&output.stdout), text(&output.stderr))
     }
 
-    /// Refreshes; returns the second that the module directory then has.
+    /// Refreshes. Returns the second that the module directory then has.
     #[track_caller]
     pub fn refresh(&self) -> i64 {
         let (_, err) = self.say(&["libvirt", "refresh"]);
@@ -139,7 +133,7 @@ impl Host {
         self.mtime(WATCHED)
     }
 
-    /// The same where the module directory is gone.
+    /// Like [`Host::refresh`], but the module directory cannot be moved, or is gone.
     #[track_caller]
     pub fn refresh_by_ctime(&self) {
         let (out, err) = self.say(&["libvirt", "refresh"]);
@@ -168,18 +162,16 @@ impl Host {
         fs::metadata(self.path(below)).unwrap().ctime()
     }
 
-    /// What libvirt writes when it has asked `program` now.
+    /// The text that libvirt would write after a probe of `program` now.
     pub fn answer(&self, program: &str) -> String {
         let directory = fs::metadata(self.path(WATCHED)).ok();
         let mtime = directory.map(|stat| stat.mtime().to_string());
-        let own = self.ctime(DRIVER).max(self.ctime(DAEMON)).to_string();
         let text = set(SAMPLE, "emulator", Some(program));
         let text = set(&text, "qemuctime", Some(&self.ctime(program).to_string()));
-        let text = set(&text, "qemumoddirmtime", mtime.as_deref());
-        set(&text, "selfctime", Some(&own))
+        set(&text, "qemumoddirmtime", mtime.as_deref())
     }
 
-    /// Keeps in a cache directory what libvirt would; returns the file's path in the root.
+    /// Writes an answer into a cache directory. Returns the file's path in the root.
     pub fn keep(&self, cache: &str, text: &str) -> String {
         let program = element(text, "emulator").or(element(text, "path"));
         let file = format!("{cache}/{}", file_name(program.unwrap()));
@@ -188,7 +180,7 @@ impl Host {
         file
     }
 
-    /// As if the system's libvirt had asked `program` now.
+    /// Has the system's libvirt probe `program` now.
     pub fn ask(&self, program: &str) -> String {
         self.keep(SYSTEM, &self.answer(program))
     }
@@ -198,31 +190,43 @@ impl Host {
     pub fn rows(&self, arguments: &[&str]) -> Vec<Value> {
         let (out, _) = self.say(&[&["libvirt", "status", "--json"], arguments].concat());
         let json: Value = serde_json::from_str(&out).unwrap();
-        assert_eq!(json["version"], 1);
+        assert_eq!(json["version"], 2);
         json["files"].as_array().unwrap().clone()
     }
 
-    /// The row of `program`, which there is one of.
+    /// The only row of `program`.
     #[track_caller]
     pub fn row(&self, program: &str) -> Value {
         let mut rows = self.rows(&[]);
-        rows.retain(|row| row["program"] == program);
+        rows.retain(|row| row["recorded"]["program"] == program);
         assert_eq!(rows.len(), 1, "{rows:?}");
         rows.remove(0)
     }
 
-    /// What libvirt says and what modstamp says of `program`, in words.
+    /// modstamp's verdict on the answer of `program`, in words.
     #[track_caller]
-    pub fn words(&self, program: &str) -> (String, String) {
+    pub fn words(&self, program: &str) -> String {
         let (out, _) = self.say(&["libvirt", "status"]);
         let line = out.lines().find(|line| line.starts_with(program));
         let line = line.unwrap_or_else(|| panic!("no {program} in {out}"));
-        let mut cells = line.rsplit("  ").filter(|cell| !cell.is_empty());
-        let [modstamp, libvirt] = [(); 2].map(|()| cells.next().unwrap().trim().to_owned());
-        (libvirt, modstamp)
+        line.rsplit("  ").next().unwrap().trim().to_owned()
     }
 
-    /// All that is in the root but modstamp's own files and the caches: what each is, without its atime and ctime.
+    /// Whether the system's libvirt would serve the answer of `program`, and so not probe.
+    ///
+    /// It compares whole seconds, for equality, and passes over a directory that is gone.
+    #[track_caller]
+    pub fn serves(&self, program: &str) -> bool {
+        let file = self.path(SYSTEM).join(file_name(program));
+        let text = fs::read_to_string(file).unwrap();
+        let number = |name| element(&text, name).map_or(0, |text| text.parse::<i64>().unwrap());
+        let directory = fs::metadata(self.path(WATCHED)).ok();
+        directory.is_none_or(|stat| stat.mtime() == number("qemumoddirmtime"))
+            && self.ctime(program) == number("qemuctime")
+    }
+
+    /// All paths in the root but modstamp's own files and the caches, each with its facts. Atimes
+    /// and ctimes are left out.
     pub fn listing(&self) -> BTreeMap<String, String> {
         let find = r#"find . \( -path ./var/lib/modstamp -o -path ./var/cache -o -path ./home \) -prune -o \
             -printf '%P\t%y %m %U:%G %s %T@ %l ' \( -type f -exec cksum {} \; -o -printf '\n' \)"#;
@@ -233,7 +237,7 @@ impl Host {
             .collect()
     }
 
-    /// The paths of what `action` makes different from what [`Host::listing`] has.
+    /// The paths that `action` makes different in [`Host::listing`].
     pub fn different<T>(&self, action: impl FnOnce() -> T) -> Vec<String> {
         let before = self.listing();
         action();
@@ -249,7 +253,7 @@ impl Host {
     }
 }
 
-/// A user's environment that is the same on every machine.
+/// Gives a command a user's environment that is the same on every machine.
 pub fn at_home(mut command: Command) -> Command {
     for variable in [
         "XDG_CACHE_HOME",
@@ -263,7 +267,7 @@ pub fn at_home(mut command: Command) -> Command {
     command
 }
 
-/// How libvirt names the file of a program.
+/// The name that libvirt gives to the file of a program.
 pub fn file_name(program: &str) -> String {
     let digest = Sha256::digest(program.as_bytes());
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -276,7 +280,7 @@ pub fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     Some(rest.split_once(&format!("</{name}>"))?.0)
 }
 
-/// The same with another text in it; without the element where that is `None`.
+/// Sets the text of the first element of that name. `None` removes the element.
 pub fn set(text: &str, name: &str, value: Option<&str>) -> String {
     let (start, end) = (format!("<{name}>"), format!("</{name}>"));
     let (before, rest) = text.split_once(&start).unwrap();

@@ -1,12 +1,17 @@
-//! The libvirt that is installed: its version, when its files changed last, and which module directories it watches.
+//! An installed libvirt, and the module directories that it watches.
 
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::files::root::{Root, Steps};
 use crate::observe::profile::Profile;
 
-/// Where distributions, and libvirt's own `make install`, put its modules. In “*” is the name of an architecture.
+/// Distributions, and libvirt's own `make install`, put libvirt's modules below one of these. “*”
+/// stands for the name of an architecture.
 const LIBRARIES: [&str; 6] = [
     "/usr/lib64",
     "/usr/lib/*",
@@ -16,102 +21,50 @@ const LIBRARIES: [&str; 6] = [
     "/usr/local/lib",
 ];
 
-/// The daemons that ask QEMU: the one for all drivers, and the one for QEMU alone.
-pub(super) const DAEMONS: [&str; 2] = ["libvirtd", "virtqemud"];
+/// libvirt's driver for QEMU, in the directory of a library.
+const DRIVER: &str = "libvirt/connection-driver/libvirt_driver_qemu.so";
 
-/// Where they are.
-const PROGRAMS: [&str; 3] = ["/usr/sbin", "/usr/bin", "/usr/local/sbin"];
-
-/// A driver is some 2 MB.
+/// A driver has some 2 MB.
 const MOST_BYTES: u64 = 64 << 20;
 
 /// An installed libvirt.
 pub(crate) struct Installation {
-    /// As 9000000 is 9.0.0; `None` where its library does not tell.
-    pub(crate) version: Option<i64>,
-    /// The driver for QEMU.
+    /// Its driver for QEMU.
     driver: PathBuf,
-    /// In whole seconds since 1970, as all times here.
-    driver_ctime: i64,
-    daemon_ctimes: Vec<i64>,
-    /// Of all modules.
-    module_ctimes: Vec<i64>,
 }
 
 impl Installation {
-    /// Those that have a driver for QEMU, the distribution's first.
+    /// Finds each libvirt that has a driver for QEMU, the distribution's first.
     pub(crate) fn all(root: &Root) -> Vec<Installation> {
         let libraries = libraries(root).into_iter();
-        libraries
-            .filter_map(|library| Installation::at(root, &library))
-            .collect()
+        let drivers = libraries.map(|library| library.join(DRIVER));
+        let drivers = drivers.filter(|driver| root.target(driver).is_some());
+        drivers.map(|driver| Installation { driver }).collect()
     }
 
-    fn at(root: &Root, library: &Path) -> Option<Installation> {
-        let modules = library.join("libvirt");
-        let driver = modules.join("connection-driver/libvirt_driver_qemu.so");
-        let driver_ctime = root.target(&driver)?.st_ctime;
-        let daemons = PROGRAMS.iter().flat_map(|programs| {
-            let programs = Path::new(programs);
-            DAEMONS.iter().map(|daemon| programs.join(daemon))
-        });
-        let mut module_ctimes = Vec::new();
-        for folder in ["connection-driver", "storage-backend", "storage-file"] {
-            let folder = modules.join(folder);
-            let names = root.names(&folder).unwrap_or_default();
-            let files = names
-                .iter()
-                .filter_map(|name| root.target(&folder.join(name)));
-            module_ctimes.extend(files.map(|stat| stat.st_ctime));
-        }
-        Some(Installation {
-            version: version(root, library),
-            driver,
-            driver_ctime,
-            daemon_ctimes: daemons
-                .filter_map(|daemon| Some(root.target(&daemon)?.st_ctime))
-                .collect(),
-            module_ctimes,
-        })
-    }
-
-    /// Whether a daemon that is started now would find `self_ctime` to be the latest ctime of its own files: of its
-    /// program and the modules that it loads, which is at least the driver for QEMU (`virUpdateSelfLastChanged`).
-    /// `None` where no daemon is found.
-    pub(crate) fn is_self_ctime(&self, self_ctime: i64) -> Option<bool> {
-        if self.daemon_ctimes.is_empty() {
-            return None;
-        }
-        let may_be = |least: i64| {
-            self_ctime == least || self_ctime > least && self.module_ctimes.contains(&self_ctime)
-        };
-        let mut daemons = self.daemon_ctimes.iter();
-        Some(daemons.any(|daemon| may_be(self.driver_ctime.max(*daemon))))
-    }
-
-    /// The module directories of `profile` whose paths are compiled into the driver (QEMU_MODDIR): those whose mtime it
-    /// compares.
+    /// The module directories of `profile` whose mtime this libvirt compares.
+    ///
+    /// Their paths are compiled into the driver (`QEMU_MODDIR`). The list is empty if the driver
+    /// has none of them, like that of a libvirt before 6.8, or cannot be read.
     pub(crate) fn watched(&self, profile: &Profile) -> Vec<PathBuf> {
-        use std::io::Read;
-        let mut bytes = Vec::new();
-        let read = profile.root().read(&self.driver, Steps::Any).map(|fd| {
-            std::fs::File::from(fd)
-                .take(MOST_BYTES)
-                .read_to_end(&mut bytes)
-        });
-        if !matches!(read, Ok(Ok(_))) {
-            return Vec::new();
-        }
-        let mut watched: Vec<PathBuf> = bytes
-            .split(|byte| *byte == 0)
-            .skip(1) // Each text of a driver stands behind a zero byte.
+        let bytes = self.driver_bytes(profile.root()).unwrap_or_default();
+        // A compiled-in text ends with a NUL, and so does the one before it.
+        let texts = bytes.split(|byte| *byte == 0).skip(1);
+        let mut watched: Vec<PathBuf> = texts
             .filter(|text| text.starts_with(b"/"))
-            .map(|text| PathBuf::from(std::ffi::OsStr::from_bytes(text)))
+            .map(|text| PathBuf::from(OsStr::from_bytes(text)))
             .filter(|path| profile.has_directory(path))
             .collect();
         watched.sort();
         watched.dedup();
         watched
+    }
+
+    fn driver_bytes(&self, root: &Root) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let driver = File::from(root.read(&self.driver, Steps::Any)?);
+        driver.take(MOST_BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 }
 
@@ -130,16 +83,4 @@ fn libraries(root: &Root) -> Vec<PathBuf> {
         }
     }
     libraries
-}
-
-/// The version in the name of the file that `libvirt.so.0` is a link to: `libvirt.so.0.11003.2` is 11.3.2.
-fn version(root: &Root, library: &Path) -> Option<i64> {
-    let directory = root.place(library, Steps::Any).ok()?;
-    let target = rustix::fs::readlinkat(directory, "libvirt.so.0", Vec::new()).ok()?;
-    let version = target.to_str().ok()?.rsplit_once("libvirt.so.0.")?.1;
-    let (major_minor, micro) = version.split_once('.')?;
-    let major_minor: i64 = major_minor.parse().ok()?;
-    major_minor
-        .checked_mul(1000)?
-        .checked_add(micro.parse().ok()?)
 }

@@ -1,573 +1,366 @@
-//! A refresh: makes every libvirt on the host, whoever's, running or not, probe again at its next look-up, by what libvirt
-//! itself compares: the module directory's mtime and the program's ctime.
+//! A refresh: makes every libvirt on the host probe again at its next look-up. It reaches the
+//! daemons of all users, those that run now and those that start later.
 //!
-//! libvirt compares whole seconds, for equality, so the mtime must become a second that it never had. No change so far left
-//! one that is later than the clock's, or, where the clock was set back, than that of the last refresh; the next
-//! second after both is new.
+//! It moves the times that libvirt itself compares, and keeps a [`Record`] of that. If no time can
+//! be moved, it removes stale files from the system's cache instead.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use rustix::fs::{FileType, Mode, Stat, StatVfsMountFlags, fstat};
-use rustix::io::Errno;
-use rustix::time::ClockId;
-
+use crate::act::libvirt::cached::Cached;
+use crate::act::libvirt::daemons::daemons;
 use crate::act::libvirt::installation::Installation;
-use crate::act::libvirt::record::{Moved, Record};
-use crate::act::libvirt::{Cached, Kind};
-use crate::files::root::{Root, Steps};
+use crate::act::libvirt::judgement::is_outdated;
+use crate::act::libvirt::kind::Kind;
+use crate::act::libvirt::moved::{Failure, Moved, Opened, ProgramChanges, change_all};
+use crate::act::libvirt::occasion::Occasion;
+use crate::act::libvirt::record::{Effect, LastRefresh, Reached, Record};
+use crate::act::libvirt::targets::Targets;
 use crate::ground::error::{Error, Result};
-use crate::ground::time::Mtime;
 use crate::judge::witness::Witness;
-use crate::observe::inputs::{Depth, Inputs};
+use crate::observe::inputs::Inputs;
 use crate::observe::profile::Profile;
-use crate::stamp::later::later_than;
 use crate::stamp::stamp::{Durability, Owner, Stamp};
+use crate::stamp::turn::{Kept, Turn, Versioned};
 
-/// What a refresh is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Occasion {
-    /// Somebody asks for it.
-    Hand,
-    /// The stamp was touched, perhaps by a trigger, which may not take the time to read what stat is evidence for.
-    Touch,
-    /// Something is not as at the last refresh.
-    Update,
-}
-
-/// What a refresh did. All paths are as somebody outside the root sees them.
+/// The result of a refresh. All paths are as seen from outside the root.
 #[derive(Debug, Default)]
 pub struct Refreshed {
-    /// The module directories that were moved, and the second since 1970 that each was moved to.
+    /// The module directories that were moved, each with its new mtime in seconds since 1970.
     pub moved: Vec<(PathBuf, i64)>,
-    /// The programs whose ctime was moved, because no module directory that stands for them could be.
+    /// The programs whose ctime was moved, because moving directories did not reach every libvirt.
     pub changed: Vec<PathBuf>,
-    /// The cache files that were removed from the system daemon's cache, because nothing could be moved.
+    /// The cache files that were removed, because no time could be moved.
     pub evicted: Vec<PathBuf>,
-    /// Whether all that is stale was reached, and a record of that is kept. Otherwise the next update refreshes again.
+    /// Whether every stale answer was reached, and a record of that is kept. If not, the next
+    /// update refreshes again.
     pub is_done: bool,
-    /// What a person should know of, one sentence each.
+    /// Sentences that a person should read.
     pub warnings: Vec<String>,
 }
 
-/// Makes every libvirt probe again what it cached of `profile`'s programs.
+/// Makes every libvirt probe again for its answers about `profile`'s programs.
 ///
-/// The module directories that libvirt watches are moved to a second that they never had. Where one is gone or cannot be
-/// moved, a chmod of the programs to the mode that they have moves their ctime. Where that may not be either, as on a
-/// read-only `/usr`, what is stale is removed from the system daemon's cache.
+/// It moves the module directories that libvirt watches to a second that they never had. If one is
+/// gone or cannot be moved, it moves the ctimes of the programs, by a chmod to the mode that each
+/// has. If that fails too, as on a read-only `/usr`, it removes stale files from the system
+/// daemon's cache.
 ///
 /// # Errors
-/// Where the caller may do none of this, or where libvirt caches nothing of the profile's programs.
+/// If the caller may do none of this, or if libvirt caches nothing of the profile's programs.
 pub fn refresh(profile: &Profile, durability: Durability) -> Result<Refreshed> {
     let profile = &profile.without_variables();
-    let hand = Occasion::Hand;
-    // Before anything is moved: what libvirt then probes is not older than this. And before the turn, for who else touches
-    // must not wait for it.
-    let refreshed = refresh_for(hand, profile, Seen::now(profile, hand)?, &[], durability)?;
-    Ok(refreshed.unwrap_or_default())
+    // The look comes before any move, so that no answer of a later probe is older than it. It also
+    // comes before the turn, because touches must not wait for it.
+    let stamp = &system_stamp(profile)?;
+    let look = || Before::look(profile, stamp, Occasion::Hand);
+    let seen = stamp.look(Kept::LibvirtRecord, look)?;
+    let refresh = SystemRefresh::begin(Occasion::Hand, profile, stamp, durability)?;
+    Ok(refresh.run(seen, &[])?.unwrap_or_default())
 }
 
-/// The same for who has looked at the inputs already, and touched the stamp since. `directories` are the module directories
-/// that changed, from a package manager that says which; where there are none, those that libvirt watches.
+/// Like [`refresh`], for a caller that already holds the inputs and has touched the stamp.
+///
+/// `directories` are the module directories that changed, if a package manager named any. If not,
+/// those that libvirt watches are moved.
 pub(crate) fn refresh_too(
     profile: &Profile,
     inputs: Inputs,
     directories: &[PathBuf],
     durability: Durability,
 ) -> Result<Refreshed> {
-    let (touch, record) = (Occasion::Touch, Record::read(&system_stamp(profile)?));
-    let seen = Seen::of(inputs, record, touch);
-    let refreshed = refresh_for(touch, profile, seen, directories, durability)?;
-    Ok(refreshed.unwrap_or_default())
+    let stamp = &system_stamp(profile)?;
+    let last = stamp.look(Kept::LibvirtRecord, || Ok(LastRefresh::read(stamp)))?;
+    let seen = last.map(|last| Before::of(inputs, last, Occasion::Touch));
+    let refresh = SystemRefresh::begin(Occasion::Touch, profile, stamp, durability)?;
+    Ok(refresh.run(seen, directories)?.unwrap_or_default())
 }
 
-/// The same where something is not as at the last refresh, and only then. Two at once do the work once.
+/// Like [`refresh`], but only if something is not as at the last refresh. `None` if all is.
 pub(crate) fn update(
     profile: &Profile,
     inputs: Inputs,
     durability: Durability,
 ) -> Result<Option<Refreshed>> {
-    let stamp = system_stamp(profile)?;
-    let record = match Record::read(&stamp) {
-        Some(record) if !record.is_outdated(&inputs) => {
-            complete(record, profile, &stamp, &inputs, durability);
-            return Ok(None);
-        }
-        record => record,
-    };
-    let update = Occasion::Update;
-    let seen = Seen::of(inputs, record, update);
-    refresh_for(update, profile, seen, &[], durability)
+    let stamp = &system_stamp(profile)?;
+    let last = stamp.look(Kept::LibvirtRecord, || Ok(LastRefresh::read(stamp)))?;
+    if !is_outdated(last.value.record.as_ref(), &inputs) {
+        complete(last, profile, stamp, &inputs, durability);
+        return Ok(None);
+    }
+    let seen = last.map(|last| Before::of(inputs, last, Occasion::Update));
+    SystemRefresh::begin(Occasion::Update, profile, stamp, durability)?.run(seen, &[])
 }
 
-/// Keeps a record whose witness is of the same contents in the place of one that makes each look read them again.
+/// Spares later looks a reading: keeps a witness of the same contents that has better evidence.
+///
+/// If it cannot be kept, the one that is there does as well.
 fn complete(
-    mut record: Record,
+    last: Versioned<LastRefresh>,
     profile: &Profile,
     stamp: &Stamp,
     inputs: &Inputs,
     durability: Durability,
 ) {
-    let latest = Record::latest(stamp);
-    let Some(witness) = record.witness.completed(profile, inputs) else {
+    let record = last.value.record.as_ref();
+    let Some(witness) = record.and_then(|record| record.witness.completed(profile, inputs)) else {
         return;
     };
-    let stamps = record.witness.observation.stamps;
-    record.witness = witness;
-    record.witness.observation.stamps = stamps;
-    let Ok(turn) = stamp.take_turn() else {
-        return;
-    };
-    if latest == Some(record.latest) && Record::latest(stamp) == latest {
-        let _ = record.write(&turn, durability);
+    let turn = stamp.take_turn_if_unchanged(&last);
+    if let Some((turn, record)) = turn.zip(last.value.record) {
+        let stamps = record.witness.observation.stamps;
+        let observation = witness.observation.with_stamps(stamps);
+        let record = Record {
+            witness: Witness { observation },
+            ..record
+        };
+        let _ = record.write(&turn, last.value.second, durability);
     }
-}
-
-/// Removes what is stale from the caller's own cache where no record of the system's can tell that, and keeps a record of
-/// the caller's own, by which it is told the next time.
-pub(crate) fn update_own(
-    profile: &Profile,
-    inputs: Inputs,
-    stamp: &Stamp,
-    durability: Durability,
-) -> Result<Option<Refreshed>> {
-    let kind = Kind::of(profile)?;
-    let system = Record::read(&system_stamp(profile)?);
-    if system.as_ref().is_some_and(Record::tells_all) {
-        return Ok(None);
-    }
-    let own = Record::read(stamp);
-    if !is_outdated(own.as_ref(), &inputs) {
-        return Ok(None);
-    }
-    let known: Vec<_> = own
-        .iter()
-        .chain(&system)
-        .map(|known| &known.witness.observation)
-        .collect();
-    let witness = Witness {
-        observation: inputs.read(Depth::All, &known),
-    };
-    let directories = inputs.module_directories().map(|(path, _)| path.to_owned());
-    let left = directories.filter_map(|path| {
-        let second = profile.root().target(&path)?.st_mtime;
-        Some((path, second))
-    });
-    let mut record = Record {
-        owner: Owner::User,
-        latest: 0,
-        moved: Vec::new(),
-        left: left.collect(),
-        changed: Vec::new(),
-        evicted: false,
-        undone: false,
-        witness,
-    };
-    let mut done = Refreshed::default();
-    let cached = Cached::of(kind, profile, system, inputs);
-    (done.evicted, record.evicted) = cached.evict_of(Owner::User, &mut done.warnings);
-    if !done.evicted.is_empty() {
-        done.warnings
-            .extend(crate::act::libvirt::daemons(profile.root()));
-    }
-    record.undone = !record.evicted;
-    let kept = record.write(&stamp.take_turn()?, durability);
-    done.is_done = kept.is_ok() && !record.undone;
-    done.warnings
-        .extend(kept.err().map(|errno| not_kept(stamp, errno)));
-    Ok(Some(done))
-}
-
-fn is_outdated(record: Option<&Record>, now: &Inputs) -> bool {
-    record.is_none_or(|record| record.is_outdated(now))
 }
 
 fn system_stamp(profile: &Profile) -> Result<Stamp> {
     Stamp::system(profile.root(), profile.name())
 }
 
-fn not_kept(stamp: &Stamp, errno: Errno) -> String {
+/// A sentence about a record that could not be kept.
+pub(crate) fn not_kept(stamp: &Stamp, cause: io::Error) -> String {
     let remedy = "make room there, or make it writable for its owner, and refresh again";
     let attempt = "keep the record of the refresh beside";
-    Error::system(attempt, stamp.path(), errno, remedy).to_string()
+    Error::system(attempt, stamp.path(), cause, remedy).to_string()
 }
 
-fn refresh_for(
-    occasion: Occasion,
-    profile: &Profile,
-    mut seen: Seen,
-    directories: &[PathBuf],
-    durability: Durability,
-) -> Result<Option<Refreshed>> {
-    let kind = Kind::of(profile)?;
-    let root = profile.root();
-    let mut done = Refreshed::default();
-    let stamp = system_stamp(profile)?;
-    let turn = stamp.take_turn();
-    let turn = turn.map_err(|error| done.warnings.push(error.to_string()));
-    if occasion == Occasion::Update {
-        // Another update may have been quicker, and touched the stamp, too.
-        let stamps = crate::observe::stamps::Stamps::of(profile);
-        seen.inputs = seen.inputs.with_stamps(stamps);
-        seen.witness.observation = seen.witness.observation.with_stamps(stamps);
-        if !is_outdated(Record::read(&stamp).as_ref(), &seen.inputs) {
-            return Ok(None);
-        }
-    }
-    if Record::latest(&stamp) != seen.record.as_ref().map(|record| record.latest) {
-        seen = Seen::now(profile, occasion)?; // Somebody else refreshed since.
-    }
-    let Seen {
-        record: old,
-        inputs,
-        witness,
-    } = seen;
-
-    let (directories, mut is_enough) = match directories {
-        [] => directories_of_libvirt(kind, profile, &inputs, occasion),
-        _ => (and_those_before(root, directories, old.as_ref()), true),
-    };
-    let latest = Record::latest(&stamp).unwrap_or(0);
-    let (opened, latest) = open_all(root, directories, latest);
-    let mut record = Record {
-        owner: Owner::System,
-        latest,
-        moved: Vec::new(),
-        left: Vec::new(),
-        changed: Vec::new(),
-        evicted: false,
-        undone: false,
-        witness,
-    };
-    // Before it is seen: killed in between, a refresh only skips a second, and never leaves one twice. What it has seen
-    // is kept once it is done.
-    let remembered = turn.as_ref().ok();
-    let remembered = remembered.and_then(|turn| Record::remember(turn, &stamp, latest, durability));
-    if remembered.is_none() {
-        is_enough = false; // A later one may leave this second again, and then the programs tell.
-    }
-
-    let failed;
-    (record.moved, record.left, failed) = move_all(root, opened, latest, durability);
-    let latest = record.moved.iter().map(|moved| moved.second).max();
-    record.latest = record.latest.max(latest.unwrap_or_default());
-    let outside = |path: &PathBuf| root.outside(path);
-    let moved = record.moved.iter();
-    done.moved = moved
-        .map(|moved| (outside(&moved.path), moved.second))
-        .collect();
-
-    if failed.is_some() || !is_enough {
-        // No program is changed for a libvirt that is not there, but where somebody asks for it.
-        let is_wanted = occasion == Occasion::Hand || !Installation::all(root).is_empty();
-        let programs: Vec<&Path> = inputs.programs().filter(|_| is_wanted).collect();
-        let error;
-        (record.changed, error) = change_all(root, &programs, durability);
-        let changed = record.changed.iter();
-        done.changed = changed.map(|(path, _)| outside(path)).collect();
-        if !record.changed.is_empty() {
-            record.witness = occasion.again(profile, record.witness)?;
-        }
-        let failed = failed.filter(|(_, error)| error.kind() != io::ErrorKind::NotFound);
-        let is_shut_out = error.as_ref().is_some_and(may_not)
-            || programs.is_empty() && failed.as_ref().is_some_and(may_not);
-        let error_of_programs = error.is_some();
-        if let Some((path, cause)) = failed.or(error).filter(|_| is_wanted) {
-            let is_privileged = rustix::process::geteuid().is_root() || !root.is_system();
-            let remedy = match (is_shut_out, is_privileged) {
-                (false, _) => "what else could be moved was",
-                (true, true) => "so what is stale was removed from the system's cache instead",
-                (true, false) => {
-                    "run as root; “modstamp libvirt evict” removes what is stale from your own cache"
-                }
-            };
-            let attempt = "make libvirt ask again by the mtime or ctime of";
-            let error = Error::system(attempt, outside(&path), cause, remedy);
-            if is_shut_out && !is_privileged {
-                return Err(error);
-            }
-            done.warnings.push(error.to_string());
-        }
-        record.undone = is_wanted && error_of_programs && !is_shut_out;
-        if is_shut_out {
-            let cached = Cached::of(kind, profile, old, inputs);
-            (done.evicted, record.evicted) = cached.evict_of(Owner::System, &mut done.warnings);
-            done.warnings.extend(crate::act::libvirt::daemons(root));
-            record.undone = is_wanted && !record.evicted;
-        }
-    }
-    let turn = turn.as_ref().ok();
-    let kept = turn.map(|turn| record.write(turn, durability));
-    done.is_done = matches!(kept, Some(Ok(()))) && !record.undone;
-    if let Some(Err(errno)) = kept {
-        done.warnings.push(not_kept(&stamp, errno));
-    }
-    Ok(Some(done))
-}
-
-/// What there is before a refresh.
-struct Seen {
-    record: Option<Record>,
+/// All that is known before any time is moved.
+struct Before {
+    last: LastRefresh,
     inputs: Inputs,
     witness: Witness,
 }
 
-impl Seen {
-    fn now(profile: &Profile, occasion: Occasion) -> Result<Seen> {
-        let record = Record::read(&system_stamp(profile)?);
-        let inputs = Inputs::of(
-            profile,
-            record.as_ref().map(|record| &record.witness.observation),
-        )?;
-        Ok(Seen::of(inputs, record, occasion))
+impl Before {
+    fn look(profile: &Profile, stamp: &Stamp, occasion: Occasion) -> Result<Before> {
+        let last = LastRefresh::read(stamp);
+        let known = last.record.as_ref().map(|last| &last.witness.observation);
+        Ok(Before::of(Inputs::of(profile, known)?, last, occasion))
     }
 
-    fn of(inputs: Inputs, record: Option<Record>, occasion: Occasion) -> Seen {
-        let witness = occasion.witness(&inputs, record.as_ref());
-        Seen {
-            record,
+    fn of(inputs: Inputs, last: LastRefresh, occasion: Occasion) -> Before {
+        Before {
+            witness: occasion.witness(&inputs, last.record.as_ref()),
+            last,
+            inputs,
+        }
+    }
+}
+
+/// A refresh of the system under way.
+struct SystemRefresh<'a> {
+    occasion: Occasion,
+    profile: &'a Profile,
+    kind: &'static Kind,
+    durability: Durability,
+    /// The system's.
+    stamp: &'a Stamp,
+    /// `None` if the stamp's directory cannot be written. Then no record is kept.
+    turn: Option<Turn<'a>>,
+    done: Refreshed,
+}
+
+impl<'a> SystemRefresh<'a> {
+    /// Takes the turn.
+    fn begin(
+        occasion: Occasion,
+        profile: &'a Profile,
+        stamp: &'a Stamp,
+        durability: Durability,
+    ) -> Result<SystemRefresh<'a>> {
+        let kind = Kind::of(profile)?;
+        let mut done = Refreshed::default();
+        let turn = stamp.take_turn();
+        let turn = turn.map_err(|error| done.warnings.push(error.to_string()));
+        Ok(SystemRefresh {
+            occasion,
+            profile,
+            kind,
+            durability,
+            stamp,
+            turn: turn.ok(),
+            done,
+        })
+    }
+
+    /// Does all of it. `None` if another update did it while this one waited for its turn.
+    fn run(
+        mut self,
+        seen: Versioned<Before>,
+        directories: &[PathBuf],
+    ) -> Result<Option<Refreshed>> {
+        let Some(before) = self.look_again(seen)? else {
+            return Ok(None);
+        };
+        let Before {
+            last,
             inputs,
             witness,
-        }
-    }
-}
-
-/// Whether the system does not allow it, now and as long as it is as it is.
-fn may_not((_, error): &Failure) -> bool {
-    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
-    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
-}
-
-/// The directories that changed, and those that the last refresh moved: what was cached since is told by these.
-fn and_those_before(root: &Root, directories: &[PathBuf], old: Option<&Record>) -> Vec<PathBuf> {
-    let mut all = directories.to_vec();
-    let before = old.into_iter().flat_map(|old| &old.moved);
-    for path in before.map(|moved| &moved.path) {
-        if !all.contains(path) && root.target(path).is_some() {
-            all.push(path.clone());
-        }
-    }
-    all
-}
-
-impl Occasion {
-    fn witness(self, inputs: &Inputs, older: Option<&Record>) -> Witness {
-        match self {
-            Occasion::Touch => Witness {
-                observation: inputs.read(Depth::Doubtful, &[]),
+        } = before;
+        let root = self.profile.root();
+        let targets = match directories {
+            [] => Targets::watched(self.kind, self.profile, &inputs, self.occasion),
+            _ => Targets::named(root, directories, last.record.as_ref()),
+        };
+        let opened = Opened::open(root, targets.directories, last.second);
+        let second = opened.second;
+        // A later refresh may choose an unclaimed second again. Then the programs must tell.
+        let are_enough = self.claim(second) && targets.are_enough;
+        let directories = opened.move_all(root, self.durability);
+        self.done.moved = self.outside(&directories.moved);
+        let mut record = Record {
+            owner: Owner::System,
+            effect: Effect {
+                reached: Reached::ByTimes,
+                moved: directories.moved,
+                left: directories.left,
+                changed: Vec::new(),
             },
-            Occasion::Hand | Occasion::Update => {
-                let known: Vec<_> = older
-                    .iter()
-                    .map(|older| &older.witness.observation)
-                    .collect();
-                Witness {
-                    observation: inputs.read(Depth::All, &known),
-                }
+            witness,
+        };
+        if directories.failed.is_some() || !are_enough {
+            let failed = directories.failed;
+            self.go_by_programs(&mut record, last.record, inputs, failed)?;
+        }
+        self.keep(&record, second);
+        Ok(Some(self.done))
+    }
+
+    /// Looks anew if another refresh came first. `None` if there is nothing left to do.
+    fn look_again(&self, seen: Versioned<Before>) -> Result<Option<Before>> {
+        let look = || Before::look(self.profile, self.stamp, self.occasion);
+        let before = self.stamp.look_again_if_changed(seen, look)?;
+        let is_update = self.occasion == Occasion::Update;
+        let is_done = is_update && !is_outdated(before.last.record.as_ref(), &before.inputs);
+        Ok((!is_done).then_some(before))
+    }
+
+    /// Has the record remember a second before any directory is seen with it.
+    fn claim(&self, second: i64) -> bool {
+        let turn = self.turn.as_ref();
+        turn.is_some_and(|turn| Record::claim_second(turn, second).is_ok())
+    }
+
+    fn outside(&self, moved: &[Moved]) -> Vec<(PathBuf, i64)> {
+        let root = self.profile.root();
+        let moved = moved.iter();
+        moved
+            .map(|it| (root.outside(&it.path), it.second))
+            .collect()
+    }
+
+    /// Reaches the libvirts that the directories do not: by the programs, or else by an eviction.
+    ///
+    /// `failed` is the first module directory that was not moved.
+    fn go_by_programs(
+        &mut self,
+        record: &mut Record,
+        last: Option<Record>,
+        inputs: Inputs,
+        failed: Option<Failure>,
+    ) -> Result<()> {
+        // No program is changed for a libvirt that is not installed, unless a person asks for it.
+        let root = self.profile.root();
+        let is_wanted = self.occasion == Occasion::Hand || !Installation::all(root).is_empty();
+        let programs: Vec<&Path> = inputs.programs().filter(|_| is_wanted).collect();
+        let program = self.change_programs(&programs, record)?;
+        // The programs stand in for a directory that is gone.
+        let directory = failed.filter(|it| it.cause.kind() != io::ErrorKind::NotFound);
+        let is_shut_out = match (&program, &directory) {
+            (Some(program), _) => program.is_lasting(),
+            (None, Some(directory)) => programs.is_empty() && directory.is_lasting(),
+            (None, None) => false,
+        };
+        let is_any_left = program.is_some();
+        if let Some(failure) = directory.or(program).filter(|_| is_wanted) {
+            self.warn_of(failure, is_shut_out)?;
+        }
+        record.effect.reached = match (is_shut_out, is_any_left) {
+            (true, _) => self.evict(last, inputs, is_wanted),
+            (false, true) => Reached::Partly,
+            (false, false) => Reached::ByTimes,
+        };
+        Ok(())
+    }
+
+    /// Moves the ctimes of programs, and has the record know them. Returns the first failure.
+    fn change_programs(
+        &mut self,
+        programs: &[&Path],
+        record: &mut Record,
+    ) -> Result<Option<Failure>> {
+        let root = self.profile.root();
+        let ProgramChanges { changed, failed } = change_all(root, programs, self.durability);
+        let outside = changed.iter().map(|changed| root.outside(&changed.path));
+        self.done.changed = outside.collect();
+        if !changed.is_empty() {
+            let again = self.occasion.witness_again(self.profile, &record.witness)?;
+            if let Some(again) = again {
+                record.witness = again;
+            }
+        }
+        record.effect.changed = changed;
+        Ok(failed)
+    }
+
+    /// Tells a person of a time that could not be moved.
+    ///
+    /// # Errors
+    /// If the caller lacks the privilege to do anything at all.
+    fn warn_of(&mut self, failure: Failure, is_shut_out: bool) -> Result<()> {
+        let root = self.profile.root();
+        let is_privileged = rustix::process::geteuid().is_root() || !root.is_system();
+        let remedy = match (is_shut_out, is_privileged) {
+            (false, _) => "what else could be moved was",
+            (true, true) => "so what is stale was removed from the system's cache instead",
+            (true, false) => {
+                "run as root; “modstamp libvirt evict” removes what is stale from your own cache"
+            }
+        };
+        let attempt = "make libvirt ask again by the mtime or ctime of";
+        let path = root.outside(&failure.path);
+        let error = Error::system(attempt, path, failure.cause, remedy);
+        match is_shut_out && !is_privileged {
+            true => Err(error),
+            false => {
+                self.done.warnings.push(error.to_string());
+                Ok(())
             }
         }
     }
 
-    /// A witness that knows the programs by their new ctimes, if nothing else is different from the one before.
-    fn again(self, profile: &Profile, before: Witness) -> Result<Witness> {
-        let mut now = Inputs::of(profile, Some(&before.observation))?;
-        // The programs were changed just now, and are known by stat alone.
-        if self == Occasion::Touch && now.wait_if_racy() {
-            now = Inputs::of(profile, Some(&before.observation))?;
-        }
-        let depth = match self {
-            Occasion::Touch => Depth::Doubtful,
-            Occasion::Hand | Occasion::Update => Depth::All,
-        };
-        let again = Witness {
-            observation: now.read(depth, &[&before.observation]),
-        };
-        let is_program = |reason: &crate::judge::reason::Reason| match reason {
-            crate::judge::reason::Reason::Unknown { subject, .. }
-            | crate::judge::reason::Reason::NotRead(subject) => {
-                subject.input == crate::observe::input::Input::Program
-            }
-            _ => false,
-        };
-        let is_same = before.judge(&now).reasons().iter().all(is_program);
-        Ok(if is_same { again } else { before })
-    }
-}
-
-/// The module directories that libvirt watches, and whether to move them is enough. Where nothing says which it watches, it
-/// may be any of those that there are; a driver that names none, as before libvirt 6.8, watches none.
-fn directories_of_libvirt(
-    kind: &Kind,
-    profile: &Profile,
-    inputs: &Inputs,
-    occasion: Occasion,
-) -> (Vec<PathBuf>, bool) {
-    let all = inputs.module_directories().map(|(path, _)| path.to_owned());
-    let all: Vec<PathBuf> = all.filter(|path| profile.has_directory(path)).collect();
-    if !kind.is_directory_in_driver() {
-        let is_any = !all.is_empty();
-        return (all, is_any);
-    }
-    let installations = Installation::all(profile.root());
-    if installations.is_empty() {
-        return (all, occasion != Occasion::Hand);
-    }
-    let watched: Vec<Vec<PathBuf>> = installations
-        .iter()
-        .map(|one| one.watched(profile))
-        .collect();
-    let do_all_watch = watched.iter().all(|directories| !directories.is_empty());
-    let mut watched = watched.concat();
-    watched.sort();
-    watched.dedup();
-    match watched.is_empty() {
-        true => (all, false),
-        false => (watched, do_all_watch),
-    }
-}
-
-/// Opens a module directory by a way that nobody but root or the caller could have bent.
-fn open(root: &Root, path: &Path) -> io::Result<File> {
-    let fd = File::from(root.read(path, Steps::Trusted)?);
-    match FileType::from_raw_mode(fstat(&fd)?.st_mode).is_dir() {
-        true => Ok(fd),
-        false => Err(io::Error::other("it is not a directory")),
-    }
-}
-
-type Seconds = Vec<(PathBuf, i64)>;
-type Opened = (PathBuf, io::Result<File>);
-type Failure = (PathBuf, io::Error);
-
-/// Opens directories. Returns them, and a second that none of them ever had: the next after the clock's, the `latest` that
-/// any was moved to, and those that they have.
-fn open_all(root: &Root, directories: Vec<PathBuf>, latest: i64) -> (Vec<Opened>, i64) {
-    let open = |path: PathBuf| {
-        let directory = open(root, &path);
-        (path, directory)
-    };
-    let opened: Vec<Opened> = directories.into_iter().map(open).collect();
-    let have = opened
-        .iter()
-        .filter_map(|(_, directory)| Some(fstat(directory.as_ref().ok()?).ok()?.st_mtime));
-    let latest = have.fold(latest.max(Mtime::now().seconds()), i64::max);
-    (opened, latest.saturating_add(1))
-}
-
-/// Moves the mtimes of directories to `second`, or the next one that their file systems can store. Returns those that
-/// moved, those that could not be, with the seconds that they have, and what failed first.
-fn move_all(
-    root: &Root,
-    opened: Vec<Opened>,
-    second: i64,
-    durability: Durability,
-) -> (Vec<Moved>, Seconds, Option<Failure>) {
-    let (mut moved, mut left, mut failed) = (Vec::new(), Vec::new(), None);
-    for (path, directory) in opened {
-        let error = match directory {
-            Ok(directory) => match move_past(&directory, second - 1, durability) {
-                Ok(stat) => {
-                    moved.push(Moved {
-                        path,
-                        second: stat.st_mtime,
-                        ctime: Mtime::of_ctime(&stat),
-                        epoch: crate::observe::evidence::epoch(directory.as_fd()),
-                    });
-                    continue;
-                }
-                Err(error) => error,
-            },
-            Err(error) => error,
-        };
-        left.extend(root.target(&path).map(|stat| (path.clone(), stat.st_mtime)));
-        failed = failed.or(Some((path, error)));
-    }
-    (moved, left, failed)
-}
-
-/// Where a file system is mounted read-only, nothing even tries to write to it.
-fn is_writable(place: impl AsFd) -> rustix::io::Result<()> {
-    let flags = rustix::fs::fstatvfs(place)?.f_flag;
-    match flags.contains(StatVfsMountFlags::RDONLY) {
-        true => Err(Errno::ROFS),
-        false => Ok(()),
-    }
-}
-
-/// Moves the mtime of a directory to a second after `latest`.
-fn move_past(directory: &File, latest: i64, durability: Durability) -> io::Result<Stat> {
-    is_writable(directory)?;
-    let latest = Mtime::new(latest, 999_999_999);
-    let mut stat = fstat(directory)?;
-    let store = |wanted: Mtime| {
-        wanted.store_in(directory)?;
-        stat = fstat(directory)?;
-        Ok::<_, io::Error>(Mtime::of(&stat))
-    };
-    match later_than(latest, latest, store)? {
-        Some(_) => {
-            if durability == Durability::Synced {
-                rustix::fs::fsync(directory)?;
-            }
-            Ok(stat)
-        }
-        None => Err(io::Error::other("its file system stores no later time")),
-    }
-}
-
-/// Moves the ctimes of programs to another second, by a chmod to the mode that each has. Returns them with that second,
-/// and what failed first.
-fn change_all(
-    root: &Root,
-    programs: &[&Path],
-    durability: Durability,
-) -> (Seconds, Option<Failure>) {
-    let (mut changed, mut failed) = (Vec::new(), None);
-    // A program of several names is changed once: to change it again would belie the second of its first name.
-    let mut seconds = HashMap::new();
-    for path in programs {
-        let mut change = || -> io::Result<Option<i64>> {
-            let program = root.read(path, Steps::Trusted)?;
-            is_writable(&program)?;
-            let old = fstat(&program)?;
-            if !FileType::from_raw_mode(old.st_mode).is_file() {
-                return Ok(None); // libvirt cannot ask it.
-            }
-            let second = match seconds.entry((old.st_dev, old.st_ino)) {
-                Entry::Occupied(known) => *known.get(),
-                Entry::Vacant(place) => *place.insert(change_ctime(&program, &old, durability)?),
-            };
-            Ok(Some(second))
-        };
-        match change() {
-            Ok(second) => changed.extend(second.map(|second| (path.to_path_buf(), second))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {} // Gone, or a link to nothing.
-            Err(error) => failed = failed.or(Some((path.to_path_buf(), error))),
+    /// Removes stale files from the system's cache, and names the daemons that hold answers in
+    /// memory.
+    fn evict(&mut self, last: Option<Record>, inputs: Inputs, is_wanted: bool) -> Reached {
+        let cached = Cached::of(self.kind, self.profile, last, inputs);
+        let (removed, errors) = cached.evict_stale_of(Owner::System);
+        self.done.evicted = removed;
+        let warnings = &mut self.done.warnings;
+        warnings.extend(errors.iter().map(Error::to_string));
+        warnings.extend(daemons(self.profile.root()));
+        match (errors.is_empty(), is_wanted) {
+            (true, _) => Reached::ByEviction,
+            (false, true) => Reached::Partly,
+            // No libvirt is installed that another attempt could reach.
+            (false, false) => Reached::ByTimes,
         }
     }
-    (changed, failed)
-}
 
-fn change_ctime(program: &OwnedFd, old: &Stat, durability: Durability) -> io::Result<i64> {
-    // Within the second of its last change it would look unchanged.
-    for _ in 0..1100 {
-        if rustix::time::clock_gettime(ClockId::RealtimeCoarse).tv_sec != old.st_ctime {
-            break;
+    fn keep(&mut self, record: &Record, second: i64) {
+        let Some(turn) = &self.turn else {
+            return;
+        };
+        // A file system of even seconds may have made it a later one.
+        let moved = record.effect.moved.iter().map(|moved| moved.second);
+        let second = moved.fold(second, i64::max);
+        match record.write(turn, Some(second), self.durability) {
+            Ok(()) => self.done.is_done = record.effect.reached != Reached::Partly,
+            Err(cause) => self.done.warnings.push(not_kept(self.stamp, cause)),
         }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    let mode = Mode::from_raw_mode(fstat(program)?.st_mode);
-    rustix::fs::fchmod(program, mode)?;
-    if durability == Durability::Synced {
-        rustix::fs::fsync(program)?;
-    }
-    match fstat(program)?.st_ctime {
-        same if same == old.st_ctime => Err(io::Error::other("its ctime does not move")),
-        second => Ok(second),
     }
 }

@@ -1,0 +1,161 @@
+//! All that libvirt cached of one profile's programs, with modstamp's verdict on each file.
+
+use std::path::PathBuf;
+
+use crate::act::libvirt::cache_file::{CacheDirectory, CacheFile};
+use crate::act::libvirt::judgement::judge;
+use crate::act::libvirt::kind::Kind;
+use crate::act::libvirt::record::Record;
+use crate::ground::error::{Error, Result};
+use crate::judge::verdict::Verdict;
+use crate::observe::inputs::Inputs;
+use crate::observe::profile::Profile;
+use crate::stamp::stamp::{Owner, Stamp};
+
+/// The cache files of one profile's programs, of the system's daemon and of the caller's own.
+pub struct Cached {
+    files: Vec<CacheFile>,
+    errors: Vec<(Owner, Error)>,
+    record: Option<Record>,
+    /// The caller's own record, for the caller's own cache. It is read only if the system's record
+    /// cannot tell which answers are older.
+    own_record: Option<Record>,
+    inputs: Inputs,
+}
+
+/// The choice of files that an eviction removes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Eviction {
+    /// Those whose verdict is stale.
+    Stale,
+    /// All.
+    All,
+}
+
+/// The result of an eviction.
+pub struct Evicted<'a> {
+    /// The files that were removed, or would be.
+    pub files: Vec<&'a CacheFile>,
+    /// One error for each file that could not be removed, or could not be.
+    pub errors: Vec<Error>,
+}
+
+impl Cached {
+    /// Reads the caches of the system and of the caller. It leaves other users' caches alone.
+    ///
+    /// # Errors
+    /// Like [`Profile::inputs`], and if libvirt caches nothing of the profile's programs. A cache
+    /// that cannot be read is in [`Cached::errors`] instead.
+    pub fn find(profile: &Profile) -> Result<Cached> {
+        let kind = Kind::of(profile)?;
+        let profile = &profile.without_variables();
+        let record = Record::read(&Stamp::system(profile.root(), profile.name())?);
+        let known = record.as_ref().map(|record| &record.witness.observation);
+        let inputs = Inputs::of(profile, known)?;
+        Ok(Cached::of(kind, profile, record, inputs))
+    }
+
+    /// Like [`Cached::find`], for a caller that already holds the system's record and the inputs.
+    pub(crate) fn of(
+        kind: &'static Kind,
+        profile: &Profile,
+        record: Option<Record>,
+        inputs: Inputs,
+    ) -> Cached {
+        let mut files = Vec::new();
+        let (directories, mut errors) = CacheDirectory::all(profile.root(), kind);
+        for directory in directories {
+            let owner = directory.owner;
+            match directory.files() {
+                Ok(found) => files.extend(found),
+                Err(error) => errors.push((owner, error)),
+            }
+        }
+        let own_record = match record.as_ref().is_some_and(Record::tells_all) {
+            true => None,
+            false => own_record(profile),
+        };
+        Cached {
+            files,
+            errors,
+            record,
+            own_record,
+            inputs,
+        }
+    }
+
+    /// The cache files, those of the system's daemon first.
+    pub fn files(&self) -> &[CacheFile] {
+        &self.files
+    }
+
+    /// The caches that could not be read, such as the system's by an ordinary user.
+    pub fn errors(&self) -> &[(Owner, Error)] {
+        &self.errors
+    }
+
+    /// Judges a file: it is fresh if it was cached after the last refresh, and nothing that the
+    /// refresh saw has changed or was touched since.
+    pub fn verdict(&self, file: &CacheFile) -> Verdict {
+        let record = match (&self.own_record, file.owner()) {
+            (Some(own), Owner::User) => Some(own),
+            _ => self.record.as_ref(),
+        };
+        judge(record, file, &self.inputs)
+    }
+
+    /// Removes files from the caches. A link is never followed, and another user's file never
+    /// removed.
+    pub fn evict(&self, which: Eviction) -> Evicted<'_> {
+        self.evict_by(which, CacheFile::remove)
+    }
+
+    /// Like [`Cached::evict`], but only finds out which files it would remove.
+    pub fn would_evict(&self, which: Eviction) -> Evicted<'_> {
+        self.evict_by(which, CacheFile::check_removal)
+    }
+
+    fn evict_by(&self, which: Eviction, remove: impl Fn(&CacheFile) -> Result<()>) -> Evicted<'_> {
+        let is_wanted = |file: &&CacheFile| match which {
+            Eviction::All => true,
+            Eviction::Stale => !self.verdict(file).is_fresh(),
+        };
+        let mut evicted = Evicted {
+            files: Vec::new(),
+            errors: Vec::new(),
+        };
+        for file in self.files.iter().filter(is_wanted) {
+            match remove(file) {
+                Ok(()) => evicted.files.push(file),
+                Err(error) => evicted.errors.push(error),
+            }
+        }
+        evicted
+    }
+
+    /// Removes the stale files from the cache of one owner alone.
+    ///
+    /// Returns the paths of the removed files, and one error for each that is still there or could
+    /// not be seen.
+    pub(crate) fn evict_stale_of(mut self, owner: Owner) -> (Vec<PathBuf>, Vec<Error>) {
+        self.files.retain(|file| file.owner() == owner);
+        let Evicted { files, mut errors } = self.evict(Eviction::Stale);
+        let paths = files.iter().map(|file| file.path()).collect();
+        let unseen = self.errors.into_iter();
+        errors.extend(
+            unseen
+                .filter(|(of, _)| *of == owner)
+                .map(|(_, error)| error),
+        );
+        (paths, errors)
+    }
+}
+
+/// The record beside the stamp of an ordinary user.
+fn own_record(profile: &Profile) -> Option<Record> {
+    let stamp = Stamp::own(profile.root(), profile.name()).ok()?;
+    match stamp.owner() {
+        Owner::User => Record::read(&stamp),
+        Owner::System => None,
+    }
+}

@@ -1,0 +1,282 @@
+//! Moves the two times that libvirt compares: the mtime of a module directory and the ctime of a
+//! program. A chmod to the mode that the program already has moves its ctime.
+//!
+//! libvirt compares whole seconds, for equality. So a time must become a second that it never had.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FileType, Mode, Stat, StatVfsMountFlags, fstat};
+use rustix::io::Errno;
+use rustix::time::ClockId;
+use serde::{Deserialize, Serialize};
+
+use crate::files::root::{Root, Steps};
+use crate::ground::time::Mtime;
+use crate::observe::evidence::epoch;
+use crate::stamp::later::later_than;
+use crate::stamp::stamp::Durability;
+
+/// A module directory that got an mtime which it never had before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Moved {
+    #[serde(with = "escaped")]
+    pub(crate) path: PathBuf,
+    /// The new mtime, in whole seconds since 1970.
+    pub(crate) second: i64,
+    /// The ctime that came with it. Every name that later comes or goes moves it.
+    pub(crate) ctime: Mtime,
+    /// The epoch of the stat identities in the directory. `None` if they are no evidence.
+    #[serde(with = "signed", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) epoch: Option<u64>,
+}
+
+/// A path and one of its times, in whole seconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TimeOf {
+    #[serde(with = "escaped")]
+    pub(crate) path: PathBuf,
+    pub(crate) second: i64,
+}
+
+/// A time that could not be moved.
+pub(crate) struct Failure {
+    pub(crate) path: PathBuf,
+    pub(crate) cause: io::Error,
+}
+
+impl Failure {
+    /// Whether another attempt fails too, as long as the system stays as it is.
+    pub(crate) fn is_lasting(&self) -> bool {
+        use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        matches!(self.cause.kind(), PermissionDenied | ReadOnlyFilesystem)
+    }
+}
+
+/// Module directories that are opened, and the second that they are moved to.
+pub(crate) struct Opened {
+    directories: Vec<(PathBuf, io::Result<File>)>,
+    /// A second that no answer has noted down.
+    pub(crate) second: i64,
+}
+
+/// The result of moving module directories.
+pub(crate) struct DirectoryMoves {
+    pub(crate) moved: Vec<Moved>,
+    /// The mtimes of those that could not be moved.
+    pub(crate) left: Vec<TimeOf>,
+    /// The first failure.
+    pub(crate) failed: Option<Failure>,
+}
+
+/// The result of moving the ctimes of programs.
+pub(crate) struct ProgramChanges {
+    /// The new ctimes.
+    pub(crate) changed: Vec<TimeOf>,
+    /// The first failure.
+    pub(crate) failed: Option<Failure>,
+}
+
+impl Opened {
+    /// Opens directories and chooses their new second.
+    ///
+    /// No change so far left a later mtime than the clock's. If the clock was set back, none left a
+    /// later one than those that the directories have, or than the `last` second of any refresh.
+    /// So the next second after all of these is new.
+    pub(crate) fn open(root: &Root, paths: Vec<PathBuf>, last: Option<i64>) -> Opened {
+        let open = |path: PathBuf| {
+            let directory = open(root, &path);
+            (path, directory)
+        };
+        let directories: Vec<_> = paths.into_iter().map(open).collect();
+        let mtime = |directory: &io::Result<File>| {
+            let stat = fstat(directory.as_ref().ok()?).ok()?;
+            Some(stat.st_mtime)
+        };
+        let have = directories.iter().filter_map(|(_, it)| mtime(it));
+        let latest = have.chain(last).fold(Mtime::now().seconds(), i64::max);
+        Opened {
+            directories,
+            second: latest.saturating_add(1),
+        }
+    }
+
+    /// Moves all of them to the new second, or to the next one that their file systems can store.
+    pub(crate) fn move_all(self, root: &Root, durability: Durability) -> DirectoryMoves {
+        let mut done = DirectoryMoves {
+            moved: Vec::new(),
+            left: Vec::new(),
+            failed: None,
+        };
+        for (path, directory) in self.directories {
+            let moved = directory.and_then(|directory| {
+                let stat = move_to_second(&directory, self.second, durability)?;
+                Ok(Moved {
+                    path: path.clone(),
+                    second: stat.st_mtime,
+                    ctime: Mtime::of_ctime(&stat),
+                    epoch: epoch(directory.as_fd()),
+                })
+            });
+            match moved {
+                Ok(moved) => done.moved.push(moved),
+                Err(cause) => {
+                    let second = root.target(&path).map(|stat| stat.st_mtime);
+                    let path_left = path.clone();
+                    done.left.extend(second.map(|second| TimeOf {
+                        path: path_left,
+                        second,
+                    }));
+                    done.failed.get_or_insert(Failure { path, cause });
+                }
+            }
+        }
+        done
+    }
+}
+
+/// Opens a module directory, by a way that nobody but root or the caller could have bent.
+fn open(root: &Root, path: &Path) -> io::Result<File> {
+    let fd = File::from(root.read(path, Steps::Trusted)?);
+    match FileType::from_raw_mode(fstat(&fd)?.st_mode).is_dir() {
+        true => Ok(fd),
+        false => Err(io::Error::other("it is not a directory")),
+    }
+}
+
+/// On a file system that is mounted read-only, no write is even tried.
+fn check_writable(place: impl AsFd) -> rustix::io::Result<()> {
+    let flags = rustix::fs::fstatvfs(place)?.f_flag;
+    match flags.contains(StatVfsMountFlags::RDONLY) {
+        true => Err(Errno::ROFS),
+        false => Ok(()),
+    }
+}
+
+/// Moves the mtime of an opened file or directory to `second`, or to the next one that its file
+/// system can store.
+pub(crate) fn move_to_second(file: &File, second: i64, durability: Durability) -> io::Result<Stat> {
+    check_writable(file)?;
+    let last = Mtime::new(second - 1, 999_999_999);
+    let mut stat = fstat(file)?;
+    let store = |wanted: Mtime| {
+        wanted.store_in(file)?;
+        stat = fstat(file)?;
+        Ok::<_, io::Error>(Mtime::of(&stat))
+    };
+    if later_than(last, last, store)?.is_none() {
+        return Err(io::Error::other("its file system stores no later time"));
+    }
+    if durability == Durability::Synced {
+        rustix::fs::fsync(file)?;
+    }
+    Ok(stat)
+}
+
+/// Moves the ctimes of programs to another second.
+pub(crate) fn change_all(
+    root: &Root,
+    programs: &[&Path],
+    durability: Durability,
+) -> ProgramChanges {
+    let mut done = ProgramChanges {
+        changed: Vec::new(),
+        failed: None,
+    };
+    // A second chmod by another name would belie the ctime that is known by the first name.
+    let mut seconds = HashMap::new();
+    for path in programs {
+        let path = path.to_path_buf();
+        match change(root, &path, &mut seconds, durability) {
+            Ok(Some(second)) => done.changed.push(TimeOf { path, second }),
+            Ok(None) => {}
+            // The program is gone, or it is a link to nothing.
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+            Err(cause) => {
+                done.failed.get_or_insert(Failure { path, cause });
+            }
+        }
+    }
+    done
+}
+
+/// Moves one program's ctime, unless `seconds` has it by another name. `None` if libvirt cannot
+/// probe it, because it is not a regular file.
+fn change(
+    root: &Root,
+    path: &Path,
+    seconds: &mut HashMap<(u64, u64), i64>,
+    durability: Durability,
+) -> io::Result<Option<i64>> {
+    let program = root.read(path, Steps::Trusted)?;
+    check_writable(&program)?;
+    let old = fstat(&program)?;
+    if !FileType::from_raw_mode(old.st_mode).is_file() {
+        return Ok(None);
+    }
+    Ok(Some(match seconds.entry((old.st_dev, old.st_ino)) {
+        Entry::Occupied(known) => *known.get(),
+        Entry::Vacant(place) => *place.insert(change_ctime(&program, &old, durability)?),
+    }))
+}
+
+fn change_ctime(program: &OwnedFd, old: &Stat, durability: Durability) -> io::Result<i64> {
+    // Within the second of its last change, the ctime would look unmoved.
+    for _ in 0..1100 {
+        if rustix::time::clock_gettime(ClockId::RealtimeCoarse).tv_sec != old.st_ctime {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let mode = Mode::from_raw_mode(fstat(program)?.st_mode);
+    rustix::fs::fchmod(program, mode)?;
+    if durability == Durability::Synced {
+        rustix::fs::fsync(program)?;
+    }
+    match fstat(program)?.st_ctime {
+        same if same == old.st_ctime => Err(io::Error::other("its ctime does not move")),
+        second => Ok(second),
+    }
+}
+
+/// A path as text. Text in TOML is UTF-8, and a path may be anything.
+mod escaped {
+    use std::path::{Path, PathBuf};
+
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    use crate::ground::text::{Escaped, unescape};
+
+    pub fn serialize<S: Serializer>(path: &Path, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(&Escaped(path.as_os_str()))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+        let text = String::deserialize(from)?;
+        let path = unescape(&text).ok_or_else(|| D::Error::custom("a wrong escape"))?;
+        Ok(PathBuf::from(path))
+    }
+}
+
+/// A number of 64 bits. TOML's integers have a sign.
+mod signed {
+    use serde::de::{Deserialize, Deserializer};
+    use serde::ser::{Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(number: &Option<u64>, out: S) -> Result<S::Ok, S::Error> {
+        number.map(|number| number as i64).serialize(out)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+        let number = Option::<i64>::deserialize(from)?;
+        Ok(number.map(|number| number as u64))
+    }
+}

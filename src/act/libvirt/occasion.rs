@@ -1,0 +1,55 @@
+//! The occasion of a refresh, which decides how much of the inputs it reads.
+
+use crate::act::libvirt::judgement::is_unknown_program;
+use crate::act::libvirt::record::Record;
+use crate::ground::error::Result;
+use crate::judge::witness::Witness;
+use crate::observe::inputs::{Depth, Inputs};
+use crate::observe::profile::Profile;
+
+/// Why a refresh is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Occasion {
+    /// A person asked for it.
+    Hand,
+    /// The stamp was touched, perhaps by a trigger. There is no time to read contents that stat is
+    /// evidence for.
+    Touch,
+    /// An update found that something is not as at the last refresh.
+    Update,
+}
+
+impl Occasion {
+    /// Makes the witness of a refresh from inputs of before it.
+    pub(crate) fn witness(self, inputs: &Inputs, last: Option<&Record>) -> Witness {
+        let known: Vec<_> = last.iter().map(|last| &last.witness.observation).collect();
+        let observation = inputs.read(self.depth(), &known);
+        Witness { observation }
+    }
+
+    fn depth(self) -> Depth {
+        match self {
+            Occasion::Touch => Depth::Doubtful,
+            Occasion::Hand | Occasion::Update => Depth::All,
+        }
+    }
+
+    /// Makes the witness again once the programs have new ctimes, so that it knows them.
+    ///
+    /// `None` if anything else is different: then the witness from before must stay.
+    pub(crate) fn witness_again(
+        self,
+        profile: &Profile,
+        before: &Witness,
+    ) -> Result<Option<Witness>> {
+        let mut now = Inputs::of(profile, Some(&before.observation))?;
+        // The programs changed just now, and an outline knows them by stat alone.
+        if self == Occasion::Touch && now.wait_if_racy() {
+            now = Inputs::of(profile, Some(&before.observation))?;
+        }
+        let observation = now.read(self.depth(), &[&before.observation]);
+        let verdict = before.judge(&now);
+        let is_same = verdict.reasons().iter().all(is_unknown_program);
+        Ok(is_same.then_some(Witness { observation }))
+    }
+}

@@ -1,0 +1,82 @@
+//! The module directories that a refresh moves.
+
+use std::path::PathBuf;
+
+use crate::act::libvirt::installation::Installation;
+use crate::act::libvirt::kind::Kind;
+use crate::act::libvirt::occasion::Occasion;
+use crate::act::libvirt::record::Record;
+use crate::files::root::Root;
+use crate::observe::inputs::Inputs;
+use crate::observe::profile::Profile;
+
+/// The module directories that a refresh moves.
+pub(crate) struct Targets {
+    pub(crate) directories: Vec<PathBuf>,
+    /// Whether every libvirt compares the mtime of one of them. If not, the programs are changed
+    /// as well.
+    pub(crate) are_enough: bool,
+}
+
+impl Targets {
+    /// The directories that a package manager named, and those that the last refresh moved.
+    ///
+    /// An answer that was cached between the two refreshes is told by the latter.
+    pub(crate) fn named(root: &Root, directories: &[PathBuf], last: Option<&Record>) -> Targets {
+        let mut all = directories.to_vec();
+        let moved = last.into_iter().flat_map(|last| &last.effect.moved);
+        for path in moved.map(|moved| &moved.path) {
+            if !all.contains(path) && root.target(path).is_some() {
+                all.push(path.clone());
+            }
+        }
+        Targets {
+            directories: all,
+            are_enough: true,
+        }
+    }
+
+    /// The directories that the installed libvirts watch.
+    ///
+    /// If no driver tells them, libvirt may watch any of the profile's that exist. A driver that
+    /// names none, like that of a libvirt before 6.8, watches none.
+    pub(crate) fn watched(
+        kind: &Kind,
+        profile: &Profile,
+        inputs: &Inputs,
+        occasion: Occasion,
+    ) -> Targets {
+        let existing = inputs.module_directories().map(|(path, _)| path.to_owned());
+        let existing: Vec<PathBuf> = existing
+            .filter(|path| profile.has_directory(path))
+            .collect();
+        if !kind.is_directory_in_driver() {
+            return Targets {
+                are_enough: !existing.is_empty(),
+                directories: existing,
+            };
+        }
+        let installations = Installation::all(profile.root()).into_iter();
+        let watched: Vec<Vec<PathBuf>> = installations.map(|one| one.watched(profile)).collect();
+        if watched.is_empty() {
+            return Targets {
+                directories: existing,
+                are_enough: occasion != Occasion::Hand,
+            };
+        }
+        let do_all_watch = watched.iter().all(|directories| !directories.is_empty());
+        let mut watched = watched.concat();
+        watched.sort();
+        watched.dedup();
+        match watched.is_empty() {
+            true => Targets {
+                directories: existing,
+                are_enough: false,
+            },
+            false => Targets {
+                directories: watched,
+                are_enough: do_all_watch,
+            },
+        }
+    }
+}
