@@ -260,7 +260,7 @@ pub use files::root::Root;
 pub use ground::error::{Error, Result};
 #[doc(hidden)] // Only the programs use it.
 pub use ground::text::printable;
-pub use ground::time::Mtime;
+pub use ground::time::{Mtime, NotATime};
 pub use judge::reason::{Aspect, Reason, Subject};
 pub use judge::verdict::Verdict;
 pub use judge::witness::Witness;

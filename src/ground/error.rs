@@ -78,9 +78,6 @@ pub enum Error {
     /// There is no such profile, or it cannot be used.
     #[error("{}", Printable(.0.as_ref()))]
     NoProfile(String),
-    /// A text is not a time.
-    #[error("“{}” is not a time of the form 1700000000.000000000", Printable(.0.as_ref()))]
-    Time(String),
     /// A witness's text is wrong.
     #[error("this is not a whole witness: {}", Printable(.0.as_ref()))]
     Witness(String),

@@ -9,8 +9,6 @@ use rustix::fs::{Stat, Timespec};
 use rustix::io::Errno;
 use rustix::time::ClockId;
 
-use crate::ground::error::{Error, Result};
-
 const SECONDS_A_DAY: i64 = 24 * 60 * 60;
 
 /// A modification time as the file system stores it: seconds and nanoseconds since 1970.
@@ -99,32 +97,37 @@ impl fmt::Display for Mtime {
     }
 }
 
+/// A text that is no time of the form `1700000000.000000000`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this is not a time of the form 1700000000.000000000")]
+pub struct NotATime;
+
 impl FromStr for Mtime {
-    type Err = Error;
+    type Err = NotATime;
 
     /// Reads a time in the form of [`Display`](fmt::Display), such as `1700000000.000000000`.
-    ///
-    /// # Errors
-    /// [`Error::Time`], for any other form.
-    fn from_str(text: &str) -> Result<Mtime> {
-        let parse = || {
-            let (seconds, nanoseconds) = text.split_once('.')?;
-            let is_good = nanoseconds.len() == 9 && nanoseconds.bytes().all(|b| b.is_ascii_digit());
-            is_good.then_some(())?;
-            Some(Mtime::new(seconds.parse().ok()?, nanoseconds.parse().ok()?))
-        };
-        parse().ok_or_else(|| Error::Time(text.to_owned()))
+    fn from_str(text: &str) -> Result<Mtime, NotATime> {
+        let (seconds, nanoseconds) = text.split_once('.').ok_or(NotATime)?;
+        let are_digits = nanoseconds.bytes().all(|byte| byte.is_ascii_digit());
+        if nanoseconds.len() != 9 || !are_digits {
+            return Err(NotATime);
+        }
+        let seconds = seconds.parse().map_err(|_| NotATime)?;
+        Ok(Mtime::new(
+            seconds,
+            nanoseconds.parse().map_err(|_| NotATime)?,
+        ))
     }
 }
 
 impl serde::Serialize for Mtime {
-    fn serialize<S: serde::Serializer>(&self, out: S) -> std::result::Result<S::Ok, S::Error> {
+    fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
         out.collect_str(self)
     }
 }
 
 impl<'de> serde::Deserialize<'de> for Mtime {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Mtime, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Mtime, D::Error> {
         let text = <std::borrow::Cow<str>>::deserialize(from)?;
         text.parse().map_err(serde::de::Error::custom)
     }

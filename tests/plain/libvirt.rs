@@ -147,7 +147,7 @@ fn an_answer_from_after_a_refresh_is_fresh_and_one_from_before_it_is_not() {
     assert_says(&host, Serves, "fresh");
     assert_eq!(
         host.row(X86)["modstamp"],
-        json!({"version": 1, "fresh": true, "reasons": []})
+        json!({"version": 2, "fresh": true, "reasons": []})
     );
 }
 
