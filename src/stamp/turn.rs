@@ -225,7 +225,7 @@ impl Turn<'_> {
 
     /// Removes a kept file.
     pub(crate) fn forget(&self, kept: Kept) {
-        let _ = remove(&self.directory, &kept.name(self.stamp));
+        let _ = remove(&self.directory, kept.name(self.stamp));
     }
 
     /// Begins to replace a file of the directory. Everybody may read the new one.
