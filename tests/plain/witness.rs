@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use modstamp::{Inputs, Verdict, Witness};
-use support::world::{MODULES, World, bytes_read, sentences};
+use support::world::{GTK, MODULES, STAMP, World, bytes_read, sentences};
 
 #[test]
 fn a_users_own_stamp_counts_for_that_user() {
@@ -146,6 +146,57 @@ fn a_witness_of_version_1_is_read_for_ever() {
         include_str!("../fixtures/witness-1-sum.txt"),
     ] {
         assert_eq!(text.parse::<Witness>().unwrap().to_string(), text);
+    }
+}
+
+/// A world without links to files, whose digests have the files' owner in them.
+fn world_of_0_1_0() -> World {
+    World::prepared(|world| {
+        for link in [
+            "usr/lib64/qemu/link.so",
+            "usr/lib64/qemu/below/link.so",
+            "usr/lib64/qemu/plugins",
+            "usr/lib/qemu",
+            "usr/libexec/qemu-kvm",
+        ] {
+            world.remove(link);
+        }
+        world.link("usr/lib64/qemu/dangling.so", "/nowhere");
+    })
+}
+
+/// Version 0.1.0 observed such a world. This one has other inodes and times, so contents decide.
+#[test]
+fn a_witness_of_0_1_0_is_judged_by_all_that_it_holds() {
+    let world = world_of_0_1_0();
+    let own = format!(
+        " {}:{} ",
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw()
+    );
+    let witness = include_str!("../fixtures/witness-0.1.0.txt").replace(" 0:0 ", &own);
+    let witness: Witness = witness.parse().unwrap();
+    assert_eq!(sentences(&world.check(&witness)), [""; 0]);
+    world.write(GTK, "after  1");
+    world.write("usr/bin/qemu-system-arm", "after  2");
+    world.remove("usr/lib64/qemu/below/a.so");
+    world.write("usr/lib64/qemu/new.so", "");
+    world.link("usr/lib64/qemu/dangling.so", "/elsewhere");
+    world.set_permissions("etc/qemu/a.conf", 0o600);
+    world.sh(&format!("touch {STAMP}"));
+    let said = sentences(&world.check(&witness));
+    let told = [
+        "system stamp touched: ",
+        "module below/a.so removed from /usr/lib64/qemu",
+        "module dangling.so in /usr/lib64/qemu changed: its content differs",
+        "module new.so added to /usr/lib64/qemu",
+        "module ui-gtk.so in /usr/lib64/qemu changed: its content differs",
+        "program /usr/bin/qemu-system-arm changed: its content differs",
+        "file /etc/qemu/a.conf changed: its permissions were 0644, now 0600",
+    ];
+    assert_eq!(said.len(), told.len(), "{said:#?}");
+    for (said, told) in said.iter().zip(told) {
+        assert!(said.starts_with(told), "{said}");
     }
 }
 
