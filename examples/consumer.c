@@ -62,6 +62,7 @@ int main(int argc, char **argv)
         if (!kept_witness)
             ask(profile, argv[2]);
         printf("%s\n", answer);
+        fflush(stdout);
     }
     modstamp_free(kept_witness);
     return EXIT_SUCCESS;
