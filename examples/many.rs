@@ -33,10 +33,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     // README: end
     for program in stale {
-        let before = profile.observe()?;
-        let answer = probe(program)?;
+        let before = profile.observe()?; // before the probe
+        let output = Command::new(program).args(["-device", "help"]).output()?;
         match before.disturbed(&profile.inputs()?) {
-            None => store(&file(program), &before, &answer)?,
+            _ if !output.status.success() => println!("{program}: failed, {}", output.status),
+            None => store(&file(program), &before, &output.stdout)?,
             Some(reason) => println!("{program}: not kept, {reason}"),
         }
     }
@@ -47,14 +48,6 @@ fn judge(file: &Path, now: &Inputs) -> Verdict {
     let stored = fs::read(file).unwrap_or_default();
     let text = stored.split(|byte| *byte == 0).next().unwrap_or_default();
     Witness::from_bytes(text).map_or_else(Verdict::from, |witness| witness.judge(now))
-}
-
-fn probe(program: &str) -> io::Result<Vec<u8>> {
-    let output = Command::new(program).args(["-device", "help"]).output()?;
-    match output.status.success() {
-        true => Ok(output.stdout),
-        false => Err(io::Error::other(format!("{program}: {}", output.status))),
-    }
 }
 
 /// Replaces the whole file at once, so that no reader sees a witness with another answer.
