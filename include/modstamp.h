@@ -1,5 +1,6 @@
 /*
- * modstamp: keeps caches of what a program's plug-ins can do from going stale when packages come and go.
+ * modstamp: keeps caches of what a program's plug-ins can do from going stale when packages come
+ * and go.
  *
  * Observe, then probe, then store; later, check:
  *
@@ -17,18 +18,20 @@
  *         modstamp_free(why);
  *     }
  *
- * Probe again whenever a function returns anything but MODSTAMP_OK, errors included. "why" is then a
- * text in UTF-8: one sentence, or one line for each reason. With MODSTAMP_OK it is NULL. Free these texts
- * with modstamp_free(). Pass NULL as "why" if you do not need the reasons.
+ * Probe again whenever a function returns anything but MODSTAMP_OK, errors included. "why" is
+ * then a text in UTF-8: one sentence, or one line for each reason. With MODSTAMP_OK it is NULL.
+ * Free these texts with modstamp_free(). Pass NULL as "why" if you do not need the reasons.
  *
- * Many threads may call a function at once, and so may a child after fork(2). The functions keep nothing
- * between two calls, install no signal handler and print nothing. They do not end the process, unless it
- * is out of memory.
+ * Many threads may call a function at once, and so may a child after fork(2). The functions keep
+ * nothing between two calls, install no signal handler and print nothing. They do not end the
+ * process, unless it is out of memory.
  *
- * They read the environment: HOME, XDG_CONFIG_HOME, XDG_STATE_HOME and the variables that the profile
- * names. No other thread may change it meanwhile; see getenv(3). In a set-user-ID program they ignore it.
+ * They read the environment: HOME, XDG_CONFIG_HOME, XDG_STATE_HOME and the variables that the
+ * profile names. No other thread may change it meanwhile; see getenv(3). In a set-user-ID
+ * program they ignore it.
  *
- * They need 256 KiB of stack. A thread that is cancelled by pthread_cancel(3) ends when the call is done.
+ * They need 256 KiB of stack. A thread that is cancelled by pthread_cancel(3) ends when the call
+ * is done.
  *
  * See libmodstamp(3), and modstamp-profile(5) for profiles.
  */
@@ -40,7 +43,7 @@
 extern "C" {
 #endif
 
-/* The values that the functions return. Later versions may add some: probe again at any but MODSTAMP_OK. */
+/* The functions' values. Later versions may add some: probe again at any but MODSTAMP_OK. */
 enum {
     MODSTAMP_OK = 0,        /* done; a checked witness's answer still holds */
     MODSTAMP_STALE = 1,     /* something differs, or the witness cannot be read */
@@ -50,36 +53,39 @@ enum {
 };
 
 /*
- * Observes a profile's inputs: its stamps, modules, programs and further files. Call it before the probe,
- * and store the witness with the answer. The witness is text in UTF-8, some 100 bytes for each module.
+ * Observes a profile's inputs: its stamps, modules, programs and further files. Call it before
+ * the probe, and store the witness with the answer. The witness is text in UTF-8, some 100 bytes
+ * for each module.
  *
- * "profile" is "qemu", the name of another profile, or the path of a profile's file, which has a "/" in it.
+ * "profile" is "qemu", the name of another profile, or the path of a profile's file, which has a
+ * "/" in it.
  *
  * It may wait if something changed just now: some milliseconds, and four seconds at most.
  */
 int modstamp_observe(const char *profile, char **witness, char **why);
 
 /*
- * Looks again after the probe. Returns MODSTAMP_STALE if something was touched since the witness was
- * observed, even if it is the same again. Such an answer may be used, but must not be stored.
+ * Looks again after the probe. Returns MODSTAMP_STALE if something was touched since the witness
+ * was observed, even if it is the same again. Such an answer may be used, but must not be
+ * stored.
  */
 int modstamp_disturbed(const char *profile, const char *witness, char **why);
 
 /*
- * Judges a stored witness by the inputs of now. Returns MODSTAMP_OK if the answer that was stored with it
- * still holds. Otherwise returns MODSTAMP_STALE, and the reasons in ten lines at most. A text that is no
- * witness is stale.
+ * Judges a stored witness by the inputs of now. Returns MODSTAMP_OK if the answer that was
+ * stored with it still holds. Otherwise returns MODSTAMP_STALE, and the reasons in ten lines at
+ * most. A text that is no witness is stale.
  */
 int modstamp_check(const char *profile, const char *witness, char **why);
 
 /*
- * Tells of a change that no check can see. Touches the profile's stamp: the system's for root, and their
- * own for other users. Every witness that was observed before is then stale. "reason" is for people who
- * look at the stamp later, and may be empty.
+ * Tells of a change that no check can see. Touches the profile's stamp: the system's for root,
+ * and their own for other users. Every witness that was observed before is then stale. "reason"
+ * is for people who look at the stamp later, and may be empty.
  *
- * It waits for the disk, and up to five seconds for others that touch at the same time. It does not reach
- * a libvirt that knows nothing of stamps; `modstamp touch` does. While an image is built
- * (SOURCE_DATE_EPOCH is set), it makes no first stamp, and that is no error.
+ * It waits for the disk, and up to five seconds for others that touch at the same time. It does
+ * not reach a libvirt that knows nothing of stamps; `modstamp touch` does. While an image is
+ * built (SOURCE_DATE_EPOCH is set), it makes no first stamp, and that is no error.
  */
 int modstamp_touch(const char *profile, const char *reason, char **why);
 

@@ -7,6 +7,7 @@ mod layers;
 mod libvirt;
 mod probe;
 mod profile;
+mod readme;
 mod reasons;
 mod run;
 mod stamp;

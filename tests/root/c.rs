@@ -1,8 +1,9 @@
 //! The C library as C programs have it: built with gcc and pkg-config, and run plainly, under valgrind and under the
 //! sanitizers of gcc. Needs root, so that a touch of the system's stamp is of none of this machine's.
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
 use support::test::{self, Needs, Test, test};
@@ -245,6 +246,41 @@ fn the_header_is_plain_c99() {
         .arg(INSTALLED.join("usr/include/modstamp.h")));
 }
 
+/// Three requests, with a new module before the last one.
+fn the_consumer_in_the_examples_probes_again_only_after_a_change() {
+    let program = build(&source("examples/consumer.c"), &["-std=c99"], "consumer");
+    let here = tempfile::tempdir().unwrap();
+    let [modules, profile, probes] =
+        ["modules", "example.toml", "probes"].map(|name| here.path().join(name));
+    std::fs::create_dir(&modules).unwrap();
+    std::fs::write(modules.join("a.so"), "").unwrap();
+    std::fs::write(&profile, format!("module-directories = [{modules:?}]\n")).unwrap();
+    let mut child = Command::new(program)
+        .arg(profile)
+        .arg(format!("echo probe >> {probes:?}; ls {modules:?}"))
+        .env("HOME", here.path())
+        .env("LD_LIBRARY_PATH", library())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut requests = child.stdin.take().unwrap();
+    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut ask = || {
+        writeln!(requests, "request").unwrap();
+        let answer = answers.by_ref().map(Result::unwrap);
+        answer.take_while(|line| !line.is_empty()).collect()
+    };
+    let answers: [Vec<String>; 2] = [ask(), ask()];
+    assert_eq!(answers, [["a.so"], ["a.so"]]);
+    std::fs::write(modules.join("b.so"), "").unwrap();
+    let why = format!("asking again: module b.so added to {}", modules.display());
+    assert_eq!(ask(), [&why, "a.so", "b.so"]);
+    assert_eq!(std::fs::read_to_string(probes).unwrap(), "probe\nprobe\n");
+    drop(requests);
+    assert!(child.wait().unwrap().success());
+}
+
 fn a_user_touches_their_own_stamp() {
     let program = build(&source("tests/root/promises.c"), &[], "promises-user");
     run(Command::new("chmod").args(["-R", "a+rX"]).arg(&*INSTALLED));
@@ -292,6 +328,7 @@ pub fn tests() -> Vec<Test> {
         the_library_exports_what_the_list_says_and_nothing_else,
         the_library_has_its_soname_and_needs_the_c_library_alone,
         the_header_is_plain_c99,
+        the_consumer_in_the_examples_probes_again_only_after_a_change,
         a_user_touches_their_own_stamp,
         a_set_user_id_program_believes_no_environment,
     ];
