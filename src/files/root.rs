@@ -285,7 +285,7 @@ impl Way<'_> {
         }
         let is_last = self.todo.is_empty();
         if self.steps == Steps::Any && !is_last {
-            // Most steps are plain directories. Those need no look at what they are.
+            // Most steps are plain directories. Those need no stat.
             if let Ok(fd) = self.open(&name, PLACE | OFlags::DIRECTORY) {
                 self.done.push((fd, name));
                 return Ok(None);

@@ -133,7 +133,7 @@ fn compare_directories<'a>(pair: Pair<'a, Directory>, found: &mut Vec<Difference
     }
 }
 
-/// Compares what is in a module directory. Below a directory that was unreadable, then or now,
+/// Compares the entries of a module directory. Below a directory that was unreadable, then or now,
 /// nothing is known to have come or gone.
 fn compare_modules<'a>(
     top: &'a Path,

@@ -181,16 +181,7 @@ impl Subject {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Reason::Stamp { owner, old, new } => match (old, new) {
-                (Some(old), Some(new)) => {
-                    write!(f, "{owner} stamp touched: its time was {old}, now {new}")
-                }
-                (None, Some(new)) => {
-                    let first = "stamp touched for the first time";
-                    write!(f, "{owner} {first}: its time is {new}")
-                }
-                (_, None) => write!(f, "{owner} stamp gone"),
-            },
+            Reason::Stamp { owner, old, new } => write_stamp(f, *owner, *old, *new),
             Reason::UnknownStamp { owner, error } => write!(f, "{owner} stamp not known: {error}"),
             Reason::Added(subject) => write!(f, "{} added{}", subject.title(), subject.place("to")),
             Reason::Removed(subject) => {
@@ -244,6 +235,26 @@ impl fmt::Display for Reason {
                 f.write_str("the last refresh could only reach the system's own cache")
             }
         }
+    }
+}
+
+fn write_stamp(
+    f: &mut fmt::Formatter<'_>,
+    owner: Owner,
+    old: Option<Mtime>,
+    new: Option<Mtime>,
+) -> fmt::Result {
+    match (old, new) {
+        (Some(old), Some(new)) => {
+            write!(f, "{owner} stamp touched: its time was {old}, now {new}")
+        }
+        (None, Some(new)) => {
+            write!(
+                f,
+                "{owner} stamp touched for the first time: its time is {new}"
+            )
+        }
+        (_, None) => write!(f, "{owner} stamp gone"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! When equal stat identities prove that nothing changed, and when they do not.
 //!
-//! A stat identity is what stat(2) says of device, inode, type, permissions, owner, size, mtime and
-//! ctime. It is evidence because the kernel sets the ctime by its own clock at every change, and
+//! A stat identity is the device, inode, type, permissions, owner, size, mtime and ctime of a file,
+//! as stat(2) tells them. It is evidence because the kernel sets the ctime by its own clock at every change, and
 //! nobody can put it back. It is no evidence
 //!
 //! - if the ctime is so near to the observation that a later change could get the same one (git
@@ -37,7 +37,7 @@ const LOCAL: [u32; 8] = [
     0x2FC1_2FC1, // zfs
 ];
 
-/// File systems that show what an image holds.
+/// File systems that show the content of an image.
 const IMAGES: [u32; 5] = [
     0xE0F5_E1E2, // erofs
     0x7371_7368, // squashfs
@@ -115,7 +115,7 @@ enum Reach {
     None,
 }
 
-/// Makes identities of what stat(2) says.
+/// Makes identities of the results of stat(2).
 pub(crate) struct Evidence {
     /// The tick of the latest times that were seen.
     pub(crate) tick: Tick,
@@ -189,7 +189,7 @@ impl Evidence {
 
 /// Bytes as one number, by XXH3: some nanoseconds, and the same in every build.
 ///
-/// It need not be cryptographic: whoever could choose the bytes could change the modules. BLAKE3
+/// It need not be cryptographic: a user that can choose the bytes can change the modules. BLAKE3
 /// first asks the processor for its features, which in a virtual machine takes longer than a check.
 pub(crate) fn hash(seed: u64, bytes: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(bytes, seed)

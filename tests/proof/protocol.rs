@@ -101,7 +101,7 @@ const DPKG: &[Step] = &[
 /// A step of a touch. It has the lock until all but the syncing is done.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum TouchStep {
-    /// Takes the lock, and reckons the new time from the clock, the stamp and what is remembered.
+    /// Takes the lock, and reckons the new time from the clock, the stamp and the lock file.
     Lock,
     /// Reckons without the lock.
     Reckon,

@@ -618,7 +618,7 @@ fn what_cannot_be_removed_where_usr_is_read_only_is_not_taken_for_fresh() {
     }
 }
 
-/// Runs what rpm starts at the end of a transaction.
+/// Runs the program that rpm starts at the end of a transaction.
 fn end_transaction(host: &Host, script: &str) -> String {
     let output = host
         .inside(0, "/usr/libexec/modstamp/rpm-transaction")
