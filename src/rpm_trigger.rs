@@ -11,7 +11,7 @@
 //! profile, and can refresh libvirt.
 //!
 //! If the administrator has a file of the profile (in `/etc` or `/run/modstamp/profiles.d`), any
-//! path that rpm sends may lie in a module directory. Then each of them makes this program touch.
+//! path that rpm sends may lie in a module directory. Each of them then makes this program touch.
 #![no_main]
 
 use std::ffi::OsString;

@@ -1,12 +1,21 @@
-//! The names in an opened directory, and the state of one of them.
+//! An opened directory: the names in it, and the state of one of them.
 
 use std::ffi::{CStr, OsStr};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{AtFlags, FileType, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
+
+/// Opens a name as a mere place, of a link itself (`O_PATH`, open(2)).
+pub(crate) const PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Opens a directory for reading that was opened as a place.
+pub(crate) fn open_for_reading(place: impl AsFd) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(place, c".", flags, Mode::empty())
+}
 
 /// Calls `each` with every name in a directory but `.` and `..`, without an allocation for each.
 pub(crate) fn for_each_name(

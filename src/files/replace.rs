@@ -6,7 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -28,12 +28,12 @@ pub(crate) enum Writers {
     Many,
 }
 
-/// A new file that can take the place of an old one. The drop removes it, unless it did.
+/// A new file that can take the place of an old one. If it does not, the drop removes it.
 pub(crate) struct Replacement<'a> {
     directory: &'a OwnedFd,
     /// The name of the file that it replaces.
     name: &'a OsStr,
-    /// Its own name until then.
+    /// The name that it has until it takes that place.
     new: OsString,
     file: File,
 }
@@ -69,25 +69,23 @@ impl<'a> Replacement<'a> {
         Ok(replacement)
     }
 
-    /// The new file.
     pub(crate) fn file(&self) -> &File {
         &self.file
     }
 
     /// Puts the new file in the place of the old one. Returns the mtime of the old one, if known.
     ///
-    /// Exchanges the two if there is an old one. For a rename over a file, ext4 writes out the new
-    /// file's data at once (`auto_da_alloc`, ext4(5)). That takes several times as long as all the
+    /// Exchanges the two if there is an old one. After a rename over a file, ext4 writes out the
+    /// new file's data at once (`auto_da_alloc`, ext4(5)). That takes several times as long as the
     /// rest of a touch.
     pub(crate) fn take_place(self) -> rustix::io::Result<Option<Mtime>> {
         let (directory, name, new) = (self.directory, self.name, self.new.as_os_str());
         match renameat_with(directory, new, directory, name, RenameFlags::EXCHANGE) {
             // The drop removes the old file, which has the new one's name now.
-            Ok(()) => Ok(stat_at(directory, new)
-                .ok()
-                .flatten()
-                .as_ref()
-                .map(Mtime::of)),
+            Ok(()) => {
+                let old = stat_at(directory, new).ok().flatten();
+                Ok(old.as_ref().map(Mtime::of))
+            }
             // There is no old file, or the file system cannot exchange.
             Err(_) => renameat(directory, new, directory, name).map(|()| None),
         }
@@ -119,7 +117,7 @@ pub(crate) fn is_new_file_of(name: &OsStr, file: &OsStr) -> bool {
     rest.is_some_and(|rest| rest.starts_with(NEW.as_bytes()))
 }
 
-/// Removes a file. Also an empty directory: a mount of a missing file leaves one in its place.
+/// Removes a file, or an empty directory: a mount of a missing file leaves one in its place.
 pub(crate) fn remove(directory: &OwnedFd, name: impl AsRef<OsStr>) -> rustix::io::Result<()> {
     let name = name.as_ref();
     match unlinkat(directory, name, AtFlags::empty()) {
@@ -128,17 +126,10 @@ pub(crate) fn remove(directory: &OwnedFd, name: impl AsRef<OsStr>) -> rustix::io
     }
 }
 
-/// Writes all of `bytes`, however few the system takes at a time.
-pub(crate) fn write_all(file: impl AsFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
-    while !bytes.is_empty() {
-        let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, bytes))?;
-        bytes = &bytes[written..];
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     /// A directory with a file, and its names and that file's text after `work`.
@@ -158,7 +149,7 @@ mod tests {
     fn create(directory: &OwnedFd, writers: Writers) -> Replacement<'_> {
         let mode = Mode::from_raw_mode(0o600);
         let new = Replacement::create(directory, "file", mode, writers).unwrap();
-        write_all(new.file(), b"new").unwrap();
+        new.file().write_all(b"new").unwrap();
         new
     }
 

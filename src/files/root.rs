@@ -18,7 +18,7 @@ use std::sync::Arc;
 use rustix::fs::{Access, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::files::directory::{for_each_name, os, stat_at};
+use crate::files::directory::{PLACE, for_each_name, os, stat_at};
 use crate::files::trust::{can_others_replace, why_bendable};
 use crate::ground::error::{Error, Result};
 
@@ -44,7 +44,9 @@ pub(crate) enum Steps {
 
 /// The reason why a walk ended before its path did.
 pub(crate) enum Stop {
+    /// The system refused a step.
     System(Errno),
+    /// Somebody else could have bent the step `culprit`.
     Untrusted { culprit: PathBuf, problem: String },
 }
 
@@ -146,7 +148,7 @@ impl Root {
         self.is_system
     }
 
-    /// Whether one system call shows that nothing is at `path`. `false` means “perhaps”.
+    /// Whether one system call shows that nothing is at `path`. If not, there may still be nothing.
     pub(crate) fn lacks(&self, path: &Path) -> bool {
         self.is_system() && rustix::fs::access(path, Access::EXISTS) == Err(Errno::NOENT)
     }
@@ -270,8 +272,6 @@ struct Way<'a> {
     links: usize,
 }
 
-const PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
 impl Way<'_> {
     /// Takes one step. Returns a descriptor if the way ends with it.
     fn step(&mut self, name: OsString) -> std::result::Result<Option<OwnedFd>, Stop> {
@@ -285,7 +285,7 @@ impl Way<'_> {
         }
         let is_last = self.todo.is_empty();
         if self.steps == Steps::Any && !is_last {
-            // Most steps are plain directories. Those need no look at what they are.
+            // Most steps are plain directories. Those need no stat.
             if let Ok(fd) = self.open(&name, PLACE | OFlags::DIRECTORY) {
                 self.done.push((fd, name));
                 return Ok(None);
@@ -371,10 +371,10 @@ impl Way<'_> {
     }
 }
 
-/// Opens the directory that the caller just made in `parent`, and gives it `mode`. The umask must
+/// Opens the directory that the caller just made in `parent`, and gives it `mode`: the umask must
 /// not hide the stamp from its readers.
 ///
-/// Somebody else may have put something in its place since: that is left alone, and an error.
+/// If somebody else has put something in its place since, that is left alone, and is an error.
 fn open_made(
     parent: &OwnedFd,
     name: &OsStr,
@@ -396,7 +396,7 @@ fn open_made(
         return Err(untrusted(problem));
     }
     if stat.st_mode & 0o7777 != mode.as_raw_mode() {
-        // Somebody may have moved a private directory of the caller's here. A new one is empty.
+        // Somebody may have moved a private directory of the caller's here. The new one is empty.
         let mut is_new = stat.st_uid == rustix::process::geteuid().as_raw();
         if is_new && can_others_replace(&rustix::fs::fstat(parent)?) {
             for_each_name(made.as_fd(), |_| is_new = false)?;

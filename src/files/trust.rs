@@ -4,17 +4,19 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{FileType, Mode, Stat};
 use rustix::io::Errno;
+
+use crate::files::directory::open_for_reading;
 
 /// Room for an ACL of 127 entries. A longer one is not read, and then not trusted.
 const LONGEST_ACL: usize = 1024;
 
 /// Why somebody else could bend a way at one of its steps; `None` if nobody else could.
 ///
-/// The caller's primary group may write a step: distributions make homes so, with a group for each
-/// user (`USERGROUPS_ENAB`, login.defs(5)). Other members of that group can replace files below the
-/// step. So an answer's file has to pass [`why_not_believed`], too.
+/// The caller's primary group may write a step. Distributions give each user a group, and let it
+/// write the user's home (`USERGROUPS_ENAB`, login.defs(5)). Other members of that group can
+/// replace files below the step. So an answer's file has to pass [`why_not_believed`], too.
 pub(crate) fn why_bendable(step: BorrowedFd<'_>, stat: &Stat) -> Option<String> {
     if let Some(problem) = why_foreign(stat) {
         return Some(problem);
@@ -41,9 +43,9 @@ pub(crate) fn why_bendable(step: BorrowedFd<'_>, stat: &Stat) -> Option<String> 
 
 /// Why somebody else could have written an opened file; `None` if only root and the caller could.
 ///
-/// Only the file decides, even if others can write its directory. They can put two kinds of files
-/// there. Their own files are refused here. Older answers of the caller's have their question and
-/// their witness in them, and are judged by these.
+/// Only the file decides, even if others can write its directory. Their own files are refused here.
+/// They can also put back an older answer of the caller's. That holds its question and its witness,
+/// which judge it.
 pub(crate) fn why_not_believed(stat: &Stat) -> Option<String> {
     if let Some(problem) = why_foreign(stat) {
         return Some(problem);
@@ -95,10 +97,8 @@ fn why_bendable_by_acl(step: BorrowedFd<'_>, kind: FileType) -> Option<String> {
     let mut read =
         |file: BorrowedFd<'_>| rustix::fs::fgetxattr(file, c"system.posix_acl_access", &mut acl);
     // A place tells no ACL (`O_PATH`, open(2)), but a directory can be opened by it.
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let length = match kind.is_dir() {
-        true => rustix::fs::openat(step, c".", flags, Mode::empty())
-            .and_then(|directory| read(directory.as_fd())),
+        true => open_for_reading(step).and_then(|directory| read(directory.as_fd())),
         false => read(step),
     };
     let length = match length {

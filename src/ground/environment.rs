@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 /// The value of an environment variable.
 ///
-/// A set-user-ID program that uses the C library believes none, like secure_getenv(3): its starter
-/// chooses them.
+/// A set-user-ID program that uses the C library believes none, because its starter chose them
+/// (secure_getenv(3)).
 pub(crate) fn variable(name: &str) -> Option<OsString> {
     #[cfg(feature = "ffi")]
     if has_foreign_rights() {
@@ -15,16 +15,17 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-/// The caller's own directory that `variable` names, or `default` in the home directory.
+/// The caller's own directory: the one that the variable `name` holds, or `default` in the home
+/// directory.
 ///
 /// `None` without a home. Relative values do not count (XDG Base Directory Specification).
-pub(crate) fn home_directory(variable: &str, default: &str) -> Option<PathBuf> {
+pub(crate) fn home_directory(name: &str, default: &str) -> Option<PathBuf> {
     let absolute = |name: &str| {
-        self::variable(name)
+        variable(name)
             .map(PathBuf::from)
             .filter(|path| path.is_absolute())
     };
-    absolute(variable).or_else(|| Some(absolute("HOME")?.join(default)))
+    absolute(name).or_else(|| Some(absolute("HOME")?.join(default)))
 }
 
 /// Whether an image is being built, and not a host running: `SOURCE_DATE_EPOCH` is set to a number

@@ -24,7 +24,7 @@ pub enum Error {
     },
     /// A step on the way could be bent by a user other than root and the caller.
     #[error(
-        "refused to {attempt} {}: {} {problem}, who could redirect it; give it to root and take that permission away",
+        "refused to {attempt} {}: {} {problem}, so others could redirect it; let it belong to root or you, and let nobody else write to it",
         Printable(path.as_os_str()),
         Printable(culprit.as_os_str())
     )]
@@ -98,14 +98,6 @@ impl Error {
             path: path.into(),
             cause: cause.into(),
             remedy,
-        }
-    }
-
-    /// The kind of the system's error; `None` for all other errors.
-    pub(crate) fn kind(&self) -> Option<io::ErrorKind> {
-        match self {
-            Error::System { cause, .. } => Some(cause.kind()),
-            _ => None,
         }
     }
 }

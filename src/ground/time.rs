@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::fs::File;
+use std::io;
 use std::str::FromStr;
 
 use filetime::FileTime;
 use rustix::fs::{Stat, Timespec};
-use rustix::io::Errno;
 use rustix::time::ClockId;
 
 const SECONDS_A_DAY: i64 = 24 * 60 * 60;
@@ -46,9 +46,8 @@ impl Mtime {
     }
 
     /// Gives this mtime to an opened file or directory. Its access time stays.
-    pub(crate) fn store_in(self, file: &File) -> rustix::io::Result<()> {
+    pub(crate) fn store_in(self, file: &File) -> io::Result<()> {
         filetime::set_file_handle_times(file, None, Some(self.0))
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
     }
 
     pub(crate) fn plus(self, seconds: i64, nanoseconds: u32) -> Mtime {
@@ -113,10 +112,8 @@ impl FromStr for Mtime {
             return Err(NotATime);
         }
         let seconds = seconds.parse().map_err(|_| NotATime)?;
-        Ok(Mtime::new(
-            seconds,
-            nanoseconds.parse().map_err(|_| NotATime)?,
-        ))
+        let nanoseconds = nanoseconds.parse().map_err(|_| NotATime)?;
+        Ok(Mtime::new(seconds, nanoseconds))
     }
 }
 

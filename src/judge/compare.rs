@@ -1,8 +1,9 @@
 //! The comparison of two observations: a pure function that returns the differences as data.
 //!
-//! Stat first, content last. If stat proves nothing, and one content was not read yet, the
-//! difference says so: its reader decides.
+//! Stat first, content last. If stat proves nothing, and a content was not read yet, the difference
+//! is [`Difference::ContentNeeded`]. The caller reads that content, and settles it.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ pub(crate) struct Needed<'a> {
 }
 
 impl Needed<'_> {
-    /// What the content of now makes of it. `None` if it is the same.
+    /// The reason that the content of now gives; `None` if it is the old one.
     pub(crate) fn settle(self, new: Content) -> Option<Reason> {
         content_reason(self.subject, self.old, new)
     }
@@ -49,11 +50,7 @@ pub(crate) fn differences<'a>(then: &'a Observation, now: &'a Observation) -> Ve
     for pair in directories {
         compare_directories(pair, &mut differences);
     }
-    for (input, then, now) in [
-        (Input::Program, &then.programs, &now.programs),
-        (Input::File, &then.files, &now.files),
-        (Input::Command, &then.commands, &now.commands),
-    ] {
+    for ((input, then), (_, now)) in then.lists().into_iter().zip(now.lists()) {
         for pair in pairs(then, now, |entry| &entry.name) {
             compare_entries(Place { input, top: None }, pair, &mut differences);
         }
@@ -107,8 +104,12 @@ fn variable_differences(then: &[Variable], now: &[Variable]) -> Vec<Reason> {
     differences.collect()
 }
 
-/// The old and the new one of a name. At least one is there.
-type Pair<'a, T> = (Option<&'a T>, Option<&'a T>);
+/// Two sorted lists' items of one name.
+enum Pair<'a, T> {
+    Gone(&'a T),
+    New(&'a T),
+    Both(&'a T, &'a T),
+}
 
 fn compare_directories<'a>(pair: Pair<'a, Directory>, found: &mut Vec<Difference<'a>>) {
     let place = Place {
@@ -116,10 +117,9 @@ fn compare_directories<'a>(pair: Pair<'a, Directory>, found: &mut Vec<Difference
         top: None,
     };
     let (then, now) = match pair {
-        (Some(then), Some(now)) => (then, now),
-        (Some(then), None) => return found.push(place.removed(&then.name)),
-        (None, Some(now)) => return found.push(place.added(&now.name, now.content())),
-        (None, None) => return,
+        Pair::Both(then, now) => (then, now),
+        Pair::Gone(then) => return found.push(place.removed(&then.name)),
+        Pair::New(now) => return found.push(place.added(&now.name, now.content())),
     };
     let subject = || place.subject(&now.name);
     found.extend(rights_reasons(subject, then.rights, now.rights).map(Difference::Reason));
@@ -133,7 +133,7 @@ fn compare_directories<'a>(pair: Pair<'a, Directory>, found: &mut Vec<Difference
     }
 }
 
-/// Compares what is in a module directory. Below a directory that was unreadable, then or now,
+/// Compares the entries of a module directory. Below a directory that was unreadable, then or now,
 /// nothing is known to have come or gone.
 fn compare_modules<'a>(
     top: &'a Path,
@@ -146,24 +146,26 @@ fn compare_modules<'a>(
         top: Some(top),
     };
     let mut unreadable: Option<&Path> = None;
-    for (then, now) in pairs(then, now, |entry| &entry.name) {
-        let Some(either) = now.or(then) else { continue };
-        if unreadable.is_some_and(|above| either.name.starts_with(above)) {
+    for pair in pairs(then, now, |entry| &entry.name) {
+        let (name, is_unreadable) = match pair {
+            Pair::Gone(entry) | Pair::New(entry) => (&entry.name, entry.is_unreadable()),
+            Pair::Both(then, now) => (&now.name, then.is_unreadable() || now.is_unreadable()),
+        };
+        if unreadable.is_some_and(|above| name.starts_with(above)) {
             continue;
         }
-        compare_entries(place, (then, now), found);
-        if [then, now].into_iter().flatten().any(Entry::is_unreadable) {
-            unreadable = Some(&either.name);
+        compare_entries(place, pair, found);
+        if is_unreadable {
+            unreadable = Some(name);
         }
     }
 }
 
 fn compare_entries<'a>(place: Place<'a>, pair: Pair<'a, Entry>, found: &mut Vec<Difference<'a>>) {
     let (then, now) = match pair {
-        (Some(then), Some(now)) => (then, now),
-        (Some(then), None) => return found.push(place.removed(&then.name)),
-        (None, Some(now)) => return found.push(place.added(&now.name, now.content)),
-        (None, None) => return,
+        Pair::Both(then, now) => (then, now),
+        Pair::Gone(then) => return found.push(place.removed(&then.name)),
+        Pair::New(now) => return found.push(place.added(&now.name, now.content)),
     };
     if then.is_proven_same(now) {
         return;
@@ -197,7 +199,7 @@ fn compare_entries<'a>(place: Place<'a>, pair: Pair<'a, Entry>, found: &mut Vec<
     });
 }
 
-/// Permissions and owner, of two things of the same type.
+/// The reasons that permissions and owner give, of two things of the same type.
 fn rights_reasons(
     subject: impl Fn() -> Subject,
     then: Rights,
@@ -271,7 +273,7 @@ impl Place<'_> {
     }
 }
 
-/// Pairs what two sorted lists have of each name.
+/// Pairs the items of two sorted lists by name.
 fn pairs<'a, T>(
     then: &'a [T],
     now: &'a [T],
@@ -281,14 +283,14 @@ fn pairs<'a, T>(
     std::iter::from_fn(move || {
         let order = match (then.peek(), now.peek()) {
             (Some(a), Some(b)) => name(a).cmp(name(b)),
-            (Some(_), None) => std::cmp::Ordering::Less,
-            (None, Some(_)) => std::cmp::Ordering::Greater,
-            (None, None) => return None,
+            (Some(_), None) => Ordering::Less,
+            (None, _) => Ordering::Greater,
         };
-        Some((
-            if order.is_le() { then.next() } else { None },
-            if order.is_ge() { now.next() } else { None },
-        ))
+        Some(match order {
+            Ordering::Less => Pair::Gone(then.next()?),
+            Ordering::Greater => Pair::New(now.next()?),
+            Ordering::Equal => Pair::Both(then.next()?, now.next()?),
+        })
     })
 }
 

@@ -17,7 +17,7 @@ use crate::stamp::stamp::Owner;
 pub enum Reason {
     /// A stamp has another mtime. `None` if there was, or is, no stamp.
     Stamp {
-        /// Whose stamp.
+        /// The stamp's owner.
         owner: Owner,
         /// The mtime in the witness.
         old: Option<Mtime>,
@@ -26,9 +26,9 @@ pub enum Reason {
     },
     /// A stamp's mtime cannot be known, now or when the witness was taken.
     UnknownStamp {
-        /// Whose stamp.
+        /// The stamp's owner.
         owner: Owner,
-        /// What stands in the way.
+        /// The obstacle.
         error: String,
     },
     /// Something is there now that was not there before.
@@ -37,10 +37,10 @@ pub enum Reason {
     Removed(Subject),
     /// Something is different.
     Changed {
-        /// What changed.
+        /// The thing that changed.
         #[serde(flatten)]
         subject: Subject,
-        /// In which respect.
+        /// The respect in which it changed.
         what: Aspect,
         /// Its value in the witness.
         old: String,
@@ -49,7 +49,7 @@ pub enum Reason {
     },
     /// Something cannot be read, now or when the witness was taken.
     Unknown {
-        /// What cannot be read.
+        /// The thing that cannot be read.
         #[serde(flatten)]
         subject: Subject,
         /// The error that the system gave.
@@ -57,7 +57,7 @@ pub enum Reason {
     },
     /// Something was touched since the witness was taken, and the witness lacks its content.
     NotRead(Subject),
-    /// Something was touched, or changed and changed back, during the probe. The answer may have
+    /// During the probe something was touched, or was changed and changed back. The answer may have
     /// seen either state.
     Disturbed(Subject),
     /// A variable that names module directories has another value.
@@ -78,45 +78,45 @@ pub enum Reason {
     },
     /// The witness is missing, torn, of a later version, or no witness.
     Witness {
-        /// What is wrong with it.
+        /// The fault.
         error: String,
     },
-    /// Nothing was kept that tells what the modules were at the last touch.
+    /// No witness of the modules at the last touch was kept.
     NothingKept,
-    /// The stored answer is torn, of another version, or to another question, or somebody else
-    /// could have written it.
+    /// The stored answer is torn, is of another version, or answers another question. Or somebody
+    /// else could have written it.
     UselessAnswer {
-        /// The file, what is wrong with it, and what to do.
+        /// The file, its fault, and the remedy.
         error: String,
     },
-    /// libvirt cached the answer, and no refresh is known that it could come after.
+    /// libvirt cached the answer, and modstamp has no record of a refresh.
     NeverRefreshed,
     /// libvirt cached the answer before the last refresh.
     BeforeRefresh,
     /// A module directory has another mtime than the last refresh left. So libvirt may have cached
-    /// the answer before or after it.
+    /// the answer before that refresh or after it.
     SinceRefresh,
-    /// The answer is in a user's cache, and the last refresh could move no time. So it is known of
-    /// the system's cache alone which answers are older.
+    /// The answer is in a user's cache, and the last refresh could only reach the system's.
     NotOwnCache,
     /// A file of libvirt's cache cannot be read.
     CacheFile {
         /// A sentence about the file.
         error: String,
     },
-    /// It was touched since the last refresh, or changed and changed back. libvirt may have probed
-    /// in between.
+    /// Since the last refresh something was touched, or was changed and changed back. libvirt may
+    /// have probed in between.
     TouchedSinceRefresh(Subject),
 }
 
-/// What a reason is about: something at a path.
+/// The subject of a reason: something at a path.
 ///
 /// In JSON, bytes of a name that are not UTF-8 become “\u{fffd}”.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Subject {
-    /// What it is to the profile.
+    /// Its kind of input.
     pub input: Input,
-    /// Its name for people: a module's below its module directory, a program's without directory.
+    /// Its name for people. A module's is relative to its module directory; any other's is the last
+    /// part of its path.
     #[serde(serialize_with = "path_text")]
     pub name: PathBuf,
     /// Its path in the root directory.
@@ -124,7 +124,7 @@ pub struct Subject {
     pub path: PathBuf,
 }
 
-/// In which respect something changed.
+/// The respect in which something changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -142,7 +142,7 @@ pub enum Aspect {
 }
 
 impl Subject {
-    /// What is at `path`; a module's `directory` is the module directory that it is in.
+    /// The subject at `path`. `directory` is the module directory of a module.
     pub(crate) fn new(input: Input, directory: Option<&Path>, path: &Path) -> Subject {
         let name = match directory {
             Some(directory) => path.strip_prefix(directory).ok(),
@@ -164,7 +164,11 @@ impl Subject {
         format!("{} {}", self.input, shown(name))
     }
 
-    /// Where it is, for what is not called by its path.
+    fn write_unknown(&self, f: &mut fmt::Formatter<'_>, why: &str) -> fmt::Result {
+        write!(f, "{}{} not known: {why}", self.title(), self.place("in"))
+    }
+
+    /// The module directory of a module, whose title lacks it. Empty for all else.
     fn place(&self, preposition: &str) -> String {
         let directory = self.path.ancestors().nth(self.name.components().count());
         match (self.input, directory) {
@@ -176,23 +180,8 @@ impl Subject {
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let or = |value: &Option<String>| match value {
-            Some(value) => format!("“{}”", Printable(value.as_ref())),
-            None => "not set".to_owned(),
-        };
         match self {
-            Reason::Stamp { owner, old, new } => match (old, new) {
-                (Some(old), Some(new)) => {
-                    write!(f, "{owner} stamp touched: its time was {old}, now {new}")
-                }
-                (None, Some(new)) => {
-                    write!(
-                        f,
-                        "{owner} stamp touched for the first time: its time is {new}"
-                    )
-                }
-                (_, None) => write!(f, "{owner} stamp gone"),
-            },
+            Reason::Stamp { owner, old, new } => write_stamp(f, *owner, *old, *new),
             Reason::UnknownStamp { owner, error } => write!(f, "{owner} stamp not known: {error}"),
             Reason::Added(subject) => write!(f, "{} added{}", subject.title(), subject.place("to")),
             Reason::Removed(subject) => {
@@ -205,27 +194,15 @@ impl fmt::Display for Reason {
                 new,
             } => {
                 write!(f, "{}{} changed: ", subject.title(), subject.place("in"))?;
-                match what {
-                    Aspect::Content => f.write_str("its content differs"),
-                    Aspect::Type => write!(f, "it was a {old}, now a {new}"),
-                    Aspect::Permissions => write!(f, "its permissions were {old}, now {new}"),
-                    Aspect::Owner => write!(f, "its owner was {old}, now {new}"),
-                    Aspect::Size => write!(f, "its size was {old} bytes, now {new} bytes"),
-                }
+                what.write_change(f, old, new)
             }
-            Reason::Unknown { subject, error } => {
-                write!(
-                    f,
-                    "{}{} not known: {error}",
-                    subject.title(),
-                    subject.place("in")
-                )
+            Reason::Unknown { subject, error } => subject.write_unknown(f, error),
+            Reason::NotRead(subject) => {
+                subject.write_unknown(f, "it was touched, and what was in it before was not read")
             }
-            Reason::NotRead(subject) => write!(
+            Reason::TouchedSinceRefresh(subject) => subject.write_unknown(
                 f,
-                "{}{} not known: it was touched, and what was in it before was not read",
-                subject.title(),
-                subject.place("in")
+                "touched since the last refresh, run “modstamp libvirt refresh”",
             ),
             Reason::Disturbed(subject) => write!(
                 f,
@@ -233,20 +210,19 @@ impl fmt::Display for Reason {
                 subject.title()
             ),
             Reason::Variable { name, old, new } => {
-                let (old, new) = (or(old), or(new));
-                let name = Printable(name.as_ref());
+                let (name, old, new) = (Printable(name.as_ref()), value(old), value(new));
                 write!(f, "variable {name} changed: it was {old}, now {new}")
             }
-            Reason::Profile { old, new } => write!(
-                f,
-                "the witness is of the profile {}, and the question about {new}",
-                Printable(old.as_ref())
-            ),
+            Reason::Profile { old, new } => {
+                let (old, new) = (Printable(old.as_ref()), Printable(new.as_ref()));
+                write!(
+                    f,
+                    "the witness is of the profile {old}, and the question about {new}"
+                )
+            }
             Reason::Witness { error }
             | Reason::UselessAnswer { error }
-            | Reason::CacheFile { error } => {
-                write!(f, "{}", Printable(error.as_ref()))
-            }
+            | Reason::CacheFile { error } => Printable(error.as_ref()).fmt(f),
             Reason::NothingKept => {
                 f.write_str("what the modules were at the last touch is not known")
             }
@@ -256,24 +232,58 @@ impl fmt::Display for Reason {
                 "a module directory changed since the last refresh, run “modstamp libvirt refresh”",
             ),
             Reason::NotOwnCache => {
-                f.write_str("nothing could be moved, so only the system's own cache can be told")
+                f.write_str("the last refresh could only reach the system's own cache")
             }
-            Reason::TouchedSinceRefresh(subject) => write!(
-                f,
-                "{}{} not known: touched since the last refresh, run “modstamp libvirt refresh”",
-                subject.title(),
-                subject.place("in")
-            ),
         }
     }
 }
 
-/// A path as JSON has it.
+fn write_stamp(
+    f: &mut fmt::Formatter<'_>,
+    owner: Owner,
+    old: Option<Mtime>,
+    new: Option<Mtime>,
+) -> fmt::Result {
+    match (old, new) {
+        (Some(old), Some(new)) => {
+            write!(f, "{owner} stamp touched: its time was {old}, now {new}")
+        }
+        (None, Some(new)) => {
+            write!(
+                f,
+                "{owner} stamp touched for the first time: its time is {new}"
+            )
+        }
+        (_, None) => write!(f, "{owner} stamp gone"),
+    }
+}
+
+impl Aspect {
+    fn write_change(self, f: &mut fmt::Formatter<'_>, old: &str, new: &str) -> fmt::Result {
+        match self {
+            Aspect::Content => f.write_str("its content differs"),
+            Aspect::Type => write!(f, "it was a {old}, now a {new}"),
+            Aspect::Permissions => write!(f, "its permissions were {old}, now {new}"),
+            Aspect::Owner => write!(f, "its owner was {old}, now {new}"),
+            Aspect::Size => write!(f, "its size was {old} bytes, now {new} bytes"),
+        }
+    }
+}
+
+/// A variable's value as people read it.
+fn value(value: &Option<String>) -> String {
+    match value {
+        Some(value) => format!("“{}”", Printable(value.as_ref())),
+        None => "not set".to_owned(),
+    }
+}
+
+/// Writes a path as text of JSON.
 fn path_text<S: serde::Serializer>(path: &Path, out: S) -> Result<S::Ok, S::Error> {
     out.collect_str(&path.display())
 }
 
-/// A path as a terminal may have it.
+/// A path as it may be shown on a terminal.
 fn shown(path: &Path) -> Printable<'_> {
     Printable(path.as_os_str())
 }

@@ -14,7 +14,7 @@ use crate::observe::stamps::Stamps;
 /// The version of a verdict as JSON. It moves when a reader of an earlier one could be misled.
 const VERSION: u32 = 2;
 
-/// Whether a cached answer still holds.
+/// Tells whether a cached answer still holds.
 ///
 /// With serde it is data, `{"version":2,"fresh":false,"reasons":[…]}`, which
 /// `packaging/verdict-2.schema.json` describes.
@@ -27,7 +27,8 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The lines that a verdict takes for a person, for [`Verdict::reasons_for_people`].
+    /// The number of reasons that a person reads, for [`Verdict::reasons_for_people`].
+    #[doc(hidden)] // Only the programs use it.
     pub const MOST_LINES: usize = 10;
 
     /// Whether nothing is different.

@@ -9,7 +9,6 @@ use crate::judge::reason::{Reason, Subject};
 use crate::judge::verdict::Verdict;
 use crate::judge::witness_text;
 use crate::observe::content::Content;
-use crate::observe::directory::Directory;
 use crate::observe::entry::Entry;
 use crate::observe::input::Input;
 use crate::observe::inputs::{Depth, Inputs};
@@ -27,8 +26,8 @@ pub struct Witness {
 }
 
 impl Profile {
-    /// Observes all inputs and their contents. Call it *before* the probe whose answer is to be
-    /// cached, and store the witness with the answer.
+    /// Observes all inputs and their contents. Call it *before* the probe, and store the witness
+    /// with the answer.
     ///
     /// If something was changed within the current tick of its file system's clock, it waits until
     /// that tick is over, so that no later change looks like an earlier one. That takes some
@@ -36,7 +35,7 @@ impl Profile {
     /// stamp is a little ahead of the clock.
     ///
     /// # Errors
-    /// As [`Profile::inputs`].
+    /// Like [`Profile::inputs`].
     pub fn observe(&self) -> Result<Witness> {
         Ok(self.inputs()?.witness())
     }
@@ -45,7 +44,7 @@ impl Profile {
     /// identity.
     ///
     /// # Errors
-    /// As [`Profile::inputs`].
+    /// Like [`Profile::inputs`].
     pub fn observe_again(&self, older: &Witness) -> Result<Witness> {
         let older = &older.observation;
         let observation = Inputs::of(self, Some(older))?.read(Depth::All, &[older]);
@@ -82,7 +81,7 @@ impl Witness {
     /// [`Profile::inputs`] once and [`Witness::judge`] for each.
     ///
     /// # Errors
-    /// As [`Profile::inputs`].
+    /// Like [`Profile::inputs`].
     pub fn check(&self, profile: &Profile) -> Result<Verdict> {
         Ok(self.judge(&Inputs::of(profile, Some(&self.observation))?))
     }
@@ -95,16 +94,16 @@ impl Witness {
     /// Judges this witness by the stamps alone, at the cost of a stat each. It is for a consumer
     /// that has no time to look at all modules.
     ///
-    /// It sees only the changes that a trigger, `modstamp update` or a person told by a touch.
+    /// It sees only changes after which a trigger, `modstamp update` or a person touched a stamp.
     pub fn check_stamps(&self, profile: &Profile) -> Verdict {
         Verdict::of_stamps(&self.observation, profile)
     }
 
-    /// Tells whether the answer of a probe must not be stored: why, or `None` if it may be.
+    /// The reason why the answer of a probe must not be stored; `None` if it may be stored.
     ///
-    /// `after` is a look at the inputs after the probe. The reason is the first one why the witness
-    /// is stale by now, or else [`Reason::Disturbed`]: something was changed and changed back,
-    /// which the answer may have seen, and which no later check can see.
+    /// `after` is a look at the inputs after the probe. If the witness is stale by then, its first
+    /// reason is returned. [`Reason::Disturbed`] says that something was changed and changed back.
+    /// The answer may have seen that, and no later check can.
     ///
     /// Call it on the witness that [`Profile::observe`] gave, or on its text. An old witness calls
     /// a redeploy and a reboot a disturbance, too: they move stat identities.
@@ -112,7 +111,7 @@ impl Witness {
         if let Some(reason) = self.judge(after).reasons().first() {
             return Some(reason.clone());
         }
-        // There is no reason, so both have the same names.
+        // A fresh witness has the names of now.
         let (then, now) = (&self.observation, after.observation());
         let mut entries = then.entries().zip(now.entries());
         let touched = entries.find_map(|((input, top, then), (_, _, now))| {
@@ -122,8 +121,7 @@ impl Witness {
         });
         let mut directories = then.directories.iter().zip(&now.directories);
         let touched_directory = || {
-            let own = |(then, now): &(&_, &_)| own_fingerprint(then) != own_fingerprint(now);
-            let (touched, _) = directories.find(own)?;
+            let (touched, _) = directories.find(|(then, now)| then.own() != now.own())?;
             Some(Subject::new(Input::ModuleDirectory, None, &touched.name))
         };
         touched.or_else(touched_directory).map(Reason::Disturbed)
@@ -145,8 +143,10 @@ impl Witness {
         reasons
     }
 
-    /// A witness of the same contents that spares later looks a reading. `None` if there is nothing
-    /// to spare, or if something changed meanwhile. This one holds by the inputs of `now`.
+    /// A witness of the same contents that saves later looks from reading them. `None` if it would
+    /// save nothing, or if something changed meanwhile.
+    ///
+    /// This witness has to be fresh by the inputs of `now`.
     pub(crate) fn completed(&self, profile: &Profile, now: &Inputs) -> Option<Witness> {
         (self.lacks_contents() || self.can_learn_from(now)).then_some(())?;
         let observation = now.read(Depth::All, &[&self.observation]);
@@ -160,8 +160,7 @@ impl Witness {
         entries.any(|(_, _, entry)| entry.content == Content::Unread)
     }
 
-    /// Whether inputs by which this witness is fresh have better stat identities for the same
-    /// contents: evidence that this one lacks.
+    /// Whether the inputs of `now` have evidence that this witness lacks. It is fresh by them.
     pub(crate) fn can_learn_from(&self, now: &Inputs) -> bool {
         let (then, now) = (&self.observation, now.observation());
         let mut entries = then.entries().zip(now.entries());
@@ -169,18 +168,12 @@ impl Witness {
         let mut searched = now.searched.iter();
         entries.any(|((_, _, then), (_, _, now))| {
             now.identity.evidence().is_some() && !then.is_proven_same(now)
-        }) || directories.any(|(then, now)| {
-            let sums = [then, now].map(|found| found.modules().and_then(|modules| modules.sum));
-            sums[1].is_some() && sums[0] != sums[1]
-        }) || searched.any(|searched| !then.searched.contains(searched))
+        }) || directories.any(|(then, now)| now.sum().is_some() && then.sum() != now.sum())
+            || searched.any(|searched| !then.searched.contains(searched))
     }
 }
 
-fn own_fingerprint(directory: &Directory) -> Option<u64> {
-    directory.modules().and_then(|modules| modules.own)
-}
-
-/// The content and the fingerprint of what a reason is about. `None` if it is not there.
+/// The content and the fingerprint of a reason's subject; `None` if it is not there.
 fn state(observation: &Observation, subject: &Subject) -> Option<(Content, Option<u64>)> {
     let state = |entries: &[Entry], name: &Path| {
         let index = entries.binary_search_by(|entry| entry.name.as_path().cmp(name));
@@ -214,7 +207,7 @@ impl FromStr for Witness {
     /// Reads a witness of this version or an earlier one.
     ///
     /// # Errors
-    /// As [`Witness::from_bytes`].
+    /// Like [`Witness::from_bytes`].
     fn from_str(text: &str) -> Result<Witness> {
         let observation = witness_text::parse(text)?;
         Ok(Witness { observation })

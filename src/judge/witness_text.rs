@@ -23,12 +23,12 @@
 //!    `~` before it says that an equal one proves nothing. `-` says that there is none.
 //! 6. The digest of its content. `-` says that there is nothing to read, and `?` that nobody read
 //!    it. `!` and a number is the error of a failed read.
-//! 7. Its name, of a module below the last directory. Bytes that are not printable are `\x` and two
-//!    digits.
+//! 7. Its name; a module's is relative to the last directory. Bytes that are not printable are `\x`
+//!    and two digits.
 //!
 //! `own` is the fingerprint of the directory itself, for [`Witness::disturbed`] alone: a redeploy
-//! moves it, too. `searched` is a pattern with the fingerprint of the directory that it was searched
-//! in. The last line counts all lines before it.
+//! moves it, too. `searched` has a pattern, and the fingerprint of the directory that it was
+//! searched in. The last line counts all lines before it.
 //!
 //! [`Witness::disturbed`]: crate::judge::witness::Witness::disturbed
 
@@ -37,8 +37,6 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::FileType;
-
 use crate::ground::error::{Error, Result};
 use crate::ground::text::{Escaped, Printable, unescape};
 use crate::observe::content::Content;
@@ -46,7 +44,7 @@ use crate::observe::directory::{Directory, DirectoryState, Modules};
 use crate::observe::entry::{Entry, Rights};
 use crate::observe::evidence::Identity;
 use crate::observe::observation::{Observation, Searched, Variable};
-use crate::observe::stamps::{StampState, Stamps};
+use crate::observe::stamps::StampState;
 use crate::stamp::stamp::Owner;
 
 /// The version of the text that is written. Every earlier one is read, too.
@@ -105,16 +103,17 @@ fn write_stamp(lines: &mut Lines, owner: Owner, state: StampState) -> fmt::Resul
 }
 
 fn write_directory(lines: &mut Lines, directory: &Directory) -> fmt::Result {
-    let sum = directory.modules().and_then(|modules| modules.sum);
     let line = Entry {
         name: directory.name.clone(),
         rights: directory.rights,
         size: 0,
-        identity: sum.map_or(Identity::Unknown, Identity::Evidence),
+        identity: directory
+            .sum()
+            .map_or(Identity::Unknown, Identity::Evidence),
         content: directory.content(),
     };
     write_entry(lines, "directory", &line)?;
-    if let Some(own) = directory.modules().and_then(|modules| modules.own) {
+    if let Some(own) = directory.own() {
         writeln!(lines, "own {own:016x}")?;
     }
     for module in directory.entries() {
@@ -142,14 +141,16 @@ fn write_entry(lines: &mut Lines, what: &str, entry: &Entry) -> fmt::Result {
 
 /// Reads the text of this version or an earlier one.
 pub(crate) fn parse(text: &str) -> Result<Observation> {
-    let wrong = |problem: &str| Error::Witness(problem.to_owned());
-    let mut observation = nothing_of(parse_head(text)?);
+    let mut observation = Observation {
+        profile: parse_head(text)?.to_owned(),
+        ..Observation::default()
+    };
     for (number, line) in text.lines().enumerate().skip(1) {
         let Some(count) = line.strip_prefix("end ") else {
             parse_line(line, &mut observation).ok_or_else(|| {
                 let start: String = line.chars().take(60).collect();
                 let start = Printable(start.as_ref());
-                Error::Witness(format!("line {} is “{start}”", number + 1))
+                wrong(format!("line {} is “{start}”", number + 1))
             })?;
             continue;
         };
@@ -157,7 +158,7 @@ pub(crate) fn parse(text: &str) -> Result<Observation> {
             return Err(wrong("its last line is cut off"));
         }
         if count.parse() != Ok(number) || text.lines().count() != number + 1 {
-            return Err(Error::Witness(format!(
+            return Err(wrong(format!(
                 "its last line counts {count} lines before it, and there are {number}"
             )));
         }
@@ -166,9 +167,12 @@ pub(crate) fn parse(text: &str) -> Result<Observation> {
     Err(wrong("it is cut off: its last line is missing"))
 }
 
+fn wrong(problem: impl Into<String>) -> Error {
+    Error::Witness(problem.into())
+}
+
 /// Reads the first line, and returns the profile's name.
 fn parse_head(text: &str) -> Result<&str> {
-    let wrong = |problem: &str| Error::Witness(problem.to_owned());
     if text.is_empty() {
         return Err(wrong("it is empty"));
     }
@@ -182,27 +186,14 @@ fn parse_head(text: &str) -> Result<&str> {
     };
     match version.parse::<u32>() {
         Ok(VERSION) => Ok(profile),
-        Ok(newer) if newer > VERSION => Err(Error::Witness(format!(
+        Ok(newer) if newer > VERSION => Err(wrong(format!(
             "it is of version {newer}, and this modstamp reads versions up to {VERSION}"
         ))),
-        _ => Err(Error::Witness(format!("“{version}” is not a version"))),
+        _ => Err(wrong(format!("“{version}” is not a version"))),
     }
 }
 
-fn nothing_of(profile: &str) -> Observation {
-    Observation {
-        profile: profile.to_owned(),
-        stamps: Stamps::default(),
-        variables: Vec::new(),
-        directories: Vec::new(),
-        programs: Vec::new(),
-        files: Vec::new(),
-        commands: Vec::new(),
-        searched: Vec::new(),
-    }
-}
-
-/// Adds what one line says. `None` if it says nothing that a witness can.
+/// Adds the input of one line. `None` if it is no line of a witness.
 fn parse_line(line: &str, observation: &mut Observation) -> Option<()> {
     let (what, rest) = line.split_once(' ')?;
     match what {
@@ -308,7 +299,8 @@ fn parse_entry(rest: &str) -> Option<Entry> {
     };
     let content = match words.next()? {
         "-" => Content::Nothing,
-        "?" => unread(rights.file_type()),
+        // Earlier versions wrote `?` for directories and devices, too.
+        "?" => Content::unread(rights.file_type()),
         word => match word.strip_prefix('!') {
             Some(errno) => Content::Unreadable(errno.parse().ok()?),
             None => Content::Digest(u128::from_str_radix(word, 16).ok()?.to_be_bytes()),
@@ -323,18 +315,10 @@ fn parse_entry(rest: &str) -> Option<Entry> {
     })
 }
 
-/// Earlier versions wrote `?` for directories and devices, too.
-fn unread(kind: FileType) -> Content {
-    match kind {
-        FileType::RegularFile | FileType::Symlink => Content::Unread,
-        _ => Content::Nothing,
-    }
-}
-
 fn with_honest_sums(mut observation: Observation) -> Observation {
     for directory in &mut observation.directories {
         if let DirectoryState::Walked(modules) = &mut directory.state {
-            *modules = modules.clone().with_honest_sum();
+            modules.keep_sum_honest();
         }
     }
     observation

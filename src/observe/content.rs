@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 /// What is inside something, as far as somebody read it.
@@ -19,6 +20,14 @@ pub(crate) enum Content {
 }
 
 impl Content {
+    /// The content of a file of that type before somebody read it.
+    pub(crate) fn unread(kind: FileType) -> Content {
+        match kind {
+            FileType::RegularFile | FileType::Symlink => Content::Unread,
+            _ => Content::Nothing,
+        }
+    }
+
     pub(crate) fn unreadable(errno: Errno) -> Content {
         Content::Unreadable(errno.raw_os_error())
     }

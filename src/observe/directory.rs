@@ -17,7 +17,7 @@ pub(crate) struct Directory {
     pub(crate) state: DirectoryState,
 }
 
-/// What a look made of a module directory.
+/// The outcome of a look at a module directory.
 #[derive(Debug, Clone)]
 pub(crate) enum DirectoryState {
     Walked(Modules),
@@ -34,8 +34,7 @@ pub(crate) struct Modules {
     /// is different. `None` if one of the entries is no evidence.
     pub(crate) sum: Option<u64>,
     /// The fingerprint of the directory itself, which moves with every name that comes or goes.
-    /// Only a disturbed probe is told by it: a redeploy moves it, too. `None` in a witness that
-    /// has none.
+    /// It only shows a disturbed probe: a redeploy moves it, too. `None` in a witness without it.
     pub(crate) own: Option<u64>,
     /// Shared with the older observation that had the same sum.
     pub(crate) entries: Arc<Vec<Entry>>,
@@ -64,6 +63,16 @@ impl Directory {
         self.modules().map_or(&[], |modules| &modules.entries)
     }
 
+    /// The sum in [`Modules`]; `None` if there is none.
+    pub(crate) fn sum(&self) -> Option<u64> {
+        self.modules()?.sum
+    }
+
+    /// The fingerprint of the directory itself; `None` if nobody took it.
+    pub(crate) fn own(&self) -> Option<u64> {
+        self.modules()?.own
+    }
+
     /// Its own content: two states of a directory are the same if these are equal.
     pub(crate) fn content(&self) -> Content {
         match self.state {
@@ -80,12 +89,11 @@ impl Modules {
         self.sum.is_some() && self.sum == now.sum
     }
 
-    /// Without the sum, if something in the directory could not be read: the sum would prove that
-    /// it is the same, and nobody would try to read it again.
-    pub(crate) fn with_honest_sum(mut self) -> Modules {
+    /// Drops the sum if something in the directory could not be read. It would prove that all is
+    /// the same, and nobody would try to read it again.
+    pub(crate) fn keep_sum_honest(&mut self) {
         if self.entries.iter().any(Entry::is_unreadable) {
             self.sum = None;
         }
-        self
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct Entry {
     pub(crate) rights: Rights,
     /// In bytes.
     pub(crate) size: u64,
-    /// Of a link, its target's too.
+    /// A link's is that of the link and its target.
     pub(crate) identity: Identity,
     pub(crate) content: Content,
 }
@@ -39,10 +39,7 @@ impl Entry {
             rights,
             size: stat.st_size as u64,
             identity,
-            content: match rights.file_type() {
-                FileType::RegularFile | FileType::Symlink => Content::Unread,
-                _ => Content::Nothing,
-            },
+            content: Content::unread(rights.file_type()),
         }
     }
 
@@ -82,7 +79,7 @@ impl Rights {
         }
     }
 
-    /// Those of something that a look failed on. Only its type is known.
+    /// The rights of something that a look failed on. Only its type is known.
     pub(crate) fn unknown(kind: FileType) -> Rights {
         Rights {
             mode: kind.as_raw_mode(),

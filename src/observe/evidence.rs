@@ -1,12 +1,14 @@
 //! When equal stat identities prove that nothing changed, and when they do not.
 //!
-//! A stat identity is what stat(2) says of device, inode, type, permissions, owner, size, mtime and
-//! ctime. It is evidence because the kernel sets the ctime by its own clock at every change, and
+//! A stat identity is the device, inode, type, permissions, owner, size, mtime and ctime of a file,
+//! as stat(2) tells them. It is evidence because the kernel sets the ctime by its own clock at every change, and
 //! nobody can put it back. It is no evidence
 //!
 //! - if the ctime is so near to the observation that a later change could get the same one (git
-//!   calls such entries racy), or that the write which set it could still be under way;
-//! - on file systems whose ctimes this kernel does not keep: over the network, in user space, on FAT;
+//!   calls such entries racy);
+//! - if the write that set the ctime could still be under way;
+//! - on file systems whose ctimes this kernel does not keep: over the network, in user space, on
+//!   FAT;
 //! - on an image whose maker chose all ctimes (erofs, squashfs, anything mounted read-only, an
 //!   overlay of such), once it is mounted anew.
 //!
@@ -19,10 +21,11 @@ use rustix::fs::{AtFlags, Stat, StatVfsMountFlags, StatxFlags};
 use crate::ground::time::Mtime;
 use crate::observe::tick::{Tick, end};
 
-/// How many seconds a single write may take, from when it sets the times until its last byte.
+/// The longest time in seconds that a single write may take after it set the times.
 const WRITING: i64 = 3;
 
-/// File systems whose ctimes this machine's own kernel keeps (the `*_SUPER_MAGIC` of linux/magic.h).
+/// File systems whose ctimes this machine's own kernel keeps, by their `*_SUPER_MAGIC` in
+/// linux/magic.h.
 const LOCAL: [u32; 8] = [
     0x0000_EF53, // ext2, ext3, ext4
     0x5846_5342, // xfs
@@ -34,7 +37,7 @@ const LOCAL: [u32; 8] = [
     0x2FC1_2FC1, // zfs
 ];
 
-/// File systems that show what an image holds.
+/// File systems that show the content of an image.
 const IMAGES: [u32; 5] = [
     0xE0F5_E1E2, // erofs
     0x7371_7368, // squashfs
@@ -101,22 +104,22 @@ impl Identity {
     }
 }
 
-/// For how long the stat identities on one file system are evidence.
+/// The time for which the stat identities on one file system are evidence.
 #[derive(Debug, Clone, Copy)]
 enum Reach {
     /// For ever.
     Lasting,
-    /// As long as this mount lasts, which the number identifies.
+    /// As long as this mount lasts. The number identifies it.
     Mount(u64),
     /// Not at all.
     None,
 }
 
-/// Makes identities of what stat(2) says.
+/// Makes identities of the results of stat(2).
 pub(crate) struct Evidence {
-    /// Of the latest times that were seen.
+    /// The tick of the latest times that were seen.
     pub(crate) tick: Tick,
-    /// Of the file systems that were seen so far, by `st_dev`.
+    /// The reach on each file system that was seen so far, by `st_dev`.
     reaches: Vec<(u64, Reach)>,
 }
 
@@ -186,7 +189,7 @@ impl Evidence {
 
 /// Bytes as one number, by XXH3: some nanoseconds, and the same in every build.
 ///
-/// It need not be cryptographic: whoever could choose the bytes could change the modules. BLAKE3
+/// It need not be cryptographic: a user that can choose the bytes can change the modules. BLAKE3
 /// first asks the processor for its features, which in a virtual machine takes longer than a check.
 pub(crate) fn hash(seed: u64, bytes: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(bytes, seed)

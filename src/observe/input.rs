@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What a path is to a profile.
+/// The kind of an input of a profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]

@@ -14,7 +14,6 @@ use crate::ground::time::Mtime;
 use crate::observe::content::Content;
 use crate::observe::directory::{Directory, DirectoryState, Modules};
 use crate::observe::entry::Entry;
-use crate::observe::evidence::Identity;
 use crate::observe::input::Input;
 use crate::observe::modules::module_directories;
 use crate::observe::observation::{Observation, Variable};
@@ -37,19 +36,19 @@ pub struct Inputs {
     tick: Tick,
 }
 
-/// Which contents a read reads.
+/// Selects the contents that a read reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Depth {
     /// All.
     All,
-    /// Those of modules and files whose stat identity is no evidence. It reads no programs, which
-    /// are large: it is for a caller that may not take the time. If something that was not read is
-    /// touched later, the verdict on it is "not known".
+    /// Those of modules and files whose stat identity is no evidence. Programs are large, and are
+    /// not read. This is for a caller that has no time to read all. If something that was not read
+    /// is touched later, the verdict on it is "not known".
     Doubtful,
 }
 
 impl Profile {
-    /// Looks at all inputs: one walk over the module directories, programs and files, by stat alone.
+    /// Looks at all inputs: one walk over module directories, programs and files, by stat alone.
     ///
     /// Judge any number of stored witnesses by it, with [`Witness::judge`](crate::Witness::judge).
     ///
@@ -62,6 +61,16 @@ impl Profile {
     }
 }
 
+impl Depth {
+    fn wants(self, input: Input, entry: &Entry) -> bool {
+        match (self, input) {
+            (Depth::All, _) => true,
+            (Depth::Doubtful, Input::Program | Input::Command) => false,
+            (Depth::Doubtful, _) => entry.identity.evidence().is_none(),
+        }
+    }
+}
+
 impl Inputs {
     /// Like [`Profile::inputs`]. An older observation spares work wherever nothing changed.
     pub(crate) fn of(profile: &Profile, older: Option<&Observation>) -> Result<Inputs> {
@@ -69,12 +78,11 @@ impl Inputs {
         // and even a check of the stamps alone is then stale.
         let stamps = Stamps::of(profile);
         let mut walk = Walk::new(profile.root(), older);
-        let mtimes = [stamps.system, stamps.user].map(|stamp| stamp.mtime());
-        let tick = &mut walk.evidence.tick;
-        mtimes
-            .into_iter()
-            .flatten()
-            .for_each(|mtime| tick.see(mtime));
+        for stamp in [stamps.system, stamps.user] {
+            if let Some(mtime) = stamp.mtime() {
+                walk.evidence.tick.see(mtime);
+            }
+        }
         let directories = module_directories(&mut walk, profile);
         let (programs, mut searched) = matching_entries(&mut walk, &profile.programs);
         let (files, more) = matching_entries(&mut walk, &profile.files);
@@ -99,10 +107,10 @@ impl Inputs {
         })
     }
 
-    /// These inputs and one more: the program whose output is cached, outside the root directory.
+    /// These inputs and one more: the command, which is outside the root directory.
     ///
     /// # Errors
-    /// As [`Root::system`].
+    /// Like [`Root::system`].
     pub(crate) fn with_command(mut self, path: &Path) -> Result<Inputs> {
         let mut programs = self.observation.programs.iter();
         if self.root().is_system() && programs.any(|entry| entry.name == path) {
@@ -143,13 +151,17 @@ impl Inputs {
 
     /// The content of an entry of this look, which is at `path`. No content is read twice.
     pub(crate) fn content(&self, input: Input, entry: &Entry, path: PathBuf) -> Content {
+        self.reader(input).content(entry, path)
+    }
+
+    fn reader(&self, input: Input) -> &Reader {
         match input {
-            Input::Command => self.command_reader.content(entry, path),
-            _ => self.reader.content(entry, path),
+            Input::Command => &self.command_reader,
+            _ => &self.reader,
         }
     }
 
-    /// A completed observation, with contents as far as `depth` says.
+    /// A completed observation, with the contents that `depth` asks for.
     ///
     /// A content is taken from a `known` observation if stat proves that it is still the same.
     pub(crate) fn read(&self, depth: Depth, known: &[&Observation]) -> Observation {
@@ -157,43 +169,63 @@ impl Inputs {
             self.tick.wait();
         }
         let now = &self.observation;
-        let lists = |list: fn(&Observation) -> &[Entry]| -> Vec<&[Entry]> {
-            known.iter().map(|known| list(known)).collect()
-        };
-        let doubtful =
-            |entry: &Entry| depth == Depth::All || !matches!(entry.identity, Identity::Evidence(_));
-        let all = |_: &Entry| depth == Depth::All;
-        let absolute = |entry: &Entry| entry.name.clone();
         let directories = now.directories.iter().map(|directory| {
-            let path = |entry: &Entry| directory.name.join(&entry.name);
-            let known = known
-                .iter()
-                .filter_map(|known| known.directory(&directory.name));
+            let name = &directory.name;
+            let known = known.iter().filter_map(|known| known.directory(name));
             let known: Vec<&[Entry]> = known.map(Directory::entries).collect();
-            let read =
-                |entries: &[Entry]| complete(&self.reader, depth, entries, &known, path, doubtful);
-            with_modules(directory, read)
+            with_modules(directory, |entries| {
+                self.complete(depth, Input::Module, Some(name), entries, &known)
+            })
         });
-        let programs = lists(|known| &known.programs);
-        let files = lists(|known| &known.files);
-        let commands = lists(|known| &known.commands);
+        let complete = |input, list: fn(&Observation) -> &[Entry]| {
+            let known: Vec<&[Entry]> = known.iter().map(|known| list(known)).collect();
+            self.complete(depth, input, None, list(now), &known)
+        };
         Observation {
             profile: now.profile.clone(),
             stamps: now.stamps,
             variables: now.variables.clone(),
             directories: directories.collect(),
-            programs: complete(&self.reader, depth, &now.programs, &programs, absolute, all),
-            files: complete(&self.reader, depth, &now.files, &files, absolute, doubtful),
-            commands: complete(
-                &self.command_reader,
-                depth,
-                &now.commands,
-                &commands,
-                absolute,
-                all,
-            ),
+            programs: complete(Input::Program, |all| &all.programs),
+            files: complete(Input::File, |all| &all.files),
+            commands: complete(Input::Command, |all| &all.commands),
             searched: now.searched.clone(),
         }
+    }
+
+    /// Completes entries: from the `known` lists, from what was read before, or by reading.
+    ///
+    /// `top` is the module directory of modules.
+    fn complete(
+        &self,
+        depth: Depth,
+        input: Input,
+        top: Option<&Path>,
+        entries: &[Entry],
+        known: &[&[Entry]],
+    ) -> Vec<Entry> {
+        let reader = self.reader(input);
+        let content = |entry: &Entry| {
+            if entry.content != Content::Unread {
+                return entry.content;
+            }
+            if let Some(content) = proven_content(entry, known) {
+                return content;
+            }
+            let path = top.map_or_else(|| entry.name.clone(), |top| top.join(&entry.name));
+            match (reader.known(&path), depth) {
+                (Some(content), _) => content,
+                (None, _) if !depth.wants(input, entry) => Content::Unread,
+                (None, Depth::All) => reader.read(entry.file_type(), &path),
+                // These are few. A refresh of libvirt asks for them again, so remember them.
+                (None, Depth::Doubtful) => reader.content(entry, path),
+            }
+        };
+        let completed = entries.iter().map(|entry| Entry {
+            content: content(entry),
+            ..entry.clone()
+        });
+        completed.collect()
     }
 
     /// The module directories that exist, each with the names of its modules below it.
@@ -232,52 +264,23 @@ fn with_modules(directory: &Directory, read: impl FnOnce(&[Entry]) -> Vec<Entry>
         true => Arc::new(read(&modules.entries)),
         false => Arc::clone(&modules.entries),
     };
-    let modules = Modules {
+    let mut modules = Modules {
         entries,
         ..*modules
     };
+    modules.keep_sum_honest();
     Directory {
-        state: DirectoryState::Walked(modules.with_honest_sum()),
+        state: DirectoryState::Walked(modules),
         ..directory.clone()
     }
 }
 
-/// Completes entries: from the `known` lists, from what was read before, or by reading.
-fn complete(
-    reader: &Reader,
-    depth: Depth,
-    entries: &[Entry],
-    known: &[&[Entry]],
-    path: impl Fn(&Entry) -> PathBuf,
-    is_wanted: impl Fn(&Entry) -> bool,
-) -> Vec<Entry> {
-    let proven = |now: &Entry| {
-        let entries = known.iter().filter_map(|entries| {
-            let index = entries.binary_search_by(|entry| entry.name.cmp(&now.name));
-            Some(&entries[index.ok()?])
-        });
-        let mut same = entries.filter(|entry| entry.is_proven_same(now));
-        same.find(|entry| entry.content != Content::Unread)
-    };
-    let content = |entry: &Entry| {
-        if entry.content != Content::Unread {
-            return entry.content;
-        }
-        if let Some(known) = proven(entry) {
-            return known.content;
-        }
-        let path = path(entry);
-        match reader.known(&path) {
-            Some(content) => content,
-            // So few contents that they are remembered: a refresh of libvirt asks for them again.
-            None if is_wanted(entry) && depth == Depth::Doubtful => reader.content(entry, path),
-            None if is_wanted(entry) => reader.read(entry.file_type(), &path),
-            None => Content::Unread,
-        }
-    };
-    let completed = entries.iter().map(|entry| Entry {
-        content: content(entry),
-        ..entry.clone()
-    });
-    completed.collect()
+/// The content that a `known` list has of an entry, if stat proves that it is still the same.
+fn proven_content(now: &Entry, known: &[&[Entry]]) -> Option<Content> {
+    known.iter().find_map(|entries| {
+        let index = entries.binary_search_by(|entry| entry.name.cmp(&now.name));
+        let entry = &entries[index.ok()?];
+        let is_known = entry.content != Content::Unread && entry.is_proven_same(now);
+        is_known.then_some(entry.content)
+    })
 }

@@ -7,10 +7,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat};
+use rustix::fs::{FileType, SeekFrom, Stat};
 use rustix::io::Errno;
 
-use crate::files::directory::for_each_name;
+use crate::files::directory::{for_each_name, open_for_reading};
 use crate::files::root::{Root, Steps};
 use crate::observe::content::{Content, digest_of_name};
 use crate::observe::directory::{Directory, DirectoryState, Modules};
@@ -153,13 +153,14 @@ struct ModuleWalk<'w, 'a> {
     links: Vec<Entry>,
 }
 
-/// What a directory or a link leads to.
+/// The outcome of a look below a directory or a link.
 enum Below {
-    /// No directory, or one that was walked just now.
+    /// It leads to no directory, or to one that was walked just now.
     Done,
-    /// A directory that was walked by this name.
+    /// It leads to a directory that was walked by this name before.
     Alias(PathBuf),
-    /// A directory whose names changed while they were read, with its identity after that.
+    /// It leads to a directory whose names changed while they were read. This is the directory's
+    /// identity after that.
     Changed(Identity),
 }
 
@@ -180,7 +181,7 @@ impl<'w, 'a> ModuleWalk<'w, 'a> {
         match rustix::fs::seek(place, SeekFrom::Start(0)) {
             Ok(_) => self.directory(place.as_fd(), Path::new(""))?,
             // It was opened as a mere place.
-            Err(_) => self.directory(open(place)?.as_fd(), Path::new(""))?,
+            Err(_) => self.directory(open_for_reading(place)?.as_fd(), Path::new(""))?,
         }
         // Links come last: a directory is walked by a link's name only if it lies elsewhere.
         while !self.links.is_empty() {
@@ -269,7 +270,7 @@ impl<'w, 'a> ModuleWalk<'w, 'a> {
         if entry.name.components().count() > MOST_LEVELS {
             return Err(Errno::LOOP);
         }
-        let directory = open(&place)?;
+        let directory = open_for_reading(&place)?;
         self.walked.insert(inode(&stat), entry.name.clone());
         self.directory(directory.as_fd(), &entry.name)?;
         // A name that came while they were read must not slip away unseen.
@@ -296,13 +297,7 @@ impl<'w, 'a> ModuleWalk<'w, 'a> {
     }
 }
 
-/// Opens a directory for reading that was opened as a place.
-fn open(place: &OwnedFd) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(place, c".", flags, Mode::empty())
-}
-
-/// What a walk through a module directory collects.
+/// The collection of a walk through a module directory.
 enum Found {
     /// One number, which tells whether all is as an older observation has it. `None` once one of
     /// the entries is no evidence. It allocates nothing for a module, which makes a check quick.

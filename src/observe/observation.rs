@@ -14,7 +14,7 @@ use crate::observe::stamps::{StampState, Stamps};
 use crate::stamp::stamp::Owner;
 
 /// Every input of a profile as it was at one moment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Observation {
     /// The profile's name.
     pub(crate) profile: String,
@@ -40,8 +40,8 @@ pub(crate) struct Variable {
     pub(crate) value: Option<OsString>,
 }
 
-/// A pattern that was searched for, with the fingerprint of its directory: evidence that the
-/// directory still holds the same names.
+/// A pattern that was searched for, with the fingerprint of the directory that it was searched in:
+/// evidence that the directory still holds the same names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Searched {
     pub(crate) pattern: PathBuf,
@@ -62,18 +62,20 @@ impl Observation {
             let entries = directory.entries().iter();
             entries.map(|entry| (Input::Module, Some(directory.name.as_path()), entry))
         });
-        modules
-            .chain(
-                self.programs
-                    .iter()
-                    .map(|entry| (Input::Program, None, entry)),
-            )
-            .chain(self.files.iter().map(|entry| (Input::File, None, entry)))
-            .chain(
-                self.commands
-                    .iter()
-                    .map(|entry| (Input::Command, None, entry)),
-            )
+        let others = self.lists().into_iter().flat_map(|(input, entries)| {
+            let entries = entries.iter();
+            entries.map(move |entry| (input, None, entry))
+        });
+        modules.chain(others)
+    }
+
+    /// The entries that are in no module directory.
+    pub(crate) fn lists(&self) -> [(Input, &[Entry]); 3] {
+        [
+            (Input::Program, &self.programs),
+            (Input::File, &self.files),
+            (Input::Command, &self.commands),
+        ]
     }
 
     /// This observation, but with a stamp as our own touch left it.

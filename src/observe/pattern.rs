@@ -11,8 +11,8 @@ use crate::ground::environment::variable;
 pub(crate) enum Source {
     /// A path, perhaps with wildcards.
     Glob(Glob),
-    /// The name of an environment variable. Its value is one directory, or a list with “:” in
-    /// between.
+    /// The name of an environment variable. Its value is one directory, or several with
+    /// “:” between them.
     Variable(String),
 }
 
@@ -20,7 +20,7 @@ pub(crate) enum Source {
 #[derive(Debug, Clone)]
 pub(crate) struct Glob(pub(crate) Vec<glob::Pattern>);
 
-/// The fault of an item: continues the sentence “… holds “ITEM”, ”.
+/// The fault of an item. It continues the sentence “… holds “ITEM”, ”.
 type Fault = String;
 
 impl Source {
@@ -111,7 +111,7 @@ pub(crate) fn is_match(pattern: &glob::Pattern, name: &OsStr) -> bool {
 
 /// The directories that the environment variable `name` names.
 ///
-/// Its value is a list with “:” in between, like PATH. Some programs take the value as one path, so
+/// Its value is a list separated by “:”, like PATH. Some programs take the value as one path, so
 /// the whole value counts, too.
 pub(crate) fn named_by(name: &str) -> impl Iterator<Item = PathBuf> {
     let value = variable(name).unwrap_or_default();

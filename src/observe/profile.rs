@@ -1,6 +1,6 @@
 //! A profile: what one ecosystem's cached answers depend on.
 //!
-//! A profile is built in code, or read from a file: `profile_file.rs` tells which files there are.
+//! A profile is built in code, or read from a file. `profile_file.rs` tells which files there are.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -54,7 +54,7 @@ impl Profile {
         Profile::begin(name, &Root::system()?)
     }
 
-    /// Looks the inputs and the system's stamp up below another root directory.
+    /// Looks up the inputs and the system's stamp below another root directory.
     pub fn in_root(mut self, root: &Root) -> Profile {
         self.stamps = stamps(&self.name, root);
         self.root = root.clone();
@@ -68,8 +68,7 @@ impl Profile {
     /// this environment variable names.
     ///
     /// # Errors
-    /// If an item is no such path and no variable. The error names the item and what would be
-    /// right.
+    /// If an item is no such path and no variable. The error names the item and the remedy.
     pub fn module_directories<T: AsRef<str>>(
         mut self,
         items: impl IntoIterator<Item = T>,
@@ -81,7 +80,7 @@ impl Profile {
     /// Names the programs that load the modules.
     ///
     /// # Errors
-    /// If an item is no such path. The error names the item and what would be right.
+    /// If an item is no such path. The error names the item and the remedy.
     pub fn programs<T: AsRef<str>>(
         mut self,
         items: impl IntoIterator<Item = T>,
@@ -190,7 +189,7 @@ impl Profile {
         })
     }
 
-    /// An error if the profile names nothing: a look at nothing would call every answer fresh.
+    /// Refuses a profile that names nothing: a look at nothing would call every answer fresh.
     /// `what` names the profile, or its file, in the error.
     pub(crate) fn refuse_empty(&self, what: &str) -> Result<()> {
         if self.directories.is_empty() && self.programs.is_empty() && self.files.is_empty() {

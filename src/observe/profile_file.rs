@@ -3,8 +3,7 @@
 //! `qemu` and `nbdkit` are built in, from `packaging/`. Files may override them key by key, and
 //! define other profiles.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +11,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use crate::files::read::read_at_most;
 use crate::files::root::{Root, Steps, Stop};
 use crate::ground::environment::home_directory;
 use crate::ground::error::{Error, Result};
@@ -45,7 +45,7 @@ impl Profile {
     ///
     /// # Errors
     /// If there is no such profile, or if a file of it is wrong. The error then names the file, the
-    /// line, the key and what would be right.
+    /// line, the key and the remedy.
     pub fn load(name: &str) -> Result<Profile> {
         Profile::load_in(name, &Root::system()?)
     }
@@ -80,7 +80,7 @@ impl Profile {
         Ok(profile)
     }
 
-    /// The profile that is built in as `name`, without what files change. `None` if there is none.
+    /// The built-in profile `name`, whatever files there are. `None` if there is none.
     #[doc(hidden)] // Only the programs use it.
     pub fn built_in(name: &str, root: &Root) -> Option<Profile> {
         let (_, text) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name)?;
@@ -118,7 +118,7 @@ impl Profile {
         Ok(profile)
     }
 
-    /// This profile, with each key that the file's text has replaced.
+    /// This profile, but with each key that the file's text has.
     fn with(mut self, path: &Path, text: &str) -> Result<Profile> {
         let text = Text { path, text };
         let table = DeTable::parse(text.text).map_err(|error| {
@@ -162,7 +162,7 @@ struct Text<'a> {
 }
 
 impl Text<'_> {
-    /// The `problem` at so many bytes from the beginning.
+    /// The error of a `problem`, `at` bytes from the beginning.
     fn error(&self, at: usize, problem: String) -> Error {
         let before = &self.text.as_bytes()[..at.min(self.text.len())];
         syntax_error(self.path, before, problem)
@@ -246,23 +246,23 @@ fn read_below(root: &Root, path: &Path) -> Result<Option<String>> {
 }
 
 fn read(file: OwnedFd, path: &Path) -> Result<String> {
-    let failed = |cause: io::Error| {
+    let bytes = read_bytes(file).map_err(|cause| {
         let remedy = "name a text file of a few lines";
         Error::system("read the profile", path, cause, remedy)
-    };
-    let stat = rustix::fs::fstat(&file).map_err(|errno| failed(errno.into()))?;
-    if !FileType::from_raw_mode(stat.st_mode).is_file() {
-        return Err(failed(io::Error::other("it is not a regular file")));
-    }
-    let mut bytes = Vec::new();
-    let mut file = File::from(file).take(MOST_BYTES + 1);
-    file.read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MOST_BYTES {
-        return Err(failed(io::Error::other("it is larger than 1 MiB")));
-    }
+    })?;
     String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let problem = "this is not text in UTF-8; write a profile as TOML";
         syntax_error(path, before, problem.to_owned())
+    })
+}
+
+fn read_bytes(file: OwnedFd) -> io::Result<Vec<u8>> {
+    if !FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode).is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    read_at_most(MOST_BYTES, file).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => io::Error::other("it is larger than 1 MiB"),
+        _ => error,
     })
 }

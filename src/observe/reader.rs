@@ -1,4 +1,4 @@
-//! Reads what is inside files and links.
+//! The reader: it digests the contents of files and links.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use crate::files::root::{Root, Steps, Stop};
+use crate::files::root::{Root, Steps};
 use crate::observe::content::{Content, half};
 use crate::observe::entry::Entry;
 
@@ -19,7 +19,7 @@ use crate::observe::entry::Entry;
 #[derive(Debug, Clone)]
 pub(crate) struct Reader {
     pub(crate) root: Root,
-    /// What verdicts asked for. Any number of them may share one look.
+    /// The contents that verdicts asked for. Any number of them may share one look.
     read: Arc<Mutex<BTreeMap<PathBuf, Content>>>,
 }
 
@@ -42,13 +42,13 @@ impl Reader {
             .or_insert_with_key(|path| self.read(entry.file_type(), path))
     }
 
-    /// The content of what is at `path`, if somebody asked for it before.
+    /// The content at `path`, if somebody asked for it before.
     pub(crate) fn known(&self, path: &Path) -> Option<Content> {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         read.get(path).copied()
     }
 
-    /// Reads the content of what is at `path`, and does not remember it.
+    /// Reads the content at `path`, and does not remember it.
     pub(crate) fn read(&self, kind: FileType, path: &Path) -> Content {
         content(match kind {
             FileType::RegularFile => self
@@ -91,9 +91,7 @@ fn link_digest(root: &Root, path: &Path) -> io::Result<blake3::Hash> {
     let target = match root.place(path, Steps::Any) {
         Ok(target) => target,
         // It leads nowhere, or in a circle: a program can load nothing by it.
-        Err(Stop::System(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) => {
-            return Ok(hasher.finalize());
-        }
+        Err(stop) if stop.leads_nowhere() => return Ok(hasher.finalize()),
         Err(stop) => return Err(stop.into()),
     };
     let stat = rustix::fs::fstat(&target)?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::files::directory::{for_each_entry, os, stat_at};
+use crate::files::directory::{PLACE, for_each_entry, open_for_reading, os, stat_at};
 use crate::files::root::{Steps, Stop};
 use crate::observe::entry::Entry;
 use crate::observe::observation::Searched;
@@ -65,7 +65,6 @@ impl<'s, 'a> Search<'s, 'a> {
     }
 
     /// Calls `on_match` for every path that a pattern matches, whether or not something is there.
-    ///
     pub(crate) fn find(&mut self, glob: &Glob, on_match: &mut OnMatch<'_>) {
         let (mut path, mut rest) = glob.split();
         if rest.is_empty() {
@@ -111,8 +110,8 @@ impl<'s, 'a> Search<'s, 'a> {
         }
     }
 
-    /// A way that leads nowhere has no matches, nor has one that the caller may not enter: nothing
-    /// can be loaded from there. Any other trouble makes the matches unknown.
+    /// Makes the matches unknown, unless the way leads nowhere or into a directory that the caller
+    /// may not enter. Nothing can be loaded from there, so there are no matches.
     fn give_up(&mut self, path: PathBuf, stop: Stop) {
         if !stop.is_shut() {
             self.unreadable.push((path, stop.errno()));
@@ -126,8 +125,7 @@ impl<'s, 'a> Search<'s, 'a> {
         name: &OsStr,
         path: &Path,
     ) -> Result<OwnedFd, Stop> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::openat(directory, name, flags, Mode::empty()) {
+        match rustix::fs::openat(directory, name, PLACE | OFlags::DIRECTORY, Mode::empty()) {
             // A link, or no directory.
             Err(Errno::NOTDIR | Errno::LOOP) => {
                 let place = self.walk.root.place(path, Steps::Any)?;
@@ -149,8 +147,7 @@ impl<'s, 'a> Search<'s, 'a> {
         component: &glob::Pattern,
         rest: &[glob::Pattern],
     ) -> rustix::io::Result<Vec<OsString>> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(directory, c".", flags, Mode::empty())?;
+        let opened = open_for_reading(directory)?;
         let searched = match self.names == Names::ReadOrKnown && rest.is_empty() {
             true => self.searched(opened.as_fd(), path.join(component.as_str()))?,
             false => None,
@@ -166,7 +163,7 @@ impl<'s, 'a> Search<'s, 'a> {
         Ok(names)
     }
 
-    /// The pattern, with what its directory is now. `None` if that is no evidence.
+    /// The pattern with the directory's fingerprint of now. `None` if that is no evidence.
     fn searched(
         &mut self,
         directory: BorrowedFd<'_>,

@@ -9,7 +9,7 @@ use rustix::time::ClockId;
 
 use crate::ground::time::Mtime;
 
-/// How many seconds ahead of the clock a time may be, for us to wait for it.
+/// In seconds. A wait for a time further ahead of the clock would take too long.
 const MOST_AHEAD: i64 = 3;
 
 /// The latest of the ticks of all times that a look saw.
@@ -20,7 +20,7 @@ pub(crate) struct Tick {
 }
 
 impl Tick {
-    /// For a look that begins now.
+    /// The tick of a look that begins now.
     pub(crate) fn begin() -> Tick {
         let begun = now();
         Tick { begun, over: begun }
@@ -39,7 +39,7 @@ impl Tick {
         }
     }
 
-    /// Both as one.
+    /// This tick, but over no earlier than the `other`.
     pub(crate) fn or_later(self, other: Tick) -> Tick {
         Tick {
             over: self.over.max(other.over),

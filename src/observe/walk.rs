@@ -3,9 +3,9 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{FileType, Mode, Stat};
 
-use crate::files::directory::stat_at;
+use crate::files::directory::{PLACE, stat_at};
 use crate::files::root::{Root, Steps};
 use crate::observe::entry::Entry;
 use crate::observe::evidence::{Evidence, Identity};
@@ -49,7 +49,7 @@ impl<'a> Walk<'a> {
 
     /// Stats `name` in `directory`. Its identity is that of a link together with its target.
     ///
-    /// `path` gives its place in the root, which only a link needs. `None` if there is nothing.
+    /// `path` gives its place in the root, which only a link needs. `None` if there is no file.
     pub(crate) fn stat(
         &mut self,
         directory: BorrowedFd<'_>,
@@ -63,8 +63,7 @@ impl<'a> Walk<'a> {
             true => self.link_identity(directory, &stat, &path()),
             false => {
                 // On an overlay, files are on another device than their directory.
-                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let place = || rustix::fs::openat(directory, name, flags, Mode::empty()).ok();
+                let place = || rustix::fs::openat(directory, name, PLACE, Mode::empty()).ok();
                 self.evidence.identity(&stat, place)
             }
         };

@@ -33,7 +33,8 @@ mod tests {
         Mtime::new(1_700_000_000, 0)
     }
 
-    /// Stands for a file system that cannot be mounted everywhere: what it makes of a time.
+    /// Stands for a file system that tests cannot mount everywhere. `stored` is the time that it
+    /// makes of another.
     fn next(now: Mtime, stored: impl Fn(Mtime) -> Mtime) -> Option<Mtime> {
         later_than(last(), now, |wanted| Ok::<_, ()>(stored(wanted))).unwrap()
     }

@@ -4,11 +4,11 @@
 //! promises more: each one leaves an mtime that the stamp never had before.
 
 use std::fmt;
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use rustix::fs::{FileType, Stat};
-use rustix::io::Errno;
 
 use crate::files::read::read_at_most;
 use crate::files::root::{Root, Steps};
@@ -20,10 +20,10 @@ use crate::ground::time::Mtime;
 /// below another program's cache.
 const SYSTEM_DIRECTORY: &str = "/var/lib/modstamp";
 
-/// A touch writes a note that is shorter.
+/// In bytes. A touch writes a shorter note.
 const LONGEST_NOTE: u64 = 16 << 10;
 
-/// Says whose a stamp is.
+/// The owner of a stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Owner {
@@ -42,13 +42,13 @@ impl fmt::Display for Owner {
     }
 }
 
-/// Says when a touch is on disk.
+/// The time by which a touch is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
-    /// When [`Stamp::touch`] returns: a power cut afterwards does not undo it.
+    /// Before [`Stamp::touch`] returns: a power cut afterwards does not undo it.
     Synced,
-    /// When the system writes it in its own time, or when a later synced touch does.
+    /// Once the system writes it in its own time, or a later synced touch does.
     NotSynced,
 }
 
@@ -214,17 +214,21 @@ impl Stamp {
     }
 
     /// The error of a touch that the system refused.
-    pub(crate) fn refused(&self, errno: Errno) -> Error {
-        let remedy = match errno {
-            Errno::NOSPC | Errno::DQUOT => "make room on its file system and touch again",
-            Errno::ROFS => {
+    pub(crate) fn refused(&self, cause: impl Into<io::Error>) -> Error {
+        let cause = cause.into();
+        let remedy = match cause.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                "make room on its file system and touch again"
+            }
+            ErrorKind::ReadOnlyFilesystem => {
                 "touch again once its file system can be written; checks look at the modules themselves"
             }
             _ => self.owner_remedy(),
         };
-        Error::system("touch the stamp", self.path(), errno, remedy)
+        Error::system("touch the stamp", self.path(), cause, remedy)
     }
 
+    /// The remedy if the stamp's directory cannot be made or written.
     pub(crate) fn owner_remedy(&self) -> &'static str {
         match self.owner {
             Owner::System => "run as root, on a directory that root can write",

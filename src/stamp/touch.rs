@@ -1,15 +1,15 @@
 //! A touch: gives the stamp an mtime that it never had, later than every one before.
 //!
 //! A touch gives its time to a new file, which then takes the stamp's place. So a reader sees the
-//! old stamp or the new one. It never sees the clock's time before a later one replaces it.
+//! old stamp or the new one, and no time in between.
 
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Write as _};
 
 use rustix::fs::{Mode, OFlags};
 
 use crate::files::directory::stat_at;
-use crate::files::replace::{Replacement, write_all};
+use crate::files::replace::Replacement;
 use crate::ground::environment::image_is_being_built;
 use crate::ground::error::{Error, Result};
 use crate::ground::time::Mtime;
@@ -47,7 +47,7 @@ impl Stamp {
 
     /// Whether the host's first boot has to make the stamp, because an image is being built.
     ///
-    /// Images stay reproducible so: a stamp has a time, and its witness has inode numbers.
+    /// That keeps images reproducible: a stamp has a time, and its witness has inode numbers.
     ///
     /// # Errors
     /// Like [`Stamp::mtime`].
@@ -85,8 +85,7 @@ impl Turn<'_> {
                 }
                 placed => placed?,
             };
-            // If somebody touched it by hand meanwhile, this touch must be later than that one,
-            // too.
+            // This touch must also be later than one that somebody made by hand meanwhile.
             match placed.before {
                 Some(by_hand) if by_hand >= placed.mtime => last = Some(by_hand),
                 _ => return Ok(placed.mtime),
@@ -102,11 +101,13 @@ impl Turn<'_> {
         durability: Durability,
     ) -> Result<Placed> {
         let name = self.stamp.name();
-        let refused = |errno| self.stamp.refused(errno);
-        let new = self.replace(&name).map_err(refused)?;
-        // First find the time that the file system can store, because the note tells it.
+        let new = self
+            .replace(&name)
+            .map_err(|errno| self.stamp.refused(errno))?;
+        // The note tells the time, so first find one that the file system can store.
         let mtime = self.move_past(last, |wanted| set_mtime(new.file(), wanted))?;
-        let before = self.fill(new, mtime, author, durability).map_err(refused)?;
+        let before = self.fill(new, mtime, author, durability);
+        let before = before.map_err(|error| self.stamp.refused(error))?;
         Ok(Placed { mtime, before })
     }
 
@@ -117,18 +118,18 @@ impl Turn<'_> {
         mtime: Mtime,
         author: &str,
         durability: Durability,
-    ) -> rustix::io::Result<Option<Mtime>> {
+    ) -> io::Result<Option<Mtime>> {
         let when = Mtime::now().utc();
         let text = format!(
             "What counts is the modification time of this file; the text is for people.\n\
              mtime: {mtime}\nwhen: {when}\n{author}"
         );
-        write_all(new.file(), text.as_bytes())?;
+        new.file().write_all(text.as_bytes())?;
         mtime.store_in(new.file())?; // The write moved it.
         durability.sync(new.file())?;
         // Remember the time before anybody sees it. A touch that is killed here only skips a time.
         self.remember(mtime);
-        new.take_place()
+        Ok(new.take_place()?)
     }
 
     /// Moves the stamp without a new file, for which there is no room.
@@ -151,14 +152,14 @@ impl Turn<'_> {
     fn move_past(
         &self,
         last: Option<Mtime>,
-        mut store: impl FnMut(Mtime) -> rustix::io::Result<Mtime>,
+        mut store: impl FnMut(Mtime) -> io::Result<Mtime>,
     ) -> Result<Mtime> {
         let now = Mtime::now();
         let stored = match last {
             Some(last) => later_than(last, now, store),
             None => store(now).map(Some),
         };
-        let stored = stored.map_err(|errno| self.stamp.refused(errno))?;
+        let stored = stored.map_err(|error| self.stamp.refused(error))?;
         stored.ok_or_else(|| Error::NoLaterTime {
             path: self.stamp.path(),
             last: last.unwrap_or(now),
@@ -167,17 +168,17 @@ impl Turn<'_> {
 }
 
 /// Gives a file an mtime. Returns the time that the file system made of it.
-fn set_mtime(file: &File, wanted: Mtime) -> rustix::io::Result<Mtime> {
+fn set_mtime(file: &File, wanted: Mtime) -> io::Result<Mtime> {
     wanted.store_in(file)?;
     Ok(Mtime::of(&rustix::fs::fstat(file)?))
 }
 
 fn is_full(error: &Error) -> bool {
-    let kind = error.kind();
-    matches!(
-        kind,
-        Some(ErrorKind::QuotaExceeded | ErrorKind::StorageFull)
-    )
+    use ErrorKind::{QuotaExceeded, StorageFull};
+    match error {
+        Error::System { cause, .. } => matches!(cause.kind(), QuotaExceeded | StorageFull),
+        _ => false,
+    }
 }
 
 /// The beginning of a text as one line of printable characters.

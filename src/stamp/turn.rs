@@ -9,7 +9,7 @@
 //! file tells that.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use crate::files::lock::{Lock, open_private};
-use crate::files::replace::{Replacement, Writers, remove, write_all};
+use crate::files::replace::{Replacement, Writers, remove};
 use crate::files::root::Steps;
 use crate::files::trust::why_not_believed;
 use crate::ground::error::Result;
 use crate::ground::time::Mtime;
 use crate::stamp::stamp::{Durability, Owner, Stamp};
 
-/// A touch waits so long for its turn. Only root, or the user whose stamp it is, can make it wait.
+/// The longest wait for a turn. Only root and the stamp's owner can make a touch wait.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A file that is kept beside a stamp.
@@ -36,7 +36,7 @@ pub(crate) enum Kept {
     LibvirtRecord,
 }
 
-/// Tells whether a kept file was replaced, removed or written meanwhile.
+/// Tells whether a kept file was replaced, removed or written between two moments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Version {
     /// Each touch outdates the kept witness, so the stamp's mtime is a part of its version.
@@ -49,7 +49,7 @@ pub(crate) enum Version {
     LibvirtRecord { file: Option<FileVersion> },
 }
 
-/// Moves with every change of a file.
+/// Differs after every change of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileVersion {
     inode: u64,
@@ -67,10 +67,10 @@ pub(crate) struct Versioned<T> {
 pub(crate) struct Turn<'a> {
     pub(crate) stamp: &'a Stamp,
     pub(crate) directory: OwnedFd,
-    /// The number of levels of it that were missing.
+    /// The number of levels of the directory that this turn made.
     made: usize,
-    /// `None` if the patience was not enough, or if the lock cannot be opened. Then two touches at
-    /// once may leave the same time.
+    /// `None` if the wait was too long, or if the lock cannot be opened. Then two touches at once
+    /// may leave the same time.
     lock: Option<Lock>,
 }
 
@@ -174,7 +174,7 @@ impl Stamp {
     pub(crate) fn take_turn(&self) -> Result<Turn<'_>> {
         let mode = match self.owner() {
             Owner::System => Mode::from_raw_mode(0o755),
-            Owner::User => Mode::from_raw_mode(0o700), // the XDG Base Directory Specification's
+            Owner::User => Mode::from_raw_mode(0o700), // XDG Base Directory Specification
         };
         let (directory, made) = self
             .root
@@ -216,7 +216,7 @@ impl Turn<'_> {
     ) -> io::Result<()> {
         let name = kept.name(self.stamp);
         let new = self.replace(&name)?;
-        write_all(new.file(), text.as_bytes())?;
+        new.file().write_all(text.as_bytes())?;
         prepare(new.file())?;
         durability.sync(new.file())?;
         new.take_place()?;

@@ -1,4 +1,4 @@
-//! The crates that a program compiles with the library. These tests need nothing but cargo.
+//! The crates that a program compiles with the library. These tests also need cargo.
 
 use std::collections::BTreeSet;
 use std::process::Command;

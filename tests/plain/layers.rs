@@ -1,13 +1,13 @@
-//! The order of the library's layers, as CONTRIBUTING.md draws them.
+//! The order of the library's layers, as src/lib.rs lists them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// From the lowest to the highest. A file uses those of its own layer and of lower ones.
+/// The layers from the lowest to the highest. A file uses its own and lower ones.
 const LAYERS: [&str; 6] = ["ground", "files", "stamp", "observe", "judge", "act"];
 
-/// Of the library's highest layer: the command line uses the public interface alone.
+/// The files of the library's highest layer. The command line uses the public interface alone.
 const FRONT: [&str; 1] = ["ffi"];
 
 /// A source file of the library.
@@ -47,7 +47,7 @@ fn collect(top: &Path, path: &Path, sources: &mut Vec<Source>) {
     }
 }
 
-/// Every `crate::…` path of some code, with the items of a `{…}` list each in a path of its own.
+/// Every `crate::…` path of some code. Each item of a `{…}` list has a path of its own.
 fn paths(code: &str) -> Vec<String> {
     let mut paths = Vec::new();
     for rest in code.split("crate::").skip(1) {
@@ -146,8 +146,8 @@ fn no_files_use_each_other_in_a_circle() {
         });
         uses.insert(&source.module, used.collect());
     }
-    // Take away, again and again, the files at either end: those that use none of those that are
-    // left, and those that none of them uses.
+    // Remove files as long as there are any that use none of the rest, or that none of the rest
+    // uses.
     loop {
         let left: BTreeSet<String> = uses.keys().map(|module| (*module).to_owned()).collect();
         let used: BTreeSet<String> = uses.values().flatten().cloned().collect();

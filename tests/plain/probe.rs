@@ -1,5 +1,4 @@
-//! What happens around a probe: the look after it, observations that trust an older one, and checks by the stamps
-//! alone. These tests need nothing.
+//! The look after a probe, observations that trust an older one, and checks by the stamps alone.
 
 use std::fs;
 
@@ -8,13 +7,13 @@ use support::world::{GTK, MODULES, STAMP, World, bytes_read, sentences};
 
 type Change = fn(&World);
 
-/// What the look after a probe says if `during` happens while it runs.
+/// The reason that the look after a probe gives if `during` happens while it runs.
 fn disturbed(world: &World, during: impl FnOnce(&World)) -> Option<String> {
     let before = world.profile.observe().unwrap();
     during(world);
     let after = world.profile.inputs().unwrap();
     let why = before.disturbed(&after);
-    // A program that keeps the text alone is told the same.
+    // A program that keeps the text alone gets the same reason.
     let of_text: Witness = before.to_string().parse().unwrap();
     assert_eq!(of_text.disturbed(&after), why);
     why.map(|why| why.to_string())
@@ -94,12 +93,12 @@ fn an_observation_that_trusts_an_older_one_reads_only_what_changed() {
     let (text, nothing) = again(&older);
     assert_eq!(text, older.to_string());
     world.keep_mtime(GTK, || world.write(GTK, &"2".repeat(1 << 16)));
-    std::thread::sleep(std::time::Duration::from_millis(50)); // to be told by the same text later
+    std::thread::sleep(std::time::Duration::from_millis(50)); // The same text must differ later.
     let (text, read) = again(&older);
     // Counting takes some bytes itself.
     assert!((1 << 16..1 << 17).contains(&(read - nothing)), "{read}");
     assert_eq!(text, world.observe().to_string());
-    // The same of a whole process.
+    // The command line prints the same.
     let file = world.path("older").display().to_string();
     fs::write(&file, older.to_string()).unwrap();
     let output = world.output(&["observe", "--trust", &file]);
@@ -133,7 +132,7 @@ fn a_check_by_the_stamps_alone_sees_touches_and_nothing_else() {
     let said = sentences(&before.check_stamps(&world.profile));
     let [said] = said.try_into().unwrap();
     assert!(said.starts_with("system stamp touched: "), "{said}");
-    // One of another profile tells nothing about this one.
+    // A witness of another profile says nothing about this one.
     let other = Profile::load_in(
         world.path("etc/other.toml").to_str().unwrap(),
         world.profile.root(),

@@ -1,4 +1,4 @@
-//! What a profile may name, in a file and in code, and the errors of one that is wrong. These tests need nothing.
+//! The items of a profile, in a file and in code, and the errors of a wrong one.
 
 use std::fs;
 use std::path::Path;
@@ -64,7 +64,7 @@ fn qemu_covers_the_module_directories_of_every_distribution_and_nothing_beside_t
         "/usr/local/lib/qemu/below/a.so",
         "/run/qemu/8.2.0/a.so",
         "//usr//lib64/qemu//a.so",
-        "/usr/lib64/x/../qemu/a.so", // nobody sends this: rather a touch too many
+        "/usr/lib64/x/../qemu/a.so", // Nobody sends this. A needless touch does no harm.
     ] {
         assert!(covers(&qemu, path), "{path}");
     }
@@ -318,7 +318,7 @@ fn a_profile_that_is_built_in_code_is_the_one_that_a_file_of_the_same_text_is() 
     let world = World::new(&[("etc/modstamp/profiles.d/thumbnails.toml", text)]);
     let of_file = format!("{:?}", world.load("thumbnails").unwrap());
     let built = format!("{:?}", thumbnails(&world).unwrap());
-    // Each has a root of its own, by another descriptor.
+    // The descriptors of the roots differ.
     let strip = |text: String| text.split_once("directories: ").unwrap().1.to_owned();
     assert_eq!(strip(built), strip(of_file));
 }

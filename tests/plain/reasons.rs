@@ -9,7 +9,7 @@ use modstamp::{Input, Reason, Subject, Verdict};
 use serde_json::{Value, json};
 use support::world::{STAMP, World};
 
-/// What people are told to read the JSON by.
+/// The schema that people read the JSON by.
 struct Schema {
     text: Value,
     schemas: Schemas,
@@ -37,7 +37,7 @@ impl Schema {
         self.schemas.validate(verdict, self.index).is_ok()
     }
 
-    /// The words that it knows for a key of a reason.
+    /// The values that the schema has for a key of a reason.
     fn words(&self, key: &str) -> BTreeSet<String> {
         let mut words = BTreeSet::new();
         let shapes = self.text["$defs"]["reason"]["oneOf"].as_array().unwrap();
@@ -57,7 +57,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
-/// The program, for a user who has a stamp, and with a module directory of which nobody knows where it is.
+/// The program, for a user with a stamp, and with a module directory that is a relative path.
 fn modstamp(world: &World, arguments: &[&str]) -> Command {
     let mut command = world.modstamp(arguments);
     command.env("HOME", "/home/me").env_remove("XDG_STATE_HOME");
@@ -79,13 +79,14 @@ fn printed(command: &mut Command) -> String {
     String::from_utf8(command.output().unwrap().stdout).unwrap()
 }
 
-/// A world in which something of every kind happened, and a witness of before.
+/// A world in which every kind of change happened, and a witness from before.
 fn much_has_happened() -> (World, String) {
     let world = World::new();
     let observed = printed(&mut modstamp(&world, &["observe"]));
     let lines = observed.lines().filter(|line| !line.starts_with("end "));
     let mut lines: Vec<String> = lines.map(str::to_owned).collect();
-    // Of another owner, for which a test needs no root, and with the command of a cached answer.
+    // In the witness one program has another owner: only root could change the real one. The
+    // witness also has a command.
     let arm = lines
         .iter_mut()
         .find(|line| line.ends_with("qemu-system-arm"))
@@ -156,7 +157,7 @@ fn every_reason_that_there_is_prints_as_the_schema_says() {
     world.link(STAMP, "/etc/qemu/a.conf");
     verdicts.push(printed(&mut check(&world, &witness, &json)));
 
-    // Causes that only other verbs give.
+    // Only other verbs give these causes.
     verdicts.push(serde_json::to_string(&Verdict::Stale(other_reasons())).unwrap());
 
     let mut reasons = Vec::new();

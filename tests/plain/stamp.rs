@@ -69,7 +69,7 @@ fn a_first_touch_makes_the_stamp_and_its_directory_for_all_to_read() {
 fn a_touch_moves_the_stamp_forward_when_the_clock_steps_back() {
     let world = World::new();
     world.touch().unwrap();
-    world.set(4_000_000_000); // As if the clock had been in the year 2096, and is not any more.
+    world.set(4_000_000_000); // The clock was in the year 2096 for a while.
     let moved = world.touch().unwrap();
     assert!(
         moved.seconds() == 4_000_000_000 && moved.nanoseconds() > 0,
@@ -231,7 +231,7 @@ fn a_touch_never_leaves_the_root() {
         let (outside, inside) = (scratch.path().join("outside"), scratch.path().join("root"));
         fs::create_dir_all(outside.join("lib/modstamp")).unwrap();
         let before = tree(&outside);
-        // The outside by its own path, and by as many “..” as lead there from each link's place.
+        // Each link leads outside, by an absolute path or by enough “..”.
         let up = (1..5).map(|steps| PathBuf::from("../".repeat(steps) + "outside"));
         for target in up.chain([outside.clone()]) {
             let _ = fs::remove_dir_all(&inside);

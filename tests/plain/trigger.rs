@@ -1,6 +1,6 @@
-//! The triggers, with the input of each package manager. These tests need nothing.
+//! The triggers, with the input of each package manager.
 //!
-//! tests/machines/rpm.rs tests the program that rpm starts. Only its arguments are read otherwise.
+//! tests/machines/rpm.rs tests the program that rpm starts. Only its arguments differ.
 
 use std::fs;
 use std::io::Write;
@@ -227,7 +227,7 @@ fn pacman_sends_paths_without_the_leading_slash_and_is_read_to_the_end() {
         fs::read_to_string(scratch.path().join("var/lib/modstamp/qemu.stamp"))
     };
     assert!(send("usr/lib/qemu-anything/a.so\nusr/share/qemu/\n").is_err());
-    // A pipe holds less. pacman takes it for an error if nobody reads the rest.
+    // A pipe holds less. To pacman it is an error if nobody reads the rest.
     let paths = "usr/lib/qemu/a.so\n".to_owned() + &"usr/lib/qemu/b.so\n".repeat(100_000);
     let text = send(&paths).unwrap();
     assert!(
@@ -274,7 +274,7 @@ fn a_directory_that_a_hook_names_is_watched_whatever_the_profile_has() {
 /// Runs apk's trigger script like apk, which itself is not here. Returns whether the stamp moved.
 ///
 /// apk starts the shell in the root that it installs to. It passes the directories that changed as
-/// arguments, and of the environment only PATH.
+/// arguments, and only PATH of the environment.
 fn apk(shell: &[&str], path: &str, root: &Path, directories: &[&str]) -> (bool, Output) {
     let script = concat!(
         env!("CARGO_MANIFEST_DIR"),

@@ -1,4 +1,4 @@
-//! A witness as text, and how it is judged. These tests need nothing. What makes stale and what does not: `changes.rs`.
+//! A witness as text, and its verdict. `changes.rs` has the changes that make an answer stale.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -128,7 +128,7 @@ fn one_observation_judges_26_witnesses_by_one_look_at_each_content() {
         fs::write(world.module(name), vec![1; SIZE as usize]).unwrap();
     }
     let before = world.profile.observe().unwrap().to_string();
-    // A redeploy: by stat nothing is as it was.
+    // After a redeploy every stat identity is another.
     world.sh("cp -r usr/lib64/qemu usr/new; rm -r usr/lib64/qemu; mv usr/new usr/lib64/qemu");
     let now = world.profile.inputs().unwrap();
     let read = bytes_read(|| {

@@ -1,4 +1,5 @@
-//! Models of touches and of updates, explored by stateright in all their states. `make check-proof` runs them.
+//! Models of touches and of updates. stateright explores all their states. `make check-proof` runs
+//! them.
 //!
 //! A hole is a model that lacks one rule. The checker must find that it breaks a promise.
 

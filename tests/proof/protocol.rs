@@ -1,38 +1,47 @@
-//! A model of the protocol, explored by stateright: every order in which its actors' steps can happen.
+//! A model of the protocol. stateright explores every order in which its actors' steps can happen.
 //!
-//! # Who acts
+//! # Actors
 //!
-//! A package manager, whose triggers touch the stamp; a person who runs `modstamp touch`; a hand that changes modules
-//! without any trigger; the clock; consumers, which check what they stored and ask anew when it is stale. What each does
-//! in which order is a list below ([`Step`], [`Turn`], [`Do`]). Anybody can be killed between any two steps, and the power
-//! can fail. A consumer knows either the stamp alone or folds in the two modules and their directory, too.
+//! - A package manager, whose triggers touch the stamp.
+//! - A person who runs `modstamp touch`.
+//! - A hand that changes modules without any trigger.
+//! - The clock.
+//! - Consumers. They check what they stored, and probe again when it is stale. A consumer either
+//!   knows the stamp alone, or folds in the two modules and their directory, too.
 //!
-//! # What is promised
+//! The steps of each are a list below ([`Step`], [`TouchStep`], [`Do`]). Each actor can be killed
+//! between any two steps, and the power can fail.
 //!
-//! - [`OLDER`] Once a change is made and a trigger that began after it has ended, no check that begins then says fresh
-//!   for an answer whose probe began before the change.
-//! - [`WRONG`] A consumer that folds says fresh only if each module is, when the check looks at it, what the answer was
-//!   probed from; trigger or not.
-//! - [`NEEDLESS`] Unless some content or the stamp changed since the observation began, no check says stale.
+//! # Promises
+//!
+//! - [`OLDER`] A change is made, and a trigger that began after it has ended. Then no check that
+//!   begins later says fresh for an answer whose probe began before the change.
+//! - [`WRONG`] A consumer that folds says fresh only if each module is still what the answer was
+//!   probed from when the check looks at it, trigger or not.
+//! - [`NEEDLESS`] Unless some content or the stamp changed since the observation began, no check
+//!   says stale.
 //! - [`BACK`] Each touch leaves a time that is later than all that were left before.
 //!
-//! A trial that is named after a promise explores all states of its plans. A hole breaks one rule of the protocol, or
-//! shows a limit of it: the checker has to find a state in which the promise does not hold.
+//! A trial that is named after a promise explores all states of its plans. A hole breaks one rule
+//! of the protocol, or shows a limit of it: the checker has to find a state in which the promise
+//! does not hold.
 //!
-//! # What is bounded
+//! # Bounds
 //!
-//! How many changes, touches, redeploys, steps of the clock back and power losses there are, and the ticks: each plan
-//! says it, and all of them are few. Nothing else is: consumers check and ask without end, and whoever can be killed
-//! can be killed each time. A hole that needs more of these at once than a plan has is not found; the holes below need
-//! at most three changes and three ticks. Module contents are 0, for absent, 1 and 2: to be fooled takes a value,
-//! another, and the first again. Consumers only read, so that none can tell that there is another unless they share a
-//! cache; most plans have one at a time. States are told apart by 64 bits, as stateright does.
+//! Each plan has a few changes, touches, redeploys, steps of the clock back, power losses and
+//! ticks. Nothing else is bounded: consumers check and probe without end, and whatever can be
+//! killed can be killed each time. A hole that needs more of these at once than a plan has is not
+//! found. The holes below need at most three changes and three ticks.
 //!
-//! A time is a tick, and with it how often the clock was set back, since the same tick then has other nanoseconds; in
-//! plans with `whole_seconds` it is the tick alone.
+//! A module's content is 1 or 2, or 0 if it is absent. That is enough: to be fooled takes a value,
+//! another, and the first again. Consumers only read. So none notices another, unless they share a
+//! cache. Most plans have one at a time. stateright tells states apart by 64 bits.
 //!
-//! Left out: what evidence.rs says of file systems that do not keep ctimes, programs and further files (they are
-//! modules without a directory), variables, and failing system calls.
+//! A time is a tick, and how often the clock was set back: the same tick then has other
+//! nanoseconds. In plans with `whole_seconds` a time is the tick alone.
+//!
+//! The model leaves out file systems that do not keep ctimes, variables, and failing system calls.
+//! Programs and further files are modules without a directory.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,13 +53,13 @@ use support::test::{self, Needs, Test};
 use Do::*;
 use Input::*;
 use Step::*;
-use Turn::*;
+use TouchStep::*;
 
 /// The two modules.
 const A: usize = 0;
 const B: usize = 1;
 
-/// What a package manager does.
+/// A step of a package manager.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Step {
     /// Puts a module with this content in its place by rename; 0 removes it.
@@ -61,8 +70,8 @@ enum Step {
     End,
 }
 
-/// Installs, then removes. Its triggers are %filetriggerin, %transfiletriggerin, %filetriggerun, %filetriggerpostun
-/// and %transfiletriggerpostun.
+/// Installs, then removes. Its triggers are %filetriggerin, %transfiletriggerin, %filetriggerun,
+/// %filetriggerpostun and %transfiletriggerpostun.
 const RPM: &[Step] = &[
     Lay(A, 2),
     Lay(B, 2),
@@ -89,10 +98,10 @@ const DPKG: &[Step] = &[
     End,
 ];
 
-/// What a touch does. It has the lock until all but the syncing is done.
+/// A step of a touch. It has the lock until all but the syncing is done.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Turn {
-    /// Takes the lock, and reckons the new time from the clock, the stamp and what is remembered.
+enum TouchStep {
+    /// Takes the lock, and reckons the new time from the clock, the stamp and the lock file.
     Lock,
     /// Reckons without the lock.
     Reckon,
@@ -102,12 +111,12 @@ enum Turn {
     Sync,
 }
 
-const TOUCH: &[Turn] = &[Lock, Remember, Exchange, Sync];
+const TOUCH: &[TouchStep] = &[Lock, Remember, Exchange, Sync];
 
-/// What a consumer does to get an answer.
+/// A step of a consumer that gets an answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Do {
-    /// Observes the stamp's mtime, or by stat(2).
+    /// Observes the stamp's mtime, or another input by stat(2).
     See(Input),
     /// Waits until no change can get a time that was seen.
     Wait(For),
@@ -135,8 +144,8 @@ enum For {
     All,
 }
 
-/// The directory is looked at before its names at first, and after them at last: a name that came or went between the
-/// two shows.
+/// The first look at the directory comes before its names, and the last one after them. So a name
+/// that came or went in between shows.
 const FOLD: &[Do] = &[
     See(Stamp),
     See(Directory),
@@ -172,7 +181,7 @@ enum Kind {
 struct Often {
     /// Touches by a person's `modstamp touch`.
     touches: u8,
-    /// Changes of content by hand, in place where there is something.
+    /// Changes of content by hand, in place if there is something.
     changes: u8,
     /// The same content with another inode.
     redeploys: u8,
@@ -189,23 +198,24 @@ struct Often {
 #[derive(Debug, Clone)]
 struct Plan {
     manager: &'static [Step],
-    touch: &'static [Turn],
+    touch: &'static [TouchStep],
     fold: Vec<Do>,
     stamp_only: Vec<Do>,
-    /// Who there is at once; each entry is explored.
+    /// The consumers that exist at once. Each entry is explored.
     consumers: &'static [&'static [Kind]],
-    /// The consumers have one cache between them.
+    /// The consumers share one cache.
     share: bool,
     often: Often,
     kills: bool,
     ticks: u8,
-    /// Times are whole ticks. Otherwise the same tick after a step back of the clock has other nanoseconds.
+    /// Times are whole ticks. Otherwise the same tick has other nanoseconds after a step back of
+    /// the clock.
     whole_seconds: bool,
     /// An equal stat is evidence only if the ctime had passed when it was observed.
     racy_is_no_evidence: bool,
     /// A time is different only if it is later.
     newer: bool,
-    /// Where the stat differs, the content decides.
+    /// If the stat differs, the content decides.
     content_decides: bool,
 }
 
@@ -247,7 +257,7 @@ macro_rules! plan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 struct Time {
     tick: u8,
-    /// How far a touch went beyond the tick.
+    /// The nanoseconds by which a touch went beyond the tick.
     nanoseconds: u8,
     /// How often the clock had been set back.
     era: u8,
@@ -261,13 +271,13 @@ impl Time {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 struct File {
-    /// 0 where it is absent.
+    /// 0 if it is absent.
     content: u8,
     ctime: Time,
 }
 
 impl File {
-    /// `None` where it is absent.
+    /// `None` if it is absent.
     fn stat(self) -> Option<Time> {
         (self.content > 0).then_some(self.ctime)
     }
@@ -300,7 +310,7 @@ struct Witness {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 struct Answer {
     witness: Witness,
-    /// What was probed from each module.
+    /// The content that each module was probed from.
     value: [u8; 2],
     /// Ghost: how many changes had been made when its probe began.
     as_of: u8,
@@ -308,15 +318,15 @@ struct Answer {
     touched: bool,
 }
 
-/// Where a consumer is.
+/// The state of a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum At {
     Idle,
-    /// It found the stamp the same, and looked at some modules.
+    /// The consumer found the stamp the same, and looked at some modules.
     Checking(Check),
     Fresh(Check),
     Stale(Needless),
-    /// It has done so many steps of its list.
+    /// The consumer has done this number of steps of its list.
     Asking(u8),
     NotKept,
 }
@@ -330,8 +340,8 @@ struct Check {
     step: u8,
     /// Whether stat alone has shown that a module is the same.
     is_same: [bool; 2],
-    /// Ghosts: whether the answer is older than a change whose trigger has run, and whether a module is not, or was
-    /// not when it was looked at, what the answer was probed from.
+    /// Ghosts: whether the answer is older than a change whose trigger has run, and whether it was
+    /// probed from another content of a module than the check saw, or than there is.
     older: bool,
     wrong: bool,
 }
@@ -340,7 +350,7 @@ struct Check {
 struct Consumer {
     kind: Kind,
     at: At,
-    /// What it has seen and probed so far.
+    /// The answer that it is getting, as far as it is.
     new: Answer,
     directory: Option<Time>,
     stored: Option<Answer>,
@@ -363,12 +373,12 @@ impl Consumer {
 struct World {
     clock: Time,
     tree: Tree,
-    /// What another file system is mounted over.
+    /// The module directory below another file system's mount.
     hidden: Option<Tree>,
     stamp: Option<Time>,
-    /// What the lock file says was the latest.
+    /// The latest time, as the lock file remembers it.
     latest: Option<Time>,
-    /// What is left of the stamp when the power fails.
+    /// The stamp that is left when the power fails.
     durable: Option<Time>,
     manager_at: u8,
     trigger: Option<Touching>,
@@ -407,7 +417,7 @@ enum Action {
     PowerLoss(Unsynced),
 }
 
-/// What becomes of a touch that was not synced.
+/// The fate of a touch that was not synced.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Unsynced {
     Lost,
@@ -464,7 +474,8 @@ impl World {
 }
 
 impl Plan {
-    /// The next step of a touch; `Some(None)` where it was the last, `None` where it has to wait for the lock.
+    /// The next step of a touch; `Some(None)` if it was the last, `None` if it has to wait for the
+    /// lock.
     fn touch(
         &self,
         world: &mut World,
@@ -484,7 +495,8 @@ impl Plan {
                 }
                 let later = |a: Time, b: Time| if a.is_later_than(b) { a } else { b };
                 let last = world.stamp.into_iter().chain(world.latest).reduce(later);
-                // The least step. The clock itself is past its last tick, which is what the kernel gives to others.
+                // The least step. The kernel gives others the last tick, and the clock is past
+                // that.
                 let (tick, nanoseconds) = if self.whole_seconds { (1, 0) } else { (0, 1) };
                 let mut now = world.clock;
                 now.nanoseconds = nanoseconds;
@@ -511,7 +523,7 @@ impl Plan {
             Some(Sync) | None => {}
             Some(_) => return Some(Some(touch)),
         }
-        // Where the power can fail, a trigger has run once it is synced.
+        // If the power can fail, a trigger has run only once it is synced.
         if synced || self.often.power_losses == 0 {
             world.covered = world.covered.max(touch.covers);
         }
@@ -598,7 +610,8 @@ impl Plan {
         };
     }
 
-    /// Looks at all stats, then at the contents of those modules of which stat does not show that they are the same.
+    /// Looks at all stats. Then looks at the contents of those modules that stat does not prove the
+    /// same.
     fn check(&self, world: &mut World, consumer: &mut Consumer, stored: Answer, mut check: Check) {
         let then = stored.witness;
         let module = usize::from(check.step % 2);
@@ -629,7 +642,7 @@ impl Plan {
             return;
         } else {
             if check.is_same != [true; 2] {
-                // Next time the stat that was seen will do.
+                // From now on this stat will do.
                 let mut learned = stored;
                 learned.witness.stat = seen.stat;
                 learned.witness.is_evidence = seen.is_evidence;
@@ -677,7 +690,7 @@ impl Plan {
                 (!waits).then_some(())?;
             }
             Read(module) => seen.content[module] = modules[module].content,
-            // Who knows the stamp alone is judged by it alone.
+            // A consumer that knows the stamp alone is judged by it alone.
             Probe(_) if consumer.kind == Kind::StampOnly => {}
             Probe(module) => new.value[module] = modules[module].content,
             Again(Stamp) => is_same = seen.stamp == world.stamp,
@@ -705,7 +718,7 @@ impl Plan {
         let witness = &mut answer.witness;
         for module in [A, B] {
             if !witness.is_evidence[module] {
-                // That it was there is all that is stored.
+                // Only its presence is stored.
                 witness.stat[module] = witness.stat[module].map(|_| Time::default());
             }
         }
@@ -756,7 +769,7 @@ impl Plan {
             Action::Mount => {
                 world.left.mounts -= 1;
                 world.hidden = Some(world.tree);
-                // An era of its own: another device's identities.
+                // Another device has other identities, so its times are of an era of their own.
                 world.tree.ctime.era = u8::MAX;
                 world.tree.modules = [File {
                     content: 2,
@@ -795,7 +808,7 @@ impl Model for Plan {
     type Action = Action;
 
     fn init_states(&self) -> Vec<World> {
-        // One module, one name that is free, and a touch: all of it longer ago than a tick.
+        // There are one module, one free name, and a touch, all older than a tick.
         let past = Some(Time::default());
         let mut start = World {
             stamp: past,
@@ -901,7 +914,7 @@ const WRONG: &str = "an answer that is not true is fresh";
 const NEEDLESS: &str = "an answer is stale, and nothing changed";
 const BACK: &str = "a touch leaves a time that is not later";
 
-// What has to be seen, lest a promise holds because nothing happens.
+// The sights. Without them a promise might hold only because nothing happens.
 const FRESH: &str = "a check says fresh";
 const LOOKED: &str = "a check says fresh after a look at a content";
 const STALE: &str = "a check says stale";
@@ -915,11 +928,12 @@ const BOTH: &[&[Kind]] = &[&[Kind::StampOnly, Kind::Folding]];
 const TWO_FOLDING: &[&[Kind]] = &[&[Kind::Folding; 2]];
 const NOBODY: &[&[Kind]] = &[&[]];
 
-/// One module's installation by rpm, and its removal by dpkg: each kind of touch, and both orders of change and touch.
+/// One module's installation by rpm, and its removal by dpkg. These have each kind of touch, and
+/// both orders of change and touch.
 const IN_AND_OUT: &[Step] = &[Lay(A, 2), Touch, SyncTouch, End, Lay(A, 0), SyncTouch, End];
 const IN: &[Step] = &[Lay(A, 2), SyncTouch, End];
 
-/// How many different states all proofs looked at.
+/// The number of different states that all proofs looked at.
 static STATES: AtomicUsize = AtomicUsize::new(0);
 
 /// Explores all states of a plan: none breaks a promise, and all of `sights` are seen.
@@ -937,7 +951,8 @@ fn proof(sights: &[&str], plan: Plan) {
     }
 }
 
-/// Explores a plan, which must break `promise`: the model would notice if the rule that it lacks were broken.
+/// Explores a plan, which must break `promise`. So the model notices if the rule that the plan
+/// lacks is broken.
 fn hole(promise: &'static str, plan: Plan) {
     let wanted = HasDiscoveries::AnyOf(BTreeSet::from([promise]));
     let checker = plan.checker().finish_when(wanted).spawn_bfs().join();
@@ -1010,7 +1025,7 @@ fn a_touch_always_leaves_a_later_time() {
 
 fn two_consumers_fool_nobody() {
     proof(SEEN, plan!(consumers: BOTH, manager: IN, ticks: 2));
-    // Two of one cache, which store over each other's answers.
+    // Two consumers of one cache overwrite each other's answers.
     let plan = plan!(consumers: TWO_FOLDING, share: true, ticks: 2);
     proof(SEEN, with!(plan, often.changes: 1, often.touches: 1));
 }
@@ -1040,7 +1055,7 @@ fn without_the_wait_a_change_there_and_back_in_one_tick_is_found_to_be_a_hole() 
         WRONG,
         with!(plan, fold: without(FOLD, |step| matches!(step, Wait(_)))),
     );
-    // Nor is it enough to wait for the stamp.
+    // It is not enough to wait for the stamp.
     let for_stamp = |step: &Do| {
         if let Wait(_) = step {
             Wait(For::Stamp)
@@ -1072,7 +1087,7 @@ fn not_waiting_for_a_stamp_ahead_of_the_clock_is_found_to_be_a_hole() {
 }
 
 fn reading_the_contents_before_the_wait_is_found_to_be_a_hole() {
-    // As a check does that looks at contents, if what it read then goes into a new witness.
+    // A check would do this if the contents that it read went into a new witness.
     let mut fold = without(FOLD, |step| matches!(step, Wait(_)));
     fold.insert(FOLD.len() - 7, Wait(For::All));
     hole(
@@ -1093,7 +1108,8 @@ fn without_looking_again_at_the_directory_is_found_to_be_a_hole() {
     let mut fold = without(FOLD, |step| *step == Again(Directory));
     let plan = plan!(consumers: FOLDING, often.changes: 3);
     hole(WRONG, with!(plan, fold: fold.clone()));
-    // Nor is it enough before the names: one that came in the tick of the first look goes between the two.
+    // A look before the names is not enough: a name that came in the tick of the first look may go
+    // between the two.
     fold.insert(FOLD.len() - 3, Again(Directory));
     hole(WRONG, with!(plan, fold: fold));
 }
@@ -1109,7 +1125,7 @@ fn trusting_a_stat_in_the_tick_of_its_change_is_found_to_be_a_hole() {
 }
 
 fn touching_without_the_lock_is_found_to_be_a_hole() {
-    const UNLOCKED: &[Turn] = &[Reckon, Remember, Exchange, Sync];
+    const UNLOCKED: &[TouchStep] = &[Reckon, Remember, Exchange, Sync];
     let plan = plan!(manager: IN_AND_OUT, touch: UNLOCKED, often.touches: 1, ticks: 2);
     hole(BACK, with!(plan, consumers: NOBODY));
     hole(OLDER, with!(plan, consumers: STAMP));
@@ -1134,7 +1150,7 @@ fn no_synced_touch_and_a_power_loss_is_found_to_be_a_hole() {
 }
 
 fn a_power_loss_with_the_clock_behind_the_stamp_is_found_to_be_a_limit() {
-    // The touch that is lost and the one after it go one step beyond the same time.
+    // The lost touch and the next one go one step beyond the same time.
     const LOST: &[Step] = &[SyncTouch, End, Touch, End, Lay(A, 2), SyncTouch, End];
     let plan = plan!(consumers: STAMP, manager: LOST);
     hole(
@@ -1146,7 +1162,7 @@ fn a_power_loss_with_the_clock_behind_the_stamp_is_found_to_be_a_limit() {
 fn a_clock_set_back_to_the_very_tick_of_a_change_is_found_to_be_a_limit() {
     let plan = plan!(consumers: FOLDING, often.changes: 2, often.steps_back: 1);
     hole(WRONG, with!(plan, whole_seconds: true));
-    // And of a touch by hand.
+    // A touch by hand has the same limit.
     let plan = with!(plan, consumers: STAMP, often.changes: 1, often.hand_touches: 2);
     hole(OLDER, with!(plan, whole_seconds: true));
 }
@@ -1197,7 +1213,7 @@ pub fn tests() -> Vec<Test> {
     test::tests(&Needs::minutes(), SCENARIOS).collect()
 }
 
-/// How many states were looked at in all proofs.
+/// The number of states that all proofs looked at.
 pub fn states() -> usize {
     STATES.load(Ordering::Relaxed)
 }

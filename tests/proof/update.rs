@@ -1,25 +1,30 @@
-//! A model of updates, explored by stateright: every order in which the steps of updates, touches, changes, consumers,
-//! kills and power losses can happen.
+//! A model of updates. stateright explores every order in which the steps of updates, touches,
+//! changes, consumers, kills and power losses can happen.
 //!
-//! An update looks at the modules, and touches the stamp if what is kept beside it says that they were others at the last
-//! touch. A trigger's or a person's touch keeps what it saw, too. Each looks before it takes its turn, and again in its turn
-//! if somebody touched meanwhile; a touch takes away what was kept, and then keeps what it saw. The consumer is one that knows the stamp alone: who folds in the modules needs no update.
+//! An update looks at the modules. It touches the stamp if the kept witness says that they were
+//! others at the last touch. A trigger's or a person's touch keeps what it saw, too. Each looks
+//! before it takes its turn, and again in its turn if somebody touched meanwhile. A touch removes
+//! the kept witness, and then keeps what it saw. The consumer knows the stamp alone. One that folds
+//! in the modules needs no update.
 //!
-//! # What is promised
+//! # Promises
 //!
-//! - [`STALE`] Once an update that began after the last change has ended, no answer is served that was probed from anything
-//!   but what there is.
-//! - [`TWICE`] Updates touch once for a change, however many run at once. This is of updates alone, of which none is under way
-//!   when a change is made, killed, or cut off by a power loss.
+//! - [`STALE`] After the last change an update begins and ends. Then an answer that was probed from
+//!   anything else than there is now is never served.
+//! - [`TWICE`] Updates touch once for a change, however many run at once. This is only of updates
+//!   that are not under way when a change is made, not killed, and not cut off by a power loss.
 //!
-//! A hole breaks one rule, or shows a limit; the checker has to find the state in which the promise does not hold.
+//! A hole breaks one rule, or shows a limit. The checker has to find the state in which the promise
+//! does not hold.
 //!
-//! # What is bounded
+//! # Bounds
 //!
-//! Two updates and one other touch run at once; there are so many changes, kills, power losses and touches as each plan says,
-//! and at most [`MOST_TOUCHES`] by all of them.
-//! A change is durable at once, since an image is; what a touch left is durable in the order in which it was written, as in
-//! a journal. No two touches leave one time: `protocol.rs` shows that.
+//! Two updates and one other touch run at once. Each plan has a few changes, kills, power losses
+//! and touches, with at most [`MOST_TOUCHES`] touches by all actors.
+//!
+//! A change is durable at once, because an image is. The files of a touch become durable in the
+//! order in which they were written, as in a journal. No two touches leave one time: `protocol.rs`
+//! shows that.
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
 use support::named;
@@ -45,15 +50,15 @@ const TWICE: &str = "two updates touch for one change";
 
 const MOST_TOUCHES: u8 = 4;
 
-/// The rules, and how often something may happen.
+/// The rules, and the bounds of one exploration.
 #[derive(Clone)]
 struct Plan {
     steps: [Step; 4],
-    /// Whether who got its turn looks again, if somebody touched since it looked.
+    /// Whether an actor that got its turn looks again if somebody touched since it looked.
     looks_in_turn: bool,
-    /// Whether a change may bring back what was there before.
+    /// Whether a change may bring back an earlier content.
     may_come_back: bool,
-    /// Whether changes are made only while nobody is under way.
+    /// Whether changes are made only while no actor is under way.
     changes_at_rest: bool,
     changes: u8,
     kills: u8,
@@ -86,27 +91,27 @@ fn plan() -> Plan {
     }
 }
 
-/// Who is under way: two updates, and another touch.
+/// The actors: two updates, and another touch.
 const UPDATES: usize = 2;
 const ACTORS: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 struct Actor {
-    /// How many steps are done.
+    /// The number of steps that are done.
     done: u8,
-    /// What it saw of the modules, and before that in the stamp's directory.
+    /// The modules that it saw, and the files that it saw before them.
     seen: u8,
     mark: Files,
-    /// Ghost: how many changes there had been when it began.
+    /// Ghost: the number of changes before it began.
     since: u8,
 }
 
-/// What is beside each other in the stamp's directory.
+/// The files in the stamp's directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 struct Files {
-    /// The number of the touch that left it; 0 where there is none.
+    /// The number of the touch that left it; 0 if there is no stamp.
     stamp: u8,
-    /// What the modules were; 0 where that is not kept.
+    /// The modules in the kept witness; 0 if there is no witness.
     kept: u8,
 }
 
@@ -114,15 +119,15 @@ struct Files {
 struct World {
     content: u8,
     files: Files,
-    /// What a power loss leaves of them.
+    /// The files that a power loss leaves.
     durable: Files,
     turn: Option<usize>,
     actors: [Actor; ACTORS],
-    /// What the consumer saw of the stamp, and then of the modules.
+    /// The stamp that the consumer saw, and then the modules.
     asking: (Option<u8>, Option<u8>),
-    /// The stamp that it saw, and what it probed.
+    /// The stamp that it saw, and the content that it probed.
     answer: Option<(u8, u8)>,
-    /// So many there were.
+    /// The number of changes so far; below are those of the other events.
     changes: u8,
     kills: u8,
     losses: u8,
@@ -147,7 +152,7 @@ enum Act {
 }
 
 impl Plan {
-    /// What an actor does next.
+    /// The next step of an actor.
     fn step(&self, world: &mut World, number: usize) {
         let mut actor = world.actors[number];
         let is_update = number < UPDATES;
@@ -303,7 +308,7 @@ impl Model for Plan {
             }
         }
         if world.losses == self.losses {
-            world.durable = world.files; // It is never asked for again.
+            world.durable = world.files; // The durable files no longer matter.
         }
         Some(world)
     }
@@ -325,7 +330,7 @@ impl Model for Plan {
     }
 }
 
-/// Explores all of it, or until a promise is found to be broken, which is returned.
+/// Explores all states, or until a promise is broken. Returns the broken ones.
 fn broken(plan: Plan) -> Vec<&'static str> {
     let checker = plan.checker().finish_when(HasDiscoveries::Any);
     let checker = checker.spawn_bfs().join();

@@ -1,5 +1,7 @@
-//! The C library as C programs have it: built with gcc and pkg-config, and run plainly, under valgrind and under the
-//! sanitizers of gcc. Needs root, so that a touch of the system's stamp is of none of this machine's.
+//! The C library as C programs use it: built with gcc and pkg-config, and run plainly, under
+//! valgrind and under the sanitizers of gcc.
+//!
+//! These tests need root to hide this machine's stamp from their touches.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -22,7 +24,7 @@ const PROGRAMS: [&str; 10] = [
     "valgrind",
 ];
 
-/// How tests/root/promises.c is built and started.
+/// A way to build and start tests/root/promises.c.
 struct Way {
     name: &'static str,
     options: &'static [&'static str],
@@ -30,10 +32,10 @@ struct Way {
     only: fn(&str) -> bool,
 }
 
-/// What is tried by `a_set_user_id_program_believes_no_environment` alone.
+/// Only `a_set_user_id_program_believes_no_environment` tries this promise.
 const SET_USER_ID: &str = "a_set_user_id_program_believes_no_environment";
 
-/// What would take hours under a checker.
+/// This promise would take hours under a checker.
 const MILLION: &str = "a_million_calls_leave_memory_and_descriptors_where_they_were";
 
 const WAYS: [Way; 5] = [
@@ -54,7 +56,7 @@ const WAYS: [Way; 5] = [
             "--show-leak-kinds=definite,indirect,possible",
             "--errors-for-leak-kinds=definite,indirect,possible",
         ],
-        // What the other thread had when the child came is lost to the child.
+        // The child loses the memory that the other thread had.
         only: |promise| promise != MILLION && promise != "a_child_after_fork_may_call",
     },
     Way {
@@ -67,12 +69,12 @@ const WAYS: [Way; 5] = [
     Way {
         name: "thread_sanitizer",
         options: &["-O1", "-fsanitize=thread"],
-        // It finds no room for its shadow where addresses are drawn from too many bits (gcc before 14).
+        // Before gcc 14 it finds no room for its shadow if addresses are drawn from too many bits.
         before: &["setarch", "--addr-no-randomize"],
         only: |promise| promise == "two_threads_may_call_at_once",
     },
     Way {
-        // It looks into the library, too, which gcc did not compile.
+        // It also looks into the library, which gcc did not compile.
         name: "helgrind",
         options: &["-O1"],
         before: &[
@@ -113,7 +115,7 @@ fn source(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// Builds a C program as the README tells; returns where it is.
+/// Builds a C program as the README tells. Returns its path.
 fn build(source_file: &Path, options: &[&str], name: &str) -> PathBuf {
     let program = INSTALLED.join(name);
     let flags = run(Command::new("pkg-config")
@@ -151,7 +153,7 @@ fn keep(promise: &str, before: &[&str], program: &Path) {
         .env_remove("XDG_CONFIG_HOME")
         .env_remove("XDG_STATE_HOME")
         .env("LD_LIBRARY_PATH", library())
-        // What the C library keeps for later is not memory in use.
+        // Memory that the C library keeps for later is not in use.
         .env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0")
         .output()
         .unwrap();
@@ -173,7 +175,7 @@ fn promises() -> Vec<String> {
     names.filter(|name| name != SET_USER_ID).collect()
 }
 
-/// The functions that are named in a file, each on a line of its own or followed by its arguments.
+/// The functions that a file names, each on its own line or followed by its arguments.
 fn named(path: &str, is_it: impl Fn(&str) -> bool) -> Vec<String> {
     let text = std::fs::read_to_string(source(path)).unwrap();
     let mut names: Vec<String> = text

@@ -1,5 +1,8 @@
-//! The stamp, the witness and libvirt's cache on file systems that are coarse, full or read-only, and against other users. These tests need
-//! root: they mount file systems, in a mount namespace of their own, and become another user.
+//! The stamp, the witness and libvirt's cache on file systems that are coarse, full or read-only,
+//! and against other users.
+//!
+//! These tests need root: they mount file systems, in a mount namespace of their own, and become
+//! another user.
 
 use std::fs;
 use std::io::Write;
@@ -105,7 +108,7 @@ fn a_touch_moves_the_stamp_where_whole_seconds_are_kept() {
         );
         last = next;
     }
-    // Also after it was gone for a moment, within the same second.
+    // The new time is also later after a removal within the same second.
     fs::remove_file(stamp.path()).unwrap();
     assert!(touch(&stamp).unwrap() > last);
 }
@@ -195,7 +198,8 @@ fn a_full_cache_serves_whole_answers() {
     };
     let whole = ask();
     assert_eq!(whole.len(), 48894);
-    // Once what changed just now is evidence, a hit keeps the answer anew, and there is room for half of it.
+    // Later the stat identities are evidence, and a hit stores the answer again. There is room for
+    // half of it.
     std::thread::sleep(std::time::Duration::from_secs(5));
     fill(disk.path());
     fs::remove_file(disk.path().join("inode0")).unwrap();
@@ -211,7 +215,7 @@ fn a_full_cache_serves_whole_answers() {
     }
 }
 
-/// Starts a touch, and does to the step that makes it seen what strace(1) calls `injection`.
+/// Starts a touch, with an `injection` of strace(1) at the step that puts the stamp in place.
 fn touch_with(disk: &Mounted, injection: &str) -> std::process::Child {
     let mut strace = Command::new("strace");
     strace.args(["-o", "/dev/null", "-e"]);
@@ -277,14 +281,14 @@ fn as_nobody(script: &str, home: &Path) -> Output {
         .unwrap()
 }
 
-/// The program, where every user can start it.
+/// A copy of the program that every user can start.
 pub fn modstamp_for_all() -> PathBuf {
     static COPY: std::sync::OnceLock<Mounted> = std::sync::OnceLock::new();
     let copy = COPY.get_or_init(|| {
         let copy = Mounted::tmpfs("mode=755");
         let program = fs::read(env!("CARGO_BIN_EXE_modstamp")).unwrap();
         support::executable(&copy.path().join("modstamp"), program);
-        // Its directory is 0700 otherwise, and on top of it is what was mounted.
+        // The mount's mode counts, and not the 0700 of the directory below it.
         copy
     });
     copy.path().join("modstamp")
@@ -300,7 +304,7 @@ fn another_user_can_not_hold_the_lock_of_the_systems_stamp() {
     );
     let output = as_nobody(&script, Path::new("/"));
     assert!(!String::from_utf8_lossy(&output.stdout).contains("held"));
-    // The stamp itself can be locked by everybody, and that holds up nothing.
+    // Everybody can lock the stamp itself, and that holds up nothing.
     let script = format!("exec flock {}/qemu.stamp sleep 60", directory.display());
     let mut holder = Command::new("setpriv")
         .args([
@@ -327,7 +331,7 @@ fn another_user_can_not_bend_the_way_to_the_stamp() {
         std::os::unix::fs::chown(disk.path().join(below), Some(65534), None).unwrap();
         let error = touch(&stamp_on(&disk)).unwrap_err().to_string();
         assert!(
-            error.contains("belongs to user 65534, who could redirect it"),
+            error.contains("belongs to user 65534, so others could redirect it"),
             "{error}"
         );
         assert!(!stamp_on(&disk).path().exists());
@@ -357,7 +361,7 @@ fn another_user_moves_a_stamp_of_their_own_and_not_the_systems() {
     );
 }
 
-/// Root's witness has a number for all that is in the module directory, and it still is the same number.
+/// The sum in root's witness is still the same.
 fn an_empty_directory_that_only_others_can_read_is_stale_with_that_reason() {
     let disk = Mounted::tmpfs("mode=755");
     let below = disk.path().join("usr/lib64/qemu/below");
@@ -374,7 +378,7 @@ fn an_empty_directory_that_only_others_can_read_is_stale_with_that_reason() {
     assert!(text.contains(expected), "{text}");
 }
 
-/// Not even a ctime moves: each file stays what it is, and is there by another name.
+/// Not even a ctime moves: the files stay the same, and swap their names.
 fn files_mounted_over_modules_are_told_apart_when_they_swap() {
     let disk = Mounted::tmpfs("mode=755");
     let path = |below: &str| disk.path().join(below);
@@ -432,7 +436,7 @@ fn the_same_image_is_fresh_and_another_with_the_same_times_is_stale() {
             .arg(&tree)
             .arg(&image);
         support::run(&mut make);
-        // As a maker of reproducible images has it: every time the same.
+        // Makers of reproducible images give all files the same times.
         for field in ["ctime", "mtime", "atime", "crtime"] {
             let set = format!("set_inode_field /a.so {field} 20200101000000");
             support::run(Command::new("debugfs").args(["-w", "-R", &set]).arg(&image));
@@ -444,7 +448,7 @@ fn the_same_image_is_fresh_and_another_with_the_same_times_is_stale() {
     let modules = root.path().join("usr/lib64/qemu");
     fs::create_dir_all(&modules).unwrap();
     let profile = Profile::load_in("qemu", &Root::open(root.path()).unwrap()).unwrap();
-    // One device shows one image, and then the other in its place.
+    // One device shows the one image first, and then the other.
     let shown = images.path().join("shown");
     fs::copy(&one, &shown).unwrap();
     let device = Loop::of(&shown);
@@ -483,7 +487,7 @@ fn the_same_image_is_fresh_and_another_with_the_same_times_is_stale() {
     );
 }
 
-/// A reboot, or a disk at another port: everything is as it was but `st_dev`.
+/// A reboot, or another port for the disk, changes `st_dev` and nothing else.
 fn another_device_number_for_the_same_file_system_is_fresh() {
     let image = tempfile::NamedTempFile::new().unwrap();
     image.as_file().set_len(16 << 20).unwrap();
@@ -614,7 +618,7 @@ fn what_cannot_be_removed_where_usr_is_read_only_is_not_taken_for_fresh() {
     }
 }
 
-/// Runs what rpm starts at the end of a transaction.
+/// Runs the program that rpm starts at the end of a transaction.
 fn end_transaction(host: &Host, script: &str) -> String {
     let output = host
         .inside(0, "/usr/libexec/modstamp/rpm-transaction")
@@ -685,7 +689,7 @@ fn a_refresh_that_is_killed_has_remembered_its_second() {
     let ahead = host.refresh() + 3600;
     host.set_mtime(WATCHED, ahead);
     let mut killed = Command::new("strace");
-    // The first time is the record's, the second one the directory's.
+    // The first call sets the record's time, and the second one the directory's.
     let kill = "inject=utimensat:signal=KILL:when=2";
     killed.args(["-o", "/dev/null", "-e", kill]);
     killed.args([
@@ -706,7 +710,7 @@ fn programs_are_changed_where_no_later_second_can_be_stored() {
     host.refresh_by_ctime();
     host.ask(X86);
     assert_eq!(host.words(X86), "fresh");
-    // That second is remembered, so that no earlier one is left, which may not be new.
+    // The record remembers that second. No refresh leaves an earlier one, which may not be new.
     host.set_mtime(WATCHED, 1_600_000_000);
     host.refresh_by_ctime();
     host.ask(X86);
@@ -748,7 +752,7 @@ fn what_is_stale_is_removed_from_the_systems_cache_where_usr_is_read_only() {
         [fresh, stale, own].map(|file| host.path(&file).exists()),
         [true, false, true]
     );
-    // What is in the system's cache now is from after the change; what a user has may not be.
+    // The system's cache holds only answers from after the change. A user's may be older.
     assert_eq!(host.words(X86), "fresh");
     assert!(
         host.words(ARM).starts_with("stale: "),
@@ -765,7 +769,7 @@ fn what_is_stale_is_removed_from_the_systems_cache_where_usr_is_read_only() {
         fresh.eq(expected.map(|(owner, fresh)| (Some(owner), Some(fresh)))),
         "{rows:#?}"
     );
-    // A touch warns, too, and fails no more than a refresh does.
+    // A touch only warns, like a refresh.
     let (_, err) = host.say(&["touch"]);
     assert!(
         err.starts_with("modstamp: warning: cannot make libvirt ask again"),
@@ -774,7 +778,7 @@ fn what_is_stale_is_removed_from_the_systems_cache_where_usr_is_read_only() {
     assert!(host.path(DRIVER).exists());
 }
 
-/// Has `/usr` be read-only, or writable again.
+/// Makes `/usr` read-only, or writable again.
 fn make_read_only(host: &Host, is_read_only: bool) {
     match is_read_only {
         true => {
@@ -786,7 +790,7 @@ fn make_read_only(host: &Host, is_read_only: bool) {
     }
 }
 
-/// Another image in the place of the one that is there: times tell nothing.
+/// Swaps the image for another one with the same times.
 fn swap_usr(host: &Host, module: &str) {
     make_read_only(host, false);
     host.keep_mtime(WATCHED, || host.keep_mtime(QXL, || host.write(QXL, module)));
@@ -844,7 +848,7 @@ fn stamp_of(host: &Host) -> (i64, i64) {
     (stat.mtime(), stat.mtime_nsec())
 }
 
-/// What an ordinary user's update says.
+/// The output of an ordinary user's update.
 fn update_of_user(host: &Host) -> String {
     let mut update = host.inside(NOBODY, "/usr/bin/modstamp");
     let output = update.arg("update").output().unwrap();
@@ -853,7 +857,7 @@ fn update_of_user(host: &Host) -> String {
     out
 }
 
-/// A host where `modstamp` can be run inside, and the ordinary user has a home.
+/// A host in which `modstamp` can run, with a home for the ordinary user.
 fn host_with_a_user() -> Host {
     let host = Host::new();
     host.inside(0, "/usr/bin/modstamp");
@@ -885,7 +889,8 @@ fn an_ordinary_users_update_touches_a_stamp_of_their_own_where_nothing_says_it()
     );
     assert!(host.path(&format!("{OWN}/qemu.stamp")).exists());
     assert_eq!(update_of_user(&host), NOTHING);
-    // Also back to what the system's stamp was touched for: the own one was touched for something else since.
+    // A change back to the state at the system's touch counts, too: the own stamp was touched
+    // since.
     host.write(QXL, "a module");
     assert!(update_of_user(&host).starts_with("touched the stamp: "));
 }
@@ -916,7 +921,7 @@ fn an_ordinary_users_update_removes_what_is_stale_where_usr_is_read_only() {
     }
 }
 
-/// docs/images.md has the same as a command line for podman.
+/// docs/images.md has this as a command line for podman.
 fn a_container_with_the_hosts_stamps_mounted_read_only_sees_a_touch_and_makes_none() {
     let host = World::new();
     let container = host_with_a_user();
@@ -937,7 +942,8 @@ fn a_container_with_the_hosts_stamps_mounted_read_only_sees_a_touch_and_makes_no
     container.write("home/me/witness", &witness);
     let check = || ask(NOBODY, &["check", "/home/me/witness"]);
     assert_eq!(check(), (Some(0), "fresh\n".to_owned(), String::new()));
-    // Twice, because a touch puts another file in the stamp's place: it is the directory that has to be mounted.
+    // Twice, because a touch puts another file in the stamp's place. A mount of the file alone
+    // would show the old one.
     for _ in 0..2 {
         let (_, witness, _) = ask(NOBODY, &["observe"]);
         container.write("home/me/witness", &witness);
@@ -949,7 +955,7 @@ fn a_container_with_the_hosts_stamps_mounted_read_only_sees_a_touch_and_makes_no
         );
     }
 
-    // Its own modules count, too.
+    // The container's own modules count, too.
     let (_, witness, _) = ask(NOBODY, &["observe"]);
     container.write("home/me/witness", &witness);
     container.write(QXL, "another module");
@@ -965,7 +971,7 @@ fn a_container_with_the_hosts_stamps_mounted_read_only_sees_a_touch_and_makes_no
     );
 }
 
-/// The program under strace(1), which does to a system call what `injection` says.
+/// The program under strace(1), with an `injection` at a system call.
 fn injected(host: &Host, injection: &str, arguments: &[&str]) -> Command {
     let mut strace = Command::new("strace");
     strace.args([
@@ -1017,7 +1023,7 @@ fn an_update_that_is_overtaken_by_a_trigger_keeps_what_the_trigger_saw() {
     host.settle();
     host.say(&["update"]);
     host.write(QXL, "module X");
-    // It has looked, and waits for its turn.
+    // The update has looked, and waits for its turn.
     let delay = "flock:delay_enter=3s:when=1";
     let mut slow = injected(&host, delay, &["update"]).spawn().unwrap();
     std::thread::sleep(std::time::Duration::from_millis(1500));
@@ -1025,7 +1031,7 @@ fn an_update_that_is_overtaken_by_a_trigger_keeps_what_the_trigger_saw() {
     host.say(&["trigger", "dpkg", &format!("/{WATCHED}")]);
     assert!(slow.wait().unwrap().success());
     assert_eq!(host.say(&["update"]).0, NOTHING);
-    // What was probed at Y is not to be served for X.
+    // An answer that was probed at Y must not be served for X.
     host.write(QXL, "module X");
     assert!(host.say(&["update"]).0.starts_with("touched the stamp: "));
 }
@@ -1070,7 +1076,7 @@ fn a_module_directory_that_hangs_keeps_no_trigger_from_its_touch() {
     support::consumer::wait_until("the stamp moves", || stamp_of(&host) > before);
     hanging.kill().unwrap();
     hanging.wait().unwrap();
-    // Which also makes up for the refresh.
+    // The update also makes up for the refresh.
     let (out, _) = host.say(&["update"]);
     assert!(
         out.starts_with("touched the stamp: ") && out.contains("moved the time of "),

@@ -1,6 +1,7 @@
-//! Tests on this machine that need root, and tools: file systems, other users, C programs, QEMU itself.
+//! Tests on this machine that need root and tools: file systems, other users, C programs, QEMU.
 //!
-//! `make check-root` installs the tools and runs them, and some of tests/trials. The machine's own files are hidden or left alone.
+//! `make check-root` installs the tools and runs these tests, and some of tests/trials. The
+//! machine's own files are hidden or left alone.
 
 mod c;
 mod filesystems;
@@ -20,7 +21,7 @@ fn main() {
         // Root touches the system's stamp: hide this machine's.
         support::run(Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/var/lib"]));
     }
-    // Most of the time they wait until something has settled.
+    // The tests mostly wait until something has settled.
     arguments.test_threads.get_or_insert(8);
     let tests = [
         ("c", c::tests()),

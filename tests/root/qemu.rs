@@ -1,5 +1,6 @@
-//! `modstamp run` with a real QEMU: its answer is served while nothing changed, and asked again once a module of its own went
-//! or came. These tests need qemu-system-x86_64 with hw-display-qxl.so as a module, as Debian's has it.
+//! `modstamp run` with a real QEMU: its answer is served until one of its modules comes or goes.
+//!
+//! These tests need qemu-system-x86_64 with hw-display-qxl.so as a module, as in Debian.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,7 +48,8 @@ fn modules() -> Option<PathBuf> {
     found.and_then(|module| module.parent().map(Path::to_owned))
 }
 
-/// A QEMU in a scratch root. It looks for its modules beside itself (QEMU's `get_relocated_path`), so it knows only those.
+/// A QEMU in a scratch root. It looks for its modules beside itself (QEMU's `get_relocated_path`),
+/// so it knows only those.
 struct Qemu {
     scratch: tempfile::TempDir,
     program: PathBuf,
@@ -76,7 +78,7 @@ impl Qemu {
         }
     }
 
-    /// What QEMU itself lists now.
+    /// The list that QEMU itself prints now.
     fn truth(&self) -> String {
         support::run(Command::new(&self.program).args(["-device", "help"]))
     }

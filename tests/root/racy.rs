@@ -1,5 +1,7 @@
-//! On each kind of file system: no change is missed, however near to the observation it is, and what has settled is told by
-//! stat alone. These tests need root: they mount file systems, in a mount namespace of their own.
+//! On each kind of file system, no change is missed, however near to the observation it is. A file
+//! that has settled is judged by stat alone.
+//!
+//! These tests need root: they mount file systems, in a mount namespace of their own.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -16,10 +18,10 @@ use support::world::{GTK, MODULES, STAMP, World, bytes_read, keep_mtime, sentenc
 /// A kind of file system.
 struct Kind {
     name: &'static str,
-    /// What makes one: programs, beside those that mount it.
+    /// The programs that make one, beside those that mount it.
     needs: &'static [&'static str],
     make: fn() -> Mounted,
-    /// What is tried on this kind alone.
+    /// Tests for this kind alone.
     more: &'static [(&'static str, Scenario)],
 }
 
@@ -111,7 +113,8 @@ impl Kind {
     }
 }
 
-/// Whether the kernel has STATX_MNT_ID_UNIQUE (statx(2)), without which stat is no evidence on an overlay.
+/// Whether the kernel has STATX_MNT_ID_UNIQUE (statx(2)). Without it, stat is no evidence on an
+/// overlay.
 fn mounts_are_told_apart() -> bool {
     let wanted = StatxFlags::from_bits_retain(0x4000);
     let statx = statx(CWD, "/", AtFlags::empty(), wanted);
@@ -120,7 +123,7 @@ fn mounts_are_told_apart() -> bool {
 
 const GTK_DIFFERS: &str = "module ui-gtk.so in /usr/lib64/qemu changed: its content differs";
 
-/// Calls `round` 200 times; less often where observations wait for the next second.
+/// Calls `round` 200 times; less often if observations wait for the next second.
 fn rounds(mut round: impl FnMut(u32)) {
     let begun = Instant::now();
     for number in 0..200 {
@@ -173,7 +176,7 @@ fn a_name_in_the_tick_of_the_observation_is_not_missed(disk: &Mounted) {
     ];
     let goes = comes.map(|line| line.replace("added to", "removed from"));
     let goes = goes.map(|line| line.replace("added", "removed"));
-    // No directory's mtime tells.
+    // No directory's mtime moves.
     let in_all = |name: &str, change: &dyn Fn(&str)| {
         for directory in directories {
             let path = format!("{directory}/qemu-system-{name}");
@@ -206,7 +209,7 @@ fn a_touch_by_hand_in_the_tick_of_the_observation_is_not_missed(disk: &Mounted) 
         last_access: now,
         last_modification: now,
     };
-    // What touch(1) does, and sooner.
+    // Like touch(1), but sooner.
     let touch = || utimensat(CWD, world.path(STAMP), &times, AtFlags::empty()).unwrap();
     rounds(|number| {
         touch();
@@ -218,7 +221,7 @@ fn a_touch_by_hand_in_the_tick_of_the_observation_is_not_missed(disk: &Mounted) 
     });
 }
 
-/// Somebody writes all the while, also between the observation's look at the inode and the tick's end.
+/// Somebody keeps writing, also between the observation's look at the inode and the tick's end.
 fn an_observation_amid_rewrites_is_fresh_for_what_it_read_alone(disk: &Mounted) {
     let world = World::on(disk.path(), |_| ());
     let digest = |witness: &Witness| {
@@ -250,7 +253,7 @@ fn an_observation_amid_rewrites_is_fresh_for_what_it_read_alone(disk: &Mounted) 
     });
 }
 
-/// What a probe saw in between is neither before nor after, and no later check could tell.
+/// A probe may have seen the state in between, and no later check can see that.
 fn a_change_there_and_back_in_the_tick_of_the_observation_is_told(disk: &Mounted) {
     let world = World::on(disk.path(), |_| ());
     rounds(|number| {
@@ -282,7 +285,7 @@ fn what_has_settled_is_not_read_until_it_changes(disk: &Mounted) {
         let read = bytes_read(|| said = sentences(&world.check(before)));
         (read >= SIZE as u64, said)
     };
-    // The clock's tick is over for what was written just now, but the write may not be.
+    // The clock's tick is over, but the write may still be under way.
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(is_read(&world.observe()), (true, Vec::new()));
     world.settle();
@@ -308,7 +311,7 @@ fn a_redeploy_by_reflinks_is_fresh(disk: &Mounted) {
     redeploy();
 }
 
-/// A write to what only the lower directory has copies it to the upper one first.
+/// A write to a file that only the lower directory has copies it to the upper one first.
 fn what_is_copied_up_is_told_by_its_content(_: &Mounted) {
     let mut lower = None;
     let disk = Mounted::overlay(|layer| lower = Some(World::on(layer, |_| ())));

@@ -1,7 +1,8 @@
-//! Root believes nothing that another user could have written, and changes only what it just made, by descriptor.
+//! Root believes nothing that another user could have written. It changes only what it just made,
+//! by descriptor.
 //!
-//! A race is won every time: strace(1) stops the program right after a system call, and lets it go on once the other user
-//! has done the worst.
+//! The other user wins each race: strace(1) stops the program right after a system call, until that
+//! user is done.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -59,11 +60,11 @@ impl Shared {
         self.0.path().join(below)
     }
 
-    /// Asks as a user with a primary group; returns the answer, and what was said. The command ends
+    /// Asks as a user with a primary group. Returns the answer and the messages. The command ends
     /// with `status`.
     #[track_caller]
     fn ask(&self, (user, group): (u32, u32), cache: &str, status: i32) -> (String, String) {
-        let mut ask = Command::new("timeout"); // Nobody is to be kept waiting.
+        let mut ask = Command::new("timeout"); // Nothing may keep the user waiting.
         ask.args(["20", "setpriv", "--clear-groups"]);
         ask.args([format!("--reuid={user}"), format!("--regid={group}")]);
         ask.arg(modstamp_for_all());
@@ -76,7 +77,8 @@ impl Shared {
         (text(output.stdout), text(output.stderr))
     }
 
-    /// Puts a copy of NOBODY's answer into the shared directory, as a file of `owner`; returns its path.
+    /// Puts a copy of NOBODY's answer into the shared directory, as a file of `owner`. Returns its
+    /// path.
     fn plant(&self, owner: (u32, u32)) -> PathBuf {
         let (out, _) = self.ask((NOBODY, NOBODY), "theirs", 0);
         assert_eq!(out, format!("{NOBODY}\n"));
@@ -103,7 +105,7 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o7777
 }
 
-/// Sets an ACL: what the group may, and what the user `user` may. Its form is that of
+/// Sets an ACL with the permissions of the group and of the user `user`. Its form is that of
 /// linux/posix_acl_xattr.h.
 fn set_acl(path: &Path, group: u16, user: u32, named: u16) {
     const NO_ID: u32 = u32::MAX;
@@ -124,7 +126,7 @@ fn set_acl(path: &Path, group: u16, user: u32, named: u16) {
     rustix::fs::setxattr(path, "system.posix_acl_access", &acl, flags).unwrap();
 }
 
-/// What is done to a planted answer.
+/// A change of a planted answer.
 type Change = fn(&Path);
 
 fn nobody_is_served_an_answer_that_another_user_could_have_written() {
@@ -276,7 +278,7 @@ fn nobody_is_served_an_answer_that_another_user_could_have_written() {
         let remedy = "so its answer is not believed; \
             remove it, or name a directory of your own\n";
         assert!(said.contains(remedy), "{what}: {said}");
-        // Whoever may replace it does, and is served that.
+        // A user that may replace it does, and is served the new one.
         let (out, said) = shared.ask(reader, "cache", 0);
         assert_eq!(out, answer, "{what}: {said}");
         let is_kept = said.lines().count() == 1;
@@ -311,7 +313,7 @@ fn a_directory_that_an_acl_opens_to_another_user_is_refused_as_a_cache() {
 }
 
 fn an_acl_that_lets_nobody_else_write_is_no_reason_to_refuse() {
-    // The group may write, which is the reader's own, and somebody else may read.
+    // The reader's own group may write, and somebody else may read.
     for reader in [(READER, READER), (0, 0)] {
         for (group, user, named) in [(7, NOBODY, 5), (5, reader.0, 7), (7, 0, 7)] {
             let shared = Shared::new(reader, 0o755);
@@ -332,7 +334,7 @@ fn a_lock_that_another_user_planted_holds_nobody_up() {
         chown(lock, (NOBODY, NOBODY));
         set_mode(lock, 0o666);
     };
-    // One of the reader's own, which is locked for another purpose, by another name.
+    // It is the reader's own file by another name, locked for another purpose.
     let linked: Lock = |shared, lock| {
         let own = shared.path("lock of something else");
         fs::write(&own, "").unwrap();
@@ -400,7 +402,8 @@ fn another_user_can_not_bend_the_way_to_the_stamp_by_an_acl() {
         fs::create_dir_all(disk.path().join("var/lib/modstamp")).unwrap();
         set_acl(&disk.path().join(below), 5, NOBODY, 7);
         let error = touch(&stamp_on(&disk)).unwrap_err().to_string();
-        let expected = format!("/{below} can be written by user 65534, who could redirect it");
+        let expected =
+            format!("/{below} can be written by user 65534, so others could redirect it");
         assert!(error.contains(&expected), "{error}");
         assert!(!stamp_on(&disk).path().exists());
     }
@@ -415,7 +418,8 @@ fn copy_environment(from: &Command, to: &mut Command) {
     }
 }
 
-/// Runs a program that makes directories, and stops it right after it made its `number`th, at `made`.
+/// Runs a program that makes directories, and stops it right after its `number`th, at `made`.
+///
 /// It goes on once `swap` is done: however slow this machine is, the swap is never too late.
 fn swapped(program: &Command, number: usize, made: &Path, swap: impl FnOnce()) -> Output {
     let mut strace = Command::new("strace");
@@ -435,8 +439,8 @@ fn swapped(program: &Command, number: usize, made: &Path, swap: impl FnOnce()) -
     strace.wait_with_output().unwrap()
 }
 
-/// Puts something in the place of a directory that was just made and is moved away. In `elsewhere`
-/// are a private file, and a private directory with something in it, of root's.
+/// Moves a directory away that was just made, and puts something in its place. `elsewhere` holds a
+/// private file of root's, and a private directory with something in it.
 type Swap = fn(made: &Path, elsewhere: &Path);
 
 const SWAPS: [(&str, Swap); 5] = [
