@@ -10,7 +10,7 @@ use std::process::{Command, ExitStatus, Output};
 use crate::act::command;
 use crate::act::inquiry::{Inquiry, Standing};
 use crate::act::not_kept::NotKept;
-use crate::act::shelf::{Found, Holds, Shelf};
+use crate::act::shelf::{Finding, Holds, Shelf};
 use crate::act::stored::Stored;
 use crate::act::stream::Stream;
 use crate::files::root::Root;
@@ -135,7 +135,7 @@ impl Cache {
             }
         };
         let ran = command::run(command, &self.shelf, &inquiry.name, &mut pass_on)?;
-        let kept = ran.output.and_then(|output| due.keep(&output.body()));
+        let kept = ran.output.and_then(|output| due.keep(&output.parts()));
         Ok(Outcome {
             status: ran.status,
             verdict,
@@ -156,9 +156,8 @@ impl Cache {
             }
             Ok(())
         })?;
-        let status = outcome.status;
         let output = Output {
-            status,
+            status: outcome.status,
             stdout,
             stderr,
         };
@@ -188,8 +187,8 @@ impl Cache {
         now: &Inputs,
     ) -> Result<Option<CachedCommand>> {
         let stored = match self.shelf.find(name) {
-            Found::Answer(stored) if stored.witness.profile() == profile.name() => stored,
-            Found::Useless(why) => {
+            Finding::Answer(stored) if stored.witness.profile() == profile.name() => stored,
+            Finding::Useless(why) => {
                 // The command in it is not believed, either.
                 let file = self.shelf.path_of(name);
                 return Ok(Some(CachedCommand {
@@ -197,7 +196,7 @@ impl Cache {
                     verdict: Verdict::Stale(vec![Reason::UselessAnswer { error: why }]),
                 }));
             }
-            Found::Answer(_) | Found::Nothing | Found::LeftAlone(_) => return Ok(None),
+            Finding::Answer(_) | Finding::Nothing | Finding::LeftAlone(_) => return Ok(None),
         };
         let mut now = now.clone();
         for command in &stored.witness.observation.commands {
@@ -215,8 +214,11 @@ fn serve(
     stored: &Stored,
     mut pass_on: impl FnMut(Stream, &[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
-    let body = stored.body();
-    for (stream, part) in [(Stream::Stdout, body.stdout), (Stream::Stderr, body.stderr)] {
+    let parts = stored.parts();
+    for (stream, part) in [
+        (Stream::Stdout, parts.stdout),
+        (Stream::Stderr, parts.stderr),
+    ] {
         match part.pass_on(|bytes| pass_on(stream, bytes)) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             result => result?,

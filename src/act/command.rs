@@ -1,4 +1,4 @@
-//! A command: what it is asked, and its output, which is passed on and copied as it comes.
+//! A command: its question, and its output, which is passed on and copied as it comes.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -14,7 +14,7 @@ use rustix::fs::Access;
 
 use crate::act::not_kept::NotKept;
 use crate::act::shelf::Shelf;
-use crate::act::stored::{Body, Part};
+use crate::act::stored::{Part, Parts};
 use crate::act::stream::Stream;
 use crate::ground::error::Error;
 use crate::ground::text::Escaped;
@@ -29,13 +29,13 @@ pub(crate) struct Ran {
     pub(crate) output: Result<Transcript, NotKept>,
 }
 
-/// What a command printed, each stream in a file of its own.
+/// The output of a command, each stream in a file of its own.
 pub(crate) struct Transcript {
     stdout: Copied,
     stderr: Copied,
 }
 
-/// What a command printed to one stream.
+/// The output of a command to one stream.
 struct Copied {
     file: File,
     length: u64,
@@ -149,14 +149,14 @@ pub(crate) fn run(
             if error.kind() != io::ErrorKind::BrokenPipe {
                 failed.get_or_insert(error);
             }
-            return Then::Close;
+            return false;
         }
         if let Ok(written) = &mut transcript {
             if let Err(error) = written.add(stream, bytes) {
                 transcript = Err(shelf.not_written(name, error));
             }
         }
-        Then::ReadOn
+        true
     });
     let status = child.wait().map_err(|error| {
         let program = command.get_program();
@@ -172,71 +172,64 @@ pub(crate) fn run(
     Ok(Ran { status, output })
 }
 
-/// Whether a stream is wanted any longer.
-#[derive(PartialEq, Eq)]
-enum Then {
-    ReadOn,
-    Close,
-}
-
-/// Reads pipes to their ends, in the order in which something comes.
+/// Reads pipes to their ends, in the order in which something comes. Closes a pipe early if `each`
+/// returns false.
 fn read_all(
     mut pipes: Vec<(Stream, OwnedFd)>,
-    mut each: impl FnMut(Stream, &[u8]) -> Then,
+    mut each: impl FnMut(Stream, &[u8]) -> bool,
 ) -> io::Result<()> {
     let mut buffer = vec![0; PIECE];
     while !pipes.is_empty() {
         let mut ready = wait_for(&pipes)?.into_iter();
-        let mut still_open = Vec::with_capacity(pipes.len());
-        for (stream, pipe) in pipes {
-            let then = match ready.next() {
-                Some(true) => {
-                    match rustix::io::retry_on_intr(|| rustix::io::read(&pipe, &mut buffer))? {
-                        0 => Then::Close,
-                        length => each(stream, &buffer[..length]),
-                    }
-                }
-                _ => Then::ReadOn,
-            };
-            if then == Then::ReadOn {
-                still_open.push((stream, pipe));
+        let mut failed = None;
+        pipes.retain(|(stream, pipe)| {
+            if ready.next() != Some(true) {
+                return true;
             }
+            match rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut buffer)) {
+                Ok(0) => false,
+                Ok(length) => each(*stream, &buffer[..length]),
+                Err(errno) => {
+                    failed = Some(errno);
+                    false
+                }
+            }
+        });
+        if let Some(errno) = failed {
+            return Err(errno.into());
         }
-        pipes = still_open;
     }
     Ok(())
 }
 
-/// Waits until one of the pipes can be read, or has ended. Says of each whether it is so.
+/// Waits until a pipe can be read, or has ended. Returns for each pipe whether that is so.
 fn wait_for(pipes: &[(Stream, OwnedFd)]) -> io::Result<Vec<bool>> {
-    let mut watched = Vec::with_capacity(pipes.len());
-    watched.extend(
-        pipes
-            .iter()
-            .map(|(_, pipe)| PollFd::new(pipe, PollFlags::IN)),
-    );
+    let pipes = pipes.iter();
+    let mut watched: Vec<PollFd> = pipes
+        .map(|(_, pipe)| PollFd::new(pipe, PollFlags::IN))
+        .collect();
     rustix::io::retry_on_intr(|| rustix::event::poll(&mut watched, None))?;
     let is_ready = |pipe: &PollFd| !pipe.revents().is_empty();
     Ok(watched.iter().map(is_ready).collect())
 }
 
 impl Transcript {
-    pub(crate) fn body(&self) -> Body<'_> {
-        Body {
+    pub(crate) fn parts(&self) -> Parts<'_> {
+        Parts {
             stdout: self.stdout.part(),
             stderr: self.stderr.part(),
         }
     }
 
     fn new(shelf: &Shelf, name: &OsStr) -> Result<Transcript, NotKept> {
-        let copy = || -> Result<Copied, NotKept> {
-            let file = shelf.scratch(name)?;
-            Ok(Copied { file, length: 0 })
+        let copy = || {
+            Ok(Copied {
+                file: shelf.scratch(name)?,
+                length: 0,
+            })
         };
-        Ok(Transcript {
-            stdout: copy()?,
-            stderr: copy()?,
-        })
+        let (stdout, stderr) = (copy()?, copy()?);
+        Ok(Transcript { stdout, stderr })
     }
 
     fn add(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
