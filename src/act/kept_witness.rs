@@ -60,23 +60,19 @@ impl KeptWitness {
         }
     }
 
-    /// Whether the modules are as they were. Neither stamps nor the caller's environment count.
+    /// Judges whether the modules are as they were. Stamps and the caller's environment do not count.
     pub(crate) fn judge(&self, now: &Inputs) -> Verdict {
         let (KeptWitness::Own(witness) | KeptWitness::OfSystem(witness)) = self else {
             return Verdict::Stale(vec![Reason::NothingKept]);
         };
-        let is_of_modules = |reason: &Reason| {
+        let mut reasons = witness.news(now);
+        reasons.retain(|reason| {
             !matches!(
                 reason,
                 Reason::Stamp { .. } | Reason::UnknownStamp { .. } | Reason::Variable { .. }
             )
-        };
-        let mut reasons = witness.news(now);
-        reasons.retain(is_of_modules);
-        match reasons.is_empty() {
-            true => Verdict::Fresh,
-            false => Verdict::Stale(reasons),
-        }
+        });
+        Verdict::of_reasons(reasons)
     }
 
     /// A witness of the same contents that knows more of them: `None` if there is nothing to learn.

@@ -67,14 +67,9 @@ impl Profile {
         let look = || Look::at(profile, stamp);
         let seen = stamp.look(Kept::Witness, look)?;
         complete(profile, stamp, &seen, durability);
-        let done = touch_if_changed(stamp, seen, look, durability)?;
-        let followed = Followed::after_update(profile, stamp, done.inputs, durability);
-        Ok(Some(Updated {
-            verdict: done.verdict,
-            touched: done.touched,
-            errors: done.errors,
-            followed,
-        }))
+        let (mut updated, inputs) = touch_if_changed(stamp, seen, look, durability)?;
+        updated.followed = Followed::after_update(profile, stamp, inputs, durability);
+        Ok(Some(updated))
     }
 }
 
@@ -123,33 +118,27 @@ fn complete(profile: &Profile, stamp: &Stamp, seen: &Versioned<Look>, durability
     }
 }
 
-/// The result for the stamp, and the inputs by which libvirt is judged next.
-struct Attempt {
-    inputs: Inputs,
-    verdict: Verdict,
-    touched: Option<Mtime>,
-    errors: Vec<Error>,
-}
-
+/// Touches the stamp if the modules changed. Also returns the inputs by which libvirt is judged
+/// next.
 fn touch_if_changed(
     stamp: &Stamp,
     seen: Versioned<Look>,
     look: impl FnOnce() -> Result<Look>,
     durability: Durability,
-) -> Result<Attempt> {
-    let unchanged = |inputs| Attempt {
-        inputs,
+) -> Result<(Updated, Inputs)> {
+    let mut updated = Updated {
         verdict: Verdict::Fresh,
         touched: None,
         errors: Vec::new(),
+        followed: Followed::default(),
     };
     if let Look::Unchanged { inputs, .. } = seen.value {
-        return Ok(unchanged(inputs));
+        return Ok((updated, inputs));
     }
     let turn = stamp.take_turn();
     let (verdict, inputs, observation) = match stamp.look_again_if_changed(seen, look)? {
         // Another update was quicker.
-        Look::Unchanged { inputs, .. } => return Ok(unchanged(inputs)),
+        Look::Unchanged { inputs, .. } => return Ok((updated, inputs)),
         Look::Changed {
             verdict,
             inputs,
@@ -157,20 +146,18 @@ fn touch_if_changed(
         } => (verdict, inputs, observation),
     };
     let touched = turn.and_then(|turn| move_for(turn, &verdict, observation, durability));
-    Ok(match touched {
-        Ok((mtime, errors)) => Attempt {
-            inputs: inputs.with_stamp(stamp.owner(), mtime),
-            verdict,
-            touched: Some(mtime),
-            errors,
-        },
-        Err(error) => Attempt {
-            inputs,
-            verdict,
-            touched: None,
-            errors: vec![error],
-        },
-    })
+    updated.verdict = verdict;
+    match touched {
+        Ok((mtime, errors)) => {
+            updated.touched = Some(mtime);
+            updated.errors = errors;
+            Ok((updated, inputs.with_stamp(stamp.owner(), mtime)))
+        }
+        Err(error) => {
+            updated.errors.push(error);
+            Ok((updated, inputs))
+        }
+    }
 }
 
 /// Moves the stamp for the reasons of `verdict`, and keeps the observation.
