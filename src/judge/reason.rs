@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::ground::text::Printable;
+use crate::ground::text::{Printable, path_text};
 use crate::ground::time::Mtime;
 use crate::observe::input::Input;
 use crate::stamp::stamp::Owner;
@@ -266,11 +266,6 @@ impl fmt::Display for Reason {
             ),
         }
     }
-}
-
-/// A path as JSON has it.
-fn path_text<S: serde::Serializer>(path: &Path, out: S) -> Result<S::Ok, S::Error> {
-    out.collect_str(&path.display())
 }
 
 /// A path as a terminal may have it.

@@ -46,6 +46,16 @@ pub(crate) struct TimeOf {
     pub(crate) second: i64,
 }
 
+impl TimeOf {
+    /// A path with its mtime; `None` if nothing is there.
+    pub(crate) fn mtime(root: &Root, path: &Path) -> Option<TimeOf> {
+        Some(TimeOf {
+            path: path.to_owned(),
+            second: root.target(path)?.st_mtime,
+        })
+    }
+}
+
 /// A time that could not be moved.
 pub(crate) struct Failure {
     pub(crate) path: PathBuf,
@@ -72,14 +82,6 @@ pub(crate) struct DirectoryMoves {
     pub(crate) moved: Vec<Moved>,
     /// The mtimes of those that could not be moved.
     pub(crate) left: Vec<TimeOf>,
-    /// The first failure.
-    pub(crate) failed: Option<Failure>,
-}
-
-/// The result of moving the ctimes of programs.
-pub(crate) struct ProgramChanges {
-    /// The new ctimes.
-    pub(crate) changed: Vec<TimeOf>,
     /// The first failure.
     pub(crate) failed: Option<Failure>,
 }
@@ -128,12 +130,7 @@ impl Opened {
             match moved {
                 Ok(moved) => done.moved.push(moved),
                 Err(cause) => {
-                    let second = root.target(&path).map(|stat| stat.st_mtime);
-                    let path_left = path.clone();
-                    done.left.extend(second.map(|second| TimeOf {
-                        path: path_left,
-                        second,
-                    }));
+                    done.left.extend(TimeOf::mtime(root, &path));
                     done.failed.get_or_insert(Failure { path, cause });
                 }
             }
@@ -180,31 +177,28 @@ pub(crate) fn move_to_second(file: &File, second: i64, durability: Durability) -
     Ok(stat)
 }
 
-/// Moves the ctimes of programs to another second.
+/// Moves the ctimes of programs to another second. Returns the new ctimes, and the first failure.
 pub(crate) fn change_all(
     root: &Root,
     programs: &[&Path],
     durability: Durability,
-) -> ProgramChanges {
-    let mut done = ProgramChanges {
-        changed: Vec::new(),
-        failed: None,
-    };
+) -> (Vec<TimeOf>, Option<Failure>) {
+    let (mut changed, mut failed) = (Vec::new(), None);
     // A second chmod by another name would belie the ctime that is known by the first name.
     let mut seconds = HashMap::new();
     for path in programs {
         let path = path.to_path_buf();
         match change(root, &path, &mut seconds, durability) {
-            Ok(Some(second)) => done.changed.push(TimeOf { path, second }),
+            Ok(Some(second)) => changed.push(TimeOf { path, second }),
             Ok(None) => {}
             // The program is gone, or it is a link to nothing.
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
             Err(cause) => {
-                done.failed.get_or_insert(Failure { path, cause });
+                failed.get_or_insert(Failure { path, cause });
             }
         }
     }
-    done
+    (changed, failed)
 }
 
 /// Moves one program's ctime, unless `seconds` has it by another name. `None` if libvirt cannot

@@ -1,8 +1,6 @@
 //! The caller's own cache on a host where no time could be moved, as on a read-only `/usr`. Root's
 //! refresh removes stale files from the system's cache alone, so each user's update does so here.
 
-use std::path::PathBuf;
-
 use crate::act::libvirt::cached::Cached;
 use crate::act::libvirt::daemons::daemons;
 use crate::act::libvirt::judgement::is_outdated;
@@ -38,12 +36,14 @@ pub(crate) fn update_own(
     let known = own.iter().chain(&system);
     let known: Vec<_> = known.map(|known| &known.witness.observation).collect();
     let observation = inputs.read(Depth::All, &known);
+    let directories = inputs.module_directories();
+    let mtimes = directories.filter_map(|(path, _)| TimeOf::mtime(profile.root(), path));
     let mut record = Record {
         owner: Owner::User,
         effect: Effect {
             reached: Reached::ByEviction,
             moved: Vec::new(),
-            left: mtimes(profile, &inputs),
+            left: mtimes.collect(),
             changed: Vec::new(),
         },
         witness: Witness { observation },
@@ -70,14 +70,4 @@ fn evict(cached: Cached, profile: &Profile, done: &mut Refreshed) -> Reached {
         true => Reached::ByEviction,
         false => Reached::Partly,
     }
-}
-
-/// The mtimes of the module directories.
-fn mtimes(profile: &Profile, inputs: &Inputs) -> Vec<TimeOf> {
-    let directories = inputs.module_directories().map(|(path, _)| path.to_owned());
-    let mtime = |path: PathBuf| {
-        let second = profile.root().target(&path)?.st_mtime;
-        Some(TimeOf { path, second })
-    };
-    directories.filter_map(mtime).collect()
 }

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use crate::act::libvirt::cached::Cached;
 use crate::act::libvirt::daemons::daemons;
-use crate::act::libvirt::installation::Installation;
+use crate::act::libvirt::installation::drivers;
 use crate::act::libvirt::judgement::is_outdated;
 use crate::act::libvirt::kind::Kind;
-use crate::act::libvirt::moved::{Failure, Moved, Opened, ProgramChanges, change_all};
+use crate::act::libvirt::moved::{Failure, Opened, change_all};
 use crate::act::libvirt::occasion::Occasion;
 use crate::act::libvirt::record::{Effect, LastRefresh, Reached, Record};
 use crate::act::libvirt::targets::Targets;
@@ -197,11 +197,7 @@ impl<'a> SystemRefresh<'a> {
         let Some(before) = self.look_again(seen)? else {
             return Ok(None);
         };
-        let Before {
-            last,
-            inputs,
-            witness,
-        } = before;
+        let (last, inputs) = (before.last, before.inputs);
         let root = self.profile.root();
         let targets = match directories {
             [] => Targets::watched(self.kind, self.profile, &inputs, self.occasion),
@@ -212,7 +208,9 @@ impl<'a> SystemRefresh<'a> {
         // A later refresh may choose an unclaimed second again. Then the programs must tell.
         let are_enough = self.claim(second) && targets.are_enough;
         let directories = opened.move_all(root, self.durability);
-        self.done.moved = self.outside(&directories.moved);
+        let moved = directories.moved.iter();
+        let moved = moved.map(|moved| (root.outside(&moved.path), moved.second));
+        self.done.moved = moved.collect();
         let mut record = Record {
             owner: Owner::System,
             effect: Effect {
@@ -221,11 +219,10 @@ impl<'a> SystemRefresh<'a> {
                 left: directories.left,
                 changed: Vec::new(),
             },
-            witness,
+            witness: before.witness,
         };
         if directories.failed.is_some() || !are_enough {
-            let failed = directories.failed;
-            self.go_by_programs(&mut record, last.record, inputs, failed)?;
+            self.go_by_programs(&mut record, last.record, inputs, directories.failed)?;
         }
         self.keep(&record, second);
         Ok(Some(self.done))
@@ -246,14 +243,6 @@ impl<'a> SystemRefresh<'a> {
         turn.is_some_and(|turn| Record::claim_second(turn, second).is_ok())
     }
 
-    fn outside(&self, moved: &[Moved]) -> Vec<(PathBuf, i64)> {
-        let root = self.profile.root();
-        let moved = moved.iter();
-        moved
-            .map(|it| (root.outside(&it.path), it.second))
-            .collect()
-    }
-
     /// Reaches the libvirts that the directories do not: by the programs, or else by an eviction.
     ///
     /// `failed` is the first module directory that was not moved.
@@ -266,7 +255,7 @@ impl<'a> SystemRefresh<'a> {
     ) -> Result<()> {
         // No program is changed for a libvirt that is not installed, unless a person asks for it.
         let root = self.profile.root();
-        let is_wanted = self.occasion == Occasion::Hand || !Installation::all(root).is_empty();
+        let is_wanted = self.occasion == Occasion::Hand || !drivers(root).is_empty();
         let programs: Vec<&Path> = inputs.programs().filter(|_| is_wanted).collect();
         let program = self.change_programs(&programs, record)?;
         // The programs stand in for a directory that is gone.
@@ -295,7 +284,7 @@ impl<'a> SystemRefresh<'a> {
         record: &mut Record,
     ) -> Result<Option<Failure>> {
         let root = self.profile.root();
-        let ProgramChanges { changed, failed } = change_all(root, programs, self.durability);
+        let (changed, failed) = change_all(root, programs, self.durability);
         let outside = changed.iter().map(|changed| root.outside(&changed.path));
         self.done.changed = outside.collect();
         if !changed.is_empty() {
