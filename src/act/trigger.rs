@@ -52,24 +52,13 @@ pub enum Cause {
     Unknown(String),
 }
 
-/// The result of a trigger.
-#[derive(Debug)]
-pub struct Done {
-    /// The reason for the touch; `None` if no path that was sent lies in a module directory.
-    pub cause: Option<Cause>,
-    /// The stamp's new mtime. `None` without a cause, if the touch failed, or if an image is built.
-    pub touched: Option<Mtime>,
-    /// The warnings for people, one sentence each.
-    pub warnings: Vec<String>,
-}
-
 /// Runs one trigger: reads the changed paths, and touches the system's stamp of the profile `name`
 /// if one of them lies in a module directory.
 ///
 /// `covers` tells whether a path does. `touch` gets the stamp, the author and the reason. It
 /// returns the new mtime, or `None` if there was nothing to touch. `directories` are the manager's
-/// arguments. Standard input is read only for managers that send paths on it. Never fails: trouble
-/// is in [`Done::warnings`].
+/// arguments. Standard input is read only for managers that send paths on it. Never fails: returns
+/// warnings for people, one sentence each.
 pub fn run(
     manager: Manager,
     root: &Root,
@@ -77,7 +66,7 @@ pub fn run(
     covers: impl Fn(&Path) -> bool,
     directories: &[OsString],
     touch: impl FnOnce(&Stamp, &str, &str) -> Result<Option<Mtime>>,
-) -> Done {
+) -> Vec<String> {
     let cause = match manager {
         Manager::Rpm => read_paths(covers, rustix::stdio::stdin(), PATIENCE),
         Manager::Pacman => {
@@ -90,25 +79,17 @@ pub fn run(
         }
         Manager::Dpkg | Manager::Apk => Some(fired(covers, directories)),
     };
-    let mut done = Done {
-        cause,
-        touched: None,
-        warnings: Vec::new(),
-    };
-    let Some(cause) = &done.cause else {
-        return done;
+    let Some(cause) = cause else {
+        return Vec::new();
     };
     let touched = Stamp::system(root, name)
         .and_then(|stamp| touch(&stamp, &manager.to_string(), &cause.to_string()));
-    if let (Cause::Unknown(why), Ok(Some(_)) | Err(_)) = (cause, &touched) {
-        let warning = format!("touching the stamp to be safe: {why}");
-        done.warnings.push(warning);
+    let mut warnings = Vec::new();
+    if let (Cause::Unknown(why), Ok(Some(_)) | Err(_)) = (&cause, &touched) {
+        warnings.push(format!("touching the stamp to be safe: {why}"));
     }
-    match touched {
-        Ok(touched) => done.touched = touched,
-        Err(error) => done.warnings.push(error.to_string()),
-    }
-    done
+    warnings.extend(touched.err().map(|error| error.to_string()));
+    warnings
 }
 
 /// Reads paths, one a line, until `covers` accepts one. `None` if it accepts none of several.

@@ -101,20 +101,7 @@ impl Which {
     }
 
     pub fn load(&self) -> modstamp::Result<Profile> {
-        self.load_in(&self.root()?)
-    }
-
-    pub fn load_in(&self, root: &Root) -> modstamp::Result<Profile> {
-        Profile::load_in(&self.profile, root)
-    }
-
-    /// The profile's name, even if its file cannot be read.
-    pub fn name(&self) -> String {
-        let stem = Path::new(&self.profile).file_stem();
-        match self.profile.contains('/') {
-            true => stem.unwrap_or_default().to_string_lossy().into_owned(),
-            false => self.profile.clone(),
-        }
+        Profile::load_in(&self.profile, &self.root()?)
     }
 }
 
