@@ -35,8 +35,36 @@ pub struct Refreshed {
     /// Whether every stale answer was reached, and a record of that is kept. If not, the next
     /// update refreshes again.
     pub is_done: bool,
-    /// Sentences that a person should read.
+    /// The warnings for people, one sentence each.
     pub warnings: Vec<String>,
+}
+
+impl Refreshed {
+    /// Removes the stale files from the cache of `owner`. Returns whether all of them are gone.
+    pub(crate) fn evict(&mut self, cached: Cached, owner: Owner) -> bool {
+        let (removed, errors) = cached.evict_stale_of(owner);
+        self.evicted = removed;
+        self.warnings.extend(errors.iter().map(Error::to_string));
+        errors.is_empty()
+    }
+
+    /// Keeps the record. `last_second` is as in [`Record::write`].
+    pub(crate) fn keep(
+        &mut self,
+        record: &Record,
+        turn: &Turn,
+        last_second: Option<i64>,
+        durability: Durability,
+    ) {
+        if let Err(cause) = record.write(turn, last_second, durability) {
+            let remedy = "make room there, or make it writable for its owner, and refresh again";
+            let attempt = "keep the record of the refresh beside";
+            let error = Error::system(attempt, turn.stamp.path(), cause, remedy);
+            self.warnings.push(error.to_string());
+            return;
+        }
+        self.is_done = record.effect.reached != Reached::Partly;
+    }
 }
 
 /// Makes every libvirt probe again for its answers about `profile`'s programs.
@@ -76,7 +104,7 @@ pub(crate) fn refresh_too(
     Ok(refresh.run(seen, directories)?.unwrap_or_default())
 }
 
-/// Like [`refresh`], but only if something is not as at the last refresh. `None` if all is.
+/// Like [`refresh`], but does nothing and returns `None` if all is as at the last refresh.
 pub(crate) fn update(
     profile: &Profile,
     inputs: Inputs,
@@ -94,7 +122,7 @@ pub(crate) fn update(
 
 /// Spares later looks a reading: keeps a witness of the same contents that has better evidence.
 ///
-/// If it cannot be kept, the one that is there does as well.
+/// A failure costs only that reading.
 fn complete(
     last: Versioned<LastRefresh>,
     profile: &Profile,
@@ -120,13 +148,6 @@ fn complete(
 
 fn system_stamp(profile: &Profile) -> Result<Stamp> {
     Stamp::system(profile.root(), profile.name())
-}
-
-/// A sentence about a record that could not be kept.
-pub(crate) fn not_kept(stamp: &Stamp, cause: io::Error) -> String {
-    let remedy = "make room there, or make it writable for its owner, and refresh again";
-    let attempt = "keep the record of the refresh beside";
-    Error::system(attempt, stamp.path(), cause, remedy).to_string()
 }
 
 /// All that is known before any time is moved.
@@ -175,8 +196,9 @@ impl<'a> SystemRefresh<'a> {
     ) -> Result<SystemRefresh<'a>> {
         let kind = Kind::of(profile)?;
         let mut done = Refreshed::default();
-        let turn = stamp.take_turn();
-        let turn = turn.map_err(|error| done.warnings.push(error.to_string()));
+        let turn = stamp
+            .take_turn()
+            .map_err(|error| done.warnings.push(error.to_string()));
         Ok(SystemRefresh {
             occasion,
             profile,
@@ -188,7 +210,7 @@ impl<'a> SystemRefresh<'a> {
         })
     }
 
-    /// Does all of it. `None` if another update did it while this one waited for its turn.
+    /// Makes the refresh. `None` if another update made it while this one waited for its turn.
     fn run(
         mut self,
         seen: Versioned<Before>,
@@ -327,12 +349,9 @@ impl<'a> SystemRefresh<'a> {
     /// memory.
     fn evict(&mut self, last: Option<Record>, inputs: Inputs, is_wanted: bool) -> Reached {
         let cached = Cached::of(self.kind, self.profile, last, inputs);
-        let (removed, errors) = cached.evict_stale_of(Owner::System);
-        self.done.evicted = removed;
-        let warnings = &mut self.done.warnings;
-        warnings.extend(errors.iter().map(Error::to_string));
-        warnings.extend(daemons(self.profile.root()));
-        match (errors.is_empty(), is_wanted) {
+        let are_all_gone = self.done.evict(cached, Owner::System);
+        self.done.warnings.extend(daemons(self.profile.root()));
+        match (are_all_gone, is_wanted) {
             (true, _) => Reached::ByEviction,
             (false, true) => Reached::Partly,
             // No libvirt is installed that another attempt could reach.
@@ -346,10 +365,7 @@ impl<'a> SystemRefresh<'a> {
         };
         // A file system of even seconds may have made it a later one.
         let moved = record.effect.moved.iter().map(|moved| moved.second);
-        let second = moved.fold(second, i64::max);
-        match record.write(turn, Some(second), self.durability) {
-            Ok(()) => self.done.is_done = record.effect.reached != Reached::Partly,
-            Err(cause) => self.done.warnings.push(not_kept(self.stamp, cause)),
-        }
+        let second = Some(moved.fold(second, i64::max));
+        self.done.keep(record, turn, second, self.durability);
     }
 }
