@@ -60,24 +60,24 @@ pub struct Outcome {
     pub not_kept: Option<NotKept>,
 }
 
-/// A command whose answer is cached, and the verdict on it.
+/// A command with a cached answer, and the verdict on that answer.
 #[derive(Debug)]
 pub struct CachedCommand {
-    /// The program's path and its arguments, escaped; the answer's file if it cannot be believed.
+    /// The program's path and its arguments, escaped. If the answer cannot be used, its file.
     pub command: String,
     /// Whether the answer still holds.
     pub verdict: Verdict,
 }
 
 impl Cache {
-    /// A user's cache if none is named: `$XDG_CACHE_HOME/modstamp`, or `~/.cache/modstamp`. `None`
-    /// without a home.
+    /// The caller's own cache: `$XDG_CACHE_HOME/modstamp`, or `~/.cache/modstamp`. `None` if the
+    /// caller has no home.
     pub fn default_path() -> Option<PathBuf> {
         Some(home_directory("XDG_CACHE_HOME", ".cache")?.join("modstamp"))
     }
 
-    /// Opens the cache at an absolute `path` in `root`. Makes it for the caller alone if it is
-    /// missing.
+    /// Opens the cache at an absolute `path` in `root`. If it is missing, makes it for the caller
+    /// alone.
     ///
     /// # Errors
     /// If it cannot be made or written, or if somebody else could bend the way to it.
@@ -96,8 +96,8 @@ impl Cache {
         Ok(shelf.map(|shelf| Cache { shelf }))
     }
 
-    /// Passes on the stored output of `command` while nothing that `profile` names is different
-    /// from when it was asked. Otherwise runs the command and passes on its output as it comes.
+    /// Passes on the stored output of `command` while it is fresh by `profile`. Otherwise runs the
+    /// command, and passes on its output as it comes.
     ///
     /// `pass_on` gets each piece with its stream. If it fails because its reader left
     /// ([`io::ErrorKind::BrokenPipe`]), that stream ends for the command, too, which is no error.
@@ -164,7 +164,7 @@ impl Cache {
         Ok((output, outcome))
     }
 
-    /// Every cached command with the verdict on its answer, sorted by command.
+    /// Judges every cached answer. Returns the commands, sorted, with the verdicts.
     ///
     /// # Errors
     /// Like [`Profile::inputs`].
@@ -179,7 +179,7 @@ impl Cache {
         Ok(found)
     }
 
-    /// The verdict on one answer; `None` if it is another profile's, or gone.
+    /// Judges one answer. `None` if it is another profile's, or gone.
     fn verdict(
         &self,
         name: &OsStr,

@@ -23,7 +23,7 @@ use crate::observe::profile::Profile;
 /// As much as a pipe holds: pipe(7).
 const PIECE: usize = 64 * 1024;
 
-/// A command that has ended, and its output if that may be kept.
+/// The result of a command that has ended. There is an output only if it may be kept.
 pub(crate) struct Ran {
     pub(crate) status: ExitStatus,
     pub(crate) output: Result<Transcript, NotKept>,
@@ -54,7 +54,7 @@ pub(crate) fn program(command: &Command) -> Result<PathBuf, Error> {
 }
 
 fn find(name: &OsStr, command: &Command) -> Option<PathBuf> {
-    // A relative path begins where the command starts; one of “” means that directory, too.
+    // A relative path begins at the command's working directory. An empty one is that directory.
     let absolute = |path: PathBuf| match command.get_current_dir() {
         Some(directory) => std::path::absolute(directory.join(path)).ok(),
         None => std::path::absolute(path).ok(),
@@ -67,7 +67,7 @@ fn find(name: &OsStr, command: &Command) -> Option<PathBuf> {
         .find(|file| rustix::fs::access(file, Access::EXEC_OK).is_ok() && file.is_file())
 }
 
-/// The PATH that the command is looked for in: its own, if it has one.
+/// The PATH in which the command is looked for: its own, if its caller sets one.
 fn search_path(command: &Command) -> OsString {
     let own = command.get_envs().find(|(name, _)| *name == "PATH");
     let path = match own {
@@ -77,8 +77,10 @@ fn search_path(command: &Command) -> OsString {
     path.unwrap_or_else(|| "/bin:/usr/bin".into()) // as execvp(3) does without one
 }
 
-/// Tells one command from another, in one line: its working directory, the profile's root and name,
-/// the variables that its caller sets, the program and the arguments. [`command_line`] reads it.
+/// The line that tells one command from another. It has the working directory, the profile's root
+/// and name, the variables that the caller sets, the program and the arguments.
+///
+/// [`command_line`] reads it.
 pub(crate) fn question(profile: &Profile, program: &Path, command: &Command) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     let directory = match command.get_current_dir() {
@@ -99,8 +101,8 @@ pub(crate) fn question(profile: &Profile, program: &Path, command: &Command) -> 
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// The variables that the caller of a command sets or removes. A zero byte ends each: no variable
-/// has one in it.
+/// The variables that the caller of a command sets or removes. A zero byte ends each, because no
+/// variable has one in it.
 fn variables(command: &Command) -> OsString {
     let mut variables = OsString::new();
     for (name, value) in command.get_envs() {

@@ -1,11 +1,11 @@
-//! An inquiry: how a stored answer is served while it is fresh, and asked for again otherwise.
+//! An inquiry: serves a stored answer while it is fresh, and otherwise has its caller probe.
 //!
-//! The order is what makes it safe. Look for a fresh answer. Take the turn, and look again, because
-//! another caller may just have asked. Observe, then probe, then look at the inputs once more, and
-//! store the answer only if nothing moved.
+//! The order makes it safe. Look for a fresh answer. Take the turn, and look again, because another
+//! caller may just have probed. Observe, then probe, then look at the inputs once more. Store the
+//! answer only if nothing moved.
 //!
-//! No trouble with the shelf or the inputs costs the caller an answer: the probe runs, and its
-//! answer is returned and not kept.
+//! Trouble with the shelf or the inputs never costs the caller an answer. The probe runs, and its
+//! answer is returned without being kept.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -22,10 +22,10 @@ use crate::observe::inputs::{Depth, Inputs};
 use crate::observe::observation::Observation;
 use crate::observe::profile::Profile;
 
-/// What is asked, and where its answer is kept.
+/// A question, and the place of its answer.
 pub(crate) struct Inquiry<'a> {
     pub(crate) profile: &'a Profile,
-    /// A program that is watched besides those of the profile.
+    /// A program that counts besides those of the profile.
     pub(crate) command: Option<&'a Path>,
     /// One line that tells this question from others.
     pub(crate) question: String,
@@ -64,8 +64,8 @@ struct Stale {
 }
 
 impl Inquiry<'_> {
-    /// Looks for a fresh answer. Waits for another caller that is asking already, and observes the
-    /// inputs if a probe is due.
+    /// Looks for a fresh answer. Waits for another caller that already probes. Observes the inputs
+    /// if a probe is due.
     pub(crate) fn look_up(&self) -> Standing<'_> {
         let first = match self.look() {
             Ok(Seen::Fresh(stored)) => return Standing::Fresh(*stored),
@@ -129,7 +129,8 @@ impl Inquiry<'_> {
         })))
     }
 
-    /// Stores better stat identities of the same contents, so that stat will do next time.
+    /// Stores the witness with better evidence for the same contents, so that later looks read
+    /// less.
     fn learn(&self, stored: &Stored, now: &Inputs) {
         if stored.witness.can_learn_from(now) {
             let observation = now.read(Depth::All, &[&stored.witness.observation]);

@@ -15,7 +15,7 @@ pub enum NotKept {
     /// The command failed. Only answers of commands that succeed are kept.
     #[error("the command failed")]
     Failed,
-    /// The reader of the output left early, so the command's answer is not whole.
+    /// The reader of the output left early, so the command's answer may be cut off.
     #[error("the reader left before the command had printed all")]
     ReaderLeft,
     /// Something that the answer depends on changed while the probe ran.

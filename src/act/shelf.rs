@@ -4,7 +4,7 @@
 //! if nobody but its reader and root could have written its file. So another user's file in a
 //! directory such as `/tmp` costs a probe, and is never served.
 //!
-//! Callers that ask the same at once take turns by a lock. All but the first then find the answer.
+//! Callers with the same question take turns by a lock. All but the first then find the answer.
 //! The kernel ends a lock with its holder, so a caller that is killed keeps nobody waiting.
 
 use std::ffi::{OsStr, OsString};
@@ -74,7 +74,7 @@ impl Shelf {
         }
     }
 
-    /// Like [`Shelf::open`], but makes nothing: `None` if there is no directory for the caller.
+    /// Like [`Shelf::open`], but makes nothing. `None` if there is no directory for the caller.
     pub(crate) fn existing(root: &Root, path: &Path, holds: Holds) -> Result<Option<Shelf>, Error> {
         match root.read(path, Steps::Trusted) {
             Ok(directory) => Shelf::of(directory, root.outside(path), holds).map(Some),
@@ -158,25 +158,25 @@ impl Shelf {
 
     /// Why somebody else could have written an opened file, or given it its name.
     fn why_not_believed(&self, stat: &Stat) -> Option<String> {
-        // Others may link any file here, such as one of the caller's that they filled, unless
-        // `fs.protected_hardlinks` is set (proc_sys_fs(5)).
+        // Others could link a file here whose contents they chose, even one of the caller's own.
+        // `fs.protected_hardlinks` forbids that (proc_sys_fs(5)), but it may be off.
         let is_linked = self.is_open && stat.st_nlink > 1;
         let problem = || is_linked.then(|| format!("has {} names", stat.st_nlink));
         why_not_believed(stat).or_else(problem)
     }
 
-    /// Waits until nobody else asks for the answer `name`. `None` if there can be no lock: then
-    /// nobody is waited for.
+    /// Waits until no other caller probes for the answer `name`. If no lock can be made, returns
+    /// `None` at once.
     pub(crate) fn take_turn(&self, name: &OsStr) -> Option<Lock> {
         let lock = format!(".{}.lock", name.to_string_lossy());
         let file = open_private(&self.directory, lock).ok()?;
         let stat = rustix::fs::fstat(&file).ok()?;
-        // A lock that has another name may be held for another purpose, and for ever.
+        // If the lock file has another name, a program may hold it for another purpose for ever.
         self.why_not_believed(&stat).is_none().then_some(())?;
         rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
             .ok()?;
-        // A caller that was killed may have left these. One that only learns writes without a turn
-        // and may lose its file here, which costs it no more than reading again.
+        // A caller that was killed may have left these. A caller that only learns writes without a
+        // turn, and may lose its file here. That costs it another reading.
         let names = self.names().into_iter();
         for new in names.filter(|file| is_new_file_of(name, file)) {
             let _ = remove(&self.directory, new);
@@ -196,7 +196,7 @@ impl Shelf {
         names
     }
 
-    /// An empty file that nobody else sees and that is gone with its descriptor.
+    /// Makes an empty file without a name. It is gone when its descriptor is closed.
     pub(crate) fn scratch(&self, name: &OsStr) -> Result<File, NotKept> {
         let new = self.replacement(name);
         let file = new.and_then(|new| new.file().try_clone());

@@ -3,12 +3,11 @@
 //! ```text
 //! modstamp-cache 2 QUESTION-BYTES WITNESS-BYTES STDOUT-BYTES STDERR-BYTES
 //! the question
-//! the witness, the standard output and the standard error, one behind the other
+//! the witness, the standard output and the standard error, one after the other
 //! ```
 //!
-//! A function's answer takes the place of the standard output. The head is written by hand, because
-//! a hit then reads four numbers, and serde would need a writer of some format that the library
-//! does not have.
+//! A function's answer takes the place of the standard output. The head is written by hand: it is
+//! four numbers, and no format that the library has for serde is as quick to read.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -23,7 +22,7 @@ const MAGIC: &str = "modstamp-cache ";
 /// The version that is written, and the only one that is read. Another one costs a probe.
 const VERSION: &str = "2";
 
-/// Enough for the head, the question and a small witness.
+/// The first read has this many bytes: enough for the head, the question and a small witness.
 const FIRST_READ: usize = 8 * 1024;
 
 /// More than the head's words and numbers can take.
@@ -112,7 +111,7 @@ impl Stored {
         })))
     }
 
-    /// Whether a file holds an answer, of whatever version, or part of one.
+    /// Whether a file holds an answer of any version, or the beginning of one.
     pub(crate) fn is_in(file: &File) -> io::Result<bool> {
         let mut bytes = [0; MAGIC.len()];
         let length = file.read_at(&mut bytes, 0)?;
@@ -146,7 +145,7 @@ impl Stored {
         }
     }
 
-    /// The answer of a function.
+    /// Reads the answer of a function.
     pub(crate) fn bytes(&self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.parts().stdout.pass_on(|piece| {

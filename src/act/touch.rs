@@ -42,11 +42,12 @@ impl Touched {
 }
 
 impl Profile {
-    /// Touches a stamp of this profile, so that every answer of before is stale.
+    /// Touches a stamp of this profile, so that every older answer is stale.
     ///
-    /// Keeps a witness of the modules beside the stamp. After a touch of the system's stamp also
-    /// refreshes libvirt, if the profile says so: by the module `directories` that changed, or all
-    /// if there are none. `None` while an image is built: see [`Stamp::touch`].
+    /// Keeps a witness of the modules beside the stamp. After a touch of the system's stamp, it
+    /// also refreshes libvirt, if the profile says so. `directories` are the module directories
+    /// that changed; if there are none, all count. `None` while an image is built: see
+    /// [`Stamp::touch`].
     ///
     /// # Errors
     /// Like [`Stamp::touch`]. All other trouble is a warning.

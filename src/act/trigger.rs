@@ -20,7 +20,7 @@ use crate::ground::error::Result;
 use crate::ground::time::Mtime;
 use crate::stamp::stamp::Stamp;
 
-/// A package manager sends the next piece of its path list sooner than this.
+/// The longest wait for the next piece of a path list.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// No path is longer (PATH_MAX). A longer line is judged by its beginning.
@@ -92,7 +92,8 @@ pub fn run(
     warnings
 }
 
-/// Reads paths, one a line, until `covers` accepts one. `None` if it accepts none of several.
+/// Reads paths, one a line, until `covers` accepts one. `None` if it accepts none of those that
+/// came.
 ///
 /// A path without the leading slash begins at the root. The rest of the list is not read, because
 /// rpm accepts a reader that leaves early (`runExtScript`, lib/rpmscript.c). Waits at most
@@ -141,7 +142,7 @@ pub fn read_paths(
     }
 }
 
-/// The cause that the arguments tell.
+/// Finds the cause by the arguments alone.
 ///
 /// dpkg's triggered postinst gets the directories that fired as one argument, separated by spaces.
 /// apk's trigger script gets an argument for each.
@@ -153,7 +154,7 @@ fn fired(covers: impl Fn(&Path) -> bool, directories: &[OsString]) -> Cause {
     }
 }
 
-/// The directories in arguments, each of which may have several, separated by spaces (dpkg).
+/// The directories in the arguments. An argument may have several, separated by spaces (dpkg).
 pub fn names(directories: &[OsString]) -> impl Iterator<Item = &Path> {
     let names = directories
         .iter()
@@ -161,7 +162,7 @@ pub fn names(directories: &[OsString]) -> impl Iterator<Item = &Path> {
     names.map(|name| Path::new(OsStr::from_bytes(name)))
 }
 
-/// Reads once; `None` if nothing came in time.
+/// Reads once. `None` if nothing came in time.
 fn read_within(
     input: impl AsFd,
     buffer: &mut [u8],

@@ -25,7 +25,7 @@ pub struct Updated {
     pub verdict: Verdict,
     /// The mtime that the stamp has now, if it was touched.
     pub touched: Option<Mtime>,
-    /// The failures. The next update tries these things again.
+    /// The failures. The next update tries again.
     pub errors: Vec<Error>,
     followed: Followed,
 }
@@ -46,14 +46,14 @@ impl Updated {
 impl Profile {
     /// Touches the caller's stamp ([`Stamp::own`]), if the modules changed since its last touch.
     ///
-    /// That is so if the contents of the module directories, programs and further files differ, or
-    /// if their state at that touch is not known. A user's stamp is touched only if the system's
+    /// They changed if the contents of the module directories, programs and further files differ,
+    /// or if their state at that touch is not known. A user's stamp is touched only if the system's
     /// was not touched for the same modules. Two updates at once do the work once. If nothing
-    /// changed, an update writes nothing but a witness that makes the next look quicker.
+    /// changed, an update writes at most a witness that makes the next look quicker.
     ///
-    /// Afterwards refreshes libvirt, if the profile says so, after a change or if libvirt missed
-    /// one. For a user other than root, removes stale answers from the user's own cache, if root
-    /// could move no time that libvirt looks at. `None` while an image is built: see
+    /// Then it refreshes libvirt, if the profile says so, and if something changed or libvirt
+    /// missed a change. If root could move no time that libvirt looks at, other users' updates
+    /// remove stale answers from their own caches. `None` while an image is built: see
     /// [`Stamp::touch`].
     ///
     /// # Errors

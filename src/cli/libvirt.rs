@@ -36,7 +36,7 @@ enum Verb {
     after_help = "Exit status: 0 if all is shown, 1 if something could not be read, 2 if the arguments are wrong"
 )]
 struct Status {
-    /// The profile: a name, or the path of a file; by default all that libvirt caches answers of
+    /// The profile: a name, or the path of a file; by default, each whose answers libvirt caches
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
     #[command(flatten)]

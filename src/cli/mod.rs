@@ -72,7 +72,7 @@ pub struct Place {
 /// Whether a touch waits for the disk.
 #[derive(clap::Args)]
 pub struct Sync {
-    /// Do not wait for the disk: the system, or a later touch, writes the stamp to it
+    /// Do not wait for the disk; the system, or a later touch, writes the stamp there later
     #[arg(long)]
     no_sync: bool,
 }

@@ -1,5 +1,5 @@
-//! The program and the times in a cache file, which tell from when its answer is. The rest of the
-//! file is passed over.
+//! Reads the program and the times in a cache file, which tell when libvirt probed. The rest of the
+//! file does not count.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

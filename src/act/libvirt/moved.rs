@@ -148,7 +148,7 @@ fn open(root: &Root, path: &Path) -> io::Result<File> {
     }
 }
 
-/// On a file system that is mounted read-only, no write is even tried.
+/// Refuses a file system that is mounted read-only, before anything is written.
 fn check_writable(place: impl AsFd) -> rustix::io::Result<()> {
     let flags = rustix::fs::fstatvfs(place)?.f_flag;
     match flags.contains(StatVfsMountFlags::RDONLY) {
@@ -184,7 +184,7 @@ pub(crate) fn change_all(
     durability: Durability,
 ) -> (Vec<TimeOf>, Option<Failure>) {
     let (mut changed, mut failed) = (Vec::new(), None);
-    // A second chmod by another name would belie the ctime that is known by the first name.
+    // A chmod by a second name would move the ctime that is noted for the first name.
     let mut seconds = HashMap::new();
     for path in programs {
         let path = path.to_path_buf();

@@ -42,7 +42,7 @@ use crate::stamp::turn::{Kept, Turn};
 /// The version of the text. The record of another one is none.
 const VERSION: u32 = 2;
 
-/// The limit for a stored witness. A larger record is torn by it, and so counts as none.
+/// The longest record that is read, in bytes. A longer one counts as none.
 const MOST_BYTES: u64 = 256 << 20;
 
 /// What the last refresh did, and what there was before it.
