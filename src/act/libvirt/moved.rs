@@ -33,8 +33,8 @@ pub(crate) struct Moved {
     /// The ctime that came with it. Every name that later comes or goes moves it.
     pub(crate) ctime: Mtime,
     /// The epoch of the stat identities in the directory. `None` if they are no evidence.
-    #[serde(with = "signed", default, skip_serializing_if = "Option::is_none")]
-    pub(crate) epoch: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) epoch: Option<i64>,
 }
 
 /// A path and one of its times, in whole seconds since 1970.
@@ -124,7 +124,7 @@ impl Opened {
                     path: path.clone(),
                     second: stat.st_mtime,
                     ctime: Mtime::of_ctime(&stat),
-                    epoch: epoch(directory.as_fd()),
+                    epoch: signed_epoch(&directory),
                 })
             });
             match moved {
@@ -137,6 +137,11 @@ impl Opened {
         }
         done
     }
+}
+
+/// The epoch of the stat identities in a directory, as TOML has it: its integers have a sign.
+pub(crate) fn signed_epoch(directory: impl AsFd) -> Option<i64> {
+    epoch(directory.as_fd()).map(|epoch| epoch as i64)
 }
 
 /// Opens a module directory, by a way that nobody but root or the caller could have bent.
@@ -257,20 +262,5 @@ mod escaped {
         let text = String::deserialize(from)?;
         let path = unescape(&text).ok_or_else(|| D::Error::custom("a wrong escape"))?;
         Ok(PathBuf::from(path))
-    }
-}
-
-/// A number of 64 bits. TOML's integers have a sign.
-mod signed {
-    use serde::de::{Deserialize, Deserializer};
-    use serde::ser::{Serialize, Serializer};
-
-    pub fn serialize<S: Serializer>(number: &Option<u64>, out: S) -> Result<S::Ok, S::Error> {
-        number.map(|number| number as i64).serialize(out)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
-        let number = Option::<i64>::deserialize(from)?;
-        Ok(number.map(|number| number as u64))
     }
 }

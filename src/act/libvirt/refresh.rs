@@ -228,7 +228,8 @@ impl<'a> SystemRefresh<'a> {
         let opened = Opened::open(root, targets.directories, last.second);
         let second = opened.second;
         // A later refresh may choose an unclaimed second again. Then the programs must tell.
-        let are_enough = self.claim(second) && targets.are_enough;
+        let claim = |turn: &Turn| Record::claim_second(turn, second).is_ok();
+        let are_enough = self.turn.as_ref().is_some_and(claim) && targets.are_enough;
         let directories = opened.move_all(root, self.durability);
         let moved = directories.moved.iter();
         let moved = moved.map(|moved| (root.outside(&moved.path), moved.second));
@@ -254,15 +255,9 @@ impl<'a> SystemRefresh<'a> {
     fn look_again(&self, seen: Versioned<Before>) -> Result<Option<Before>> {
         let look = || Before::look(self.profile, self.stamp, self.occasion);
         let before = self.stamp.look_again_if_changed(seen, look)?;
-        let is_update = self.occasion == Occasion::Update;
-        let is_done = is_update && !is_outdated(before.last.record.as_ref(), &before.inputs);
-        Ok((!is_done).then_some(before))
-    }
-
-    /// Has the record remember a second before any directory is seen with it.
-    fn claim(&self, second: i64) -> bool {
-        let turn = self.turn.as_ref();
-        turn.is_some_and(|turn| Record::claim_second(turn, second).is_ok())
+        let is_due = self.occasion != Occasion::Update
+            || is_outdated(before.last.record.as_ref(), &before.inputs);
+        Ok(is_due.then_some(before))
     }
 
     /// Reaches the libvirts that the directories do not: by the programs, or else by an eviction.
@@ -287,14 +282,16 @@ impl<'a> SystemRefresh<'a> {
             (None, Some(directory)) => programs.is_empty() && directory.is_lasting(),
             (None, None) => false,
         };
-        let is_any_left = program.is_some();
+        let reached = match &program {
+            Some(_) => Reached::Partly,
+            None => Reached::ByTimes,
+        };
         if let Some(failure) = directory.or(program).filter(|_| is_wanted) {
             self.warn_of(failure, is_shut_out)?;
         }
-        record.effect.reached = match (is_shut_out, is_any_left) {
-            (true, _) => self.evict(last, inputs, is_wanted),
-            (false, true) => Reached::Partly,
-            (false, false) => Reached::ByTimes,
+        record.effect.reached = match is_shut_out {
+            true => self.evict(last, inputs, is_wanted),
+            false => reached,
         };
         Ok(())
     }
