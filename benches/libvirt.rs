@@ -1,4 +1,4 @@
-//! What is measured of libvirt: modstamp's look at its cache, and libvirt's own look-ups.
+//! The measurements of libvirt: modstamp's look at its cache, and libvirt's own look-ups.
 
 use std::path::Path;
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub fn libvirt(table: &mut Table) {
     status(table, release, &with.machine.root);
 }
 
-/// modstamp's look at a full cache: of what libvirt wrote just now, as many files as it may have.
+/// modstamp's look at a full cache: as many files as it may have, written just now.
 fn status(table: &mut Table, release: &Release, root: &Path) {
     let cache = root.join("var/cache/libvirt/qemu/capabilities");
     let sample = std::fs::read_dir(&cache).unwrap().next().unwrap().unwrap();

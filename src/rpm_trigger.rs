@@ -46,8 +46,8 @@ fn run(script: Option<OsString>) -> Vec<String> {
     };
     let (name, durability) = (&body.profile, body.durability);
     let touch = |stamp: &Stamp, by: &str, why: &str| stamp.touch(by, why, durability);
-    let done = trigger::run(Manager::Rpm, &root, name, covers, &[], touch);
-    body.warnings.extend(done.warnings);
+    let warnings = trigger::run(Manager::Rpm, &root, name, covers, &[], touch);
+    body.warnings.extend(warnings);
     body.warnings
 }
 

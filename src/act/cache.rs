@@ -10,7 +10,7 @@ use std::process::{Command, ExitStatus, Output};
 use crate::act::command;
 use crate::act::inquiry::{Inquiry, Standing};
 use crate::act::not_kept::NotKept;
-use crate::act::shelf::{Found, Holds, Shelf};
+use crate::act::shelf::{Finding, Holds, Shelf};
 use crate::act::stored::Stored;
 use crate::act::stream::Stream;
 use crate::files::root::Root;
@@ -60,24 +60,24 @@ pub struct Outcome {
     pub not_kept: Option<NotKept>,
 }
 
-/// A command whose answer is cached, and the verdict on it.
+/// A command with a cached answer, and the verdict on that answer.
 #[derive(Debug)]
 pub struct CachedCommand {
-    /// The program's path and its arguments, escaped; the answer's file if it cannot be believed.
+    /// The program's path and its arguments, escaped. If the answer cannot be used, its file.
     pub command: String,
     /// Whether the answer still holds.
     pub verdict: Verdict,
 }
 
 impl Cache {
-    /// A user's cache if none is named: `$XDG_CACHE_HOME/modstamp`, or `~/.cache/modstamp`. `None`
-    /// without a home.
+    /// The caller's own cache: `$XDG_CACHE_HOME/modstamp`, or `~/.cache/modstamp`. `None` if the
+    /// caller has no home.
     pub fn default_path() -> Option<PathBuf> {
         Some(home_directory("XDG_CACHE_HOME", ".cache")?.join("modstamp"))
     }
 
-    /// Opens the cache at an absolute `path` in `root`. Makes it for the caller alone if it is
-    /// missing.
+    /// Opens the cache at an absolute `path` in `root`. If it is missing, makes it for the caller
+    /// alone.
     ///
     /// # Errors
     /// If it cannot be made or written, or if somebody else could bend the way to it.
@@ -96,8 +96,8 @@ impl Cache {
         Ok(shelf.map(|shelf| Cache { shelf }))
     }
 
-    /// Passes on the stored output of `command` while nothing that `profile` names is different
-    /// from when it was asked. Otherwise runs the command and passes on its output as it comes.
+    /// Passes on the stored output of `command` while it is fresh by `profile`. Otherwise runs the
+    /// command, and passes on its output as it comes.
     ///
     /// `pass_on` gets each piece with its stream. If it fails because its reader left
     /// ([`io::ErrorKind::BrokenPipe`]), that stream ends for the command, too, which is no error.
@@ -135,7 +135,7 @@ impl Cache {
             }
         };
         let ran = command::run(command, &self.shelf, &inquiry.name, &mut pass_on)?;
-        let kept = ran.output.and_then(|output| due.keep(&output.body()));
+        let kept = ran.output.and_then(|output| due.keep(&output.parts()));
         Ok(Outcome {
             status: ran.status,
             verdict,
@@ -156,16 +156,15 @@ impl Cache {
             }
             Ok(())
         })?;
-        let status = outcome.status;
         let output = Output {
-            status,
+            status: outcome.status,
             stdout,
             stderr,
         };
         Ok((output, outcome))
     }
 
-    /// Every cached command with the verdict on its answer, sorted by command.
+    /// Judges every cached answer. Returns the commands, sorted, with the verdicts.
     ///
     /// # Errors
     /// Like [`Profile::inputs`].
@@ -180,7 +179,7 @@ impl Cache {
         Ok(found)
     }
 
-    /// The verdict on one answer; `None` if it is another profile's, or gone.
+    /// Judges one answer. `None` if it is another profile's, or gone.
     fn verdict(
         &self,
         name: &OsStr,
@@ -188,8 +187,8 @@ impl Cache {
         now: &Inputs,
     ) -> Result<Option<CachedCommand>> {
         let stored = match self.shelf.find(name) {
-            Found::Answer(stored) if stored.witness.profile() == profile.name() => stored,
-            Found::Useless(why) => {
+            Finding::Answer(stored) if stored.witness.profile() == profile.name() => stored,
+            Finding::Useless(why) => {
                 // The command in it is not believed, either.
                 let file = self.shelf.path_of(name);
                 return Ok(Some(CachedCommand {
@@ -197,7 +196,7 @@ impl Cache {
                     verdict: Verdict::Stale(vec![Reason::UselessAnswer { error: why }]),
                 }));
             }
-            Found::Answer(_) | Found::Nothing | Found::LeftAlone(_) => return Ok(None),
+            Finding::Answer(_) | Finding::Nothing | Finding::LeftAlone(_) => return Ok(None),
         };
         let mut now = now.clone();
         for command in &stored.witness.observation.commands {
@@ -215,8 +214,11 @@ fn serve(
     stored: &Stored,
     mut pass_on: impl FnMut(Stream, &[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
-    let body = stored.body();
-    for (stream, part) in [(Stream::Stdout, body.stdout), (Stream::Stderr, body.stderr)] {
+    let parts = stored.parts();
+    for (stream, part) in [
+        (Stream::Stdout, parts.stdout),
+        (Stream::Stderr, parts.stderr),
+    ] {
         match part.pass_on(|bytes| pass_on(stream, bytes)) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             result => result?,

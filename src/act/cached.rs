@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use crate::act::inquiry::{Inquiry, Standing};
 use crate::act::not_kept::NotKept;
 use crate::act::shelf::{Holds, Shelf};
-use crate::act::stored::{Body, Part};
+use crate::act::stored::{Part, Parts};
 use crate::files::root::Root;
 use crate::ground::error::Error;
 use crate::ground::text::Escaped;
@@ -83,7 +83,7 @@ pub fn cached<B: Into<Vec<u8>>, E>(
         },
     };
     let bytes = probe()?.into();
-    let kept = due.keep(&Body {
+    let kept = due.keep(&Parts {
         stdout: Part::Bytes(&bytes),
         stderr: Part::Bytes(&[]),
     });
@@ -123,12 +123,8 @@ fn place(file: &Path) -> Result<(Shelf, OsString), Error> {
         Error::system("find the answer", file, error, remedy)
     })?;
     let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else {
-        return Err(Error::system(
-            "keep the answer in",
-            file,
-            Errno::ISDIR,
-            "name a file",
-        ));
+        let attempt = "keep the answer in";
+        return Err(Error::system(attempt, file, Errno::ISDIR, "name a file"));
     };
     let shelf = Shelf::open(&Root::system()?, directory, Holds::AnyFiles)?;
     Ok((shelf, name.to_owned()))

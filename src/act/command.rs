@@ -1,4 +1,4 @@
-//! A command: what it is asked, and its output, which is passed on and copied as it comes.
+//! A command: its question, and its output, which is passed on and copied as it comes.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -14,7 +14,7 @@ use rustix::fs::Access;
 
 use crate::act::not_kept::NotKept;
 use crate::act::shelf::Shelf;
-use crate::act::stored::{Body, Part};
+use crate::act::stored::{Part, Parts};
 use crate::act::stream::Stream;
 use crate::ground::error::Error;
 use crate::ground::text::Escaped;
@@ -23,19 +23,19 @@ use crate::observe::profile::Profile;
 /// As much as a pipe holds: pipe(7).
 const PIECE: usize = 64 * 1024;
 
-/// A command that has ended, and its output if that may be kept.
+/// The result of a command that has ended. There is an output only if it may be kept.
 pub(crate) struct Ran {
     pub(crate) status: ExitStatus,
     pub(crate) output: Result<Transcript, NotKept>,
 }
 
-/// What a command printed, each stream in a file of its own.
+/// The output of a command, each stream in a file of its own.
 pub(crate) struct Transcript {
     stdout: Copied,
     stderr: Copied,
 }
 
-/// What a command printed to one stream.
+/// The output of a command to one stream.
 struct Copied {
     file: File,
     length: u64,
@@ -54,7 +54,7 @@ pub(crate) fn program(command: &Command) -> Result<PathBuf, Error> {
 }
 
 fn find(name: &OsStr, command: &Command) -> Option<PathBuf> {
-    // A relative path begins where the command starts; one of “” means that directory, too.
+    // A relative path begins at the command's working directory. An empty one is that directory.
     let absolute = |path: PathBuf| match command.get_current_dir() {
         Some(directory) => std::path::absolute(directory.join(path)).ok(),
         None => std::path::absolute(path).ok(),
@@ -67,7 +67,7 @@ fn find(name: &OsStr, command: &Command) -> Option<PathBuf> {
         .find(|file| rustix::fs::access(file, Access::EXEC_OK).is_ok() && file.is_file())
 }
 
-/// The PATH that the command is looked for in: its own, if it has one.
+/// The PATH in which the command is looked for: its own, if its caller sets one.
 fn search_path(command: &Command) -> OsString {
     let own = command.get_envs().find(|(name, _)| *name == "PATH");
     let path = match own {
@@ -77,8 +77,10 @@ fn search_path(command: &Command) -> OsString {
     path.unwrap_or_else(|| "/bin:/usr/bin".into()) // as execvp(3) does without one
 }
 
-/// Tells one command from another, in one line: its working directory, the profile's root and name,
-/// the variables that its caller sets, the program and the arguments. [`command_line`] reads it.
+/// The line that tells one command from another. It has the working directory, the profile's root
+/// and name, the variables that the caller sets, the program and the arguments.
+///
+/// [`command_line`] reads it.
 pub(crate) fn question(profile: &Profile, program: &Path, command: &Command) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     let directory = match command.get_current_dir() {
@@ -99,8 +101,8 @@ pub(crate) fn question(profile: &Profile, program: &Path, command: &Command) -> 
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// The variables that the caller of a command sets or removes. A zero byte ends each: no variable
-/// has one in it.
+/// The variables that the caller of a command sets or removes. A zero byte ends each, because no
+/// variable has one in it.
 fn variables(command: &Command) -> OsString {
     let mut variables = OsString::new();
     for (name, value) in command.get_envs() {
@@ -149,14 +151,14 @@ pub(crate) fn run(
             if error.kind() != io::ErrorKind::BrokenPipe {
                 failed.get_or_insert(error);
             }
-            return Then::Close;
+            return false;
         }
         if let Ok(written) = &mut transcript {
             if let Err(error) = written.add(stream, bytes) {
                 transcript = Err(shelf.not_written(name, error));
             }
         }
-        Then::ReadOn
+        true
     });
     let status = child.wait().map_err(|error| {
         let program = command.get_program();
@@ -172,71 +174,64 @@ pub(crate) fn run(
     Ok(Ran { status, output })
 }
 
-/// Whether a stream is wanted any longer.
-#[derive(PartialEq, Eq)]
-enum Then {
-    ReadOn,
-    Close,
-}
-
-/// Reads pipes to their ends, in the order in which something comes.
+/// Reads pipes to their ends, in the order in which something comes. Closes a pipe early if `each`
+/// returns false.
 fn read_all(
     mut pipes: Vec<(Stream, OwnedFd)>,
-    mut each: impl FnMut(Stream, &[u8]) -> Then,
+    mut each: impl FnMut(Stream, &[u8]) -> bool,
 ) -> io::Result<()> {
     let mut buffer = vec![0; PIECE];
     while !pipes.is_empty() {
         let mut ready = wait_for(&pipes)?.into_iter();
-        let mut still_open = Vec::with_capacity(pipes.len());
-        for (stream, pipe) in pipes {
-            let then = match ready.next() {
-                Some(true) => {
-                    match rustix::io::retry_on_intr(|| rustix::io::read(&pipe, &mut buffer))? {
-                        0 => Then::Close,
-                        length => each(stream, &buffer[..length]),
-                    }
-                }
-                _ => Then::ReadOn,
-            };
-            if then == Then::ReadOn {
-                still_open.push((stream, pipe));
+        let mut failed = None;
+        pipes.retain(|(stream, pipe)| {
+            if ready.next() != Some(true) {
+                return true;
             }
+            match rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut buffer)) {
+                Ok(0) => false,
+                Ok(length) => each(*stream, &buffer[..length]),
+                Err(errno) => {
+                    failed = Some(errno);
+                    false
+                }
+            }
+        });
+        if let Some(errno) = failed {
+            return Err(errno.into());
         }
-        pipes = still_open;
     }
     Ok(())
 }
 
-/// Waits until one of the pipes can be read, or has ended. Says of each whether it is so.
+/// Waits until a pipe can be read, or has ended. Returns for each pipe whether that is so.
 fn wait_for(pipes: &[(Stream, OwnedFd)]) -> io::Result<Vec<bool>> {
-    let mut watched = Vec::with_capacity(pipes.len());
-    watched.extend(
-        pipes
-            .iter()
-            .map(|(_, pipe)| PollFd::new(pipe, PollFlags::IN)),
-    );
+    let pipes = pipes.iter();
+    let mut watched: Vec<PollFd> = pipes
+        .map(|(_, pipe)| PollFd::new(pipe, PollFlags::IN))
+        .collect();
     rustix::io::retry_on_intr(|| rustix::event::poll(&mut watched, None))?;
     let is_ready = |pipe: &PollFd| !pipe.revents().is_empty();
     Ok(watched.iter().map(is_ready).collect())
 }
 
 impl Transcript {
-    pub(crate) fn body(&self) -> Body<'_> {
-        Body {
+    pub(crate) fn parts(&self) -> Parts<'_> {
+        Parts {
             stdout: self.stdout.part(),
             stderr: self.stderr.part(),
         }
     }
 
     fn new(shelf: &Shelf, name: &OsStr) -> Result<Transcript, NotKept> {
-        let copy = || -> Result<Copied, NotKept> {
-            let file = shelf.scratch(name)?;
-            Ok(Copied { file, length: 0 })
+        let copy = || {
+            Ok(Copied {
+                file: shelf.scratch(name)?,
+                length: 0,
+            })
         };
-        Ok(Transcript {
-            stdout: copy()?,
-            stderr: copy()?,
-        })
+        let (stdout, stderr) = (copy()?, copy()?);
+        Ok(Transcript { stdout, stderr })
     }
 
     fn add(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {

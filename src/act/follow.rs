@@ -21,7 +21,7 @@ use crate::stamp::stamp::{Durability, Stamp};
 pub(crate) struct Followed {
     #[cfg(feature = "libvirt")]
     refreshed: Option<Refreshed>,
-    /// The reason why nothing could follow.
+    /// The sentence of the error that kept libvirt from being refreshed.
     failed: Option<String>,
 }
 

@@ -1,18 +1,18 @@
-//! An inquiry: how a stored answer is served while it is fresh, and asked for again otherwise.
+//! An inquiry: serves a stored answer while it is fresh, and otherwise has its caller probe.
 //!
-//! The order is what makes it safe. Look for a fresh answer. Take the turn, and look again, because
-//! another caller may just have asked. Observe, then probe, then look at the inputs once more, and
-//! store the answer only if nothing moved.
+//! The order makes it safe. Look for a fresh answer. Take the turn, and look again, because another
+//! caller may just have probed. Observe, then probe, then look at the inputs once more. Store the
+//! answer only if nothing moved.
 //!
-//! No trouble with the shelf or the inputs costs the caller an answer: the probe runs, and its
-//! answer is returned and not kept.
+//! Trouble with the shelf or the inputs never costs the caller an answer. The probe runs, and its
+//! answer is returned without being kept.
 
 use std::ffi::OsString;
 use std::path::Path;
 
 use crate::act::not_kept::NotKept;
-use crate::act::shelf::{Found, Shelf};
-use crate::act::stored::{Body, Stored};
+use crate::act::shelf::{Finding, Shelf};
+use crate::act::stored::{Parts, Stored};
 use crate::files::lock::Lock;
 use crate::ground::text::Printable;
 use crate::judge::reason::Reason;
@@ -22,10 +22,10 @@ use crate::observe::inputs::{Depth, Inputs};
 use crate::observe::observation::Observation;
 use crate::observe::profile::Profile;
 
-/// What is asked, and where its answer is kept.
+/// A question, and the place of its answer.
 pub(crate) struct Inquiry<'a> {
     pub(crate) profile: &'a Profile,
-    /// A program that is watched besides those of the profile.
+    /// A program that counts besides those of the profile.
     pub(crate) command: Option<&'a Path>,
     /// One line that tells this question from others.
     pub(crate) question: String,
@@ -48,33 +48,36 @@ pub(crate) struct Due<'a> {
     _turn: Option<Lock>,
 }
 
-/// What a look at the shelf and at the inputs finds.
+/// The result of a look at the shelf and at the inputs.
 enum Seen {
     Fresh(Box<Stored>),
-    Stale(Option<Verdict>, Box<Before>),
+    Stale(Box<Stale>),
 }
 
-/// The inputs of now, and the older observation, from which contents can be taken.
-struct Before {
+/// The state in which a probe is due.
+struct Stale {
+    /// The verdict on the stored answer, if there is one.
+    verdict: Option<Verdict>,
     now: Inputs,
+    /// The stored answer's observation, from which contents can be taken.
     older: Option<Observation>,
 }
 
 impl Inquiry<'_> {
-    /// Looks for a fresh answer. Waits for another caller that is asking already, and observes the
-    /// inputs if a probe is due.
+    /// Looks for a fresh answer. Waits for another caller that already probes. Observes the inputs
+    /// if a probe is due.
     pub(crate) fn look_up(&self) -> Standing<'_> {
         let first = match self.look() {
             Ok(Seen::Fresh(stored)) => return Standing::Fresh(*stored),
-            Ok(Seen::Stale(verdict, _)) => verdict,
+            Ok(Seen::Stale(stale)) => stale.verdict,
             Err(why) => return Standing::Due(None, self.due(Err(why), None)),
         };
         let turn = self.shelf.take_turn(&self.name);
         match self.look() {
             Ok(Seen::Fresh(stored)) => Standing::Fresh(*stored),
-            Ok(Seen::Stale(second, before)) => {
-                let before = self.observe(before);
-                Standing::Due(second.or(first), self.due(before, turn))
+            Ok(Seen::Stale(mut stale)) => {
+                let verdict = stale.verdict.take().or(first);
+                Standing::Due(verdict, self.due(self.observe(*stale), turn))
             }
             Err(why) => Standing::Due(first, self.due(Err(why), turn)),
         }
@@ -91,19 +94,24 @@ impl Inquiry<'_> {
     /// Finds the answer and judges it by the inputs of now.
     fn look(&self) -> Result<Seen, NotKept> {
         let useless = match self.shelf.find(&self.name) {
-            Found::Answer(stored) if stored.question == self.question => return self.judge(stored),
-            Found::Answer(_) => {
+            Finding::Answer(stored) if stored.question == self.question => {
+                return self.judge(stored);
+            }
+            Finding::Answer(_) => {
                 let path = self.shelf.path_of(&self.name);
                 let path = Printable(path.as_os_str());
                 Some(format!("the answer in {path} is to another question"))
             }
-            Found::Useless(why) => Some(why),
-            Found::Nothing => None,
-            Found::LeftAlone(why) => return Err(why),
+            Finding::Useless(why) => Some(why),
+            Finding::Nothing => None,
+            Finding::LeftAlone(why) => return Err(why),
         };
-        let now = self.inputs(None)?;
         let verdict = useless.map(|error| Verdict::Stale(vec![Reason::UselessAnswer { error }]));
-        Ok(Seen::Stale(verdict, Box::new(Before { now, older: None })))
+        Ok(Seen::Stale(Box::new(Stale {
+            verdict,
+            now: self.inputs(None)?,
+            older: None,
+        })))
     }
 
     fn judge(&self, stored: Box<Stored>) -> Result<Seen, NotKept> {
@@ -114,16 +122,20 @@ impl Inquiry<'_> {
             self.learn(&stored, &now);
             return Ok(Seen::Fresh(stored));
         }
-        let older = Some(stored.witness.observation);
-        Ok(Seen::Stale(Some(verdict), Box::new(Before { now, older })))
+        Ok(Seen::Stale(Box::new(Stale {
+            verdict: Some(verdict),
+            now,
+            older: Some(stored.witness.observation),
+        })))
     }
 
-    /// Stores better stat identities of the same contents, so that stat will do next time.
+    /// Stores the witness with better evidence for the same contents, so that later looks read
+    /// less.
     fn learn(&self, stored: &Stored, now: &Inputs) {
         if stored.witness.can_learn_from(now) {
             let observation = now.read(Depth::All, &[&stored.witness.observation]);
             let witness = Witness { observation };
-            let _ = self.keep(&witness, &stored.body());
+            let _ = self.keep(&witness, &stored.parts());
         }
     }
 
@@ -136,30 +148,30 @@ impl Inquiry<'_> {
         inputs.map_err(NotKept::NotObserved)
     }
 
-    fn observe(&self, before: Box<Before>) -> Result<Witness, NotKept> {
-        let Before { mut now, older } = *before;
+    fn observe(&self, stale: Stale) -> Result<Witness, NotKept> {
+        let Stale { mut now, older, .. } = stale;
         if now.wait_if_racy() {
             // What the verdict read may have changed again within that tick.
             now = self.inputs(older.as_ref())?;
         }
-        let known: Vec<&Observation> = older.iter().collect();
-        let observation = now.read(Depth::All, &known);
+        let known = older.as_ref();
+        let observation = now.read(Depth::All, known.as_slice());
         Ok(Witness { observation })
     }
 
-    fn keep(&self, witness: &Witness, body: &Body) -> Result<(), NotKept> {
-        self.shelf.keep(&self.name, &self.question, witness, body)
+    fn keep(&self, witness: &Witness, parts: &Parts) -> Result<(), NotKept> {
+        self.shelf.keep(&self.name, &self.question, witness, parts)
     }
 }
 
 impl Due<'_> {
     /// Stores the probe's answer, if nothing moved while the probe ran.
-    pub(crate) fn keep(self, body: &Body) -> Result<(), NotKept> {
+    pub(crate) fn keep(self, parts: &Parts) -> Result<(), NotKept> {
         let before = self.before?;
         let after = self.inquiry.inputs(None)?;
         match before.disturbed(&after) {
             Some(reason) => Err(NotKept::Disturbed(reason)),
-            None => self.inquiry.keep(&before, body),
+            None => self.inquiry.keep(&before, parts),
         }
     }
 }

@@ -34,7 +34,7 @@ pub(crate) enum KeptWitness {
 }
 
 impl KeptWitness {
-    /// Reads the one that counts for the caller's `stamp`.
+    /// Reads the kept witness that counts for the caller's `stamp`.
     pub(crate) fn read(profile: &Profile, stamp: &Stamp) -> KeptWitness {
         let own = read_beside(stamp);
         if stamp.owner() == Owner::System {
@@ -50,7 +50,7 @@ impl KeptWitness {
         system.map_or(KeptWitness::Unknown, KeptWitness::OfSystem)
     }
 
-    /// The observation in it.
+    /// The observation in the witness.
     pub(crate) fn observation(&self) -> Option<&Observation> {
         match self {
             KeptWitness::Own(witness) | KeptWitness::OfSystem(witness) => {
@@ -60,23 +60,20 @@ impl KeptWitness {
         }
     }
 
-    /// Whether the modules are as they were. Neither stamps nor the caller's environment count.
+    /// Judges whether the modules are as they were. Stamps and the caller's environment do not
+    /// count.
     pub(crate) fn judge(&self, now: &Inputs) -> Verdict {
         let (KeptWitness::Own(witness) | KeptWitness::OfSystem(witness)) = self else {
             return Verdict::Stale(vec![Reason::NothingKept]);
         };
-        let is_of_modules = |reason: &Reason| {
+        let mut reasons = witness.news(now);
+        reasons.retain(|reason| {
             !matches!(
                 reason,
                 Reason::Stamp { .. } | Reason::UnknownStamp { .. } | Reason::Variable { .. }
             )
-        };
-        let mut reasons = witness.news(now);
-        reasons.retain(is_of_modules);
-        match reasons.is_empty() {
-            true => Verdict::Fresh,
-            false => Verdict::Stale(reasons),
-        }
+        });
+        Verdict::of_reasons(reasons)
     }
 
     /// A witness of the same contents that knows more of them: `None` if there is nothing to learn.
@@ -91,7 +88,7 @@ impl KeptWitness {
     }
 }
 
-/// The witness that is kept beside a stamp; `None` also if there is no stamp.
+/// Reads the witness that is kept beside a stamp. `None` if there is no witness or no stamp.
 pub(crate) fn read_beside(stamp: &Stamp) -> Option<Witness> {
     stamp.mtime().ok()??;
     let bytes = read_at_most(MOST_BYTES, stamp.open_kept(Kept::Witness)?).ok()?;

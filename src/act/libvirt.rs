@@ -25,9 +25,9 @@
 //! | file | word |
 //! | --- | --- |
 //! | `kind` | how libvirt caches the answers of QEMU, and of nbdkit |
-//! | `capabilities` | the part of a cache file that tells from when its answer is |
+//! | `capabilities` | the part of a cache file that tells when libvirt probed |
 //! | `cache_file` | the cache files: found, read, removed |
-//! | `installation` | an installed libvirt, and the module directories that it watches |
+//! | `installation` | the installed libvirts, and the module directories that each watches |
 //! | `daemons` | the running daemons |
 //! | `moved` | the times that are moved |
 //! | `record` | the record of the last refresh |

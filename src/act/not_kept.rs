@@ -15,7 +15,7 @@ pub enum NotKept {
     /// The command failed. Only answers of commands that succeed are kept.
     #[error("the command failed")]
     Failed,
-    /// The reader of the output left early, so the command's answer is not whole.
+    /// The reader of the output left early, so the command's answer may be cut off.
     #[error("the reader left before the command had printed all")]
     ReaderLeft,
     /// Something that the answer depends on changed while the probe ran.
@@ -27,24 +27,15 @@ pub enum NotKept {
     /// The answer could not be written.
     #[error("{0}")]
     NotWritten(Error),
-    /// Something that cannot be an answer, or cannot be read, has the name of the caller's file.
+    /// The caller's file is no answer, or cannot be read. So it is neither believed nor replaced.
     #[error(
-        "{} {problem}, so it is neither believed nor replaced; remove it, or name another file",
+        "{} {problem}, so it is left alone; remove it, or name another file",
         Printable(path.as_os_str())
     )]
-    NotBelieved {
+    LeftAlone {
         /// The caller's file.
         path: PathBuf,
         /// What is wrong with it, for example "is a symbolic link".
         problem: String,
-    },
-    /// The caller's file holds something else than an answer.
-    #[error(
-        "{} is not an answer of modstamp's, so it is left alone; remove it, or name another file",
-        Printable(path.as_os_str())
-    )]
-    Foreign {
-        /// The caller's file.
-        path: PathBuf,
     },
 }

@@ -1,7 +1,7 @@
-//! The body of one of rpm's triggers, which stands for the arguments of its interpreter.
+//! The body of one of rpm's triggers, which has the arguments of its interpreter.
 //!
-//! rpm passes the interpreter only the path of a file with the scriptlet's body, and counts. So the
-//! body has the arguments:
+//! rpm passes the interpreter nothing but the path of a file with the body, and counts of packages.
+//! So the arguments are in the body:
 //!
 //! ```text
 //! %filetriggerin -p /usr/libexec/modstamp/rpm-trigger -- /usr/lib64/qemu

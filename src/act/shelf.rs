@@ -4,7 +4,7 @@
 //! if nobody but its reader and root could have written its file. So another user's file in a
 //! directory such as `/tmp` costs a probe, and is never served.
 //!
-//! Callers that ask the same at once take turns by a lock. All but the first then find the answer.
+//! Callers with the same question take turns by a lock. All but the first then find the answer.
 //! The kernel ends a lock with its holder, so a caller that is killed keeps nobody waiting.
 
 use std::ffi::{OsStr, OsString};
@@ -17,7 +17,7 @@ use rustix::fs::{Access, AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::act::not_kept::NotKept;
-use crate::act::stored::{Body, Contents, Stored};
+use crate::act::stored::{Contents, Parts, Stored};
 use crate::files::directory::{for_each_name, os};
 use crate::files::lock::{Lock, open_private};
 use crate::files::replace::{Replacement, Writers, is_new_file_of, remove};
@@ -35,33 +35,27 @@ const REMEDY: &str = "name a directory of your own";
 pub(crate) struct Shelf {
     directory: OwnedFd,
     path: PathBuf,
-    others: Others,
+    /// Whether other users can add files to it.
+    is_open: bool,
     holds: Holds,
 }
 
-/// What else may be in a shelf's directory.
+/// The files that a shelf's directory may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Holds {
-    /// Nothing: whatever has an answer's name may be replaced.
+    /// Answers alone. Any file with an answer's name may be replaced.
     Answers,
-    /// Files of the caller's. Only an answer and an empty file may be replaced.
+    /// The caller's own files, too. Only an answer and an empty file may be replaced.
     AnyFiles,
 }
 
-/// What other users may do in a directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Others {
-    MayAdd,
-    MayNotAdd,
-}
-
-/// What a look for an answer finds.
-pub(crate) enum Found {
+/// The result of a look for an answer.
+pub(crate) enum Finding {
     /// No file, or an empty one.
     Nothing,
     /// An answer that is believed.
     Answer(Box<Stored>),
-    /// A file that may be replaced and says nothing: why.
+    /// A file that may be replaced, and holds no answer that can be used. The text is a sentence.
     Useless(String),
     /// A file that may not be replaced.
     LeftAlone(NotKept),
@@ -80,7 +74,7 @@ impl Shelf {
         }
     }
 
-    /// Like [`Shelf::open`], but makes nothing: `None` if there is no directory for the caller.
+    /// Like [`Shelf::open`], but makes nothing. `None` if there is no directory for the caller.
     pub(crate) fn existing(root: &Root, path: &Path, holds: Holds) -> Result<Option<Shelf>, Error> {
         match root.read(path, Steps::Trusted) {
             Ok(directory) => Shelf::of(directory, root.outside(path), holds).map(Some),
@@ -92,18 +86,16 @@ impl Shelf {
     fn of(directory: OwnedFd, path: PathBuf, holds: Holds) -> Result<Shelf, Error> {
         let stat = rustix::fs::fstat(&directory)
             .map_err(|errno| Error::system(ATTEMPT, &path, errno, REMEDY))?;
-        let others = match can_others_add(&stat) {
-            true => Others::MayAdd,
-            false => Others::MayNotAdd,
-        };
         Ok(Shelf {
             directory,
             path,
-            others,
+            is_open: can_others_add(&stat),
             holds,
         })
     }
 
+    /// Refuses a directory in which no answer can be kept.
+    ///
     /// # Errors
     /// If the caller may not write in the directory.
     pub(crate) fn demand_writable(&self) -> Result<(), Error> {
@@ -117,86 +109,74 @@ impl Shelf {
     }
 
     /// Looks for the answer `name`.
-    pub(crate) fn find(&self, name: &OsStr) -> Found {
+    pub(crate) fn find(&self, name: &OsStr) -> Finding {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let opened = rustix::fs::openat(
-            &self.directory,
-            name,
-            flags | OFlags::CLOEXEC,
-            Mode::empty(),
-        );
-        let file = match opened {
-            Ok(file) => File::from(file),
-            Err(Errno::NOENT) => return Found::Nothing,
-            Err(Errno::LOOP) => return self.refused(name, "is a symbolic link".to_owned()),
-            Err(errno) => return self.refused(name, format!("cannot be read: {errno}")),
+        let flags = flags | OFlags::CLOEXEC;
+        let found = match rustix::fs::openat(&self.directory, name, flags, Mode::empty()) {
+            Ok(file) => self.judge(name, file.into()),
+            Err(Errno::NOENT) => Ok(Finding::Nothing),
+            Err(Errno::LOOP) => Ok(self.refused(name, "is a symbolic link".to_owned())),
+            Err(errno) => Err(errno.into()),
         };
-        self.judge(name, file).unwrap_or_else(|error| {
-            let problem = format!("cannot be read: {error}");
-            self.refused(name, problem)
-        })
+        found.unwrap_or_else(|error| self.refused(name, format!("cannot be read: {error}")))
     }
 
-    fn judge(&self, name: &OsStr, file: File) -> io::Result<Found> {
+    fn judge(&self, name: &OsStr, file: File) -> io::Result<Finding> {
         let stat = rustix::fs::fstat(&file)?;
         if !FileType::from_raw_mode(stat.st_mode).is_file() {
             return Ok(self.refused(name, "is not a regular file".to_owned()));
         }
         if stat.st_size == 0 {
-            return Ok(Found::Nothing);
+            return Ok(Finding::Nothing);
         }
+        let foreign = || self.refused(name, "is not an answer of modstamp's".to_owned());
         let path = self.path_of(name);
         if let Some(problem) = self.why_not_believed(&stat) {
-            return Ok(
-                match self.holds == Holds::Answers || Stored::is_in(&file)? {
-                    true => Found::Useless(not_believed(&path, &problem)),
-                    false => Found::LeftAlone(NotKept::Foreign { path }),
-                },
-            );
+            return match self.holds == Holds::Answers || Stored::is_in(&file)? {
+                true => Ok(Finding::Useless(not_believed(&path, &problem))),
+                false => Ok(foreign()),
+            };
         }
-        let shown = Printable(path.as_os_str());
         Ok(match Stored::read(file, stat.st_size.unsigned_abs())? {
-            Contents::Answer(stored) => Found::Answer(stored),
+            Contents::Answer(stored) => Finding::Answer(stored),
             Contents::Useless(problem) => {
-                Found::Useless(format!("the answer in {shown} {problem}"))
+                let path = Printable(path.as_os_str());
+                Finding::Useless(format!("the answer in {path} {problem}"))
             }
-            Contents::Foreign if self.holds == Holds::Answers => {
-                Found::Useless(format!("there is no answer in {shown}"))
-            }
-            Contents::Foreign => Found::LeftAlone(NotKept::Foreign { path }),
+            Contents::Foreign => foreign(),
         })
     }
 
-    /// What has an answer's name and is none.
-    fn refused(&self, name: &OsStr, problem: String) -> Found {
+    /// The finding for a file that has an answer's name and is none.
+    fn refused(&self, name: &OsStr, problem: String) -> Finding {
         let path = self.path_of(name);
         match self.holds {
-            Holds::Answers => Found::Useless(not_believed(&path, &problem)),
-            Holds::AnyFiles => Found::LeftAlone(NotKept::NotBelieved { path, problem }),
+            Holds::Answers => Finding::Useless(not_believed(&path, &problem)),
+            Holds::AnyFiles => Finding::LeftAlone(NotKept::LeftAlone { path, problem }),
         }
     }
 
     /// Why somebody else could have written an opened file, or given it its name.
     fn why_not_believed(&self, stat: &Stat) -> Option<String> {
-        // Others may link any file here, such as one of the caller's that they filled, unless
-        // `fs.protected_hardlinks` is set (proc_sys_fs(5)).
-        let is_linked = self.others == Others::MayAdd && stat.st_nlink > 1;
+        // Others could link a file here whose contents they chose, even one of the caller's own.
+        // `fs.protected_hardlinks` forbids that (proc_sys_fs(5)), but it may be off.
+        let is_linked = self.is_open && stat.st_nlink > 1;
         let problem = || is_linked.then(|| format!("has {} names", stat.st_nlink));
         why_not_believed(stat).or_else(problem)
     }
 
-    /// Waits until nobody else asks for the answer `name`. `None` if there can be no lock: then
-    /// nobody is waited for.
+    /// Waits until no other caller probes for the answer `name`. If no lock can be made, returns
+    /// `None` at once.
     pub(crate) fn take_turn(&self, name: &OsStr) -> Option<Lock> {
         let lock = format!(".{}.lock", name.to_string_lossy());
         let file = open_private(&self.directory, lock).ok()?;
         let stat = rustix::fs::fstat(&file).ok()?;
-        // A lock that has another name may be held for another purpose, and for ever.
+        // If the lock file has another name, a program may hold it for another purpose for ever.
         self.why_not_believed(&stat).is_none().then_some(())?;
         rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
             .ok()?;
-        // A caller that was killed may have left these. One that only learns writes without a turn
-        // and may lose its file here, which costs it no more than reading again.
+        // A caller that was killed may have left these. A caller that only learns writes without a
+        // turn, and may lose its file here. That costs it another reading.
         let names = self.names().into_iter();
         for new in names.filter(|file| is_new_file_of(name, file)) {
             let _ = remove(&self.directory, new);
@@ -216,11 +196,10 @@ impl Shelf {
         names
     }
 
-    /// An empty file that nobody else sees and that is gone with its descriptor.
+    /// Makes an empty file without a name. It is gone when its descriptor is closed.
     pub(crate) fn scratch(&self, name: &OsStr) -> Result<File, NotKept> {
-        let file = self
-            .replacement(name)
-            .and_then(|new| new.file().try_clone());
+        let new = self.replacement(name);
+        let file = new.and_then(|new| new.file().try_clone());
         file.map_err(|error| self.not_written(name, error))
     }
 
@@ -230,15 +209,15 @@ impl Shelf {
         name: &OsStr,
         question: &str,
         witness: &Witness,
-        body: &Body,
+        parts: &Parts,
     ) -> Result<(), NotKept> {
         // The caller may have put a file there while the probe ran.
-        if let Found::LeftAlone(why) = self.find(name) {
+        if let Finding::LeftAlone(why) = self.find(name) {
             return Err(why);
         }
         let write = || -> io::Result<()> {
             let new = self.replacement(name)?;
-            Stored::write(new.file(), question, witness, body)?;
+            Stored::write(new.file(), question, witness, parts)?;
             new.file().sync_data()?;
             new.take_place()?;
             Ok(())
@@ -246,26 +225,21 @@ impl Shelf {
         write().map_err(|error| self.not_written(name, error))
     }
 
-    /// A caller that only learns has no turn, so several may write at a time.
+    /// Begins to replace an answer. A caller that only learns has no turn, so there may be several.
     fn replacement<'a>(&'a self, name: &'a OsStr) -> io::Result<Replacement<'a>> {
-        let mode = Mode::RUSR | Mode::WUSR;
-        Ok(Replacement::create(
-            &self.directory,
-            name,
-            mode,
-            Writers::Many,
-        )?)
+        let (directory, mode) = (&self.directory, Mode::RUSR | Mode::WUSR);
+        Ok(Replacement::create(directory, name, mode, Writers::Many)?)
     }
 
-    /// The reason of an answer that was found and then could not be read.
+    /// The error for an answer that was found and then could not be read.
     pub(crate) fn not_read(&self, name: &OsStr, error: io::Error) -> NotKept {
-        NotKept::NotBelieved {
+        NotKept::LeftAlone {
             path: self.path_of(name),
             problem: format!("cannot be read: {error}"),
         }
     }
 
-    /// The reason of an answer that could not be written.
+    /// The error for an answer that could not be written.
     pub(crate) fn not_written(&self, name: &OsStr, error: io::Error) -> NotKept {
         let remedy = "make room there, or name a directory of your own";
         let path = self.path_of(name);

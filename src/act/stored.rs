@@ -3,12 +3,11 @@
 //! ```text
 //! modstamp-cache 2 QUESTION-BYTES WITNESS-BYTES STDOUT-BYTES STDERR-BYTES
 //! the question
-//! the witness, the standard output and the standard error, one behind the other
+//! the witness, the standard output and the standard error, one after the other
 //! ```
 //!
-//! A function's answer takes the place of the standard output. The head is written by hand, because
-//! a hit then reads four numbers, and serde would need a writer of some format that the library
-//! does not have.
+//! A function's answer takes the place of the standard output. The head is written by hand: it is
+//! four numbers, and no format that the library has for serde is as quick to read.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -23,7 +22,7 @@ const MAGIC: &str = "modstamp-cache ";
 /// The version that is written, and the only one that is read. Another one costs a probe.
 const VERSION: &str = "2";
 
-/// Enough for the head, the question and a small witness.
+/// The first read has this many bytes: enough for the head, the question and a small witness.
 const FIRST_READ: usize = 8 * 1024;
 
 /// More than the head's words and numbers can take.
@@ -35,7 +34,7 @@ const LONGEST_QUESTION: u64 = 32 << 20;
 /// A witness has some 100 bytes an entry: nothing longer is one.
 const LONGEST_WITNESS: u64 = 1 << 30;
 
-/// How much of an answer is in memory while it is passed on.
+/// An answer is passed on in pieces of this size.
 const PIECE: usize = 64 * 1024;
 
 /// An answer of this version, open for reading.
@@ -48,7 +47,7 @@ pub(crate) struct Stored {
     stderr: Range<u64>,
 }
 
-/// What a file holds.
+/// The contents of a file that has an answer's name.
 pub(crate) enum Contents {
     /// A whole answer.
     Answer(Box<Stored>),
@@ -59,7 +58,7 @@ pub(crate) enum Contents {
 }
 
 /// The bytes of an answer, for writing and for passing on.
-pub(crate) struct Body<'a> {
+pub(crate) struct Parts<'a> {
     pub(crate) stdout: Part<'a>,
     pub(crate) stderr: Part<'a>,
 }
@@ -87,16 +86,16 @@ impl Stored {
             let problem = "is of another version of modstamp";
             return Ok(Contents::Useless(problem.to_owned()));
         }
-        let Some(layout) = Layout::parse(numbers, MAGIC.len() + head.len() + 1) else {
+        let Some(places) = places(numbers, MAGIC.len() + head.len() + 1) else {
             return cut_off();
         };
-        if layout.stderr.end != size {
+        let [question, witness, stdout, stderr] = places;
+        if stderr.end != size {
             return cut_off();
         }
-        read_to(&file, &mut bytes, layout.witness.end)?;
-        let part = |range: &Range<u64>| bytes.get(range.start as usize..range.end as usize);
-        let (Some(question), Some(witness)) = (part(&layout.question), part(&layout.witness))
-        else {
+        read_to(&file, &mut bytes, witness.end)?;
+        let part = |place: Range<u64>| bytes.get(place.start as usize..place.end as usize);
+        let (Some(question), Some(witness)) = (part(question), part(witness)) else {
             return cut_off();
         };
         let witness = match Witness::from_bytes(witness) {
@@ -107,12 +106,12 @@ impl Stored {
             question: String::from_utf8_lossy(question).trim_end().to_owned(),
             witness,
             file,
-            stdout: layout.stdout,
-            stderr: layout.stderr,
+            stdout,
+            stderr,
         })))
     }
 
-    /// Whether a file holds an answer, of whatever version, or part of one.
+    /// Whether a file holds an answer of any version, or the beginning of one.
     pub(crate) fn is_in(file: &File) -> io::Result<bool> {
         let mut bytes = [0; MAGIC.len()];
         let length = file.read_at(&mut bytes, 0)?;
@@ -124,32 +123,32 @@ impl Stored {
         mut file: &File,
         question: &str,
         witness: &Witness,
-        body: &Body,
+        parts: &Parts,
     ) -> io::Result<()> {
         let witness = witness.to_string();
         let lengths = [
             question.len() as u64 + 1,
             witness.len() as u64,
-            body.stdout.length(),
-            body.stderr.length(),
+            parts.stdout.length(),
+            parts.stderr.length(),
         ];
         let lengths = lengths.map(|length| length.to_string()).join(" ");
         write!(file, "{MAGIC}{VERSION} {lengths}\n{question}\n{witness}")?;
-        body.stdout.pass_on(|bytes| file.write_all(bytes))?;
-        body.stderr.pass_on(|bytes| file.write_all(bytes))
+        parts.stdout.pass_on(|bytes| file.write_all(bytes))?;
+        parts.stderr.pass_on(|bytes| file.write_all(bytes))
     }
 
-    pub(crate) fn body(&self) -> Body<'_> {
-        Body {
+    pub(crate) fn parts(&self) -> Parts<'_> {
+        Parts {
             stdout: Part::File(&self.file, self.stdout.clone()),
             stderr: Part::File(&self.file, self.stderr.clone()),
         }
     }
 
-    /// The answer of a function.
+    /// Reads the answer of a function.
     pub(crate) fn bytes(&self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.body().stdout.pass_on(|piece| {
+        self.parts().stdout.pass_on(|piece| {
             bytes.extend_from_slice(piece);
             Ok(())
         })?;
@@ -183,32 +182,24 @@ impl Part<'_> {
     }
 }
 
-/// Where the parts of an answer are in its file.
-struct Layout {
-    question: Range<u64>,
-    witness: Range<u64>,
-    stdout: Range<u64>,
-    stderr: Range<u64>,
-}
-
-impl Layout {
-    /// Reads the numbers of the head, which takes up the first `start` bytes.
-    fn parse(numbers: &str, start: usize) -> Option<Layout> {
-        let mut lengths = numbers.split(' ').map(|number| number.parse().ok());
-        let mut at = start as u64;
-        let mut next = |most: u64| -> Option<Range<u64>> {
-            let length = lengths.next()?.filter(|length| *length <= most)?;
-            let range = at..at.checked_add(length)?;
-            at = range.end;
-            Some(range)
-        };
-        Some(Layout {
-            question: next(LONGEST_QUESTION)?,
-            witness: next(LONGEST_WITNESS)?,
-            stdout: next(u64::MAX)?,
-            stderr: next(u64::MAX)?,
-        })
-    }
+/// The places of the question, the witness, the standard output and the standard error in a file.
+///
+/// `numbers` are their lengths. `start` is the length of the head in front of them.
+fn places(numbers: &str, start: usize) -> Option<[Range<u64>; 4]> {
+    let mut lengths = numbers.split(' ').map(|number| number.parse().ok());
+    let mut at = start as u64;
+    let mut next = |most: u64| -> Option<Range<u64>> {
+        let length = lengths.next()?.filter(|length| *length <= most)?;
+        let place = at..at.checked_add(length)?;
+        at = place.end;
+        Some(place)
+    };
+    Some([
+        next(LONGEST_QUESTION)?,
+        next(LONGEST_WITNESS)?,
+        next(u64::MAX)?,
+        next(u64::MAX)?,
+    ])
 }
 
 /// The first line behind the magic, if it is whole.

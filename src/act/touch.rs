@@ -14,7 +14,7 @@ use crate::observe::profile::Profile;
 use crate::stamp::stamp::{Durability, Stamp};
 use crate::stamp::turn::{Kept, Turn};
 
-/// A touch looks so long at the modules. A hanging file system must hold up no transaction.
+/// The longest look at the modules. A hanging file system must hold up no transaction.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The result of a touch.
@@ -42,11 +42,12 @@ impl Touched {
 }
 
 impl Profile {
-    /// Touches a stamp of this profile, so that every answer of before is stale.
+    /// Touches a stamp of this profile, so that every older answer is stale.
     ///
-    /// Keeps a witness of the modules beside the stamp. After a touch of the system's stamp also
-    /// refreshes libvirt, if the profile says so: by the module `directories` that changed, or all
-    /// if there are none. `None` while an image is built: see [`Stamp::touch`].
+    /// Keeps a witness of the modules beside the stamp. After a touch of the system's stamp, it
+    /// also refreshes libvirt, if the profile says so. `directories` are the module directories
+    /// that changed; if there are none, all count. `None` while an image is built: see
+    /// [`Stamp::touch`].
     ///
     /// # Errors
     /// Like [`Stamp::touch`]. All other trouble is a warning.
@@ -62,10 +63,10 @@ impl Profile {
             return Ok(None);
         }
         let profile = &self.without_variables();
-        let look = || Ok(Glance::within(PATIENCE, profile, stamp));
+        let look = || Ok(glance(profile, stamp));
         let seen = stamp.look(Kept::Witness, look)?;
         let turn = stamp.take_turn();
-        let Some(glance) = stamp.look_again_if_changed(seen, look)? else {
+        let Some((inputs, observation)) = stamp.look_again_if_changed(seen, look)? else {
             let mtime = move_and_keep(turn?, None, by, why, durability)?;
             return Ok(Some(Touched {
                 mtime,
@@ -73,10 +74,6 @@ impl Profile {
                 warning: Some(too_slow()),
             }));
         };
-        let Glance {
-            inputs,
-            observation,
-        } = glance;
         let touched =
             turn.and_then(|turn| move_and_keep(turn, Some(observation), by, why, durability));
         // libvirt can be refreshed even if the stamp cannot be touched.
@@ -119,31 +116,19 @@ fn too_slow() -> String {
 }
 
 /// A quick look at the modules: by stat, with the contents for which stat is no evidence.
-struct Glance {
-    inputs: Inputs,
-    observation: Observation,
-}
-
-impl Glance {
-    /// `None` if the look takes longer than `patience`, or fails.
-    fn within(patience: Duration, profile: &Profile, stamp: &Stamp) -> Option<Glance> {
-        let (profile, stamp) = (profile.clone(), stamp.clone());
-        let (sender, receiver) = mpsc::channel();
-        let thread = std::thread::Builder::new().spawn(move || {
-            let _ = sender.send(Glance::of(&profile, &stamp));
-        });
-        thread.ok()?;
-        receiver.recv_timeout(patience).ok()?.ok()
-    }
-
-    fn of(profile: &Profile, stamp: &Stamp) -> Result<Glance> {
-        let kept = kept_witness::read_beside(stamp);
+///
+/// `None` if it takes longer than [`PATIENCE`], or fails.
+fn glance(profile: &Profile, stamp: &Stamp) -> Option<(Inputs, Observation)> {
+    let (profile, stamp) = (profile.clone(), stamp.clone());
+    let (sender, receiver) = mpsc::channel();
+    let look = move || -> Result<(Inputs, Observation)> {
+        let kept = kept_witness::read_beside(&stamp);
         let known = kept.as_ref().map(|kept| &kept.observation);
-        let inputs = Inputs::of(profile, known)?;
+        let inputs = Inputs::of(&profile, known)?;
         let observation = inputs.read(Depth::Doubtful, known.as_slice());
-        Ok(Glance {
-            inputs,
-            observation,
-        })
-    }
+        Ok((inputs, observation))
+    };
+    let thread = std::thread::Builder::new().spawn(move || drop(sender.send(look())));
+    thread.ok()?;
+    receiver.recv_timeout(PATIENCE).ok()?.ok()
 }

@@ -20,7 +20,7 @@ use crate::ground::error::Result;
 use crate::ground::time::Mtime;
 use crate::stamp::stamp::Stamp;
 
-/// A package manager sends the next piece of its path list sooner than this.
+/// The longest wait for the next piece of a path list.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// No path is longer (PATH_MAX). A longer line is judged by its beginning.
@@ -52,24 +52,13 @@ pub enum Cause {
     Unknown(String),
 }
 
-/// The result of a trigger.
-#[derive(Debug)]
-pub struct Done {
-    /// The reason for the touch; `None` if no path that was sent lies in a module directory.
-    pub cause: Option<Cause>,
-    /// The stamp's new mtime. `None` without a cause, if the touch failed, or if an image is built.
-    pub touched: Option<Mtime>,
-    /// The warnings for people, one sentence each.
-    pub warnings: Vec<String>,
-}
-
 /// Runs one trigger: reads the changed paths, and touches the system's stamp of the profile `name`
 /// if one of them lies in a module directory.
 ///
 /// `covers` tells whether a path does. `touch` gets the stamp, the author and the reason. It
 /// returns the new mtime, or `None` if there was nothing to touch. `directories` are the manager's
-/// arguments. Standard input is read only for managers that send paths on it. Never fails: trouble
-/// is in [`Done::warnings`].
+/// arguments. Standard input is read only for managers that send paths on it. Never fails: returns
+/// warnings for people, one sentence each.
 pub fn run(
     manager: Manager,
     root: &Root,
@@ -77,7 +66,7 @@ pub fn run(
     covers: impl Fn(&Path) -> bool,
     directories: &[OsString],
     touch: impl FnOnce(&Stamp, &str, &str) -> Result<Option<Mtime>>,
-) -> Done {
+) -> Vec<String> {
     let cause = match manager {
         Manager::Rpm => read_paths(covers, rustix::stdio::stdin(), PATIENCE),
         Manager::Pacman => {
@@ -90,28 +79,21 @@ pub fn run(
         }
         Manager::Dpkg | Manager::Apk => Some(fired(covers, directories)),
     };
-    let mut done = Done {
-        cause,
-        touched: None,
-        warnings: Vec::new(),
-    };
-    let Some(cause) = &done.cause else {
-        return done;
+    let Some(cause) = cause else {
+        return Vec::new();
     };
     let touched = Stamp::system(root, name)
         .and_then(|stamp| touch(&stamp, &manager.to_string(), &cause.to_string()));
-    if let (Cause::Unknown(why), Ok(Some(_)) | Err(_)) = (cause, &touched) {
-        let warning = format!("touching the stamp to be safe: {why}");
-        done.warnings.push(warning);
+    let mut warnings = Vec::new();
+    if let (Cause::Unknown(why), Ok(Some(_)) | Err(_)) = (&cause, &touched) {
+        warnings.push(format!("touching the stamp to be safe: {why}"));
     }
-    match touched {
-        Ok(touched) => done.touched = touched,
-        Err(error) => done.warnings.push(error.to_string()),
-    }
-    done
+    warnings.extend(touched.err().map(|error| error.to_string()));
+    warnings
 }
 
-/// Reads paths, one a line, until `covers` accepts one. `None` if it accepts none of several.
+/// Reads paths, one a line, until `covers` accepts one. `None` if it accepts none of those that
+/// came.
 ///
 /// A path without the leading slash begins at the root. The rest of the list is not read, because
 /// rpm accepts a reader that leaves early (`runExtScript`, lib/rpmscript.c). Waits at most
@@ -160,7 +142,7 @@ pub fn read_paths(
     }
 }
 
-/// The cause that the arguments tell.
+/// Finds the cause by the arguments alone.
 ///
 /// dpkg's triggered postinst gets the directories that fired as one argument, separated by spaces.
 /// apk's trigger script gets an argument for each.
@@ -172,7 +154,7 @@ fn fired(covers: impl Fn(&Path) -> bool, directories: &[OsString]) -> Cause {
     }
 }
 
-/// The directories in arguments, each of which may have several, separated by spaces (dpkg).
+/// The directories in the arguments. An argument may have several, separated by spaces (dpkg).
 pub fn names(directories: &[OsString]) -> impl Iterator<Item = &Path> {
     let names = directories
         .iter()
@@ -180,7 +162,7 @@ pub fn names(directories: &[OsString]) -> impl Iterator<Item = &Path> {
     names.map(|name| Path::new(OsStr::from_bytes(name)))
 }
 
-/// Reads once; `None` if nothing came in time.
+/// Reads once. `None` if nothing came in time.
 fn read_within(
     input: impl AsFd,
     buffer: &mut [u8],

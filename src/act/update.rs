@@ -25,7 +25,7 @@ pub struct Updated {
     pub verdict: Verdict,
     /// The mtime that the stamp has now, if it was touched.
     pub touched: Option<Mtime>,
-    /// The failures. The next update tries these things again.
+    /// The failures. The next update tries again.
     pub errors: Vec<Error>,
     followed: Followed,
 }
@@ -46,14 +46,14 @@ impl Updated {
 impl Profile {
     /// Touches the caller's stamp ([`Stamp::own`]), if the modules changed since its last touch.
     ///
-    /// That is so if the contents of the module directories, programs and further files differ, or
-    /// if their state at that touch is not known. A user's stamp is touched only if the system's
+    /// They changed if the contents of the module directories, programs and further files differ,
+    /// or if their state at that touch is not known. A user's stamp is touched only if the system's
     /// was not touched for the same modules. Two updates at once do the work once. If nothing
-    /// changed, an update writes nothing but a witness that makes the next look quicker.
+    /// changed, an update writes at most a witness that makes the next look quicker.
     ///
-    /// Afterwards refreshes libvirt, if the profile says so, after a change or if libvirt missed
-    /// one. For a user other than root, removes stale answers from the user's own cache, if root
-    /// could move no time that libvirt looks at. `None` while an image is built: see
+    /// Then it refreshes libvirt, if the profile says so, and if something changed or libvirt
+    /// missed a change. If root could move no time that libvirt looks at, other users' updates
+    /// remove stale answers from their own caches. `None` while an image is built: see
     /// [`Stamp::touch`].
     ///
     /// # Errors
@@ -67,14 +67,9 @@ impl Profile {
         let look = || Look::at(profile, stamp);
         let seen = stamp.look(Kept::Witness, look)?;
         complete(profile, stamp, &seen, durability);
-        let done = touch_if_changed(stamp, seen, look, durability)?;
-        let followed = Followed::after_update(profile, stamp, done.inputs, durability);
-        Ok(Some(Updated {
-            verdict: done.verdict,
-            touched: done.touched,
-            errors: done.errors,
-            followed,
-        }))
+        let (mut updated, inputs) = touch_if_changed(stamp, seen, look, durability)?;
+        updated.followed = Followed::after_update(profile, stamp, inputs, durability);
+        Ok(Some(updated))
     }
 }
 
@@ -123,33 +118,27 @@ fn complete(profile: &Profile, stamp: &Stamp, seen: &Versioned<Look>, durability
     }
 }
 
-/// The result for the stamp, and the inputs by which libvirt is judged next.
-struct Attempt {
-    inputs: Inputs,
-    verdict: Verdict,
-    touched: Option<Mtime>,
-    errors: Vec<Error>,
-}
-
+/// Touches the stamp if the modules changed. Also returns the inputs by which libvirt is judged
+/// next.
 fn touch_if_changed(
     stamp: &Stamp,
     seen: Versioned<Look>,
     look: impl FnOnce() -> Result<Look>,
     durability: Durability,
-) -> Result<Attempt> {
-    let unchanged = |inputs| Attempt {
-        inputs,
+) -> Result<(Updated, Inputs)> {
+    let mut updated = Updated {
         verdict: Verdict::Fresh,
         touched: None,
         errors: Vec::new(),
+        followed: Followed::default(),
     };
     if let Look::Unchanged { inputs, .. } = seen.value {
-        return Ok(unchanged(inputs));
+        return Ok((updated, inputs));
     }
     let turn = stamp.take_turn();
     let (verdict, inputs, observation) = match stamp.look_again_if_changed(seen, look)? {
         // Another update was quicker.
-        Look::Unchanged { inputs, .. } => return Ok(unchanged(inputs)),
+        Look::Unchanged { inputs, .. } => return Ok((updated, inputs)),
         Look::Changed {
             verdict,
             inputs,
@@ -157,20 +146,18 @@ fn touch_if_changed(
         } => (verdict, inputs, observation),
     };
     let touched = turn.and_then(|turn| move_for(turn, &verdict, observation, durability));
-    Ok(match touched {
-        Ok((mtime, errors)) => Attempt {
-            inputs: inputs.with_stamp(stamp.owner(), mtime),
-            verdict,
-            touched: Some(mtime),
-            errors,
-        },
-        Err(error) => Attempt {
-            inputs,
-            verdict,
-            touched: None,
-            errors: vec![error],
-        },
-    })
+    updated.verdict = verdict;
+    match touched {
+        Ok((mtime, errors)) => {
+            updated.touched = Some(mtime);
+            updated.errors = errors;
+            Ok((updated, inputs.with_stamp(stamp.owner(), mtime)))
+        }
+        Err(error) => {
+            updated.errors.push(error);
+            Ok((updated, inputs))
+        }
+    }
 }
 
 /// Moves the stamp for the reasons of `verdict`, and keeps the observation.

@@ -5,23 +5,23 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use modstamp::libvirt::{self, CacheFile, Cached, Evicted, Recorded, Refreshed};
+use modstamp::libvirt::{self, CacheFile, Cached, Evicted, Refreshed};
 use modstamp::{Durability, Error, Owner, Profile, Root, Verdict, printable};
-use serde::Serialize;
+use serde_json::{Value, json};
 
-use super::status::{age, ago};
-use super::{Place, Which, end, print, say};
+use super::status::{age, ago, state};
+use super::{Place, Which, end, print, print_json, say};
 
 /// Show, refresh or evict libvirt's own cache, for a libvirt that knows nothing of stamps
 #[derive(clap::Args)]
 #[command(after_help = "Exit status: the command's; 2 if the arguments are wrong")]
 pub struct Arguments {
     #[command(subcommand)]
-    verb: Verb,
+    verb: LibvirtVerb,
 }
 
 #[derive(Subcommand)]
-enum Verb {
+enum LibvirtVerb {
     Status(Status),
     Refresh(Refresh),
     Evict(Evict),
@@ -36,7 +36,7 @@ enum Verb {
     after_help = "Exit status: 0 if all is shown, 1 if something could not be read, 2 if the arguments are wrong"
 )]
 struct Status {
-    /// The profile: a name, or the path of a file; by default all that libvirt caches answers of
+    /// The profile: a name, or the path of a file; by default, each whose answers libvirt caches
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
     #[command(flatten)]
@@ -81,9 +81,9 @@ struct Evict {
 impl Arguments {
     pub fn run(self) -> ExitCode {
         let done = match self.verb {
-            Verb::Status(status) => status.run(),
-            Verb::Refresh(refresh) => refresh.run(),
-            Verb::Evict(evict) => evict.run(),
+            LibvirtVerb::Status(status) => status.run(),
+            LibvirtVerb::Refresh(refresh) => refresh.run(),
+            LibvirtVerb::Evict(evict) => evict.run(),
         };
         end(done, 1)
     }
@@ -91,39 +91,6 @@ impl Arguments {
 
 /// The version of the JSON. It moves if a key goes or means something else.
 const VERSION: u32 = 2;
-
-/// The status as JSON.
-#[derive(Serialize)]
-struct Listing<'a> {
-    version: u32,
-    files: Vec<Row<'a>>,
-}
-
-/// A cache file as JSON.
-#[derive(Serialize)]
-struct Row<'a> {
-    profile: &'a str,
-    owner: Owner,
-    path: String,
-    /// Negative if the file is ahead of the clock.
-    age_seconds: i64,
-    /// `None` if the file cannot be read. The verdict then has the cause.
-    recorded: Option<&'a Recorded>,
-    modstamp: Verdict,
-}
-
-impl<'a> Row<'a> {
-    fn new(profile: &'a str, cached: &Cached, file: &'a CacheFile) -> Row<'a> {
-        Row {
-            profile,
-            owner: file.owner(),
-            path: file.path().display().to_string(),
-            age_seconds: age(file.written()),
-            recorded: file.recorded().ok(),
-            modstamp: cached.verdict(file),
-        }
-    }
-}
 
 impl Status {
     fn run(self) -> anyhow::Result<ExitCode> {
@@ -143,10 +110,10 @@ impl Status {
         let errors = all.iter().flat_map(|(_, cached)| cached.errors());
         let notes: BTreeSet<String> = errors.map(|(_, error)| error.to_string()).collect();
         notes.iter().for_each(|note| say("note: ", note));
-        print(match self.json {
-            true => json(&all)?,
-            false => table(&all)?,
-        })?;
+        match self.json {
+            true => print_json(&json(&all))?,
+            false => print(table(&all)?)?,
+        }
         Ok(match all.len() == names.len() {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
@@ -160,14 +127,24 @@ fn find(name: &str, root: &Root) -> modstamp::Result<(Profile, Cached)> {
     Ok((profile, cached))
 }
 
-fn json(all: &[(Profile, Cached)]) -> anyhow::Result<String> {
-    let mut files = Vec::new();
-    for (profile, cached) in all {
-        let rows = cached.files().iter();
-        files.extend(rows.map(|file| Row::new(profile.name(), cached, file)));
-    }
-    let version = VERSION;
-    Ok(serde_json::to_string(&Listing { version, files })? + "\n")
+fn json(all: &[(Profile, Cached)]) -> Value {
+    let row = |profile: &Profile, cached: &Cached, file: &CacheFile| {
+        json!({
+            "profile": profile.name(),
+            "owner": file.owner(),
+            "path": file.path().display().to_string(),
+            // Negative if the file is ahead of the clock.
+            "age_seconds": age(file.written()),
+            // Null if the file cannot be read. The verdict then has the cause.
+            "recorded": file.recorded().ok(),
+            "modstamp": cached.verdict(file),
+        })
+    };
+    let rows = all.iter().flat_map(|(profile, cached)| {
+        let files = cached.files().iter();
+        files.map(move |file| row(profile, cached, file))
+    });
+    json!({ "version": VERSION, "files": rows.collect::<Vec<_>>() })
 }
 
 fn table(all: &[(Profile, Cached)]) -> anyhow::Result<String> {
@@ -179,18 +156,11 @@ fn table(all: &[(Profile, Cached)]) -> anyhow::Result<String> {
     for (_, cached) in all {
         for file in cached.files() {
             let (title, owner, age) = (file.title(), file.owner(), ago(age(file.written())));
-            let verdict = match cached.verdict(file) {
-                Verdict::Fresh => "fresh".to_owned(),
-                stale => format!("stale: {}", why(&stale)),
-            };
-            writeln!(table, "{title}\t{owner}\t{age}\t{verdict}")?;
+            let state = state(&cached.verdict(file));
+            writeln!(table, "{title}\t{owner}\t{age}\t{state}")?;
         }
     }
     Ok(String::from_utf8_lossy(&table.into_inner()?).into_owned())
-}
-
-fn why(verdict: &Verdict) -> String {
-    verdict.reasons_for_people(2).join("; ")
 }
 
 impl Refresh {
@@ -244,7 +214,7 @@ fn removals(verb: &str, files: &[&CacheFile], cached: &Cached) -> String {
     let line = |file: &&CacheFile| {
         let why = match cached.verdict(file) {
             Verdict::Fresh => "fresh".to_owned(),
-            stale => why(&stale),
+            stale => stale.reasons_for_people(2).join("; "),
         };
         let (path, title) = (file.path(), file.title());
         format!("{verb} {} ({title}): {why}\n", printable(&path))

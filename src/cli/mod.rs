@@ -13,7 +13,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::anyhow;
 use clap::{Parser, Subcommand, ValueHint};
 use modstamp::{Durability, Profile, Root};
 use serde::Serialize;
@@ -72,7 +72,7 @@ pub struct Place {
 /// Whether a touch waits for the disk.
 #[derive(clap::Args)]
 pub struct Sync {
-    /// Do not wait for the disk: the system, or a later touch, writes the stamp to it
+    /// Do not wait for the disk; the system, or a later touch, writes the stamp there later
     #[arg(long)]
     no_sync: bool,
 }
@@ -101,35 +101,26 @@ impl Which {
     }
 
     pub fn load(&self) -> modstamp::Result<Profile> {
-        self.load_in(&self.root()?)
-    }
-
-    pub fn load_in(&self, root: &Root) -> modstamp::Result<Profile> {
-        Profile::load_in(&self.profile, root)
-    }
-
-    /// The profile's name, even if its file cannot be read.
-    pub fn name(&self) -> String {
-        let stem = Path::new(&self.profile).file_stem();
-        match self.profile.contains('/') {
-            true => stem.unwrap_or_default().to_string_lossy().into_owned(),
-            false => self.profile.clone(),
-        }
+        Profile::load_in(&self.profile, &self.root()?)
     }
 }
 
 /// Reads the bytes of a stored witness, which may be anything. “-” is standard input.
 pub fn read_stored(file: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut text = Vec::with_capacity(64 << 10);
+    let read = |input: &mut dyn Read| {
+        let mut text = Vec::with_capacity(64 << 10);
+        input.take(MOST_BYTES).read_to_end(&mut text)?;
+        Ok(text)
+    };
     if file.as_os_str() == "-" {
-        let read = io::stdin().take(MOST_BYTES).read_to_end(&mut text);
-        read.context("cannot read the witness from standard input")?;
-    } else {
-        let read =
-            fs_err::File::open(file).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut text));
-        read.context("cannot read the witness; name a file that “modstamp observe” filled")?;
+        return read(&mut io::stdin()).map_err(|error| {
+            anyhow!("cannot read the witness from standard input: {error}; name its file instead")
+        });
     }
-    Ok(text)
+    let text = fs_err::File::open(file).and_then(|mut file| read(&mut file));
+    text.map_err(|error| {
+        anyhow!("cannot read the witness: {error}; name a file that “modstamp observe” filled")
+    })
 }
 
 /// Prints a value as one line of JSON.
@@ -142,9 +133,10 @@ pub fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     match write!(out, "{text}").and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context(
-            "cannot write to standard output; make room where it goes to, or send it elsewhere",
-        ),
+        result => result.map_err(|error| {
+            let remedy = "make room where it goes to, or send it elsewhere";
+            anyhow!("cannot write to standard output: {error}; {remedy}")
+        }),
     }
 }
 

@@ -7,8 +7,8 @@ use modstamp::Witness;
 
 use super::{Which, end, print, read_stored, say};
 
-/// Print a witness of all that a cached answer depends on: run it before the probe, and store it
-/// with the answer
+/// Print a witness of all that a cached answer depends on, to take before the probe and store with
+/// the answer
 #[derive(clap::Args)]
 #[command(after_help = "Exit status: 0 if observed, 1 if not, 2 if the arguments are wrong")]
 pub struct Arguments {

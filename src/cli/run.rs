@@ -12,19 +12,19 @@ use modstamp::{Cache, Error, Outcome, Profile, Root, Stream, Verdict};
 
 use super::{Which, say};
 
-/// Print what CMD printed before, while nothing that it depends on is different; run CMD otherwise
+/// Print CMD's cached output while it is fresh; otherwise run CMD, and cache what it prints
 ///
-/// The program, its arguments and the working directory tell one question from another. CMD gets no
-/// standard input. Only answers of commands that succeed are kept.
+/// The cache tells commands apart by program, arguments and working directory. CMD gets no standard
+/// input. An output is cached only if CMD succeeds and nothing changes while it runs.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: CMD's own, or 128 and the signal's number if one ended it; 127 if CMD is not found, 126 if it cannot be started, 1 on another error, 2 if the arguments are wrong"
 )]
 pub struct Arguments {
-    /// Where answers are kept  [default: ~/.cache/modstamp, or $XDG_CACHE_HOME/modstamp]
+    /// The directory of the cache  [default: ~/.cache/modstamp, or $XDG_CACHE_HOME/modstamp]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     cache: Option<PathBuf>,
-    /// Say on standard error whether CMD was asked, and why
+    /// Say on standard error whether CMD was run, and why
     #[arg(long)]
     explain: bool,
     #[command(flatten)]
@@ -95,8 +95,8 @@ fn print(stream: Stream, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Says why there is no output, and takes the exit status from env(1): 127 if CMD is not found, 126
-/// if it cannot be started, 1 on another error.
+/// Says why there is no output. The exit status is like env(1)'s: 127 if CMD is not found, 126 if
+/// it cannot be started, 1 on another error.
 fn fail(error: &Error) -> ExitCode {
     say("", error);
     ExitCode::from(match error {

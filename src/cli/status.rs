@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use jiff::{Span, SpanRound, Timestamp, Unit, Zoned, tz::TimeZone};
-use modstamp::{Cache, CachedCommand, Inputs, Mtime, Note, Profile, Stamp};
+use modstamp::{Cache, CachedCommand, Inputs, Mtime, Note, Profile, Stamp, Verdict};
 use serde_json::{Value, json};
 
 use super::{Place, end, print, print_json, say};
@@ -43,7 +43,7 @@ impl Arguments {
         let mut code = ExitCode::SUCCESS;
         for name in names {
             // One bad profile must not hide the others.
-            match Profile::load_in(&name, &root).and_then(Status::of) {
+            match Profile::load_in(&name, &root).and_then(ProfileStatus::of) {
                 Ok(status) => all.push(status),
                 Err(error) => {
                     say("", error);
@@ -53,7 +53,7 @@ impl Arguments {
         }
         match self.json {
             true => {
-                let all: Vec<Value> = all.iter().map(Status::json).collect();
+                let all: Vec<Value> = all.iter().map(ProfileStatus::json).collect();
                 print_json(&json!({ "version": 1, "profiles": all }))?;
             }
             false => print(table(&all)?)?,
@@ -63,18 +63,18 @@ impl Arguments {
 }
 
 /// One profile, with all that the verb shows of it.
-struct Status {
+struct ProfileStatus {
     profile: Profile,
     stamps: Vec<(Stamp, modstamp::Result<LastTouch>)>,
     inputs: Inputs,
     answers: Vec<CachedCommand>,
 }
 
-impl Status {
-    fn of(profile: Profile) -> modstamp::Result<Status> {
+impl ProfileStatus {
+    fn of(profile: Profile) -> modstamp::Result<ProfileStatus> {
         let stamps = profile.stamps().iter();
         let stamps = stamps.map(|stamp| (stamp.clone(), LastTouch::of(stamp)));
-        Ok(Status {
+        Ok(ProfileStatus {
             stamps: stamps.collect(),
             inputs: profile.inputs()?,
             answers: answers(&profile)?,
@@ -121,11 +121,8 @@ impl Status {
                 Ok(touch) => touch.sentence(),
                 Err(error) => error.to_string(),
             };
-            row(
-                &format!("{} stamp", stamp.owner()),
-                text(&stamp.path()),
-                state,
-            );
+            let what = format!("{} stamp", stamp.owner());
+            row(&what, text(&stamp.path()), state);
         }
         let mut directories = self.inputs.module_directories().peekable();
         if directories.peek().is_none() {
@@ -133,13 +130,11 @@ impl Status {
             row("module directory", "-".to_owned(), state);
         }
         for (path, modules) in directories {
-            let count = modules.len();
-            let modules = if count == 1 { "module" } else { "modules" };
-            row(
-                "module directory",
-                outside(path),
-                format!("{count} {modules}"),
-            );
+            let state = match modules.len() {
+                1 => "1 module".to_owned(),
+                count => format!("{count} modules"),
+            };
+            row("module directory", outside(path), state);
         }
         for program in self.inputs.programs() {
             row("program", outside(program), "found".to_owned());
@@ -148,11 +143,7 @@ impl Status {
             row("file", outside(file), "found".to_owned());
         }
         for CachedCommand { command, verdict } in &self.answers {
-            let state = match verdict.reasons_for_people(2).join("; ") {
-                why if why.is_empty() => "fresh".to_owned(),
-                why => format!("stale: {why}"),
-            };
-            row("cached answer", command.clone(), state);
+            row("cached answer", command.clone(), state(verdict));
         }
         rows
     }
@@ -220,6 +211,14 @@ fn local(mtime: &Mtime) -> String {
     local.strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
 }
 
+/// A verdict in one line of a table.
+pub fn state(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Fresh => "fresh".to_owned(),
+        Verdict::Stale(_) => format!("stale: {}", verdict.reasons_for_people(2).join("; ")),
+    }
+}
+
 /// The seconds since a time, given in seconds since 1970. Negative if the time is ahead of the
 /// clock.
 pub fn age(seconds: i64) -> i64 {
@@ -250,7 +249,7 @@ fn texts<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Vec<String> {
     paths.into_iter().map(text).collect()
 }
 
-fn table(all: &[Status]) -> anyhow::Result<String> {
+fn table(all: &[ProfileStatus]) -> anyhow::Result<String> {
     let mut table = tabwriter::TabWriter::new(Vec::new()).padding(2);
     writeln!(table, "PROFILE\tWHAT\tWHERE\tSTATE")?;
     for status in all {

@@ -8,8 +8,8 @@ use super::{Sync, Which, end, say, say_left_to_first_boot};
 
 /// Make every cached answer of the profile stale
 ///
-/// For root, and with --root, this touches the system's stamp, /var/lib/modstamp/PROFILE.stamp. That
-/// also makes libvirt probe again, if the profile says so. Other users touch their own stamp,
+/// For root, and with --root, this touches the system's stamp, /var/lib/modstamp/PROFILE.stamp.
+/// That also makes libvirt probe again, if the profile says so. Other users touch their own stamp,
 /// ~/.local/state/modstamp/PROFILE.stamp.
 ///
 /// While an image is built (SOURCE_DATE_EPOCH is set), it makes no first stamp and writes nothing

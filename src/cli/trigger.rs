@@ -1,6 +1,6 @@
 //! `modstamp trigger`: package managers start it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -33,29 +33,21 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn run(self) -> ExitCode {
-        let manager = self.manager;
-        let root = self.which.root();
-        let profile = |root: &Root| self.which.load_in(root);
-        let durability = self.sync.durability();
         // dpkg may pass the name of another trigger, which is no path.
-        let words = self.directories.iter().map(Path::new);
-        for word in words.filter(|word| !word.is_absolute() && !matches!(manager, Manager::Dpkg)) {
+        let is_wrong = |word: &&Path| !word.is_absolute() && !matches!(self.manager, Manager::Dpkg);
+        for word in self.directories.iter().map(Path::new).filter(is_wrong) {
+            let word = printable(word);
             say(
                 "warning: ",
                 format_args!(
-                    "“{}” is not the absolute path of a directory; a profile is named by --profile",
-                    printable(word)
+                    "“{word}” is not the absolute path of a directory; \
+                     a profile is named by --profile"
                 ),
             );
         }
-        trigger(
-            manager,
-            root,
-            &self.which.name(),
-            profile,
-            &self.directories,
-            durability,
-        )
+        let (root, profile) = (self.which.root(), &self.which.profile);
+        let durability = self.sync.durability();
+        trigger(self.manager, root, profile, &self.directories, durability)
     }
 }
 
@@ -66,24 +58,16 @@ pub fn rpm_transaction(script: Option<OsString>) -> ExitCode {
     for warning in &body.warnings {
         say("warning: ", warning);
     }
-    let profile = |root: &Root| Profile::load_in(&body.profile, root);
+    let (root, profile) = (Root::system(), &body.profile);
     let directories: Vec<OsString> = body.directories.into_iter().map(OsString::from).collect();
-    trigger(
-        Manager::Rpm,
-        Root::system(),
-        &body.profile,
-        profile,
-        &directories,
-        body.durability,
-    )
+    trigger(Manager::Rpm, root, profile, &directories, body.durability)
 }
 
-/// Runs a trigger, and refreshes libvirt if the profile says so.
+/// Runs a trigger, and refreshes libvirt if the profile says so. `profile` is a name or a path.
 fn trigger(
     manager: Manager,
     root: modstamp::Result<Root>,
-    name: &str,
-    load: impl FnOnce(&Root) -> modstamp::Result<Profile>,
+    profile: &str,
     directories: &[OsString],
     durability: Durability,
 ) -> ExitCode {
@@ -94,30 +78,30 @@ fn trigger(
             return ExitCode::SUCCESS;
         }
     };
-    let profile = load(&root);
-    let name = match &profile {
-        Ok(profile) => profile.name(),
-        Err(error) => {
-            say(
-                "warning: ",
-                format_args!("{error}; so any path is taken for a module's"),
-            );
-            name
-        }
-    };
+    let name = Path::new(profile)
+        .file_stem()
+        .filter(|_| profile.contains('/'));
+    let name = name.map_or(profile.into(), OsStr::to_string_lossy);
+    let profile = Profile::load_in(profile, &root).inspect_err(|error| {
+        let consequence = "so any path is taken for a module's";
+        say("warning: ", format_args!("{error}; {consequence}"));
+    });
+    let profile = profile.ok();
+    let name = profile.as_ref().map_or(&*name, Profile::name);
     // A directory that the trigger names counts, even if the profile lacks it.
+    let is_named = |path: &Path| {
+        let mut named = trigger::names(directories);
+        named.any(|named| named.is_absolute() && path.starts_with(named))
+    };
     let covers = |path: &Path| {
-        profile
-            .as_ref()
-            .map_or(true, |profile| profile.covers(path))
-            || trigger::names(directories)
-                .any(|named| named.is_absolute() && path.starts_with(named))
+        let covers = |profile: &Profile| profile.covers(path);
+        profile.as_ref().is_none_or(covers) || is_named(path)
     };
     // The built-in profile stands in for one that cannot be read: a needless probe does less harm
     // than a stale answer.
     let built_in = Profile::built_in(name, &root);
     let touch = |stamp: &Stamp, by: &str, why: &str| {
-        let Some(profile) = profile.as_ref().ok().or(built_in.as_ref()) else {
+        let Some(profile) = profile.as_ref().or(built_in.as_ref()) else {
             return stamp.touch(by, why, durability);
         };
         let directories = trigger::names(directories).filter(|path| profile.covers(path));
@@ -127,8 +111,7 @@ fn trigger(
         warnings.for_each(|warning| say("warning: ", warning));
         Ok(touched.map(|touched| touched.mtime))
     };
-    let done = trigger::run(manager, &root, name, covers, directories, touch);
-    for warning in done.warnings {
+    for warning in trigger::run(manager, &root, name, covers, directories, touch) {
         say("warning: ", warning);
     }
     ExitCode::SUCCESS

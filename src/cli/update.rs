@@ -12,9 +12,9 @@ use super::{Sync, Which, end, print, say, say_left_to_first_boot};
 ///
 /// A record of those modules is kept beside the stamp. If it is lost, the stamp is touched. For
 /// root, and with --root, libvirt is made to probe again, too, if the profile says so and anything
-/// changed since the last time. Other users touch their own stamp, unless the system's already tells
-/// of the change. If root could move no time, as on a read-only /usr, that also removes what is stale
-/// from the user's own cache of libvirt.
+/// changed since the last time. Other users touch their own stamp, unless the system's already
+/// tells of the change. If root could move no time, as on a read-only /usr, their update also
+/// removes stale files from their own cache of libvirt.
 ///
 /// While an image is built (SOURCE_DATE_EPOCH is set), it makes no first stamp and writes nothing
 /// else. The first update on a host with that image makes the stamp.

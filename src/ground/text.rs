@@ -16,6 +16,11 @@ pub fn printable(path: &Path) -> impl fmt::Display + '_ {
     Printable(path.as_os_str())
 }
 
+/// Serializes a path as text, for `serialize_with`. Bytes that are not UTF-8 become U+FFFD.
+pub(crate) fn path_text<S: serde::Serializer>(path: &Path, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(&path.display())
+}
+
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         escape(f, self.0, |c| {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::ground::text::Printable;
+use crate::ground::text::{Printable, path_text};
 use crate::ground::time::Mtime;
 use crate::observe::input::Input;
 use crate::stamp::stamp::Owner;
@@ -276,11 +276,6 @@ fn value(value: &Option<String>) -> String {
         Some(value) => format!("“{}”", Printable(value.as_ref())),
         None => "not set".to_owned(),
     }
-}
-
-/// Writes a path as text of JSON.
-fn path_text<S: serde::Serializer>(path: &Path, out: S) -> Result<S::Ok, S::Error> {
-    out.collect_str(&path.display())
 }
 
 /// A path as it may be shown on a terminal.

@@ -1,6 +1,8 @@
-//! `dh --with modstamp` for a package of the tests' own: is its stamp moved exactly when it should be?
+//! `dh --with modstamp` for a package of the tests' own: is its stamp moved exactly when it should
+//! be?
 //!
-//! It is built by the real dpkg-buildpackage in a throw-away machine, with dh-modstamp as `debian/` builds it.
+//! It is built by the real dpkg-buildpackage in a throw-away machine, with dh-modstamp as `debian/`
+//! builds it.
 
 use std::sync::LazyLock;
 

@@ -1,7 +1,7 @@
-//! The Debian packages as Debian's archive asks for them: lintian is silent, the packages' own tests pass where they are
-//! installed, and a purge leaves nothing.
+//! The Debian packages as Debian's archive asks for them: lintian is silent, the packages' own
+//! tests pass where they are installed, and a purge leaves nothing.
 //!
-//! What `debian/` builds is taken as it is, in throw-away machines.
+//! The packages that `debian/` builds are installed in throw-away machines, as they are.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -67,7 +67,7 @@ fn lintian_has_nothing_to_say(host: &Host) {
         "lintian --allow-root --info --display-info --pedantic --suppress-tags '{suppressed}' /srv/*.changes || true"
     ));
     assert_eq!(printed, "");
-    // That it looked at all of it: what is overridden is there.
+    // It did look at all of it: the overridden tags are there.
     let printed =
         host.sh("lintian --allow-root --display-info --pedantic --show-overrides /srv/*.changes");
     for name in ["modstamp", "libmodstamp0"] {
@@ -96,8 +96,8 @@ fn the_packages_own_tests_pass(host: &Host) {
     }
 }
 
-/// All files with kinds, modes, owners and what links lead to, but for what apt and dpkg, ldconfig and man-db keep for
-/// themselves, and where the tests put their packages.
+/// All files with kinds, modes, owners and the targets of links. It omits the files of apt, dpkg,
+/// ldconfig and man-db, and the directory with the tests' packages.
 fn files(host: &Host) -> BTreeSet<String> {
     let printed = host.sh(
         r"find / -xdev \( -path /proc -o -path /srv -o -path /var/lib/dpkg -o -path /var/log \
@@ -117,7 +117,8 @@ fn leaves_nothing(host: &Host, action: impl FnOnce()) {
     assert_eq!(known, "");
 }
 
-/// All that makes state: a touch, a trigger, a refresh of libvirt, and what a killed program leaves.
+/// All that makes state: a touch, a trigger, a refresh of libvirt, and what a killed program
+/// leaves.
 fn use_it(host: &Host) {
     host.sh("modstamp touch; modstamp libvirt refresh");
     let a = host.package("a", "1", &[&module("a.so")]);

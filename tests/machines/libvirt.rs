@@ -1,10 +1,11 @@
-//! libvirt as Debian ships it, which knows nothing of modstamp: is an answer of its served from before a change?
+//! Debian's libvirt, which knows nothing of modstamp: does it serve an answer from before a change?
 //!
-//! Real daemons run in throw-away machines with libvirt 9.0 and QEMU 7.2, and with libvirt 11.3 and QEMU 10.0. Four
-//! libvirts share a machine's QEMU, each with a cache of its own, and each scenario is held against all of them. It first
-//! shows what they answer without modstamp, so that it can fail. The truth is what QEMU itself lists, the answer under
-//! test is `virsh domcapabilities`. Probes are counted by libvirt's log and by its cache file, which must agree. The
-//! table at the end tells what was seen.
+//! Real daemons run in throw-away machines with libvirt 9.0 and QEMU 7.2, and with libvirt 11.3 and
+//! QEMU 10.0. Four libvirts share a machine's QEMU. Each has a cache of its own, and each scenario
+//! runs with all of them. A scenario first shows their answers without modstamp, so that it can
+//! fail. QEMU's own list is the truth, and `virsh domcapabilities` is the answer under test.
+//! Libvirt's log and its cache file both count the probes, and must agree. A table at the end shows
+//! the results.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
@@ -69,10 +70,10 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_refresh_costs_one_probe_and_no_more,
 ];
 
-/// Of what the other release has in no package that the domain capabilities would tell.
+/// The scenario of a package whose module the domain capabilities show in one release alone.
 const BY_APT: &[(&str, Scenario)] = named![the_package_of_qxl_that_apt_has_is_noticed,];
 
-/// What an answer is.
+/// The state of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Seen {
     Fresh,
@@ -80,7 +81,7 @@ enum Seen {
 }
 use Seen::{Fresh, Stale};
 
-/// What one consumer answered in one scenario: the worst of it, and the probes it took.
+/// The worst answer of one consumer in one scenario, and the number of its probes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Half {
     seen: Option<Seen>,
@@ -96,16 +97,16 @@ struct Cell {
 
 type Row = [Cell; 4];
 
-/// What was seen, by scenario and libvirt.
+/// The results, by scenario and libvirt.
 static SEEN: Mutex<BTreeMap<(&str, &str), Row>> = Mutex::new(BTreeMap::new());
 
 /// A machine with four libvirts.
 struct Scene {
-    // Before the machine, so that its daemons end before that.
+    // The fields are dropped in order, so the daemons end before the machine.
     consumers: [Consumer; 4],
     host: Host,
     row: Row,
-    /// What dpkg finds changed before anything is done: libvirt's configuration.
+    /// The changes that dpkg finds at the beginning: libvirt's configuration.
     verified: String,
 }
 
@@ -132,7 +133,7 @@ impl Scene {
         sh(&self.host, script)
     }
 
-    /// Does something after which QEMU has QXL, or has it no more.
+    /// Runs a script that brings QXL to QEMU, or takes it away.
     fn change(&self, script: &str, brings_qxl: bool) {
         assert_eq!(self.truth(), !brings_qxl, "before {script}");
         self.sh(script);
@@ -145,12 +146,12 @@ impl Scene {
             .contains("name \"qxl\"")
     }
 
-    /// What all answer, asked at once.
+    /// Asks all libvirts at once.
     fn look_up(&mut self) -> [Answer; 4] {
         self.look_up_while(|_| ())
     }
 
-    /// What all answer who are asked at once, while something else is done.
+    /// Like `look_up`, but runs `action` meanwhile.
     fn look_up_while(&mut self, action: impl FnOnce(&Host)) -> [Answer; 4] {
         let Scene {
             consumers, host, ..
@@ -167,8 +168,8 @@ impl Scene {
         })
     }
 
-    /// Does something when all have asked a QEMU that has QXL, before they have done with it. What they answer is of no
-    /// account.
+    /// Runs an action in the midst of all probes of a QEMU that has QXL. Their answers do not
+    /// count.
     fn while_probing(&mut self, action: impl FnOnce(&Host)) {
         let logs = self.consumers.each_ref().map(|consumer| {
             let log = consumer.log();
@@ -188,7 +189,7 @@ impl Scene {
         });
     }
 
-    /// Each answers rightly after one probe, and then without.
+    /// Each answers rightly after one probe, and then without a probe.
     fn fill(&mut self) {
         let answers = self.look_up();
         let lists_qxl = self.truth();
@@ -208,7 +209,7 @@ impl Scene {
         }
     }
 
-    /// What all answer after a change of which modstamp has told nobody.
+    /// Checks the answers after a change, before modstamp told libvirt of it.
     fn without(&mut self, expected: Seen) {
         let answers = self.look_up();
         let truth = self.truth();
@@ -220,7 +221,7 @@ impl Scene {
         }
     }
 
-    /// What all answer once modstamp has told: the truth, by so many probes.
+    /// Checks that all answers are right once modstamp told libvirt, after so many probes.
     fn with(&mut self, probes: usize) {
         let answers = self.look_up();
         let truth = self.truth();
@@ -232,7 +233,7 @@ impl Scene {
         self.is_served();
     }
 
-    /// Installs modstamp, with which whatever was missed before counts.
+    /// Installs modstamp. With it, libvirt notices all that it missed before.
     fn install_modstamp(&mut self) {
         self.keeps_cache_files(|scene| scene.host.install_modstamp());
         self.fill();
@@ -244,13 +245,13 @@ impl Scene {
         self.second()
     }
 
-    /// What libvirt sees of the module directory; 0 where there is none.
+    /// The module directory's mtime in whole seconds, as libvirt sees it. 0 if there is none.
     fn second(&self) -> i64 {
         let directory = std::fs::metadata(self.host.outside(&MODULES));
         directory.map_or(0, |directory| directory.mtime())
     }
 
-    /// Does something that removes and replaces no cache file.
+    /// Runs an action, and checks that it neither removes nor replaces a cache file.
     fn keeps_cache_files(&self, action: impl FnOnce(&Scene)) {
         let files = || self.consumers.each_ref().map(Consumer::file);
         let before = files();
@@ -299,7 +300,8 @@ fn another_system(machine: &Machine) -> PathBuf {
     other
 }
 
-/// Runs a script in the machine; `$modules` is QEMU's module directory and `$qxl` the module under test.
+/// Runs a script in the machine; `$modules` is QEMU's module directory and `$qxl` the module under
+/// test.
 fn sh(host: &Host, script: &str) -> String {
     let directory = &*MODULES;
     host.sh(&format!(
@@ -307,7 +309,7 @@ fn sh(host: &Host, script: &str) -> String {
     ))
 }
 
-/// What was seen, for people.
+/// The results as a table for people.
 pub fn table() -> String {
     let seen = SEEN.lock().unwrap();
     let rows = every_trial().filter_map(|(name, _, release)| {
@@ -366,7 +368,8 @@ pub fn table() -> String {
     text + "\n"
 }
 
-/// A change by dpkg, which moves the directory's mtime to a later second, so that libvirt notices it by itself.
+/// A change by dpkg, which moves the directory's mtime to a later second, so that libvirt notices
+/// it by itself.
 fn by_dpkg(scene: &mut Scene, before: &str, change: &str, brings_qxl: bool) {
     scene.sh(before);
     scene.fill();
@@ -409,12 +412,12 @@ fn a_module_package_that_is_reinstalled_is_noticed(scene: &mut Scene) {
     by_dpkg(scene, &format!("{install}; rm $qxl"), &install, true);
 }
 
-/// What is compared is whole seconds, so a change in the second of a look-up is missed.
+/// libvirt compares whole seconds, so it misses a change in the second of a look-up.
 fn packages_that_come_and_go_in_one_second_are_noticed(scene: &mut Scene) {
     let install = format!("--install {}", scene.host.qxl());
     scene.host.dpkg(&install);
     scene.fill();
-    // Until it is quick enough.
+    // Repeat until both fall into one second.
     loop {
         scene.host.dpkg("--remove qxl");
         await_a_new_second();
@@ -451,8 +454,8 @@ fn await_a_new_second() {
     std::thread::sleep(Duration::from_nanos(left.into()));
 }
 
-/// Where QEMU looks for modules, too, while it is upgraded: it cannot do without the ones that emulate a processor, and
-/// libvirt not without QEMU.
+/// QEMU also looks for modules in this directory during its upgrade. It needs those that emulate a
+/// processor, and libvirt needs QEMU.
 const KEEP_ACCELERATORS: &str = r#"
     version=$(qemu-system-x86_64 --version | sed -n '1s/.*(\(.*\))/\1/p' | tr -c 'A-Za-z0-9+.~\n-' _)
     mkdir -p /run/qemu/$version
@@ -469,7 +472,7 @@ fn the_last_module_package_that_takes_the_directory_along_is_noticed(scene: &mut
         fields: REPLACES,
         ..Package::default()
     });
-    // As if QEMU's other packages had no modules: dpkg is to forget that the directory is theirs, too.
+    // dpkg has to forget that QEMU's other packages own the directory, too.
     scene.sh(&format!(
         "{KEEP_ACCELERATORS}
         dpkg --install {modules}
@@ -491,7 +494,7 @@ fn the_last_module_package_that_takes_the_directory_along_is_noticed(scene: &mut
     scene.with(1);
 }
 
-/// dpkg leaves a directory the time at which it wrote there, so this takes a script of the package's own.
+/// dpkg leaves a directory the time of its write, so the package needs a script that puts it back.
 fn a_package_that_puts_an_old_mtime_back_is_noticed(scene: &mut Scene) {
     let qxl = module(QXL);
     let script = format!("#!/bin/sh\ntouch -d @1600000000 {}\n", *MODULES);
@@ -545,16 +548,17 @@ fn the_package_of_qxl_that_apt_has_is_noticed(scene: &mut Scene) {
     scene.with(1);
 }
 
-/// rpm, too, leaves a directory the time at which it wrote there, also where the package owns it.
+/// rpm, too, leaves a directory the time of its write, even if the package owns the directory.
 fn an_rpm_that_puts_an_old_mtime_back_is_noticed(scene: &mut Scene) {
-    // Debian's libvirt watches another directory than the one that the triggers are for: they are made one.
+    // Debian's libvirt watches another directory than the triggers do, so make the two one.
     scene.sh(&format!(
         "mkdir -p {0}; mount --bind $modules {0}",
         rpm::MODULES
     ));
     rpm::put(&scene.host.machine);
     let qxl = std::fs::read(scene.host.outside(&module(QXL))).unwrap();
-    // A spec's digest tells whether a package was built before, so the module is kept below its own.
+    // A spec's digest tells whether a package was built before, so the module is kept below its
+    // own.
     let kept = support::kept().join(blake3::hash(&qxl).to_hex().to_string());
     std::fs::write(&kept, qxl).unwrap();
     let build = |version, content: &str| {
@@ -616,7 +620,7 @@ fn a_run_of_dpkg_that_concerns_no_module_costs_no_probe(scene: &mut Scene) {
     }
 }
 
-/// Changes by a hand which leaves no trace that libvirt looks at.
+/// Changes by hand that leave nothing by which libvirt could tell.
 fn by_hand(scene: &mut Scene, changes: [(&str, bool); 2]) {
     scene.install_modstamp();
     for (change, brings_qxl) in changes {
@@ -627,7 +631,7 @@ fn by_hand(scene: &mut Scene, changes: [(&str, bool); 2]) {
     }
 }
 
-/// Without a trace in the directory's mtime.
+/// The directory's mtime stays the same.
 const REMOVE: &str = "touch -r $modules /srv/time; mv $qxl /srv; touch -r /srv/time $modules";
 const PUT_BACK: &str =
     "touch -r $modules /srv/time; mv /srv/hw-display-qxl.so $qxl; touch -r /srv/time $modules";
@@ -675,7 +679,8 @@ fn an_image_in_the_directorys_place_is_noticed(scene: &mut Scene) {
     by_hand(scene, [(mount, false), ("umount $modules", true)]);
 }
 
-/// There is nothing to move then: cache files are removed, and who has an older answer in memory is named.
+/// No time can be moved then. Cache files are removed, and the daemons that hold an older answer in
+/// memory are named.
 fn a_usr_that_is_read_only_leaves_only_what_a_daemon_has_in_memory(scene: &mut Scene) {
     scene.sh("cp -a $modules /srv/image; rm /srv/image/hw-display-qxl.so");
     scene.install_modstamp();
@@ -683,7 +688,8 @@ fn a_usr_that_is_read_only_leaves_only_what_a_daemon_has_in_memory(scene: &mut S
         mount --bind /srv/image $modules
         mount --rbind /usr /usr";
     scene.change(mount, false);
-    // A mount that becomes read-only does so in one of the two systems. What modstamp remembers tells of one system, too.
+    // A mount becomes read-only in one of the two systems alone. modstamp's record is of one
+    // system, too.
     let read_only = "mount -o remount,bind,ro /usr; mount -o remount,bind,ro $modules";
     scene.sh(read_only);
     let own = "cp -a /var/lib/modstamp /srv
@@ -744,7 +750,7 @@ fn a_change_with_a_touch_of_the_stamp_is_noticed(scene: &mut Scene) {
     let [truncate, restore] = [TRUNCATE, RESTORE].map(|change| format!("{change}; {touch}"));
     by_hand(scene, [(&truncate, false), (&restore, true)]);
 
-    // modstamp's own touch tells libvirt, too, where root does it.
+    // A touch by root through modstamp also tells libvirt.
     scene.change(TRUNCATE, false);
     scene.keeps_cache_files(|scene| drop(scene.sh("modstamp touch")));
     scene.with(1);
@@ -753,7 +759,7 @@ fn a_change_with_a_touch_of_the_stamp_is_noticed(scene: &mut Scene) {
     scene.with(1);
 }
 
-/// Of two refreshes in one second, with a look-up between them, each counts.
+/// Two refreshes in one second, with a look-up between them, both count.
 fn a_change_during_a_probe_is_noticed(scene: &mut Scene) {
     scene.install_modstamp();
     scene.sh("touch $modules");
@@ -772,7 +778,7 @@ fn a_change_during_a_probe_is_noticed(scene: &mut Scene) {
     scene.with(1);
 }
 
-/// No clock is set here: what it amounts to is that the directory's mtime, which was ahead, falls back to one from before.
+/// No clock is set here. The effect is the same: the directory's mtime was ahead, and falls back.
 fn a_change_after_the_clock_is_set_back_is_noticed(scene: &mut Scene) {
     scene.install_modstamp();
     scene.sh("touch -d '1 year' $modules");
@@ -780,7 +786,7 @@ fn a_change_after_the_clock_is_set_back_is_noticed(scene: &mut Scene) {
     scene.fill();
     scene.change(&format!("{TRUNCATE}; touch -d @{ahead} $modules"), false);
     scene.without(Stale);
-    // The next second after this one is the one that all have seen.
+    // All have seen the second that follows this one.
     scene.sh(&format!("touch -d @{} $modules", ahead - 1));
     let next = scene.refresh();
     assert!(next > ahead, "{ahead}, {next}");

@@ -1,7 +1,9 @@
-//! What other packagers get: the macro by which any spec file has its triggers, and packages that lint finds nothing in.
+//! For other packagers: the macro that gives any spec file its triggers, and packages in which lint
+//! finds nothing.
 //!
-//! The packages are built as for rpm.rs. A package of the tests' own then says one line, is built by each rpm in a
-//! throw-away machine where `modstamp-devel` is installed, and is installed beside modules that come, change and go.
+//! The packages are built as for rpm.rs. Then each rpm builds a small package whose spec has one
+//! line with the macro, in a throw-away machine with `modstamp-devel`. The package is installed
+//! beside modules that come, change and go.
 
 use std::process::Command;
 
@@ -67,7 +69,8 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     removing_modstamp_takes_the_stamps_of_every_profile,
 ];
 
-/// A machine on which packages can be built with modstamp, and on which modstamp and QEMU's triggers are installed.
+/// A machine on which packages can be built with modstamp, and on which modstamp and QEMU's
+/// triggers are installed.
 struct Host {
     machine: Machine,
 }
@@ -84,8 +87,8 @@ impl Host {
         host
     }
 
-    /// Runs rpm in the machine; returns whether it succeeded, and what it printed as errors but for Debian's advice to use
-    /// another package manager.
+    /// Runs rpm in the machine; returns whether it succeeded, and what it printed as errors but for
+    /// Debian's advice to use another package manager.
     fn try_rpm(&self, arguments: &[&str]) -> (bool, String) {
         let mut command = self.machine.command("rpm");
         let output = command.args(arguments).output().unwrap();
@@ -101,8 +104,8 @@ impl Host {
         assert_eq!(done, (true, String::new()), "rpm {arguments:?}");
     }
 
-    /// Runs rpmbuild on a packager's spec file, with the file of the profile and `sections`; returns whether it
-    /// succeeded, and what it printed as errors.
+    /// Runs rpmbuild on a packager's spec file, with the file of the profile and `sections`;
+    /// returns whether it succeeded, and what it printed as errors.
     fn try_build(&self, name: &str, sections: &str) -> (bool, String) {
         let spec = format!(
             "Name: {name}\nVersion: 1\nRelease: 1\nSummary: Plug-ins\nLicense: MIT\n\
@@ -156,7 +159,8 @@ impl Host {
         path
     }
 
-    /// Runs rpm in the machine, which must succeed without a word; returns the profiles whose stamps moved.
+    /// Runs rpm in the machine, which must succeed without a word; returns the profiles whose
+    /// stamps moved.
     fn moved(&self, arguments: &[&str]) -> Vec<&'static str> {
         let stamps = || ["gstreamer", "qemu"].map(|profile| (profile, self.machine.stamp(profile)));
         let before = stamps();
@@ -257,7 +261,7 @@ fn the_package_with_the_triggers_requires_modstamp_by_itself(host: &Host) {
     );
     host.rpm(&["-i", &package, &own("modstamp")]);
 
-    // Who has no list of all files finds what is required among what is provided.
+    // A solver that has no list of all files finds these requirements among the provides.
     let provided = host.machine.sh("rpm -q --provides modstamp");
     for program in ["rpm-trigger", "rpm-transaction"] {
         let path = format!("/usr/libexec/modstamp/{program}");
@@ -342,7 +346,8 @@ fn removing_modstamp_takes_the_stamps_of_every_profile(host: &Host) {
     host.machine.sh("! test -e /var/lib/modstamp");
 }
 
-/// Neither on the spec nor on any package, by Fedora's names (release 1) or by openSUSE's (1.again).
+/// Neither on the spec nor on any package, by Fedora's names (release 1) or by openSUSE's
+/// (1.again).
 fn rpmlint_has_nothing_to_say() {
     let scratch = tempfile::tempdir().unwrap();
     let mut files = Vec::new();

@@ -1,7 +1,9 @@
-//! Tests in throw-away machines of Debian's, with real package managers, libvirts, systemds, and kernels that boot.
+//! Tests in throw-away machines of Debian's, with real package managers, libvirts, systemds, and
+//! kernels that boot.
 //!
-//! A test's name begins with its part, such as `dpkg::` or `packages::`, by which `make check-PART` selects it. The parts
-//! share base roots, built packages and the processors. One part runs while another waits.
+//! A test's name begins with its part, such as `dpkg::` or `packages::`, by which `make check-PART`
+//! selects it. The parts share base roots, built packages and the processors. One part runs while
+//! another waits.
 
 mod debhelper;
 mod debian;

@@ -1,9 +1,11 @@
-//! The rpm packages as people get them: by dnf and zypper from a repository, with dependencies that are really solved.
+//! The rpm packages as people get them: dnf and zypper install them from a repository, and really
+//! solve their dependencies.
 //!
-//! The packages that `rpm/modstamp.spec` builds, and small ones of the tests' own, lie in a repository that createrepo_c
-//! writes in a throw-away machine of Debian's, which has both package managers. What the packages need of a distribution
-//! is provided there by one package, which has nothing but these names. There is no network, and nothing is signed. After
-//! each scenario `rpm -V` must find nothing wrong. rpm.rs has what rpm's triggers do in detail.
+//! A throw-away Debian machine has both package managers, and a repository that createrepo_c
+//! writes. It holds the packages that `rpm/modstamp.spec` builds, and small ones of the tests' own.
+//! One more package provides the names that they require of a distribution. There is no network,
+//! and nothing is signed. After each scenario, `rpm -V` must find no fault. rpm.rs tests the
+//! triggers in detail.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -23,7 +25,8 @@ const REPOSITORY: &str = "/srv/repository";
 const CONFIGURATION: &str =
     "[tests]\nname=tests\nbaseurl=file:///srv/repository\nenabled=1\nautorefresh=1\ngpgcheck=0\n";
 
-/// A package manager of a suite, and how it is called. What it asks is answered, and the repository is read anew each time.
+/// A package manager of a suite, and how it is called. What it asks is answered, and the repository
+/// is read anew each time.
 struct Manager {
     name: &'static str,
     suite: &'static str,
@@ -163,8 +166,8 @@ impl Host {
         });
     }
 
-    /// Runs the package manager, with other arguments for each; returns whether it succeeded, and what it printed. Nothing
-    /// here takes minutes, so what does is stuck.
+    /// Runs the package manager, with other arguments for each; returns whether it succeeded, and
+    /// what it printed. Nothing here takes minutes, so what does is stuck.
     fn try_one(&self, dnf: &[&str], zypper: &[&str]) -> (bool, String) {
         let arguments = if self.manager.is_zypper {
             [&["zypper", "--non-interactive"], zypper].concat()
@@ -203,8 +206,8 @@ impl Host {
         self.one(&["upgrade"], &["update"]);
     }
 
-    /// `action` moves the stamp, and makes an answer from before it stale with this among its reasons; one from after it
-    /// is fresh.
+    /// `action` moves the stamp, and makes an answer from before it stale with this among its
+    /// reasons; one from after it is fresh.
     fn makes_stale(&self, reason: &str, action: impl FnOnce()) {
         self.machine.observe();
         assert!(self.machine.moves(action), "the stamp stayed");
@@ -224,7 +227,8 @@ impl Host {
         self.outside(path).symlink_metadata().is_ok()
     }
 
-    /// rpm finds no file of an installed package that is not as it was packed, and no dependency that is not met.
+    /// rpm finds no file of an installed package that is not as it was packed, and no dependency
+    /// that is not met.
     fn is_well(&self) {
         let mut command = self.machine.command("rpm");
         assert_eq!(run(command.args(["-V", "--all"])), "");

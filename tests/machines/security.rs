@@ -1,5 +1,5 @@
-//! Holds docs/security.md against what the programs do, traced by strace(1), and against Debian's SELinux policy and AppArmor.
-//! The machine is a root of Debian's with its libvirt and QEMU in it.
+//! Holds docs/security.md against what the programs do, traced by strace(1), and against Debian's
+//! SELinux policy and AppArmor. The machine is a root of Debian's with its libvirt and QEMU in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -224,7 +224,8 @@ fn paths(arguments: &str) -> Vec<String> {
     found
 }
 
-/// What is traced: the program and who starts it, as the page's table has them; what is done before; and the command.
+/// A traced run: the program and its starter, as in the page's table; the preparation; and the
+/// command.
 type Case = (
     &'static str,
     &'static str,
@@ -409,7 +410,8 @@ fn each_program_changes_what_the_page_says_and_nothing_else() {
     assert!(wrong.is_empty(), "docs/security.md is wrong:\n{wrong}");
 }
 
-/// Whether a path is one that the page writes so: PROFILE, MODULES and PROGRAMS are those of QEMU's.
+/// Whether a path is one that the page writes so: PROFILE, MODULES and PROGRAMS are those of
+/// QEMU's.
 fn is_match(pattern: &str, home: &str, path: &str) -> bool {
     let pattern = pattern
         .replace("PROFILE", "qemu")

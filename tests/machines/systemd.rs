@@ -1,7 +1,8 @@
-//! The units in packaging/systemd: what systemd-analyze(1) says of them, and what they do where a real systemd runs them.
+//! The units in packaging/systemd: systemd-analyze(1)'s view of them, and their effect under a real
+//! systemd.
 //!
-//! That one is booted by systemd-nspawn(1) in throw-away machines, systemd 252 and 257, within two seconds. The kernel is the one
-//! that runs the tests, and so are its file systems; machines of their own are those of lab/.
+//! systemd-nspawn(1) boots systemd 252 and 257 in throw-away machines, within two seconds. They
+//! share the kernel and the file systems of the tests. The machines of lab/ have their own.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -145,8 +146,8 @@ fn systemd_finds_nothing_wrong_with_any_unit() {
     }
 }
 
-/// The rows of the page's table of units: its name, its manager, who it runs as, its capabilities, what it may write, and the
-/// most that its exposure may be.
+/// The rows of the page's table of units: name, manager, user, capabilities, writable paths, and
+/// the highest exposure.
 fn rows() -> Vec<[&'static str; 5]> {
     let cells = |line: &'static str| -> Option<[&'static str; 5]> {
         let line = line.strip_prefix("| ")?.strip_suffix(" |")?;
@@ -311,7 +312,8 @@ fn make_install_enables_no_unit_and_the_presets_enable_each() {
     }
 }
 
-/// A machine with QEMU in which systemd runs, with the units for the profile “qemu” enabled. They are there before it is booted.
+/// A machine with QEMU in which systemd runs, with the units for the profile “qemu” enabled. They
+/// are there before it is booted.
 struct Booted {
     host: Host,
     nspawn: Option<Child>,
@@ -536,7 +538,7 @@ fn on_a_read_only_usr_what_is_stale_goes_from_another_users_cache_before_libvirt
     machine.boot(&[&read_only]);
     machine.stop();
 
-    // No file of libvirt's, and so stale, where anything is.
+    // It is no cache file of libvirt's, and so it is stale.
     let cache = "/var/cache/libvirt/qemu/capabilities";
     machine.host.sh(&format!(
         "mkdir -p {cache}; echo '<qemuCaps/>' > {cache}/a.xml
@@ -781,7 +783,7 @@ fn the_packages_enable_the_units_and_leave_none(machine: &mut Booted) {
             .put(&deb::built(name), &format!("/srv/{name}.deb"));
     }
     machine.boot(&[]);
-    // Beside what is there only while they run.
+    // It omits units that exist only while they run.
     let units = || {
         machine.sh(
             "find /etc/systemd /run/systemd /var/lib/systemd -name '*modstamp*' \

@@ -1,5 +1,5 @@
-//! The sources with all crates, as `make dist-vendored` packs them, built as distributions do: by Debian 13's own
-//! toolchain, with no network and no cargo's home.
+//! The sources with all crates, as `make dist-vendored` packs them, built as distributions do: by
+//! Debian 13's own toolchain, with no network and no cargo's home.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -61,7 +61,8 @@ fn two_builds_with_tests_and_without_in_different_paths_give_the_same_bytes() {
 }
 
 fn rpmbuild_takes_the_sources_and_their_tests_pass() {
-    // --nodeps: what it needs is there, but not as packages of rpm's. Nor has Debian's rpm a macro of systemd's.
+    // --nodeps: the requirements are there, but not as rpm packages. Debian's rpm has no macros of
+    // systemd's.
     let script = r#"
         rpmbuild -ta --nodeps --define '_topdir /srv/top' \
             --define '_tmpfilesdir /usr/lib/tmpfiles.d' \
@@ -174,7 +175,7 @@ static SECOND: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 impl Build {
-    /// Builds them, or finds them where they were built before.
+    /// Builds them, unless they were built before.
     fn build(&self) -> PathBuf {
         let script = r#"
             hostname "$4"
@@ -197,7 +198,8 @@ impl Build {
     }
 }
 
-/// A machine with Debian 13's own toolchain, and the packages that those of `debian/` are built with.
+/// A machine with Debian 13's own toolchain, and the packages that those of `debian/` are built
+/// with.
 fn machine() -> Machine {
     let (source, _) = include_str!("../../debian/control")
         .split_once("\n\n")
@@ -214,7 +216,8 @@ fn machine() -> Machine {
     Machine::new("trixie", &packages)
 }
 
-/// Where machines have the sources. rpmbuild wants them to have the name that the spec has for them.
+/// Where machines have the sources. rpmbuild wants them to have the name that the spec has for
+/// them.
 const SOURCES: &str = concat!(
     "/srv/modstamp-",
     env!("CARGO_PKG_VERSION"),

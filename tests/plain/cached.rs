@@ -354,7 +354,7 @@ fn a_link_a_directory_and_a_fifo_are_left_as_they_are() {
         let before = kind();
         let answer = program.ask();
         assert_eq!(answer.bytes, b"gtk: before 1");
-        assert!(matches!(answer.not_kept, Some(NotKept::NotBelieved { .. })));
+        assert!(matches!(answer.not_kept, Some(NotKept::LeftAlone { .. })));
         assert!(why_not_kept(&answer).contains(problem));
         assert_eq!(kind(), before);
         let _ = fs::remove_file(&program.file).or_else(|_| fs::remove_dir(&program.file));

@@ -5,9 +5,11 @@ use std::process::Command;
 
 use crate::{kept, sources};
 
-/// Runs a script for bash, one at a time: `$1` is the directory `name` of what is kept, and `$tree` the working tree as git
-/// sees it, as a tree object, without a trace in the repository. Returns the path that it printed, or else what it said and
-/// the last lines of `$1/log`.
+/// Runs a script for bash. No two scripts run at the same time.
+///
+/// `$1` is the directory `name` among the kept files. `$tree` is git's tree object of the working
+/// tree, which leaves no trace in the repository. Returns the path that the script printed, or else
+/// its messages and the last lines of `$1/log`.
 pub fn of_working_tree(name: &str, script: &str) -> Result<PathBuf, String> {
     const TREE: &str = r#"
         kept=$1

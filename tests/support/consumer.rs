@@ -1,4 +1,5 @@
-//! A libvirt with a cache of its own: its daemon, started in a throw-away machine, and what it answers.
+//! A libvirt with a cache of its own: its daemon, started in a throw-away machine, and what it
+//! answers.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A libvirt with a cache of its own.
 pub struct Consumer {
     pub name: &'static str,
-    /// Whether its daemon runs on between two look-ups, with its cache in memory; else that is on disk alone.
+    /// Whether its daemon keeps running between two look-ups, with its cache in memory. If not, the
+    /// cache is on disk alone.
     pub stays: bool,
     root: PathBuf,
     /// Whose session it is; the system's daemon is root's.
@@ -36,7 +38,7 @@ pub fn host(release: &'static Release) -> Host {
             release.devices,
         ],
     );
-    // As root, because libvirt finds KVM gone at each look-up where another user has no access to it, and probes.
+    // As root: if another user has no access to KVM, libvirt probes at each look-up.
     host.sh(
         r#"getent passwd libvirt-qemu >/dev/null || useradd --system --no-create-home libvirt-qemu
             for user in one two; do
@@ -124,7 +126,7 @@ impl Consumer {
         let own = self.outside("run/libvirt/libvirtd.pid", "libvirtd.pid");
         let (log, own) = (self.inside(&self.log()), self.inside(&own));
         let mut command = self.command("libvirtd");
-        // It ends by itself where these tests are killed.
+        // It ends by itself if these tests are killed.
         command
             .arg("--timeout=300")
             .arg("--pid-file")

@@ -1,4 +1,5 @@
-//! Debian machines with packages: the ones that `debian/` builds, small ones of the tests' own, and QEMU's.
+//! Debian machines with packages: the ones that `debian/` builds, small ones of the tests' own, and
+//! QEMU's.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -97,8 +98,8 @@ pub const REPLACES: &str = "Replaces: qemu-system-common, qemu-system-gui, qemu-
 /// The packages that `debian/` builds.
 static BUILT: LazyLock<PathBuf> = LazyLock::new(build);
 
-/// Builds `debian/` from a copy of the files that belong to the project, once for each state of them; returns where the
-/// packages are.
+/// Builds `debian/` from a copy of the project's files, once for each state of them. Returns the
+/// directory with the packages.
 fn build() -> PathBuf {
     let script = r#"
         kept=$1
@@ -231,8 +232,8 @@ impl Host {
         self.pack(&tree, &format!("{name}_{version}"))
     }
 
-    /// Runs a script in the machine; returns what it printed, errors too. Nothing here takes minutes, so what does is
-    /// stuck.
+    /// Runs a script in the machine, and returns its output, errors included. A script that takes
+    /// four minutes is stuck, and is ended.
     pub fn sh(&self, script: &str) -> String {
         let script = format!("exec 2>&1\n{script}");
         let mut command = self.machine.command("timeout");
@@ -249,7 +250,8 @@ impl Host {
         self.machine.root.join(path.trim_start_matches('/'))
     }
 
-    /// Builds a package with these files, each with a content that is its own; returns its path in the machine.
+    /// Builds a package with these files, each with a content that is its own; returns its path in
+    /// the machine.
     pub fn package(&self, name: &str, version: &str, files: &[&str]) -> String {
         self.build(&Package {
             name,
@@ -321,7 +323,8 @@ impl Host {
     }
 }
 
-/// Debian's own packages of QEMU's modules, as a repository that is fetched once, so that tests need no network.
+/// Debian's own packages of QEMU's modules, as a repository that is fetched once, so that tests
+/// need no network.
 fn repository(host: &Host) -> PathBuf {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock();

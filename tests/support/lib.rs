@@ -1,11 +1,11 @@
 //! Parts that the test programs and the benchmarks share.
 //!
-//! - [`test`]: a test that says what it needs, and the run of many.
-//! - [`world`], [`libvirt`]: scratch roots, with all that a profile watches, and with a made-up libvirt.
+//! - [`test`]: a test that names its needs, and the run of many.
+//! - [`world`], [`libvirt`]: scratch roots with all of a profile's inputs, and a made-up libvirt.
 //! - [`mounted`]: scratch file systems of many kinds.
-//! - [`machine`]: throw-away machines of Debian's; [`deb`] and [`rpm`] bring our packages into them, and [`consumer`]
-//!   starts real libvirts there.
-//! - [`built`]: what is built from the working tree.
+//! - [`machine`]: throw-away Debian machines. [`deb`] and [`rpm`] bring our packages into them, and
+//!   [`consumer`] starts real libvirts there.
+//! - [`built`]: files that are built from the working tree.
 
 pub mod built;
 pub mod consumer;
@@ -26,7 +26,8 @@ pub fn sources() -> PathBuf {
     own.ancestors().nth(2).unwrap().to_owned()
 }
 
-/// One of the project's programs, as cargo built it for the tests. Cargo puts it one directory above the test program.
+/// One of the project's programs, as cargo built it for the tests. Cargo puts it one directory
+/// above the test program.
 pub fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
     own.ancestors().nth(2).unwrap().join(name)
@@ -38,7 +39,8 @@ pub fn release(name: &str) -> PathBuf {
     Path::new(&directory).join(name)
 }
 
-/// Runs the rest of the program in a mount namespace of its own, so that no mount outlives it. Call it first in `main`.
+/// Runs the rest of the program in a mount namespace of its own, so that no mount outlives it. Call
+/// it first in `main`.
 pub fn enter_own_mount_namespace() {
     use std::os::unix::process::CommandExt;
     const MARK: &str = "MODSTAMP_OWN_MOUNT_NAMESPACE";
@@ -54,7 +56,7 @@ pub fn enter_own_mount_namespace() {
     }
 }
 
-/// The directory that keeps what is slow to make: `$XDG_CACHE_HOME/modstamp-tests`.
+/// The directory with files that are slow to make: `$XDG_CACHE_HOME/modstamp-tests`.
 pub fn kept() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache =
@@ -66,8 +68,8 @@ pub fn kept() -> PathBuf {
 
 /// Makes a program, or a script, that can be started at once.
 ///
-/// A child process writes it. If this process did, children of other tests could inherit its descriptor for a moment, and
-/// execve(2) refuses a file that is open for writing (`ETXTBSY`).
+/// A child process writes it. If this process did, children of other tests could inherit its
+/// descriptor for a moment, and execve(2) refuses a file that is open for writing (`ETXTBSY`).
 pub fn executable(path: &Path, content: impl AsRef<[u8]>) {
     use std::io::Write;
     let script = r#"cat > "$1"; chmod 755 "$1""#;

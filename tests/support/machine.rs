@@ -1,9 +1,9 @@
-//! Throw-away machines: roots of Debian's that package managers can be let loose on.
+//! Throw-away machines: Debian roots to which a test may do anything.
 //!
-//! Each release has one base root, which mmdebstrap makes, and layers over it, which apt installs: one for each set of
-//! packages. Both are kept outside the checkout, as are the packages that apt fetched. A machine is an overlay over them:
-//! made in no time, written to as one likes, and gone with the test. All mounts are in the mount namespace of the test
-//! program, so that none is left even if the program is killed.
+//! mmdebstrap makes one base root for each release. apt makes one layer over it for each set of
+//! packages. Both are kept outside the checkout, and so are the packages that apt fetched. A
+//! machine is an overlay over them. It is made in no time, and gone with the test. All mounts are
+//! in the mount namespace of the test program, so none is left even if the program is killed.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -55,7 +55,7 @@ impl Machine {
         inside(&self.root, &[], program)
     }
 
-    /// Runs a shell script inside the machine; returns what it printed. Panics where it fails.
+    /// Runs a shell script inside the machine, and returns its output. Panics if it fails.
     pub fn sh(&self, script: &str) -> String {
         run(self.command("/bin/sh").args(["-ec", script]))
     }
@@ -90,7 +90,7 @@ impl Machine {
         assert_eq!(self.check(), None);
     }
 
-    /// Why the kept witness is stale; `None` where it is fresh.
+    /// Tells why the witness in /srv is stale. `None` if it is fresh.
     pub fn check(&self) -> Option<String> {
         let mut command = self.command("modstamp");
         let output = command.args(["check", "/srv/witness"]).output().unwrap();
@@ -114,7 +114,8 @@ impl Machine {
         after > before
     }
 
-    /// The mtime of the system's stamp of a profile, in nanoseconds since 1970; `None` where there is no stamp.
+    /// The mtime of the system's stamp of a profile, in nanoseconds since 1970. `None` if there is
+    /// no stamp.
     pub fn stamp(&self, profile: &str) -> Option<i128> {
         let path = self.root.join(format!("var/lib/modstamp/{profile}.stamp"));
         let stat = std::fs::symlink_metadata(path).ok()?;
@@ -147,14 +148,16 @@ impl Drop for Machine {
             .args(["--recursive", "--lazy"])
             .arg(top)
             .status();
-        // What is still mounted must not be removed file by file: something of this machine's may be below.
+        // What is still mounted must not be removed file by file: something of this machine's may
+        // be below.
         if !gone.is_ok_and(|status| status.success()) {
             let _ = self.scratch.take().map(tempfile::TempDir::keep);
         }
     }
 }
 
-/// The lower directories of a machine with `packages`, in the form of overlayfs: the uppermost first.
+/// The lower directories of a machine with `packages`, in the form of overlayfs: the uppermost
+/// first.
 fn lower(suite: &str, packages: &[&str]) -> String {
     let base = base(suite);
     match packages {
@@ -218,7 +221,8 @@ fn layer(suite: &str, base: &Path, packages: &[&str]) -> PathBuf {
     made_once(&name, script, &arguments)
 }
 
-/// Makes a directory by `script`, at its `$1`, unless it was made before. Of two callers at once, one makes it.
+/// Makes a directory by `script`, at its `$1`, unless it was made before. Of two callers at once,
+/// one makes it.
 fn made_once(name: &str, script: &str, arguments: &[impl AsRef<std::ffi::OsStr>]) -> PathBuf {
     let at = kept().join("roots").join(name);
     std::fs::create_dir_all(at.parent().unwrap()).unwrap();

@@ -58,7 +58,8 @@ impl Mounted {
         self.0.path()
     }
 
-    /// Unmounts it, and waits until nobody uses it any more: what another thread starts has its descriptors for a moment.
+    /// Unmounts it, and waits until it is unused: a child of another thread has its descriptors for
+    /// a moment.
     pub fn end(self) {
         for _ in 0..1000 {
             let unmounted = Command::new("umount").arg(self.path()).output().unwrap();

@@ -30,7 +30,8 @@ pub const MODULES: &str = "/usr/lib64/qemu";
 /// Where machines have the packages.
 pub const PACKAGES: &str = "/srv";
 
-/// Puts the packages that the spec builds into a machine, and tells its rpm where to keep its database.
+/// Puts the packages that the spec builds into a machine, and tells its rpm where to keep its
+/// database.
 pub fn put(machine: &Machine) {
     for entry in std::fs::read_dir(built()).unwrap() {
         let name = entry.as_ref().unwrap().file_name().into_string().unwrap();
@@ -105,7 +106,7 @@ pub struct Package<'a> {
 }
 
 impl Package<'_> {
-    /// Builds the package, or finds it where it was built before. Returns the file.
+    /// Builds the package, unless it was built before. Returns the file.
     pub fn build(&self) -> PathBuf {
         let Package {
             name,
@@ -145,7 +146,7 @@ impl Package<'_> {
                 .args(["--define", "_buildshell /bin/bash"])
                 .args(["--define", &format!("_topdir {}", top.path().display())])
                 .arg(&spec_file));
-            // Whole or not at all, also where two tests build it at once.
+            // Whole or not at all, even if two tests build it at once.
             let own = kept.join(top.path().file_name().unwrap());
             std::fs::copy(top.path().join("RPMS/built.rpm"), &own).unwrap();
             std::fs::rename(own, &file).unwrap();

@@ -1,7 +1,8 @@
 //! Tests that state their needs, and their runner, which counts the tests that cannot run here.
 //!
-//! `MODSTAMP_TESTS` names the target of the Makefile whose tests run; each of them fails if it lacks something. Without the
-//! variable, every test runs whose needs are met. [`Needs::minutes`] is then never met, and long forms are left out.
+//! `MODSTAMP_TESTS` names the target of the Makefile whose tests run; each of them fails if it
+//! lacks something. Without the variable, every test runs whose needs are met. [`Needs::minutes`]
+//! is then never met, and long forms are left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

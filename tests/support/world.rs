@@ -23,7 +23,8 @@ pub const GTK: &str = "usr/lib64/qemu/ui-gtk.so";
 pub const STAMP: &str = "var/lib/modstamp/qemu.stamp";
 pub const STAMPED: i64 = 1_600_000_000;
 
-/// All files but the stamp, in the root. Contents are of one length, so that one can take another's place unseen by stat.
+/// All files but the stamp, in the root. Contents are of one length, so that one can take another's
+/// place unseen by stat.
 const FILES: [(&str, &str); 18] = [
     ("usr/lib64/qemu/hw-display-qxl.so", "before 0"),
     ("usr/lib64/qemu/ui-gtk.so", "before 1"),
@@ -139,7 +140,7 @@ impl World {
         self.top.join(name)
     }
 
-    /// The root, or what is at a path in it.
+    /// The root, or a path in it.
     pub fn path(&self, below: &str) -> PathBuf {
         self.top.join("root").join(below)
     }
@@ -160,7 +161,7 @@ impl World {
         fs::remove_file(self.path(path)).unwrap();
     }
 
-    /// A link in the place of what is there, if anything is.
+    /// Makes a link. It replaces a file of that name.
     pub fn link(&self, path: &str, target: &str) {
         let _ = fs::remove_file(self.path(path));
         symlink(target, self.path(path)).unwrap();
@@ -170,7 +171,7 @@ impl World {
         fs::set_permissions(self.path(path), fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// Does something to what is at `path`, and puts its mtime back.
+    /// Runs `change` on the file at `path`, and puts its mtime back.
     pub fn keep_mtime(&self, path: &str, change: impl FnOnce()) {
         keep_mtime(&self.path(path), change);
     }
@@ -238,7 +239,7 @@ impl Drop for World {
     }
 }
 
-/// Does something to what is at `path`, and puts its mtime back.
+/// Runs `change` on the file at `path`, and puts its mtime back.
 pub fn keep_mtime(path: &Path, change: impl FnOnce()) {
     let before = FileTime::from_last_modification_time(&fs::metadata(path).unwrap());
     change();

@@ -1,8 +1,6 @@
 //! Finds, reads and removes the files of libvirt's cache: one for each program that it probed.
 
-use std::fs::File;
 use std::io;
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::act::libvirt::capabilities::Recorded;
 use crate::act::libvirt::kind::Kind;
 use crate::files::directory::{for_each_name, os};
+use crate::files::read::read_at_most;
 use crate::files::root::{Root, Steps};
 use crate::ground::environment::home_directory;
 use crate::ground::error::{Error, Result};
@@ -221,17 +220,15 @@ fn read(
     if !FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err("it is not a regular file".to_owned());
     }
-    if stat.st_size as u64 > MOST_BYTES {
-        return Err(format!("it is larger than {} MiB", MOST_BYTES >> 20));
-    }
-    let read = || -> io::Result<Vec<u8>> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&directory.fd, name, flags, Mode::empty())?;
-        let mut text = Vec::with_capacity(stat.st_size as usize);
-        File::from(file).take(MOST_BYTES).read_to_end(&mut text)?;
-        Ok(text)
-    };
-    let text = read().map_err(|error| format!("it cannot be read: {error}"))?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&directory.fd, name, flags, Mode::empty());
+    let text = file
+        .map_err(io::Error::from)
+        .and_then(|file| read_at_most(MOST_BYTES, file));
+    let text = text.map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => format!("it is larger than {} MiB", MOST_BYTES >> 20),
+        _ => format!("it cannot be read: {error}"),
+    })?;
     let recorded = Recorded::parse(directory.kind, &text)?;
     let digest = Sha256::digest(recorded.program.as_os_str().as_encoded_bytes());
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -1,15 +1,15 @@
-//! The program and the times in a cache file, which tell from when its answer is. The rest of the
-//! file is passed over.
+//! Reads the program and the times in a cache file, which tell when libvirt probed. The rest of the
+//! file does not count.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use quick_xml::events::{BytesRef, Event};
 use serde::{Serialize, Serializer};
 
 use crate::act::libvirt::kind::Kind;
-use crate::ground::text::Printable;
+use crate::ground::text::{Printable, path_text};
 
 /// No path is longer (`PATH_MAX`).
 const LONGEST_PATH: usize = 4096;
@@ -43,10 +43,6 @@ pub struct RecordedDirectory {
     pub path: Option<PathBuf>,
     /// The mtime, in whole seconds since 1970. libvirt writes 0 for nbdkit's if there was none.
     pub mtime: i64,
-}
-
-fn path_text<S: Serializer>(path: &Path, out: S) -> Result<S::Ok, S::Error> {
-    out.collect_str(&path.display())
 }
 
 fn optional_path_text<S: Serializer>(path: &Option<PathBuf>, out: S) -> Result<S::Ok, S::Error> {
@@ -92,19 +88,24 @@ fn missing(name: &str) -> String {
     format!("it has no element “{name}”")
 }
 
-/// The elements that count, each with its text.
-struct Elements {
+/// The elements that count, collected from one event of the XML reader to the next.
+struct Elements<'a> {
+    kind: &'a Kind,
+    /// The names and the texts.
     found: Vec<(Vec<u8>, Vec<u8>)>,
+    /// How many elements are open; `None` before the root element begins.
+    level: Option<usize>,
+    /// Whether the next text belongs to the last element that was found.
+    is_open: bool,
 }
 
-impl Elements {
-    fn read(kind: &Kind, text: &[u8]) -> Result<Elements, String> {
-        let mut scan = Scan {
+impl Elements<'_> {
+    fn read<'a>(kind: &'a Kind, text: &[u8]) -> Result<Elements<'a>, String> {
+        let mut elements = Elements {
             kind,
-            level: 0,
-            is_over: false,
-            is_open: false,
             found: Vec::new(),
+            level: None,
+            is_open: false,
         };
         let mut reader = quick_xml::Reader::from_reader(text);
         loop {
@@ -114,29 +115,58 @@ impl Elements {
                 format!("it is not XML as libvirt writes it: {error}")
             })?;
             match event {
-                Event::Start(start) => scan.begin(start.local_name().as_ref())?,
+                Event::Start(start) => elements.begin(start.local_name().as_ref())?,
                 Event::Empty(empty) => {
-                    scan.begin(empty.local_name().as_ref())?;
-                    scan.end();
+                    elements.begin(empty.local_name().as_ref())?;
+                    elements.end();
                 }
-                Event::End(_) => scan.end(),
-                Event::Text(text) => scan.add(&text),
-                Event::CData(text) => scan.add(&text),
-                Event::GeneralRef(name) => scan.add(character(&name)?.as_bytes()),
+                Event::End(_) => elements.end(),
+                Event::Text(text) => elements.add(&text),
+                Event::CData(text) => elements.add(&text),
+                Event::GeneralRef(name) => elements.add(character(&name)?.as_bytes()),
                 Event::DocType(_) => return Err("it declares a document type".to_owned()),
                 Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
-                Event::Eof => break,
+                Event::Eof if elements.level == Some(0) => return Ok(elements),
+                Event::Eof => return Err("it is cut off".to_owned()),
             }
-        }
-        match scan.level > 0 || !scan.is_over {
-            true => Err("it is cut off".to_owned()),
-            false => Ok(Elements { found: scan.found }),
         }
     }
 
-    fn get(&self, name: &str) -> Option<&[u8]> {
+    fn begin(&mut self, name: &[u8]) -> Result<(), String> {
+        let root = self.kind.element;
+        let level = match self.level {
+            None if name == root.as_bytes() => 1,
+            None | Some(0) => return Err(format!("its one element should be “{root}”")),
+            Some(MOST_LEVELS) => {
+                return Err(format!(
+                    "its elements are nested more than {MOST_LEVELS} deep"
+                ));
+            }
+            Some(level) => level + 1,
+        };
+        self.level = Some(level);
+        if level == 2 && self.kind.has(name) && self.get(name).is_none() {
+            self.found.push((name.to_owned(), Vec::new()));
+            self.is_open = true;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, text: &[u8]) {
+        if let Some((_, known)) = self.found.last_mut().filter(|_| self.is_open) {
+            known.extend_from_slice(text);
+        }
+    }
+
+    fn end(&mut self) {
+        let level = self.level.map(|level| level.saturating_sub(1));
+        self.is_open &= level > Some(1);
+        self.level = level;
+    }
+
+    fn get(&self, name: impl AsRef<[u8]>) -> Option<&[u8]> {
         let mut found = self.found.iter();
-        let (_, text) = found.find(|(known, _)| known == name.as_bytes())?;
+        let (_, text) = found.find(|(known, _)| known == name.as_ref())?;
         Some(text)
     }
 
@@ -155,9 +185,8 @@ impl Elements {
 
     fn number(&self, name: &str) -> Result<Option<i64>, String> {
         let parse = |text| std::str::from_utf8(text).ok()?.parse().ok();
-        let number = self
-            .get(name)
-            .map(|text| parse(text).ok_or_else(|| format!("“{name}” is no whole number")));
+        let wrong = || format!("“{name}” is no whole number");
+        let number = self.get(name).map(|text| parse(text).ok_or_else(wrong));
         number.transpose()
     }
 }
@@ -171,49 +200,4 @@ fn character(name: &BytesRef<'_>) -> Result<String, String> {
     let text = name.and_then(quick_xml::escape::resolve_predefined_entity);
     text.map(str::to_owned)
         .ok_or_else(|| "it has an entity that is not one of XML's own".to_owned())
-}
-
-/// A way through a cache file, from one event of the XML reader to the next.
-struct Scan<'a> {
-    kind: &'a Kind,
-    /// How many elements are open.
-    level: usize,
-    /// Whether the root element has ended.
-    is_over: bool,
-    /// Whether the next text belongs to the element that was found last.
-    is_open: bool,
-    found: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-impl Scan<'_> {
-    fn begin(&mut self, name: &[u8]) -> Result<(), String> {
-        self.level += 1;
-        if self.level > MOST_LEVELS {
-            return Err(format!(
-                "its elements are nested more than {MOST_LEVELS} deep"
-            ));
-        }
-        if self.level == 1 && (self.is_over || name != self.kind.element.as_bytes()) {
-            let root = self.kind.element;
-            return Err(format!("its one element should be “{root}”"));
-        }
-        let is_known = self.found.iter().any(|(known, _)| known == name);
-        if self.level == 2 && self.kind.has(name) && !is_known {
-            self.found.push((name.to_owned(), Vec::new()));
-            self.is_open = true;
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, text: &[u8]) {
-        if let Some((_, known)) = self.found.last_mut().filter(|_| self.is_open) {
-            known.extend_from_slice(text);
-        }
-    }
-
-    fn end(&mut self) {
-        self.is_open &= self.level > 2;
-        self.level -= 1;
-        self.is_over |= self.level == 0;
-    }
 }

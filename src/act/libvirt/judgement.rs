@@ -1,14 +1,13 @@
 //! The verdict on an answer that libvirt cached: it must come from after the last refresh, and
 //! nothing that the answer depends on may have changed or been touched since.
 
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::fstat;
 
 use crate::act::libvirt::cache_file::CacheFile;
 use crate::act::libvirt::capabilities::{Recorded, RecordedDirectory};
-use crate::act::libvirt::moved::{Moved, TimeOf};
+use crate::act::libvirt::moved::{Moved, TimeOf, signed_epoch};
 use crate::act::libvirt::record::{Reached, Record};
 use crate::files::root::Steps;
 use crate::ground::time::Mtime;
@@ -17,7 +16,6 @@ use crate::judge::verdict::Verdict;
 use crate::observe::content::Content;
 use crate::observe::directory::Directory;
 use crate::observe::entry::Entry;
-use crate::observe::evidence::epoch;
 use crate::observe::input::Input;
 use crate::observe::inputs::Inputs;
 use crate::stamp::stamp::Owner;
@@ -186,7 +184,7 @@ impl Judgement<'_> {
         let Ok(place) = self.now.root().place(top, Steps::Any) else {
             return reasons;
         };
-        if moved.epoch.is_none() || moved.epoch != epoch(place.as_fd()) {
+        if moved.epoch.is_none() || moved.epoch != signed_epoch(&place) {
             return reasons;
         }
         let touched = |input, top: Option<&Path>, path: &Path| {

@@ -33,8 +33,8 @@ pub(crate) struct Moved {
     /// The ctime that came with it. Every name that later comes or goes moves it.
     pub(crate) ctime: Mtime,
     /// The epoch of the stat identities in the directory. `None` if they are no evidence.
-    #[serde(with = "signed", default, skip_serializing_if = "Option::is_none")]
-    pub(crate) epoch: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) epoch: Option<i64>,
 }
 
 /// A path and one of its times, in whole seconds since 1970.
@@ -44,6 +44,16 @@ pub(crate) struct TimeOf {
     #[serde(with = "escaped")]
     pub(crate) path: PathBuf,
     pub(crate) second: i64,
+}
+
+impl TimeOf {
+    /// A path with its mtime; `None` if nothing is there.
+    pub(crate) fn mtime(root: &Root, path: &Path) -> Option<TimeOf> {
+        Some(TimeOf {
+            path: path.to_owned(),
+            second: root.target(path)?.st_mtime,
+        })
+    }
 }
 
 /// A time that could not be moved.
@@ -72,14 +82,6 @@ pub(crate) struct DirectoryMoves {
     pub(crate) moved: Vec<Moved>,
     /// The mtimes of those that could not be moved.
     pub(crate) left: Vec<TimeOf>,
-    /// The first failure.
-    pub(crate) failed: Option<Failure>,
-}
-
-/// The result of moving the ctimes of programs.
-pub(crate) struct ProgramChanges {
-    /// The new ctimes.
-    pub(crate) changed: Vec<TimeOf>,
     /// The first failure.
     pub(crate) failed: Option<Failure>,
 }
@@ -122,24 +124,24 @@ impl Opened {
                     path: path.clone(),
                     second: stat.st_mtime,
                     ctime: Mtime::of_ctime(&stat),
-                    epoch: epoch(directory.as_fd()),
+                    epoch: signed_epoch(&directory),
                 })
             });
             match moved {
                 Ok(moved) => done.moved.push(moved),
                 Err(cause) => {
-                    let second = root.target(&path).map(|stat| stat.st_mtime);
-                    let path_left = path.clone();
-                    done.left.extend(second.map(|second| TimeOf {
-                        path: path_left,
-                        second,
-                    }));
+                    done.left.extend(TimeOf::mtime(root, &path));
                     done.failed.get_or_insert(Failure { path, cause });
                 }
             }
         }
         done
     }
+}
+
+/// The epoch of the stat identities in a directory, as TOML has it: its integers have a sign.
+pub(crate) fn signed_epoch(directory: impl AsFd) -> Option<i64> {
+    epoch(directory.as_fd()).map(|epoch| epoch as i64)
 }
 
 /// Opens a module directory, by a way that nobody but root or the caller could have bent.
@@ -151,7 +153,7 @@ fn open(root: &Root, path: &Path) -> io::Result<File> {
     }
 }
 
-/// On a file system that is mounted read-only, no write is even tried.
+/// Refuses a file system that is mounted read-only, before anything is written.
 fn check_writable(place: impl AsFd) -> rustix::io::Result<()> {
     let flags = rustix::fs::fstatvfs(place)?.f_flag;
     match flags.contains(StatVfsMountFlags::RDONLY) {
@@ -180,31 +182,28 @@ pub(crate) fn move_to_second(file: &File, second: i64, durability: Durability) -
     Ok(stat)
 }
 
-/// Moves the ctimes of programs to another second.
+/// Moves the ctimes of programs to another second. Returns the new ctimes, and the first failure.
 pub(crate) fn change_all(
     root: &Root,
     programs: &[&Path],
     durability: Durability,
-) -> ProgramChanges {
-    let mut done = ProgramChanges {
-        changed: Vec::new(),
-        failed: None,
-    };
-    // A second chmod by another name would belie the ctime that is known by the first name.
+) -> (Vec<TimeOf>, Option<Failure>) {
+    let (mut changed, mut failed) = (Vec::new(), None);
+    // A chmod by a second name would move the ctime that is noted for the first name.
     let mut seconds = HashMap::new();
     for path in programs {
         let path = path.to_path_buf();
         match change(root, &path, &mut seconds, durability) {
-            Ok(Some(second)) => done.changed.push(TimeOf { path, second }),
+            Ok(Some(second)) => changed.push(TimeOf { path, second }),
             Ok(None) => {}
             // The program is gone, or it is a link to nothing.
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
             Err(cause) => {
-                done.failed.get_or_insert(Failure { path, cause });
+                failed.get_or_insert(Failure { path, cause });
             }
         }
     }
-    done
+    (changed, failed)
 }
 
 /// Moves one program's ctime, unless `seconds` has it by another name. `None` if libvirt cannot
@@ -263,20 +262,5 @@ mod escaped {
         let text = String::deserialize(from)?;
         let path = unescape(&text).ok_or_else(|| D::Error::custom("a wrong escape"))?;
         Ok(PathBuf::from(path))
-    }
-}
-
-/// A number of 64 bits. TOML's integers have a sign.
-mod signed {
-    use serde::de::{Deserialize, Deserializer};
-    use serde::ser::{Serialize, Serializer};
-
-    pub fn serialize<S: Serializer>(number: &Option<u64>, out: S) -> Result<S::Ok, S::Error> {
-        number.map(|number| number as i64).serialize(out)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
-        let number = Option::<i64>::deserialize(from)?;
-        Ok(number.map(|number| number as u64))
     }
 }

@@ -12,8 +12,8 @@ use crate::observe::profile::Profile;
 pub(crate) enum Occasion {
     /// A person asked for it.
     Hand,
-    /// The stamp was touched, perhaps by a trigger. There is no time to read contents that stat is
-    /// evidence for.
+    /// The stamp was touched, perhaps by a trigger. There is no time to read a content if its stat
+    /// identity is evidence.
     Touch,
     /// An update found that something is not as at the last refresh.
     Update,
@@ -43,7 +43,7 @@ impl Occasion {
         before: &Witness,
     ) -> Result<Option<Witness>> {
         let mut now = Inputs::of(profile, Some(&before.observation))?;
-        // The programs changed just now, and an outline knows them by stat alone.
+        // The programs changed just now, and this witness knows them by stat alone.
         if self == Occasion::Touch && now.wait_if_racy() {
             now = Inputs::of(profile, Some(&before.observation))?;
         }

@@ -1,7 +1,5 @@
-//! The caller's own cache on a host where no time could be moved, as on a read-only `/usr`. Root's
-//! refresh removes stale files from the system's cache alone, so each user's update does so here.
-
-use std::path::PathBuf;
+//! The caller's own cache, if no time could be moved, as on a read-only `/usr`. Root's refresh then
+//! removes stale files from the system's cache alone. So each user's update does it for their own.
 
 use crate::act::libvirt::cached::Cached;
 use crate::act::libvirt::daemons::daemons;
@@ -9,8 +7,8 @@ use crate::act::libvirt::judgement::is_outdated;
 use crate::act::libvirt::kind::Kind;
 use crate::act::libvirt::moved::TimeOf;
 use crate::act::libvirt::record::{Effect, Reached, Record};
-use crate::act::libvirt::refresh::{Refreshed, not_kept};
-use crate::ground::error::{Error, Result};
+use crate::act::libvirt::refresh::Refreshed;
+use crate::ground::error::Result;
 use crate::judge::witness::Witness;
 use crate::observe::inputs::{Depth, Inputs};
 use crate::observe::profile::Profile;
@@ -38,46 +36,28 @@ pub(crate) fn update_own(
     let known = own.iter().chain(&system);
     let known: Vec<_> = known.map(|known| &known.witness.observation).collect();
     let observation = inputs.read(Depth::All, &known);
-    let mut record = Record {
+    let directories = inputs.module_directories();
+    let mtimes = directories.filter_map(|(path, _)| TimeOf::mtime(profile.root(), path));
+    let left = mtimes.collect();
+    let mut done = Refreshed::default();
+    let cached = Cached::of(kind, profile, system, inputs);
+    let reached = match done.evict(cached, Owner::User) {
+        true => Reached::ByEviction,
+        false => Reached::Partly,
+    };
+    if !done.evicted.is_empty() {
+        done.warnings.extend(daemons(profile.root()));
+    }
+    let record = Record {
         owner: Owner::User,
         effect: Effect {
-            reached: Reached::ByEviction,
+            reached,
             moved: Vec::new(),
-            left: mtimes(profile, &inputs),
+            left,
             changed: Vec::new(),
         },
         witness: Witness { observation },
     };
-    let mut done = Refreshed::default();
-    let cached = Cached::of(kind, profile, system, inputs);
-    record.effect.reached = evict(cached, profile, &mut done);
-    match record.write(&stamp.take_turn()?, None, durability) {
-        Ok(()) => done.is_done = record.effect.reached != Reached::Partly,
-        Err(cause) => done.warnings.push(not_kept(stamp, cause)),
-    }
+    done.keep(&record, &stamp.take_turn()?, None, durability);
     Ok(Some(done))
-}
-
-/// Removes the stale files, and names the daemons that hold their answers in memory.
-fn evict(cached: Cached, profile: &Profile, done: &mut Refreshed) -> Reached {
-    let (removed, errors) = cached.evict_stale_of(Owner::User);
-    done.warnings.extend(errors.iter().map(Error::to_string));
-    if !removed.is_empty() {
-        done.warnings.extend(daemons(profile.root()));
-    }
-    done.evicted = removed;
-    match errors.is_empty() {
-        true => Reached::ByEviction,
-        false => Reached::Partly,
-    }
-}
-
-/// The mtimes of the module directories.
-fn mtimes(profile: &Profile, inputs: &Inputs) -> Vec<TimeOf> {
-    let directories = inputs.module_directories().map(|(path, _)| path.to_owned());
-    let mtime = |path: PathBuf| {
-        let second = profile.root().target(&path)?.st_mtime;
-        Some(TimeOf { path, second })
-    };
-    directories.filter_map(mtime).collect()
 }

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use crate::act::libvirt::cached::Cached;
 use crate::act::libvirt::daemons::daemons;
-use crate::act::libvirt::installation::Installation;
+use crate::act::libvirt::installation::drivers;
 use crate::act::libvirt::judgement::is_outdated;
 use crate::act::libvirt::kind::Kind;
-use crate::act::libvirt::moved::{Failure, Moved, Opened, ProgramChanges, change_all};
+use crate::act::libvirt::moved::{Failure, Opened, change_all};
 use crate::act::libvirt::occasion::Occasion;
 use crate::act::libvirt::record::{Effect, LastRefresh, Reached, Record};
 use crate::act::libvirt::targets::Targets;
@@ -35,8 +35,36 @@ pub struct Refreshed {
     /// Whether every stale answer was reached, and a record of that is kept. If not, the next
     /// update refreshes again.
     pub is_done: bool,
-    /// Sentences that a person should read.
+    /// The warnings for people, one sentence each.
     pub warnings: Vec<String>,
+}
+
+impl Refreshed {
+    /// Removes the stale files from the cache of `owner`. Returns whether all of them are gone.
+    pub(crate) fn evict(&mut self, cached: Cached, owner: Owner) -> bool {
+        let (removed, errors) = cached.evict_stale_of(owner);
+        self.evicted = removed;
+        self.warnings.extend(errors.iter().map(Error::to_string));
+        errors.is_empty()
+    }
+
+    /// Keeps the record. `last_second` is as in [`Record::write`].
+    pub(crate) fn keep(
+        &mut self,
+        record: &Record,
+        turn: &Turn,
+        last_second: Option<i64>,
+        durability: Durability,
+    ) {
+        if let Err(cause) = record.write(turn, last_second, durability) {
+            let remedy = "make room there, or make it writable for its owner, and refresh again";
+            let attempt = "keep the record of the refresh beside";
+            let error = Error::system(attempt, turn.stamp.path(), cause, remedy);
+            self.warnings.push(error.to_string());
+            return;
+        }
+        self.is_done = record.effect.reached != Reached::Partly;
+    }
 }
 
 /// Makes every libvirt probe again for its answers about `profile`'s programs.
@@ -76,7 +104,7 @@ pub(crate) fn refresh_too(
     Ok(refresh.run(seen, directories)?.unwrap_or_default())
 }
 
-/// Like [`refresh`], but only if something is not as at the last refresh. `None` if all is.
+/// Like [`refresh`], but does nothing and returns `None` if all is as at the last refresh.
 pub(crate) fn update(
     profile: &Profile,
     inputs: Inputs,
@@ -94,7 +122,7 @@ pub(crate) fn update(
 
 /// Spares later looks a reading: keeps a witness of the same contents that has better evidence.
 ///
-/// If it cannot be kept, the one that is there does as well.
+/// A failure costs only that reading.
 fn complete(
     last: Versioned<LastRefresh>,
     profile: &Profile,
@@ -120,13 +148,6 @@ fn complete(
 
 fn system_stamp(profile: &Profile) -> Result<Stamp> {
     Stamp::system(profile.root(), profile.name())
-}
-
-/// A sentence about a record that could not be kept.
-pub(crate) fn not_kept(stamp: &Stamp, cause: io::Error) -> String {
-    let remedy = "make room there, or make it writable for its owner, and refresh again";
-    let attempt = "keep the record of the refresh beside";
-    Error::system(attempt, stamp.path(), cause, remedy).to_string()
 }
 
 /// All that is known before any time is moved.
@@ -175,8 +196,9 @@ impl<'a> SystemRefresh<'a> {
     ) -> Result<SystemRefresh<'a>> {
         let kind = Kind::of(profile)?;
         let mut done = Refreshed::default();
-        let turn = stamp.take_turn();
-        let turn = turn.map_err(|error| done.warnings.push(error.to_string()));
+        let turn = stamp
+            .take_turn()
+            .map_err(|error| done.warnings.push(error.to_string()));
         Ok(SystemRefresh {
             occasion,
             profile,
@@ -188,7 +210,7 @@ impl<'a> SystemRefresh<'a> {
         })
     }
 
-    /// Does all of it. `None` if another update did it while this one waited for its turn.
+    /// Makes the refresh. `None` if another update made it while this one waited for its turn.
     fn run(
         mut self,
         seen: Versioned<Before>,
@@ -197,11 +219,7 @@ impl<'a> SystemRefresh<'a> {
         let Some(before) = self.look_again(seen)? else {
             return Ok(None);
         };
-        let Before {
-            last,
-            inputs,
-            witness,
-        } = before;
+        let (last, inputs) = (before.last, before.inputs);
         let root = self.profile.root();
         let targets = match directories {
             [] => Targets::watched(self.kind, self.profile, &inputs, self.occasion),
@@ -210,9 +228,12 @@ impl<'a> SystemRefresh<'a> {
         let opened = Opened::open(root, targets.directories, last.second);
         let second = opened.second;
         // A later refresh may choose an unclaimed second again. Then the programs must tell.
-        let are_enough = self.claim(second) && targets.are_enough;
+        let claim = |turn: &Turn| Record::claim_second(turn, second).is_ok();
+        let are_enough = self.turn.as_ref().is_some_and(claim) && targets.are_enough;
         let directories = opened.move_all(root, self.durability);
-        self.done.moved = self.outside(&directories.moved);
+        let moved = directories.moved.iter();
+        let moved = moved.map(|moved| (root.outside(&moved.path), moved.second));
+        self.done.moved = moved.collect();
         let mut record = Record {
             owner: Owner::System,
             effect: Effect {
@@ -221,11 +242,10 @@ impl<'a> SystemRefresh<'a> {
                 left: directories.left,
                 changed: Vec::new(),
             },
-            witness,
+            witness: before.witness,
         };
         if directories.failed.is_some() || !are_enough {
-            let failed = directories.failed;
-            self.go_by_programs(&mut record, last.record, inputs, failed)?;
+            self.go_by_programs(&mut record, last.record, inputs, directories.failed)?;
         }
         self.keep(&record, second);
         Ok(Some(self.done))
@@ -235,23 +255,9 @@ impl<'a> SystemRefresh<'a> {
     fn look_again(&self, seen: Versioned<Before>) -> Result<Option<Before>> {
         let look = || Before::look(self.profile, self.stamp, self.occasion);
         let before = self.stamp.look_again_if_changed(seen, look)?;
-        let is_update = self.occasion == Occasion::Update;
-        let is_done = is_update && !is_outdated(before.last.record.as_ref(), &before.inputs);
-        Ok((!is_done).then_some(before))
-    }
-
-    /// Has the record remember a second before any directory is seen with it.
-    fn claim(&self, second: i64) -> bool {
-        let turn = self.turn.as_ref();
-        turn.is_some_and(|turn| Record::claim_second(turn, second).is_ok())
-    }
-
-    fn outside(&self, moved: &[Moved]) -> Vec<(PathBuf, i64)> {
-        let root = self.profile.root();
-        let moved = moved.iter();
-        moved
-            .map(|it| (root.outside(&it.path), it.second))
-            .collect()
+        let is_due = self.occasion != Occasion::Update
+            || is_outdated(before.last.record.as_ref(), &before.inputs);
+        Ok(is_due.then_some(before))
     }
 
     /// Reaches the libvirts that the directories do not: by the programs, or else by an eviction.
@@ -266,7 +272,7 @@ impl<'a> SystemRefresh<'a> {
     ) -> Result<()> {
         // No program is changed for a libvirt that is not installed, unless a person asks for it.
         let root = self.profile.root();
-        let is_wanted = self.occasion == Occasion::Hand || !Installation::all(root).is_empty();
+        let is_wanted = self.occasion == Occasion::Hand || !drivers(root).is_empty();
         let programs: Vec<&Path> = inputs.programs().filter(|_| is_wanted).collect();
         let program = self.change_programs(&programs, record)?;
         // The programs stand in for a directory that is gone.
@@ -276,14 +282,16 @@ impl<'a> SystemRefresh<'a> {
             (None, Some(directory)) => programs.is_empty() && directory.is_lasting(),
             (None, None) => false,
         };
-        let is_any_left = program.is_some();
+        let reached = match &program {
+            Some(_) => Reached::Partly,
+            None => Reached::ByTimes,
+        };
         if let Some(failure) = directory.or(program).filter(|_| is_wanted) {
             self.warn_of(failure, is_shut_out)?;
         }
-        record.effect.reached = match (is_shut_out, is_any_left) {
-            (true, _) => self.evict(last, inputs, is_wanted),
-            (false, true) => Reached::Partly,
-            (false, false) => Reached::ByTimes,
+        record.effect.reached = match is_shut_out {
+            true => self.evict(last, inputs, is_wanted),
+            false => reached,
         };
         Ok(())
     }
@@ -295,7 +303,7 @@ impl<'a> SystemRefresh<'a> {
         record: &mut Record,
     ) -> Result<Option<Failure>> {
         let root = self.profile.root();
-        let ProgramChanges { changed, failed } = change_all(root, programs, self.durability);
+        let (changed, failed) = change_all(root, programs, self.durability);
         let outside = changed.iter().map(|changed| root.outside(&changed.path));
         self.done.changed = outside.collect();
         if !changed.is_empty() {
@@ -338,12 +346,9 @@ impl<'a> SystemRefresh<'a> {
     /// memory.
     fn evict(&mut self, last: Option<Record>, inputs: Inputs, is_wanted: bool) -> Reached {
         let cached = Cached::of(self.kind, self.profile, last, inputs);
-        let (removed, errors) = cached.evict_stale_of(Owner::System);
-        self.done.evicted = removed;
-        let warnings = &mut self.done.warnings;
-        warnings.extend(errors.iter().map(Error::to_string));
-        warnings.extend(daemons(self.profile.root()));
-        match (errors.is_empty(), is_wanted) {
+        let are_all_gone = self.done.evict(cached, Owner::System);
+        self.done.warnings.extend(daemons(self.profile.root()));
+        match (are_all_gone, is_wanted) {
             (true, _) => Reached::ByEviction,
             (false, true) => Reached::Partly,
             // No libvirt is installed that another attempt could reach.
@@ -357,10 +362,7 @@ impl<'a> SystemRefresh<'a> {
         };
         // A file system of even seconds may have made it a later one.
         let moved = record.effect.moved.iter().map(|moved| moved.second);
-        let second = moved.fold(second, i64::max);
-        match record.write(turn, Some(second), self.durability) {
-            Ok(()) => self.done.is_done = record.effect.reached != Reached::Partly,
-            Err(cause) => self.done.warnings.push(not_kept(self.stamp, cause)),
-        }
+        let second = Some(moved.fold(second, i64::max));
+        self.done.keep(record, turn, second, self.durability);
     }
 }

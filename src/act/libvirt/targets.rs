@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::act::libvirt::installation::Installation;
+use crate::act::libvirt::installation::{drivers, watched};
 use crate::act::libvirt::kind::Kind;
 use crate::act::libvirt::occasion::Occasion;
 use crate::act::libvirt::record::Record;
@@ -47,17 +47,16 @@ impl Targets {
         occasion: Occasion,
     ) -> Targets {
         let existing = inputs.module_directories().map(|(path, _)| path.to_owned());
-        let existing: Vec<PathBuf> = existing
-            .filter(|path| profile.has_directory(path))
-            .collect();
+        let existing = existing.filter(|path| profile.has_directory(path));
+        let existing: Vec<PathBuf> = existing.collect();
         if !kind.is_directory_in_driver() {
             return Targets {
                 are_enough: !existing.is_empty(),
                 directories: existing,
             };
         }
-        let installations = Installation::all(profile.root()).into_iter();
-        let watched: Vec<Vec<PathBuf>> = installations.map(|one| one.watched(profile)).collect();
+        let drivers = drivers(profile.root()).into_iter();
+        let watched: Vec<Vec<PathBuf>> = drivers.map(|driver| watched(&driver, profile)).collect();
         if watched.is_empty() {
             return Targets {
                 directories: existing,
@@ -68,15 +67,12 @@ impl Targets {
         let mut watched = watched.concat();
         watched.sort();
         watched.dedup();
-        match watched.is_empty() {
-            true => Targets {
-                directories: existing,
-                are_enough: false,
+        Targets {
+            directories: match watched.is_empty() {
+                true => existing,
+                false => watched,
             },
-            false => Targets {
-                directories: watched,
-                are_enough: do_all_watch,
-            },
+            are_enough: do_all_watch,
         }
     }
 }
