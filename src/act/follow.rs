@@ -36,7 +36,7 @@ impl Followed {
         directories: &[PathBuf],
         durability: Durability,
     ) -> Followed {
-        if !profile.refreshes_libvirt() || stamp.owner() == Owner::User {
+        if !profile.refreshes_libvirt || stamp.owner() == Owner::User {
             return Followed::default();
         }
         let refreshed = refresh::refresh_too(profile, inputs, directories, durability);
@@ -51,7 +51,7 @@ impl Followed {
         inputs: Inputs,
         durability: Durability,
     ) -> Followed {
-        if !profile.refreshes_libvirt() {
+        if !profile.refreshes_libvirt {
             return Followed::default();
         }
         Followed::from(match stamp.owner() {

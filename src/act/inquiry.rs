@@ -140,7 +140,8 @@ impl Inquiry<'_> {
     }
 
     fn inputs(&self, older: Option<&Observation>) -> Result<Inputs, NotKept> {
-        let inputs = Inputs::of(self.profile, older);
+        let not_empty = self.profile.refuse_empty(self.profile.name());
+        let inputs = not_empty.and_then(|()| Inputs::of(self.profile, older));
         let inputs = match self.command {
             Some(command) => inputs.and_then(|inputs| inputs.with_command(command)),
             None => inputs,

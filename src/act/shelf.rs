@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use crate::act::not_kept::NotKept;
 use crate::act::stored::{Contents, Parts, Stored};
-use crate::files::directory::{for_each_name, os};
+use crate::files::directory::{for_each_name, open_file, os};
 use crate::files::lock::{Lock, open_private};
 use crate::files::replace::{Replacement, Writers, is_new_file_of, remove};
 use crate::files::root::{Root, Steps};
@@ -110,9 +110,7 @@ impl Shelf {
 
     /// Looks for the answer `name`.
     pub(crate) fn find(&self, name: &OsStr) -> Finding {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let flags = flags | OFlags::CLOEXEC;
-        let found = match rustix::fs::openat(&self.directory, name, flags, Mode::empty()) {
+        let found = match open_file(&self.directory, name, OFlags::RDONLY) {
             Ok(file) => self.judge(name, file.into()),
             Err(Errno::NOENT) => Ok(Finding::Nothing),
             Err(Errno::LOOP) => Ok(self.refused(name, "is a symbolic link".to_owned())),

@@ -17,6 +17,16 @@ pub(crate) fn open_for_reading(place: impl AsFd) -> rustix::io::Result<OwnedFd> 
     rustix::fs::openat(place, c".", flags, Mode::empty())
 }
 
+/// Opens the file `name` in `directory`. Follows no link, and waits for no FIFO's other end.
+pub(crate) fn open_file(
+    directory: impl AsFd,
+    name: impl rustix::path::Arg,
+    access: OFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::openat(directory, name, access | flags, Mode::empty())
+}
+
 /// Calls `each` with every name in a directory but `.` and `..`, without an allocation for each.
 pub(crate) fn for_each_name(
     directory: BorrowedFd<'_>,

@@ -35,6 +35,8 @@ pub struct Profile {
     pub(crate) directories: Vec<Source>,
     pub(crate) programs: Vec<Glob>,
     pub(crate) files: Vec<Glob>,
+    /// Whether a touch of the system's stamp also makes libvirt probe again.
+    #[cfg_attr(not(feature = "libvirt"), allow(dead_code))]
     pub(crate) refreshes_libvirt: bool,
 }
 
@@ -129,14 +131,6 @@ impl Profile {
     /// The stamps that count: the system's and, if the caller has a home, the caller's own.
     pub fn stamps(&self) -> &[Stamp] {
         &self.stamps
-    }
-
-    /// Whether a touch of the system's stamp also makes libvirt probe again.
-    ///
-    /// It is false for a profile that was built in code: libvirt caches answers of `qemu` and
-    /// `nbdkit` alone.
-    pub fn refreshes_libvirt(&self) -> bool {
-        self.refreshes_libvirt
     }
 
     /// Whether `path`, which a package manager sent, is a module directory or lies in one.

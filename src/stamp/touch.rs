@@ -6,9 +6,9 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 
-use crate::files::directory::stat_at;
+use crate::files::directory::{open_file, stat_at};
 use crate::files::replace::Replacement;
 use crate::ground::environment::image_is_being_built;
 use crate::ground::error::{Error, Result};
@@ -135,8 +135,7 @@ impl Turn<'_> {
     /// Moves the stamp without a new file, for which there is no room.
     fn move_in_place(&self, last: Option<Mtime>, durability: Durability) -> Result<Mtime> {
         let refused = |errno| self.stamp.refused(errno);
-        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.directory, self.stamp.name(), flags, Mode::empty());
+        let file = open_file(&self.directory, self.stamp.name(), OFlags::WRONLY);
         let file = File::from(file.map_err(refused)?);
         let stat = rustix::fs::fstat(&file).map_err(refused)?;
         self.stamp.check_kind(&stat)?;

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::act::libvirt::capabilities::Recorded;
 use crate::act::libvirt::kind::Kind;
-use crate::files::directory::{for_each_name, os};
+use crate::files::directory::{for_each_name, open_file, os};
 use crate::files::read::read_at_most;
 use crate::files::root::{Root, Steps};
 use crate::ground::environment::home_directory;
@@ -220,8 +220,7 @@ fn read(
     if !FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err("it is not a regular file".to_owned());
     }
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(&directory.fd, name, flags, Mode::empty());
+    let file = open_file(&directory.fd, name, OFlags::RDONLY);
     let text = file
         .map_err(io::Error::from)
         .and_then(|file| read_at_most(MOST_BYTES, file));

@@ -29,10 +29,11 @@
 use std::fs::File;
 use std::io;
 
-use rustix::fs::{Mode, OFlags, fstat};
+use rustix::fs::{OFlags, fstat};
 use serde::{Deserialize, Serialize};
 
 use crate::act::libvirt::moved::{Moved, TimeOf, move_to_second};
+use crate::files::directory::open_file;
 use crate::files::read::read_at_most;
 use crate::files::trust::why_not_believed;
 use crate::judge::witness::Witness;
@@ -131,8 +132,7 @@ impl Record {
     pub(crate) fn claim_second(turn: &Turn, second: i64) -> io::Result<()> {
         let claim = |file: &File| move_to_second(file, second, Durability::NotSynced).map(drop);
         let name = Kept::LibvirtRecord.name(turn.stamp);
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&turn.directory, &name, flags, Mode::empty());
+        let file = open_file(&turn.directory, &name, OFlags::RDWR);
         let is_believed =
             |file: &File| fstat(file).is_ok_and(|stat| why_not_believed(&stat).is_none());
         match file.ok().map(File::from).filter(is_believed) {
