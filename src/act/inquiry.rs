@@ -133,7 +133,7 @@ impl Inquiry<'_> {
     /// less.
     fn learn(&self, stored: &Stored, now: &Inputs) {
         if stored.witness.can_learn_from(now) {
-            let observation = now.read(Depth::All, &[&stored.witness.observation]);
+            let observation = now.clone().read(Depth::All, &[&stored.witness.observation]);
             let witness = Witness { observation };
             let _ = self.keep(&witness, &stored.parts());
         }

@@ -125,7 +125,7 @@ fn glance(profile: &Profile, stamp: &Stamp) -> Option<(Inputs, Observation)> {
         let kept = kept_witness::read_beside(&stamp);
         let known = kept.as_ref().map(|kept| &kept.observation);
         let inputs = Inputs::of(&profile, known)?;
-        let observation = inputs.read(Depth::Doubtful, known.as_slice());
+        let observation = inputs.clone().read(Depth::Doubtful, known.as_slice());
         Ok((inputs, observation))
     };
     let thread = std::thread::Builder::new().spawn(move || drop(sender.send(look())));

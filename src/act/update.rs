@@ -96,7 +96,7 @@ impl Look {
         if verdict.is_fresh() {
             return Ok(Look::Unchanged { kept, inputs });
         }
-        let observation = inputs.read(Depth::All, known.as_slice());
+        let observation = inputs.clone().read(Depth::All, known.as_slice());
         Ok(Look::Changed {
             verdict,
             inputs,

@@ -94,8 +94,10 @@ impl Verdict {
 }
 
 fn other_profile(then: &Observation, profile: &str) -> Option<Verdict> {
-    let (old, new) = (then.profile.clone(), profile.to_owned());
-    (old != new).then(|| Verdict::Stale(vec![Reason::Profile { old, new }]))
+    (then.profile != profile).then(|| {
+        let (old, new) = (then.profile.clone(), profile.to_owned());
+        Verdict::Stale(vec![Reason::Profile { old, new }])
+    })
 }
 
 /// A text that is no witness is stale, with that as the reason.

@@ -37,7 +37,8 @@ impl Profile {
     /// # Errors
     /// Like [`Profile::inputs`].
     pub fn observe(&self) -> Result<Witness> {
-        Ok(self.inputs()?.witness())
+        let observation = self.inputs()?.read(Depth::All, &[]);
+        Ok(Witness { observation })
     }
 
     /// Like [`Profile::observe`], but reads only what changed since an `older` witness, by its stat
@@ -55,7 +56,7 @@ impl Profile {
 impl Inputs {
     /// Reads the contents of all inputs into a witness, like [`Profile::observe`].
     pub fn witness(&self) -> Witness {
-        let observation = self.read(Depth::All, &[]);
+        let observation = self.clone().read(Depth::All, &[]);
         Witness { observation }
     }
 }
@@ -149,7 +150,7 @@ impl Witness {
     /// This witness has to be fresh by the inputs of `now`.
     pub(crate) fn completed(&self, profile: &Profile, now: &Inputs) -> Option<Witness> {
         (self.lacks_contents() || self.can_learn_from(now)).then_some(())?;
-        let observation = now.read(Depth::All, &[&self.observation]);
+        let observation = now.clone().read(Depth::All, &[&self.observation]);
         let witness = Witness { observation };
         let again = Inputs::of(profile, Some(&witness.observation)).ok()?;
         witness.disturbed(&again).is_none().then_some(witness)

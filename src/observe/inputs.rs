@@ -12,7 +12,7 @@ use crate::files::root::Root;
 use crate::ground::error::Result;
 use crate::ground::time::Mtime;
 use crate::observe::content::Content;
-use crate::observe::directory::{Directory, DirectoryState, Modules};
+use crate::observe::directory::{Directory, DirectoryState};
 use crate::observe::entry::Entry;
 use crate::observe::input::Input;
 use crate::observe::modules::module_directories;
@@ -163,33 +163,31 @@ impl Inputs {
 
     /// A completed observation, with the contents that `depth` asks for.
     ///
-    /// A content is taken from a `known` observation if stat proves that it is still the same.
-    pub(crate) fn read(&self, depth: Depth, known: &[&Observation]) -> Observation {
+    /// A content is taken from a `known` observation if stat proves that it is still the same. It
+    /// takes the inputs, so that 100,000 entries are in memory once. Clone them to keep them.
+    pub(crate) fn read(mut self, depth: Depth, known: &[&Observation]) -> Observation {
         if depth == Depth::All {
             self.tick.wait();
         }
-        let now = &self.observation;
-        let directories = now.directories.iter().map(|directory| {
-            let name = &directory.name;
-            let known = known.iter().filter_map(|known| known.directory(name));
+        let now = std::mem::take(&mut self.observation);
+        let directories = now.directories.into_iter().map(|directory| {
+            let name = directory.name.clone();
+            let known = known.iter().filter_map(|known| known.directory(&name));
             let known: Vec<&[Entry]> = known.map(Directory::entries).collect();
             with_modules(directory, |entries| {
-                self.complete(depth, Input::Module, Some(name), entries, &known)
+                self.complete(depth, Input::Module, Some(&name), entries, &known)
             })
         });
-        let complete = |input, list: fn(&Observation) -> &[Entry]| {
+        let complete = |input, entries, list: fn(&Observation) -> &[Entry]| {
             let known: Vec<&[Entry]> = known.iter().map(|known| list(known)).collect();
-            self.complete(depth, input, None, list(now), &known)
+            self.complete(depth, input, None, entries, &known)
         };
         Observation {
-            profile: now.profile.clone(),
-            stamps: now.stamps,
-            variables: now.variables.clone(),
             directories: directories.collect(),
-            programs: complete(Input::Program, |all| &all.programs),
-            files: complete(Input::File, |all| &all.files),
-            commands: complete(Input::Command, |all| &all.commands),
-            searched: now.searched.clone(),
+            programs: complete(Input::Program, now.programs, |all| &all.programs),
+            files: complete(Input::File, now.files, |all| &all.files),
+            commands: complete(Input::Command, now.commands, |all| &all.commands),
+            ..now
         }
     }
 
@@ -201,7 +199,7 @@ impl Inputs {
         depth: Depth,
         input: Input,
         top: Option<&Path>,
-        entries: &[Entry],
+        entries: Vec<Entry>,
         known: &[&[Entry]],
     ) -> Vec<Entry> {
         let reader = self.reader(input);
@@ -221,9 +219,9 @@ impl Inputs {
                 (None, Depth::Doubtful) => reader.content(entry, path),
             }
         };
-        let completed = entries.iter().map(|entry| Entry {
-            content: content(entry),
-            ..entry.clone()
+        let completed = entries.into_iter().map(|entry| Entry {
+            content: content(&entry),
+            ..entry
         });
         completed.collect()
     }
@@ -255,23 +253,18 @@ impl Inputs {
 }
 
 /// The directory with completed entries, if it has any.
-fn with_modules(directory: &Directory, read: impl FnOnce(&[Entry]) -> Vec<Entry>) -> Directory {
-    let Some(modules) = directory.modules() else {
-        return directory.clone();
+fn with_modules(directory: Directory, read: impl FnOnce(Vec<Entry>) -> Vec<Entry>) -> Directory {
+    let DirectoryState::Walked(mut modules) = directory.state else {
+        return directory;
     };
     let mut entries = modules.entries.iter();
-    let entries = match entries.any(|entry| entry.content == Content::Unread) {
-        true => Arc::new(read(&modules.entries)),
-        false => Arc::clone(&modules.entries),
-    };
-    let mut modules = Modules {
-        entries,
-        ..*modules
-    };
+    if entries.any(|entry| entry.content == Content::Unread) {
+        modules.entries = Arc::new(read(Arc::unwrap_or_clone(modules.entries)));
+    }
     modules.keep_sum_honest();
     Directory {
         state: DirectoryState::Walked(modules),
-        ..directory.clone()
+        ..directory
     }
 }
 

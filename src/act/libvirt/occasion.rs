@@ -23,7 +23,7 @@ impl Occasion {
     /// Makes the witness of a refresh from inputs of before it.
     pub(crate) fn witness(self, inputs: &Inputs, last: Option<&Record>) -> Witness {
         let known: Vec<_> = last.iter().map(|last| &last.witness.observation).collect();
-        let observation = inputs.read(self.depth(), &known);
+        let observation = inputs.clone().read(self.depth(), &known);
         Witness { observation }
     }
 
@@ -47,7 +47,7 @@ impl Occasion {
         if self == Occasion::Touch && now.wait_if_racy() {
             now = Inputs::of(profile, Some(&before.observation))?;
         }
-        let observation = now.read(self.depth(), &[&before.observation]);
+        let observation = now.clone().read(self.depth(), &[&before.observation]);
         let verdict = before.judge(&now);
         let is_same = verdict.reasons().iter().all(is_unknown_program);
         Ok(is_same.then_some(Witness { observation }))

@@ -35,7 +35,7 @@ pub(crate) fn update_own(
     }
     let known = own.iter().chain(&system);
     let known: Vec<_> = known.map(|known| &known.witness.observation).collect();
-    let observation = inputs.read(Depth::All, &known);
+    let observation = inputs.clone().read(Depth::All, &known);
     let directories = inputs.module_directories();
     let mtimes = directories.filter_map(|(path, _)| TimeOf::mtime(profile.root(), path));
     let left = mtimes.collect();
