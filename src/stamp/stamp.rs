@@ -80,6 +80,8 @@ pub struct Note {
 pub struct Stamp {
     pub(crate) root: Root,
     pub(crate) directory: PathBuf,
+    /// In that directory. Each check of the stamps needs it.
+    file: PathBuf,
     profile: String,
     owner: Owner,
 }
@@ -127,6 +129,7 @@ impl Stamp {
     fn new(root: &Root, directory: PathBuf, profile: &str, owner: Owner) -> Stamp {
         Stamp {
             root: root.clone(),
+            file: directory.join(format!("{profile}.stamp")),
             directory,
             profile: profile.to_owned(),
             owner,
@@ -140,7 +143,7 @@ impl Stamp {
 
     /// The stamp's path, as seen from outside the root.
     pub fn path(&self) -> PathBuf {
-        self.root.outside(&self.file())
+        self.root.outside(&self.file)
     }
 
     /// The stamp's mtime; `None` if there is no stamp.
@@ -150,7 +153,7 @@ impl Stamp {
     pub fn mtime(&self) -> Result<Option<Mtime>> {
         let attempt = "read the stamp";
         let remedy = "make its directory readable for every user";
-        match self.root.stat(&self.file()) {
+        match self.root.stat(&self.file) {
             Ok(None) => Ok(None),
             Ok(Some(stat)) => self.check_kind(&stat).map(|()| Some(Mtime::of(&stat))),
             Err(stop) => Err(stop.into_error(attempt, self.path(), remedy)),
@@ -162,7 +165,7 @@ impl Stamp {
     /// A plain `touch` leaves the note of the touch before it. [`Note::mtime`] then differs from
     /// the stamp's mtime.
     pub fn note(&self) -> Option<Note> {
-        let file = self.root.read(&self.file(), Steps::Any).ok()?;
+        let file = self.root.read(&self.file, Steps::Any).ok()?;
         self.check_kind(&rustix::fs::fstat(&file).ok()?).ok()?;
         let bytes = read_at_most(LONGEST_NOTE, file).ok()?;
         let text = String::from_utf8_lossy(&bytes);
@@ -191,10 +194,6 @@ impl Stamp {
     /// The name of the lock by which touches take turns.
     pub(crate) fn lock_name(&self) -> String {
         format!(".{}.lock", self.profile)
-    }
-
-    fn file(&self) -> PathBuf {
-        self.directory.join(self.name())
     }
 
     /// Refuses a stamp that is not a regular file.
