@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static char answer[1 << 20]; /* a longer one is cut off */
+static char answer[1 << 20]; /* a longer one is an error */
 static char *kept_witness;   /* NULL if the answer must not be used again */
 
 static void probe(const char *command)

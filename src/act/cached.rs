@@ -1,6 +1,6 @@
 //! A cached answer: one function that keeps a probe's answer in one file of the caller's.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -20,15 +20,15 @@ use crate::observe::profile::Profile;
 pub struct Answer {
     /// The bytes that the probe returned, now or earlier.
     pub bytes: Vec<u8>,
-    /// The verdict on the stored answer, with the reasons; `None` if there was none. If it is
-    /// fresh, `bytes` is that answer.
+    /// The verdict on the stored answer, with the reasons. If it is fresh, `bytes` is that answer.
+    /// `None` if there was no answer, or if it could not be judged.
     pub verdict: Option<Verdict>,
     /// Why the probe's answer was not kept; `None` if it was, or if the stored one was fresh.
     pub not_kept: Option<NotKept>,
 }
 
-/// Returns the answer in `file` while it is fresh. Otherwise probes, keeps the answer there with
-/// its witness, and returns it with the reasons.
+/// Returns the answer in `file` while it is fresh. Otherwise runs `probe`, keeps its answer and a
+/// witness there, and returns the answer with the reasons.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -36,8 +36,11 @@ pub struct Answer {
 ///
 /// let profile = modstamp::Profile::load("qemu")?;
 /// let answer = modstamp::cached(&profile, "/var/cache/app/devices", || {
-///     let probe = Command::new("qemu-system-x86_64").args(["-device", "help"]).output();
-///     probe.map(|output| output.stdout)
+///     let output = Command::new("qemu-system-x86_64").args(["-device", "help"]).output()?;
+///     match output.status.success() {
+///         true => Ok(output.stdout),
+///         false => Err(std::io::Error::other("QEMU failed")),
+///     }
 /// })?;
 /// println!("{}", String::from_utf8_lossy(&answer.bytes));
 /// # Ok(())
@@ -49,10 +52,11 @@ pub struct Answer {
 ///   them wait. So a probe must not call this for the same file.
 /// - An answer is believed only if nobody but the caller and root could have written `file`.
 /// - A file that holds something else than an answer is left alone.
+/// - One file belongs to one probe. An answer that was moved to another file is asked for again.
 /// - A relative `file` is taken from the working directory. A missing directory is made, for the
 ///   caller alone.
 ///
-/// If the answer cannot be kept, [`Answer::not_kept`] says why, and the caller has it all the same.
+/// If the answer cannot be kept, the caller still gets it, and [`Answer::not_kept`] says why.
 ///
 /// # Errors
 /// The probe's own. A stored answer then stays as it is.
@@ -65,13 +69,20 @@ pub fn cached<B: Into<Vec<u8>>, E>(
         Ok(place) => place,
         Err(error) => return unkept(probe, NotKept::NotWritten(error)),
     };
-    // A relative root is another one in another working directory.
+    // A relative root means another directory once the working directory changes.
     let root = profile.root().outside(Path::new("/"));
     let root = std::path::absolute(&root).unwrap_or(root);
+    // Nobody can put the answer of another file in this one's place, whatever names lead here.
+    let directory = shelf.path_of(OsStr::new(""));
+    let path = directory.canonicalize().unwrap_or(directory).join(&name);
     let inquiry = Inquiry {
         profile,
         command: None,
-        question: Escaped(root.as_os_str()).to_string(),
+        question: format!(
+            "{} {}",
+            Escaped(root.as_os_str()),
+            Escaped(path.as_os_str())
+        ),
         shelf: &shelf,
         name,
     };

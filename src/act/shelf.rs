@@ -166,7 +166,7 @@ impl Shelf {
     /// Waits until no other caller probes for the answer `name`. If no lock can be made, returns
     /// `None` at once.
     pub(crate) fn take_turn(&self, name: &OsStr) -> Option<Lock> {
-        let lock = format!(".{}.lock", name.to_string_lossy());
+        let lock = format!(".{}.modstamp-lock", name.to_string_lossy());
         let file = open_private(&self.directory, lock).ok()?;
         let stat = rustix::fs::fstat(&file).ok()?;
         // If the lock file has another name, a program may hold it for another purpose for ever.

@@ -110,7 +110,7 @@ fn move_and_keep(
 fn too_slow() -> String {
     let seconds = PATIENCE.as_secs();
     format!(
-        "looking at the modules takes more than {seconds} seconds, so only the stamp was touched; \
+        "the modules could not be looked at within {seconds} seconds, so only the stamp was touched; \
          “modstamp update” does the rest"
     )
 }

@@ -47,17 +47,18 @@ impl<'a> Replacement<'a> {
         writers: Writers,
     ) -> rustix::io::Result<Replacement<'a>> {
         let name = name.as_ref();
-        let new = new_name(name, writers);
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let create = || rustix::fs::openat(directory, &new, flags, mode);
-        let file = match create() {
-            // A killed process left it.
-            Err(Errno::EXIST) => {
-                remove(directory, &new)?;
-                create()?
+        let (new, file) = loop {
+            let new = new_name(name, writers);
+            match (rustix::fs::openat(directory, &new, flags, mode), writers) {
+                (Ok(file), _) => break (new, file),
+                // A killed process left it.
+                (Err(Errno::EXIST), Writers::One) => remove(directory, &new)?,
+                // A process of this number in another container may write it. Take the next count.
+                (Err(Errno::EXIST), Writers::Many) => {}
+                (Err(errno), _) => return Err(errno),
             }
-            created => created?,
         };
         let replacement = Replacement {
             directory,
@@ -110,11 +111,17 @@ fn new_name(name: &OsStr, writers: Writers) -> OsString {
     new
 }
 
-/// Whether `file` is the name of a new file that is to take the place of `name`.
+/// Whether `file` is `.NAME.new.PROCESS.COUNT`: a new file that a writer without the turn made.
 pub(crate) fn is_new_file_of(name: &OsStr, file: &OsStr) -> bool {
     let rest = file.as_bytes().strip_prefix(b".");
     let rest = rest.and_then(|rest| rest.strip_prefix(name.as_bytes()));
-    rest.is_some_and(|rest| rest.starts_with(NEW.as_bytes()))
+    let rest = rest.and_then(|rest| rest.strip_prefix(NEW.as_bytes()));
+    let numbers = rest
+        .and_then(|rest| rest.strip_prefix(b"."))
+        .unwrap_or_default();
+    let mut numbers = numbers.split(|byte| *byte == b'.');
+    let is_number = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    numbers.clone().count() == 2 && numbers.all(is_number)
 }
 
 /// Removes a file, or an empty directory: a mount of a missing file leaves one in its place.
@@ -167,6 +174,22 @@ mod tests {
     fn a_file_that_never_took_its_place_is_removed() {
         let (names, text) = after(|directory| drop(create(directory, Writers::One)));
         assert_eq!((names, &*text), (vec!["file".to_owned()], "old"));
+    }
+
+    #[test]
+    fn a_file_of_another_purpose_is_not_taken_for_a_new_one() {
+        let is_new = |file: &str| is_new_file_of("a".as_ref(), file.as_ref());
+        assert!(is_new(".a.new.12.3"));
+        for other in [
+            ".a.new",
+            ".a.news",
+            ".a.new.lock",
+            ".a.new.new.1.2",
+            ".a.new.1",
+            "a.new.1.2",
+        ] {
+            assert!(!is_new(other), "{other}");
+        }
     }
 
     #[test]

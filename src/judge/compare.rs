@@ -122,7 +122,9 @@ fn compare_directories<'a>(pair: Pair<'a, Directory>, found: &mut Vec<Difference
         Pair::New(now) => return found.push(place.added(&now.name, now.content())),
     };
     let subject = || place.subject(&now.name);
-    found.extend(rights_reasons(subject, then.rights, now.rights).map(Difference::Reason));
+    if !then.is_unreadable() && !now.is_unreadable() {
+        found.extend(rights_reasons(subject, then.rights, now.rights).map(Difference::Reason));
+    }
     let content = content_reason(subject(), then.content(), now.content());
     found.extend(content.map(Difference::Reason));
     // If either was not walked, nothing is known to have come or gone below it.
@@ -171,6 +173,11 @@ fn compare_entries<'a>(place: Place<'a>, pair: Pair<'a, Entry>, found: &mut Vec<
         return;
     }
     let subject = || place.subject(&now.name);
+    if then.is_unseen() || now.is_unseen() {
+        // Such an entry has no type, owner and size that could be compared.
+        let reason = content_reason(subject(), then.content, now.content);
+        return found.extend(reason.map(Difference::Reason));
+    }
     let changed = |what, old: String, new: String| {
         Difference::Reason(Reason::Changed {
             subject: subject(),

@@ -197,9 +197,10 @@ impl fmt::Display for Reason {
                 what.write_change(f, old, new)
             }
             Reason::Unknown { subject, error } => subject.write_unknown(f, error),
-            Reason::NotRead(subject) => {
-                subject.write_unknown(f, "it was touched, and what was in it before was not read")
-            }
+            Reason::NotRead(subject) => subject.write_unknown(
+                f,
+                "it may have changed, and its earlier content was not read",
+            ),
             Reason::TouchedSinceRefresh(subject) => subject.write_unknown(
                 f,
                 "touched since the last refresh, run “modstamp libvirt refresh”",

@@ -47,6 +47,7 @@ impl Profile {
     /// # Errors
     /// Like [`Profile::inputs`].
     pub fn observe_again(&self, older: &Witness) -> Result<Witness> {
+        self.refuse_empty(self.name())?;
         let older = &older.observation;
         let observation = Inputs::of(self, Some(older))?.read(Depth::All, &[older]);
         Ok(Witness { observation })
@@ -84,6 +85,7 @@ impl Witness {
     /// # Errors
     /// Like [`Profile::inputs`].
     pub fn check(&self, profile: &Profile) -> Result<Verdict> {
+        profile.refuse_empty(profile.name())?;
         Ok(self.judge(&Inputs::of(profile, Some(&self.observation))?))
     }
 

@@ -58,6 +58,11 @@ impl Entry {
         self.rights.file_type()
     }
 
+    /// Whether a look failed on it, so that no more is known than the error.
+    pub(crate) fn is_unseen(&self) -> bool {
+        self.identity == Identity::Unknown && self.is_unreadable()
+    }
+
     pub(crate) fn is_unreadable(&self) -> bool {
         matches!(self.content, Content::Unreadable(_))
     }

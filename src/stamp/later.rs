@@ -4,8 +4,8 @@ use crate::ground::time::Mtime;
 
 /// Stores `now`, or the next time after `last` if that is later. Returns the stored time.
 ///
-/// `store` returns the time that the file system made of the one that it was given. Some keep whole
-/// seconds, and FAT keeps every other one. `None` if nothing later than `last` can be stored.
+/// `store` returns the time as the file system rounded it. Some file systems keep whole seconds,
+/// and FAT keeps only even ones. `None` if nothing later than `last` can be stored.
 ///
 /// # Errors
 /// Those of `store`.
@@ -14,13 +14,11 @@ pub(crate) fn later_than<E>(
     now: Mtime,
     mut store: impl FnMut(Mtime) -> Result<Mtime, E>,
 ) -> Result<Option<Mtime>, E> {
-    let mut wanted = now.max(last.plus(0, 1));
-    for seconds in [1, 2, 4] {
+    for wanted in [now.max(last.plus(0, 1)), last.plus(1, 0), last.plus(2, 0)] {
         let stored = store(wanted)?;
         if stored > last {
             return Ok(Some(stored));
         }
-        wanted = last.plus(seconds, 0);
     }
     Ok(None)
 }

@@ -108,9 +108,11 @@ fn a_caller_that_is_killed_leaves_no_half_written_file() {
     first.kill().unwrap();
     first.wait().unwrap();
     // The first may have been killed before it removed its scratch file.
-    let lock = names().into_iter().find(|name| name.ends_with(".lock"));
+    let lock = names()
+        .into_iter()
+        .find(|name| name.ends_with(".modstamp-lock"));
     let lock = lock.unwrap();
-    let question = lock.strip_suffix(".lock").unwrap();
+    let question = lock.strip_suffix(".modstamp-lock").unwrap();
     let question = question.strip_prefix('.').unwrap().to_owned();
     // A caller that is killed while it writes an answer leaves such a file.
     fs::write(

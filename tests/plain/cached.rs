@@ -439,3 +439,58 @@ fn a_relative_path_begins_at_the_working_directory() {
     program.ask_in(&relative);
     assert!(is_served(&program.ask()));
 }
+
+#[test]
+fn an_answer_that_was_moved_to_another_file_is_asked_again() {
+    let program = Program::new();
+    program.ask();
+    let other = program.file.with_file_name("other");
+    fs::rename(&program.file, &other).unwrap();
+    let answer = program.ask_in(&other);
+    assert_eq!(program.probes(), 2);
+    let why = answer.verdict.unwrap().reasons_for_people(1).join("");
+    assert!(why.ends_with("is to another question"), "{why}");
+}
+
+#[test]
+fn files_of_the_callers_beside_the_answer_are_left_as_they_are() {
+    let program = Program::new();
+    let names = [
+        ".answer.lock",
+        ".answer.news",
+        ".answer.new.lock",
+        ".answer.new",
+    ];
+    fs::create_dir(program.file.parent().unwrap()).unwrap();
+    let beside = names.map(|name| program.file.with_file_name(name));
+    for file in &beside {
+        fs::write(file, "mine").unwrap();
+    }
+    program.ask();
+    program.world.write(GTK, "after  1");
+    program.ask();
+    assert_eq!(program.probes(), 2);
+    for file in beside {
+        assert_eq!(
+            fs::read_to_string(&file).unwrap(),
+            "mine",
+            "{}",
+            file.display()
+        );
+    }
+}
+
+#[test]
+fn a_profile_that_names_nothing_has_no_fresh_answer() {
+    let program = Program::new();
+    let profile = Profile::new("nothing").unwrap();
+    for asked in 1..=2 {
+        let probe = || Ok::<_, ()>(program.probe());
+        let answer = cached(&profile, &program.file, probe).unwrap();
+        assert!(
+            matches!(answer.not_kept, Some(NotKept::NotObserved(_))),
+            "{answer:?}"
+        );
+        assert_eq!(program.probes(), asked);
+    }
+}

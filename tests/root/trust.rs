@@ -352,7 +352,7 @@ fn a_lock_that_another_user_planted_holds_nobody_up() {
         let planted = shared.plant((READER, READER));
         fs::remove_file(&planted).unwrap();
         let name = planted.file_name().unwrap().to_str().unwrap();
-        let lock = planted.with_file_name(format!(".{name}.lock"));
+        let lock = planted.with_file_name(format!(".{name}.modstamp-lock"));
         plant(&shared, &lock);
         let file = fs::File::options()
             .read(true)
