@@ -27,9 +27,9 @@
 //!
 //! Package triggers can touch one well-known file, the [`Stamp`]. An answer that was cached under
 //! another mtime is then stale. That covers package managers, but only once their trigger has run.
-//! rpm has a trigger that runs *before* a package's files go. dpkg's and pacman's run when all is
-//! over. None runs for `make install`, an image that is swapped, a snapshot that is rolled back, a
-//! bind mount, or a hand. So a check looks at the modules themselves, too.
+//! rpm's removal trigger runs *before* a package's files go. dpkg and pacman run theirs at the end.
+//! None runs for `make install`, a swapped image, a rolled-back snapshot, a bind mount or a manual
+//! change. So a check looks at the modules themselves, too.
 //!
 //! The modules alone are not enough either. An administrator needs something to touch. A consumer
 //! that has no time to look at all modules has at least the stamp.
@@ -62,7 +62,7 @@
 //! ```
 //!
 //! A change during the probe differs from what was observed before it, so the next check says
-//! stale. In the other order, the change would be recorded as known to an answer that never saw it.
+//! stale. In the other order, the witness would include a change that the answer never saw.
 //!
 //! A change that is made *and undone* during the probe leaves no difference for a later check. It
 //! moves a stat identity, though, and [`Witness::disturbed`] sees that. Such an answer is used once
@@ -71,11 +71,11 @@
 //! One look judges any number of witnesses: see [`Profile::inputs`] and [`Witness::judge`].
 //! [`Profile::observe_again`] reads only what changed since an older witness.
 //!
-//! A libvirt that knows nothing of all this is helped from outside: see `libvirt`.
+//! The module `libvirt` makes a libvirt without modstamp support probe again.
 //!
-//! No order of package triggers, probes, checks, hands, crashes and clocks makes this serve an old
-//! answer. `tests/proof` searches every state of a model of it, and its first page says what the
-//! model leaves out.
+//! Whatever the order of triggers, probes, checks, manual changes, crashes and clock steps, no old
+//! answer is served. The exceptions are listed below. `tests/proof` searches every state of a model
+//! of it, and its first page says what the model leaves out.
 //!
 //! # What is tracked
 //!
@@ -86,7 +86,7 @@
 //! | module directories | the profile's patterns and variables | permissions, owner, all names | any difference | a program loads what it finds there |
 //! | modules, at any depth | all that is in them | type, permissions, owner, size, stat identity, digest of the content | any difference but in the stat identity | another module is another answer, and an unreadable one is none |
 //! | programs, further files | the profile's patterns | as modules | as modules | another build answers differently |
-//! | the command | [`Cache::run`]'s caller | as modules | as modules | the profile may not name it |
+//! | the command | [`Cache::run`]'s caller | as modules | as modules | the profile might not name it |
 //!
 //! A symbolic link is recorded together with its target. A directory with several names is walked
 //! once, by its own name rather than by a link's. Each other name is recorded as an alias.
@@ -155,13 +155,13 @@
 //!   the same file.
 //! - A file system mounted writable in the place of another, on the same device number and with the
 //!   same inodes, sizes and ctimes. Only somebody who writes to the disk itself can make one.
-//! - Something that comes and goes again during the probe: a program, a further file, a module
-//!   directory, a mount over one, a link on the way to one that leads elsewhere and back. Below a
-//!   module directory that stays, it is seen.
-//! - A touch of the stamp that leaves the very time that was observed. That takes a touch by hand
-//!   after the clock was set back; or the same touch again, after a power loss took the first one
-//!   back and set the clock back, too. It also takes little more if a file system keeps whole
-//!   seconds, and the stamp is some seconds ahead of the clock.
+//! - Something that appears and vanishes during the probe: a program, a further file, a module
+//!   directory, or a mount over one. So is a link on the way to one, redirected and restored.
+//!   Inside a module directory that itself stays, such a change is seen.
+//! - A touch of the stamp that leaves the very time that was observed. That takes a manual touch
+//!   after the clock was set back. It also happens if a power loss undoes a touch and the clock,
+//!   and the touch is repeated. It is almost as easy if the file system keeps whole seconds and the
+//!   stamp is seconds ahead of the clock.
 //! - Anything more than 32 levels of directories below a module directory. The verdict on it is
 //!   "not known", which is stale.
 //!
@@ -173,11 +173,11 @@
 //! | --- | --- | --- |
 //! | front | the command line, the C interface, rpm's program | print, exit |
 //! | act | the touch and what follows it, update, libvirt, cached answers, triggers | write |
-//! | judge | two observations to a verdict with reasons; a witness's text | compute only |
+//! | judge | two observations to a verdict with reasons; a witness's text | decide; it reads through observe alone |
 //! | observe | a profile to an observation: search, walk, evidence, contents | read |
 //! | stamp | the stamp, and what is kept beside it | write in one directory |
-//! | files | a root directory, paths walked by descriptor, replacement of files, locks | make system calls |
-//! | ground | errors, text and its escaping, time, environment | nothing |
+//! | files | a root directory, paths walked by descriptor, replacement of files, locks | open, lock and replace files |
+//! | ground | errors, text and its escaping, time, environment | ask for the time and the environment |
 
 mod act {
     pub(crate) mod cache;

@@ -26,7 +26,7 @@ use crate::observe::profile::Profile;
 /// The length of an answer's name: a hash in hexadecimal digits. A lock's name is longer.
 const NAME_LENGTH: usize = 16;
 
-/// A directory with the output of commands, which belongs to one user.
+/// One user's directory of cached command output.
 ///
 /// ```no_run
 /// # fn main() -> modstamp::Result<()> {
@@ -63,7 +63,8 @@ pub struct Outcome {
 /// A command with a cached answer, and the verdict on that answer.
 #[derive(Debug)]
 pub struct CachedCommand {
-    /// The program's path and its arguments, escaped. If the answer cannot be used, its file.
+    /// The program's path and arguments, escaped; or the answer's file, if that answer cannot be
+    /// used.
     pub command: String,
     /// Whether the answer still holds.
     pub verdict: Verdict,

@@ -23,7 +23,7 @@ use crate::observe::profile::Profile;
 /// As much as a pipe holds: pipe(7).
 const PIECE: usize = 64 * 1024;
 
-/// The result of a command that has ended. There is an output only if it may be kept.
+/// The result of a command that has ended. `output` is an error if the output must not be kept.
 pub(crate) struct Ran {
     pub(crate) status: ExitStatus,
     pub(crate) output: Result<Transcript, NotKept>,

@@ -152,7 +152,7 @@ impl Inquiry<'_> {
     fn observe(&self, stale: Stale) -> Result<Witness, NotKept> {
         let Stale { mut now, older, .. } = stale;
         if now.wait_if_racy() {
-            // What the verdict read may have changed again within that tick.
+            // An input may have changed within that tick, after the verdict read it.
             now = self.inputs(older.as_ref())?;
         }
         let known = older.as_ref();

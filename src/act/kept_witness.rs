@@ -1,7 +1,7 @@
 //! The kept witness: the modules as they were at the stamp's last touch.
 //!
-//! It lies beside the stamp, `/var/lib/modstamp/<profile>.witness`. It is taken before its touch is
-//! made. So if the modules are still the same, the stamp was touched since they became so.
+//! It lies beside the stamp, `/var/lib/modstamp/<profile>.witness`. It is taken before its touch.
+//! So if the modules still match it, the stamp was touched after their last change.
 //!
 //! Every touch removes it first. A touch that looked at the modules then keeps another one. If it
 //! is lost, the next update touches.
@@ -76,7 +76,7 @@ impl KeptWitness {
         Verdict::of_reasons(reasons)
     }
 
-    /// A witness of the same contents that knows more of them: `None` if there is nothing to learn.
+    /// A more complete witness of the same contents; `None` if there is nothing to add.
     ///
     /// A trigger has no time to read all contents. The next update does, so that a later redeploy
     /// with new inodes costs no touch.

@@ -1,4 +1,4 @@
-//! Why an answer was not kept. The caller has it all the same.
+//! Why an answer was not kept. The caller still gets it.
 
 use std::path::PathBuf;
 

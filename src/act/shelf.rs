@@ -145,7 +145,7 @@ impl Shelf {
         })
     }
 
-    /// The finding for a file that has an answer's name and is none.
+    /// The finding for a file that has an answer's name but holds no answer.
     fn refused(&self, name: &OsStr, problem: String) -> Finding {
         let path = self.path_of(name);
         match self.holds {
@@ -169,7 +169,7 @@ impl Shelf {
         let lock = format!(".{}.modstamp-lock", name.to_string_lossy());
         let file = open_private(&self.directory, lock).ok()?;
         let stat = rustix::fs::fstat(&file).ok()?;
-        // If the lock file has another name, a program may hold it for another purpose for ever.
+        // A lock file with a second name may be another program's lock, held for ever.
         self.why_not_believed(&stat).is_none().then_some(())?;
         rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
             .ok()?;

@@ -100,7 +100,7 @@ fn move_and_keep(
 ) -> Result<Mtime> {
     let mtime = turn.move_stamp(by, why, durability)?;
     if let Some(observation) = observation {
-        // If it does not reach the disk, that costs no more than one touch.
+        // Losing it in a power cut costs at most one touch.
         let _ = kept_witness::keep(&turn, observation, mtime, Durability::NotSynced);
     }
     turn.end(durability)?;

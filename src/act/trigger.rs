@@ -1,8 +1,8 @@
 //! The triggers of package managers: each touches the stamp if a change concerns module
 //! directories.
 //!
-//! A trigger never fails, and never keeps a transaction waiting. It takes everything unknown for a
-//! change, such as a path list that does not come. A needless touch costs a probe. A missing touch
+//! A trigger never fails, and never keeps a transaction waiting. It treats everything unknown as a
+//! change, such as a path list that never arrives. A needless touch costs a probe. A missing touch
 //! costs a wrong answer.
 
 use std::ffi::{OsStr, OsString};

@@ -52,8 +52,8 @@ impl Profile {
     /// changed, an update writes at most a witness that makes the next look quicker.
     ///
     /// Then it refreshes libvirt, if the profile says so, and if something changed or libvirt
-    /// missed a change. If root could move no time that libvirt looks at, other users' updates
-    /// remove stale answers from their own caches. `None` while an image is built: see
+    /// missed a change. If root's refresh could move no time, an ordinary user's update removes
+    /// stale answers from that user's own cache. `None` while an image is built: see
     /// [`Stamp::touch`].
     ///
     /// # Errors
@@ -174,7 +174,7 @@ fn move_for(
     let path = turn.stamp.path();
     let kept = kept_witness::keep(&turn, observation, mtime, durability);
     let kept = kept.map_err(|errno| {
-        let attempt = "keep what the modules were beside";
+        let attempt = "keep the witness of the modules beside";
         let remedy = "make room there: until then each update touches";
         Error::system(attempt, path, errno, remedy)
     });

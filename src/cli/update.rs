@@ -10,9 +10,9 @@ use super::{Sync, Which, end, print, say, say_left_to_first_boot};
 /// Touch the stamp only if the modules differ from those at its last touch: for boot, timers and
 /// “make install”
 ///
-/// A record of those modules is kept beside the stamp. If it is lost, the stamp is touched. For
-/// root, and with --root, libvirt is made to probe again, too, if the profile says so and anything
-/// changed since the last time. Other users touch their own stamp, unless the system's already
+/// A record of those modules is kept beside the stamp. If it is lost, the stamp is touched. As
+/// root, or with --root, it also makes libvirt probe again, if the profile says so and something
+/// changed since the last refresh. Other users touch their own stamp, unless the system's already
 /// tells of the change. If root could move no time, as on a read-only /usr, their update also
 /// removes stale files from their own cache of libvirt.
 ///

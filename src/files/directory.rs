@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-/// Opens a name as a mere place, of a link itself (`O_PATH`, open(2)).
+/// Flags that open a place: a name, or a link itself, without its content (`O_PATH`, open(2)).
 pub(crate) const PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Opens a directory for reading that was opened as a place.
@@ -53,12 +53,12 @@ pub(crate) fn for_each_entry(
     Ok(())
 }
 
-/// The kernel's form of a name in the form of Rust's standard library.
+/// Converts a name from the kernel into an `OsStr`.
 pub(crate) fn os(name: &CStr) -> &OsStr {
     OsStr::from_bytes(name.to_bytes())
 }
 
-/// The state of `name` in `directory`, of a link itself; `None` if there is no such file.
+/// Stats `name` in `directory` without following a link. `None` if there is no such file.
 pub(crate) fn stat_at(
     directory: impl AsFd,
     name: impl rustix::path::Arg,

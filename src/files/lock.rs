@@ -1,4 +1,5 @@
-//! Locks on files that nobody else can open, so that nobody else can hold them (flock(2)).
+//! Locks on private files: nobody else can open the file, so nobody else can hold the lock
+//! (flock(2)).
 
 use std::fs::File;
 use std::os::fd::OwnedFd;

@@ -291,7 +291,8 @@ impl Way<'_> {
                 return Ok(None);
             }
         }
-        // The judgement has to be on the descriptor that the caller gets, so open it at once.
+        // Open the last step at once: the trust check must be on the descriptor that the caller
+        // gets.
         let mut unopened = None;
         if is_last && self.last != OFlags::PATH {
             match self.open(&name, self.last | OFlags::NOFOLLOW | OFlags::CLOEXEC) {

@@ -1,4 +1,4 @@
-//! Trust: whether anybody but root and the caller could have bent a way, or written a file.
+//! Trust: whether anyone but root and the caller could have redirected a path, or written a file.
 //!
 //! Judges opened descriptors, never names: a name may lead elsewhere a moment later.
 
@@ -33,7 +33,7 @@ pub(crate) fn why_bendable(step: BorrowedFd<'_>, stat: &Stat) -> Option<String> 
         return Some("can be written by every user".to_owned());
     }
     if !mode.contains(Mode::WGRP) {
-        return None; // An ACL lets nobody write either: these bits are its mask (acl(5)).
+        return None; // No ACL entry grants more: the group bits are its mask (acl(5)).
     }
     if !is_own_group(stat.st_gid) {
         return Some(format!("can be written by group {}", stat.st_gid));
@@ -43,9 +43,9 @@ pub(crate) fn why_bendable(step: BorrowedFd<'_>, stat: &Stat) -> Option<String> 
 
 /// Why somebody else could have written an opened file; `None` if only root and the caller could.
 ///
-/// Only the file decides, even if others can write its directory. Their own files are refused here.
-/// They can also put back an older answer of the caller's. That holds its question and its witness,
-/// which judge it.
+/// Only the file is judged, even if others can write its directory. Files that others own are
+/// refused. Others can restore an older answer of the caller's. Its own question and witness then
+/// judge it.
 pub(crate) fn why_not_believed(stat: &Stat) -> Option<String> {
     if let Some(problem) = why_foreign(stat) {
         return Some(problem);
@@ -96,7 +96,7 @@ fn why_bendable_by_acl(step: BorrowedFd<'_>, kind: FileType) -> Option<String> {
     let mut acl = [0; LONGEST_ACL];
     let mut read =
         |file: BorrowedFd<'_>| rustix::fs::fgetxattr(file, c"system.posix_acl_access", &mut acl);
-    // A place tells no ACL (`O_PATH`, open(2)), but a directory can be opened by it.
+    // An `O_PATH` descriptor cannot read an ACL, but a directory can be reopened by it (open(2)).
     let length = match kind.is_dir() {
         true => open_for_reading(step).and_then(|directory| read(directory.as_fd())),
         false => read(step),

@@ -23,7 +23,7 @@ use crate::stamp::stamp::Owner;
 pub(crate) enum Difference<'a> {
     /// A reason why an answer is stale.
     Reason(Reason),
-    /// Something was touched. Its content decides whether that is a reason.
+    /// Stat proves nothing about something. Its content decides whether that is a reason.
     ContentNeeded(Needed<'a>),
 }
 
@@ -323,4 +323,41 @@ fn content_text(content: Content) -> String {
 
 fn error_text(errno: i32) -> String {
     std::io::Error::from_raw_os_error(errno).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    use crate::observe::evidence::Identity;
+
+    /// A program as a look saw it, or as one that failed on it.
+    fn program(content: Content) -> Observation {
+        let mut entry =
+            Entry::unreadable("/usr/bin/a".into(), FileType::RegularFile, Errno::ACCESS);
+        if content != entry.content {
+            entry.rights.mode |= 0o755;
+            entry.size = 9;
+            entry.identity = Identity::Seen(1);
+            entry.content = content;
+        }
+        Observation {
+            programs: vec![entry],
+            ..Observation::default()
+        }
+    }
+
+    #[test]
+    fn an_input_that_a_look_failed_on_has_no_other_type_owner_or_size() {
+        let seen = program(Content::Digest([1; 16]));
+        let unseen = program(Content::unreadable(Errno::ACCESS));
+        for (then, now) in [(&seen, &unseen), (&unseen, &seen), (&unseen, &unseen)] {
+            let found = differences(then, now);
+            assert!(matches!(
+                &found[..],
+                [Difference::Reason(Reason::Unknown { .. })]
+            ));
+        }
+    }
 }

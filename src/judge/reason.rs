@@ -55,7 +55,7 @@ pub enum Reason {
         /// The error that the system gave.
         error: String,
     },
-    /// Something was touched since the witness was taken, and the witness lacks its content.
+    /// Something may have changed since the witness was taken, and the witness lacks its content.
     NotRead(Subject),
     /// During the probe something was touched, or was changed and changed back. The answer may have
     /// seen either state.
@@ -225,7 +225,7 @@ impl fmt::Display for Reason {
             | Reason::UselessAnswer { error }
             | Reason::CacheFile { error } => Printable(error.as_ref()).fmt(f),
             Reason::NothingKept => {
-                f.write_str("what the modules were at the last touch is not known")
+                f.write_str("no record of the modules at the last touch was kept")
             }
             Reason::NeverRefreshed => f.write_str("modstamp has not refreshed libvirt yet"),
             Reason::BeforeRefresh => f.write_str("cached before the last refresh"),

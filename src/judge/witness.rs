@@ -29,10 +29,10 @@ impl Profile {
     /// Observes all inputs and their contents. Call it *before* the probe, and store the witness
     /// with the answer.
     ///
-    /// If something was changed within the current tick of its file system's clock, it waits until
-    /// that tick is over, so that no later change looks like an earlier one. That takes some
-    /// milliseconds. It takes up to three seconds if the file system keeps whole seconds, or if the
-    /// stamp is a little ahead of the clock.
+    /// If something changed within the current clock tick, it waits until that tick is over. So no
+    /// later change can look like an earlier one. That takes some milliseconds. It takes up to
+    /// three seconds if the file system keeps whole seconds, or if the stamp is a little ahead of
+    /// the clock.
     ///
     /// # Errors
     /// Like [`Profile::inputs`].
@@ -106,10 +106,10 @@ impl Witness {
     ///
     /// `after` is a look at the inputs after the probe. If the witness is stale by then, its first
     /// reason is returned. [`Reason::Disturbed`] says that something was changed and changed back.
-    /// The answer may have seen that, and no later check can.
+    /// The answer may reflect that change, and no later check can detect it.
     ///
-    /// Call it on the witness that [`Profile::observe`] gave, or on its text. An old witness calls
-    /// a redeploy and a reboot a disturbance, too: they move stat identities.
+    /// Call it on the witness that [`Profile::observe`] gave, or on its text. With an old witness,
+    /// a redeploy or a reboot counts as a disturbance, too: it moves stat identities.
     pub fn disturbed(&self, after: &Inputs) -> Option<Reason> {
         if let Some(reason) = self.judge(after).reasons().first() {
             return Some(reason.clone());
@@ -146,8 +146,8 @@ impl Witness {
         reasons
     }
 
-    /// A witness of the same contents that saves later looks from reading them. `None` if it would
-    /// save nothing, or if something changed meanwhile.
+    /// A better witness of the same contents, so that later looks need not read them. `None` if it
+    /// would save nothing, or if something changed meanwhile.
     ///
     /// This witness has to be fresh by the inputs of `now`.
     pub(crate) fn completed(&self, profile: &Profile, now: &Inputs) -> Option<Witness> {

@@ -19,8 +19,9 @@
 //! 2. Type and permissions, in octal.
 //! 3. Owner and group.
 //! 4. Size in bytes.
-//! 5. The fingerprint of its stat identity; of a module directory, the sum of those of all in it.
-//!    `~` before it says that an equal one proves nothing. `-` says that there is none.
+//! 5. The fingerprint of its stat identity; for a module directory, the sum of its entries'
+//!    fingerprints. A leading `~` means that an equal one proves nothing. `-` says that there is
+//!    none.
 //! 6. The digest of its content. `-` says that there is nothing to read, and `?` that nobody read
 //!    it. `!` and a number is the error of a failed read.
 //! 7. Its name; a module's is relative to the last directory. Bytes that are not printable are `\x`

@@ -93,8 +93,8 @@ impl Modules {
         self.sum.is_some() && self.sum == now.sum
     }
 
-    /// Drops the sum if something in the directory could not be read. It would prove that all is
-    /// the same, and nobody would try to read it again.
+    /// Drops the sum if something in the directory could not be read. Otherwise an equal sum would
+    /// keep every later check from reading that entry again.
     pub(crate) fn keep_sum_honest(&mut self) {
         if self.entries.iter().any(Entry::is_unreadable) {
             self.sum = None;

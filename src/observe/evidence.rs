@@ -1,8 +1,8 @@
 //! When equal stat identities prove that nothing changed, and when they do not.
 //!
 //! A stat identity is the device, inode, type, permissions, owner, size, mtime and ctime of a file,
-//! as stat(2) tells them. It is evidence because the kernel sets the ctime by its own clock at every change, and
-//! nobody can put it back. It is no evidence
+//! as stat(2) tells them. It is evidence because the kernel sets the ctime by its own clock at
+//! every change. Nobody can put it back. It is no evidence
 //!
 //! - if the ctime is so near to the observation that a later change could get the same one (git
 //!   calls such entries racy);

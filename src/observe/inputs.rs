@@ -142,14 +142,14 @@ impl Inputs {
         &self.reader.root
     }
 
-    /// Waits if a change after the look could not be told from a change just before it. Returns
-    /// whether it had to.
+    /// Waits until a new change gets a time that this look did not see. Returns whether the look
+    /// was racy.
     pub(crate) fn wait_if_racy(&self) -> bool {
         self.tick.wait();
         self.tick.is_racy()
     }
 
-    /// The content of an entry of this look, which is at `path`. No content is read twice.
+    /// The content of an entry of this look, which is at `path`. Later calls get it from memory.
     pub(crate) fn content(&self, input: Input, entry: &Entry, path: PathBuf) -> Content {
         self.reader(input).content(entry, path)
     }

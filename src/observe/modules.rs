@@ -135,7 +135,8 @@ fn modules(
             (found.sum(nothing), Arc::new(found.sorted()))
         }
     };
-    // After the names: a name that came in between must not slip away unseen.
+    // Stat after reading the names. If a name appeared meanwhile, its removal moves this
+    // fingerprint again.
     let stat = rustix::fs::fstat(place)?;
     let own = walk.evidence.identity(&stat, || Some(place)).fingerprint();
     Ok(Modules { sum, own, entries })
@@ -222,11 +223,11 @@ impl<'w, 'a> ModuleWalk<'w, 'a> {
             }
         });
         if let Some(errno) = failed.or(read.err()) {
-            self.found.forget_after(before); // Some of the names are not all.
+            self.found.forget_after(before); // A partial list must not pass for a whole one.
             return Err(errno);
         }
         self.links.extend(links);
-        // Sorted, so that of several names of one directory always the same one is walked.
+        // Sorted, so that a directory with several names is always walked by the same one.
         directories.sort_by(|a, b| a.name.cmp(&b.name));
         directories
             .into_iter()
@@ -347,8 +348,8 @@ impl Found {
         }
     }
 
-    /// The sum of the fingerprints of all entries, each with its name, on top of `nothing`, which
-    /// an empty directory has. A sum does not depend on the order in which a file system lists.
+    /// The sum of all entries' fingerprints, each hashed with its name. `nothing` is the sum of an
+    /// empty directory. A sum does not depend on the order in which a file system lists.
     fn sum(&self, nothing: u64) -> Option<u64> {
         match self {
             Found::Sum(sum) => *sum,

@@ -152,7 +152,7 @@ impl Profile {
         })
     }
 
-    /// This profile for a program that has another environment than the caller.
+    /// This profile without its variables, for a program with an environment of its own.
     pub(crate) fn without_variables(&self) -> Profile {
         let mut profile = self.clone();
         let is_glob = |source: &Source| matches!(source, Source::Glob(_));

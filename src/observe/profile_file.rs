@@ -19,7 +19,8 @@ use crate::observe::pattern::{Glob, Source};
 use crate::observe::profile::Profile;
 use crate::stamp::stamp::check_name;
 
-/// The directories of the system's profiles, below the root directory. The last one counts most.
+/// The directories of the system's profiles, below the root directory. Later ones override earlier
+/// ones.
 const SYSTEM_DIRECTORIES: [&str; 3] = [
     "/usr/lib/modstamp/profiles.d",
     "/run/modstamp/profiles.d",

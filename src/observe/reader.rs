@@ -15,7 +15,7 @@ use crate::files::root::{Root, Steps};
 use crate::observe::content::{Content, half};
 use crate::observe::entry::Entry;
 
-/// Reads contents in one root directory, and reads none twice.
+/// Reads contents in one root directory, and remembers those that verdicts asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct Reader {
     pub(crate) root: Root,

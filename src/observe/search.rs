@@ -20,7 +20,7 @@ type OnMatch<'a> = dyn FnMut(&mut Walk<'_>, BorrowedFd<'_>, &OsStr, PathBuf) + '
 /// Where the names in a directory come from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Names {
-    /// From the directory: a module directory's name may have come to lead elsewhere.
+    /// Always read: a module directory's name may lead elsewhere by now.
     Read,
     /// From the older observation, if the directory is unchanged. Each name is then looked at.
     ReadOrKnown,
@@ -110,8 +110,8 @@ impl<'s, 'a> Search<'s, 'a> {
         }
     }
 
-    /// Makes the matches unknown, unless the way leads nowhere or into a directory that the caller
-    /// may not enter. Nothing can be loaded from there, so there are no matches.
+    /// Records that the matches are unknown. A path that leads nowhere, or that the caller may not
+    /// enter, has no matches: nothing can be loaded from it.
     fn give_up(&mut self, path: PathBuf, stop: Stop) {
         if !stop.is_shut() {
             self.unreadable.push((path, stop.errno()));

@@ -12,7 +12,7 @@ use crate::ground::time::Mtime;
 /// In seconds. A wait for a time further ahead of the clock would take too long.
 const MOST_AHEAD: i64 = 3;
 
-/// The latest of the ticks of all times that a look saw.
+/// The start of a look, and the end of the latest tick among the times that it saw.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tick {
     begun: Mtime,
@@ -39,7 +39,7 @@ impl Tick {
         }
     }
 
-    /// This tick, but over no earlier than the `other`.
+    /// This tick, but it ends no earlier than `other`.
     pub(crate) fn or_later(self, other: Tick) -> Tick {
         Tick {
             over: self.over.max(other.over),
@@ -47,7 +47,7 @@ impl Tick {
         }
     }
 
-    /// Whether a change after the look could have left one of the times that it saw.
+    /// Whether a change after the look can still get a time that the look saw.
     pub(crate) fn is_racy(self) -> bool {
         self.over > self.begun
     }
@@ -67,7 +67,7 @@ impl Tick {
     }
 }
 
-/// The time that the kernel gives to a file that is changed now: that of the last tick.
+/// The coarse clock, by which the kernel stamps a file that changes now.
 fn now() -> Mtime {
     rustix::time::clock_gettime(ClockId::RealtimeCoarse).into()
 }

@@ -42,13 +42,13 @@ impl fmt::Display for Owner {
     }
 }
 
-/// The time by which a touch is on disk.
+/// When a touch must be on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
     /// Before [`Stamp::touch`] returns: a power cut afterwards does not undo it.
     Synced,
-    /// Once the system writes it in its own time, or a later synced touch does.
+    /// Whenever the system, or a later synced touch, writes it out.
     NotSynced,
 }
 
@@ -113,8 +113,8 @@ impl Stamp {
 
     /// The stamp that a touch by the caller moves.
     ///
-    /// That is the system's for root, and in any root directory but `/`. It is the user's own for
-    /// everybody else.
+    /// For root, and in any root directory but `/`, it is the system's. For everybody else it is
+    /// their own.
     ///
     /// # Errors
     /// Like [`Stamp::system`].

@@ -4,9 +4,8 @@
 //! open. Everybody can open the stamp, so everybody could hold a lock on it (flock(2)). The lock
 //! file's mtime is the latest that the stamp ever had: a stamp that was removed goes on from there.
 //!
-//! A look at the modules takes its time, and others wait for a turn. So a caller looks first, takes
-//! the turn, and looks again only if somebody else was there meanwhile. The version of the kept
-//! file tells that.
+//! A look is slow, and a turn makes others wait. So a caller looks first, then takes the turn. It
+//! looks again only if the kept file's version changed meanwhile.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -44,7 +43,7 @@ pub(crate) enum Version {
         stamp: Option<Mtime>,
         file: Option<FileVersion>,
     },
-    /// A refresh follows a touch of its own caller, so the stamp is no part of this version. The
+    /// The caller of a refresh touches the stamp first, so this version leaves the stamp out. The
     /// witness in the record has the stamp's mtime, and a check compares that.
     LibvirtRecord { file: Option<FileVersion> },
 }

@@ -12,7 +12,7 @@ use support::world::{GTK, MODULES, STAMP, World};
 
 const KEPT: &str = "var/lib/modstamp/qemu.witness";
 
-const UNKNOWN: &str = "what the modules were at the last touch is not known";
+const UNKNOWN: &str = "no record of the modules at the last touch was kept";
 
 const NOTHING: &str = "nothing changed since the last touch\n";
 
@@ -491,7 +491,7 @@ fn what_cannot_be_kept_is_an_error_and_touched_for_again() {
         let err = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{err}");
         assert!(
-            err.contains("modstamp: cannot keep what the modules were beside "),
+            err.contains("modstamp: cannot keep the witness of the modules beside "),
             "{err}"
         );
         assert!(

@@ -742,8 +742,7 @@ fn what_is_stale_is_removed_from_the_systems_cache_where_usr_is_read_only() {
         );
         assert!(
             err.contains(": Read-only file system (os error 30); ")
-                && err
-                    .ends_with("; so what is stale was removed from the system's cache instead\n"),
+                && err.ends_with("; so stale files were removed from the system's cache instead\n"),
             "{err}"
         );
     });

@@ -384,7 +384,7 @@ fn what_another_user_could_have_written_beside_a_stamp_is_not_believed() {
         assert_eq!(host.say(&["update"]).0, NOTHING, "{what}");
         loosen(&host.path("var/lib/modstamp/qemu.witness"));
         let (out, _) = host.say(&["update"]);
-        let expected = "touched the stamp: what the modules were at the last touch is not known";
+        let expected = "touched the stamp: no record of the modules at the last touch was kept";
         assert!(out.starts_with(expected), "{what}: {out}");
         host.ask(X86);
         assert_eq!(host.words(X86), "fresh", "{what}");

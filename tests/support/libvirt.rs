@@ -142,7 +142,7 @@ impl Host {
             "{out}"
         );
         let is_missing = !self.path(WATCHED).exists();
-        let why = "; what else could be moved was\n";
+        let why = "; the other times that could be moved were moved\n";
         assert!(
             err.is_empty() == is_missing && (is_missing || err.ends_with(why)),
             "{err}"

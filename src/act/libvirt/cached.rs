@@ -34,9 +34,9 @@ pub enum Eviction {
 
 /// The result of an eviction.
 pub struct Evicted<'a> {
-    /// The files that were removed, or would be.
+    /// The removed files; in a dry run, those that would be removed.
     pub files: Vec<&'a CacheFile>,
-    /// One error for each file that could not be removed, or could not be.
+    /// One error for each file that was not removed; in a dry run, for each that would not be.
     pub errors: Vec<Error>,
 }
 

@@ -1,5 +1,5 @@
-//! The verdict on an answer that libvirt cached: it must come from after the last refresh, and
-//! nothing that the answer depends on may have changed or been touched since.
+//! The verdict on an answer that libvirt cached. It is fresh if it was cached after the last
+//! refresh, and no input changed or was touched since.
 
 use std::path::{Path, PathBuf};
 
@@ -76,7 +76,8 @@ impl Judgement<'_> {
         reasons
     }
 
-    /// Why it is not known that an answer was cached after the refresh. `None` if it is known.
+    /// The reason to doubt that an answer was cached after the refresh; `None` if there is no
+    /// doubt.
     fn why_not_after(&self, owner: Owner, recorded: &Recorded) -> Option<Reason> {
         let effect = &self.record.effect;
         let was_evicted = effect.reached == Reached::ByEviction;
@@ -118,7 +119,8 @@ impl Judgement<'_> {
         left.any(|left| is_at(directory, &left.path) && directory.mtime == left.second)
     }
 
-    /// Whether a program's new ctime is that of the program that was probed, by whatever name.
+    /// Whether `changed` is the probed program, under any of its names, with the ctime in the
+    /// answer.
     fn is_of_program(&self, changed: &TimeOf, recorded: &Recorded) -> bool {
         let identity = |path: &Path| {
             let stat = self.now.root().target(path)?;
@@ -138,8 +140,8 @@ impl Judgement<'_> {
 
     /// Whether a reason concerns the owner's libvirt.
     ///
-    /// A daemon probes, whose environment is not the caller's. A user's stamp says nothing to the
-    /// system's daemon.
+    /// A daemon probes in its own environment, so the caller's variables do not count. A user's
+    /// stamp says nothing to the system's daemon.
     fn concerns(&self, reason: &Reason) -> bool {
         match reason {
             Reason::Stamp { owner, .. } | Reason::UnknownStamp { owner, .. } => {
@@ -158,8 +160,8 @@ impl Judgement<'_> {
         programs.any(|entry| entry.name == program && is_known(entry))
     }
 
-    /// Why a program of unknown content, such as one that the profile does not name, is not the one
-    /// that was probed. Its ctime decides.
+    /// The reason why a program is not the probed one. It is for programs of unknown content, such
+    /// as those that the profile does not name. Its ctime decides.
     fn why_other_program(&self, recorded: &Recorded) -> Option<Reason> {
         let subject = Subject::new(Input::Program, None, &recorded.program);
         match self.now.root().target(&recorded.program) {

@@ -89,9 +89,8 @@ pub(crate) struct DirectoryMoves {
 impl Opened {
     /// Opens directories and chooses their new second.
     ///
-    /// No change so far left a later mtime than the clock's. If the clock was set back, none left a
-    /// later one than those that the directories have, or than the `last` second of any refresh.
-    /// So the next second after all of these is new.
+    /// Every earlier mtime is at most the clock's. After the clock was set back, it is at most a
+    /// directory's own mtime, or `last`. So the next second after all of these is new.
     pub(crate) fn open(root: &Root, paths: Vec<PathBuf>, last: Option<i64>) -> Opened {
         let open = |path: PathBuf| {
             let directory = open(root, &path);
@@ -206,8 +205,8 @@ pub(crate) fn change_all(
     (changed, failed)
 }
 
-/// Moves one program's ctime, unless `seconds` has it by another name. `None` if libvirt cannot
-/// probe it, because it is not a regular file.
+/// Moves one program's ctime, unless it was moved under another name: then `seconds` has it. `None`
+/// if it is no regular file, which libvirt cannot probe.
 fn change(
     root: &Root,
     path: &Path,

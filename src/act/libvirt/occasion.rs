@@ -34,9 +34,9 @@ impl Occasion {
         }
     }
 
-    /// Makes the witness again once the programs have new ctimes, so that it knows them.
+    /// Makes a new witness with the programs' new ctimes.
     ///
-    /// `None` if anything else is different: then the witness from before must stay.
+    /// `None` if anything else changed: the caller then keeps the earlier witness.
     pub(crate) fn witness_again(
         self,
         profile: &Profile,

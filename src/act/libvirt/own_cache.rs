@@ -14,10 +14,10 @@ use crate::observe::inputs::{Depth, Inputs};
 use crate::observe::profile::Profile;
 use crate::stamp::stamp::{Durability, Owner, Stamp};
 
-/// Removes stale files from the caller's own cache, if times cannot tell libvirt that they are.
+/// Removes stale files from the caller's own cache, if no moved time makes libvirt reject them.
 ///
-/// It keeps a record beside `stamp`, the caller's own, by which the next update tells them. `None`
-/// if there is nothing to do.
+/// Keeps a record beside `stamp`, the caller's own. The next update judges by it. `None` if there
+/// is nothing to do.
 pub(crate) fn update_own(
     profile: &Profile,
     inputs: Inputs,

@@ -40,7 +40,7 @@ use crate::judge::witness::Witness;
 use crate::stamp::stamp::{Durability, Owner, Stamp};
 use crate::stamp::turn::{Kept, Turn};
 
-/// The version of the text. The record of another one is none.
+/// The version of the text. A record of another version counts as none.
 const VERSION: u32 = 2;
 
 /// The longest record that is read, in bytes. A longer one counts as none.
@@ -123,7 +123,7 @@ impl Record {
         LastRefresh::read(stamp).record
     }
 
-    /// Claims a second: from now on it is [`LastRefresh::second`], whatever the record's text is.
+    /// Claims a second: stores it as the record's mtime, and so as [`LastRefresh::second`].
     ///
     /// It is not synced. After a power cut, the directory that was moved has the second, too.
     ///
@@ -154,8 +154,8 @@ impl Record {
         durability: Durability,
     ) -> io::Result<()> {
         let prepare = |file: &File| {
-            // A file system that cannot store the second stores its latest time instead. Such a
-            // second could not be claimed either, so programs were changed, too.
+            // If the file system cannot store the second, the claim failed, too. Then programs were
+            // changed as well.
             if let Some(second) = last_second {
                 let _ = move_to_second(file, second, Durability::NotSynced);
             }
@@ -164,7 +164,7 @@ impl Record {
         turn.keep_with(Kept::LibvirtRecord, &self.text()?, durability, prepare)
     }
 
-    /// Whether every libvirt on the host can tell older answers by the times that were left.
+    /// Whether the times that the refresh left make every libvirt on the host reject older answers.
     pub(crate) fn tells_all(&self) -> bool {
         !self.effect.moved.is_empty() || !self.effect.changed.is_empty()
     }

@@ -78,8 +78,8 @@ impl Refreshed {
 /// If the caller may do none of this, or if libvirt caches nothing of the profile's programs.
 pub fn refresh(profile: &Profile, durability: Durability) -> Result<Refreshed> {
     let profile = &profile.without_variables();
-    // The look comes before any move, so that no answer of a later probe is older than it. It also
-    // comes before the turn, because touches must not wait for it.
+    // Look before any move, so that every later probe sees inputs at least as new. Look before
+    // taking the turn, so that no touch waits for the look.
     let stamp = &system_stamp(profile)?;
     let look = || Before::look(profile, stamp, Occasion::Hand);
     let seen = stamp.look(Kept::LibvirtRecord, look)?;
@@ -227,7 +227,8 @@ impl<'a> SystemRefresh<'a> {
         };
         let opened = Opened::open(root, targets.directories, last.second);
         let second = opened.second;
-        // A later refresh may choose an unclaimed second again. Then the programs must tell.
+        // If the claim fails, a later refresh may choose the same second. Then the programs' ctimes
+        // must move, too.
         let claim = |turn: &Turn| Record::claim_second(turn, second).is_ok();
         let are_enough = self.turn.as_ref().is_some_and(claim) && targets.are_enough;
         let directories = opened.move_all(root, self.durability);
@@ -324,8 +325,8 @@ impl<'a> SystemRefresh<'a> {
         let root = self.profile.root();
         let is_privileged = rustix::process::geteuid().is_root() || !root.is_system();
         let remedy = match (is_shut_out, is_privileged) {
-            (false, _) => "what else could be moved was",
-            (true, true) => "so what is stale was removed from the system's cache instead",
+            (false, _) => "the other times that could be moved were moved",
+            (true, true) => "so stale files were removed from the system's cache instead",
             (true, false) => {
                 "run as root; “modstamp libvirt evict” removes what is stale from your own cache"
             }

@@ -21,7 +21,8 @@ pub(crate) struct Targets {
 impl Targets {
     /// The directories that a package manager named, and those that the last refresh moved.
     ///
-    /// An answer that was cached between the two refreshes is told by the latter.
+    /// Moving the latter again makes those answers stale that libvirt cached between the two
+    /// refreshes.
     pub(crate) fn named(root: &Root, directories: &[PathBuf], last: Option<&Record>) -> Targets {
         let mut all = directories.to_vec();
         let moved = last.into_iter().flat_map(|last| &last.effect.moved);

@@ -73,7 +73,7 @@ pub fn roots(image: &Image) -> [Disk; 2] {
 }
 
 /// What an update says that finds nothing of the last touch.
-pub const NOT_KNOWN: &str = "what the modules were at the last touch is not known";
+pub const NOT_KNOWN: &str = "no record of the modules at the last touch was kept";
 
 /// A and B partitions, over a /var that is empty at first. On the way back, what modstamp knew is lost.
 fn another_root_and_back_over_the_same_var_is_noticed(play: Play) {
