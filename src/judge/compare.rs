@@ -122,9 +122,7 @@ fn compare_directories<'a>(pair: Pair<'a, Directory>, found: &mut Vec<Difference
         Pair::New(now) => return found.push(place.added(&now.name, now.content())),
     };
     let subject = || place.subject(&now.name);
-    if !then.is_unreadable() && !now.is_unreadable() {
-        found.extend(rights_reasons(subject, then.rights, now.rights).map(Difference::Reason));
-    }
+    found.extend(rights_reasons(subject, then.rights, now.rights).map(Difference::Reason));
     let content = content_reason(subject(), then.content(), now.content());
     found.extend(content.map(Difference::Reason));
     // If either was not walked, nothing is known to have come or gone below it.

@@ -50,10 +50,6 @@ impl Directory {
         }
     }
 
-    pub(crate) fn is_unreadable(&self) -> bool {
-        matches!(self.state, DirectoryState::Unreadable(_))
-    }
-
     /// What is in it, if it was walked by this name.
     pub(crate) fn modules(&self) -> Option<&Modules> {
         match &self.state {
