@@ -21,7 +21,7 @@
 //! ```
 //!
 //! [`cached`] returns the stored answer while it is fresh. Otherwise it probes, and stores the new
-//! answer. [`Cache`] does the same for the output of commands.
+//! answer. [`Cache`] is its like for the output of commands.
 //!
 //! # Why a stamp alone is not enough
 //!

@@ -246,7 +246,7 @@ fn content_reason(subject: Subject, old: Content, new: Content) -> Option<Reason
     Some(Reason::Unknown { subject, error })
 }
 
-/// Where an entry is to be found.
+/// The place of an entry: its kind of input, and its module directory.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     input: Input,
