@@ -41,7 +41,7 @@ REMAP  := $(if $(word 2,$(CURDIR)),,--remap-path-prefix=$(CURDIR)=)
 BUILD  := RUSTFLAGS="$$RUSTFLAGS $(REMAP) $(STATIC)" $(CARGO) build --release --locked --target $(HOST)
 
 .PHONY: all programs library manual install install-library install-units demo check test check-all check-proof check-root \
-	check-rpm check-dpkg check-pacman check-libvirt check-systemd check-security check-lab check-packages check-release \
+	check-rpm check-dpkg check-pacman check-libvirt check-systemd check-security check-lab check-packages torture check-release \
 	api bench dist dist-vendored clean help
 
 all: programs library manual ## build all that `make install` installs
@@ -118,7 +118,7 @@ ALL   = env -u SOURCE_DATE_EPOCH MODSTAMP_TESTS=check-all $(CARGO) test --locked
 
 check-all:         ## run the rest, all parts side by side on both processors (28 min the first time)
 	tests/install-needs $(PARTS)
-	$(ALL) --no-fail-fast --test proof --test trials --test root --test machines
+	$(ALL) --no-fail-fast --test proof --test trials --test root --test torture --test machines
 
 check-proof:       ## run only the models, and ten thousand random sequences (3 min)
 	$(ALL) --test proof
@@ -145,6 +145,10 @@ check-packages:    ## run only lintian, autopkgtest, licences, the public API, a
 	tests/install-needs packages
 	$(ALL) --test machines packages::
 	$(ALL) --test trials release::
+
+torture:           ## try to break every promise of SECURITY.md, the long form
+	tests/install-needs root security
+	MODSTAMP_TORTURE=long $(ALL) --no-fail-fast --test torture
 
 check-release:     ## run the long forms, and write docs/check-release.md (27 min)
 	tests/install-needs lab packages

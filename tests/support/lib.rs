@@ -5,6 +5,7 @@
 //! - [`mounted`]: scratch file systems of many kinds.
 //! - [`machine`]: throw-away Debian machines. [`deb`] and [`rpm`] bring our packages into them, and
 //!   [`consumer`] starts real libvirts there.
+//! - [`tally`]: how often each promise was tried.
 //! - [`built`]: files that are built from the working tree.
 
 pub mod built;
@@ -14,6 +15,7 @@ pub mod libvirt;
 pub mod machine;
 pub mod mounted;
 pub mod rpm;
+pub mod tally;
 pub mod test;
 pub mod world;
 
