@@ -41,7 +41,7 @@ REMAP  := $(if $(word 2,$(CURDIR)),,--remap-path-prefix=$(CURDIR)=)
 BUILD  := RUSTFLAGS="$$RUSTFLAGS $(REMAP) $(STATIC)" $(CARGO) build --release --locked --target $(HOST)
 
 .PHONY: all programs library manual install install-library install-units demo check test check-all check-proof check-root \
-	check-rpm check-dpkg check-pacman check-libvirt check-systemd check-security check-lab check-packages torture check-release \
+	check-torture check-rpm check-dpkg check-pacman check-libvirt check-systemd check-security check-lab check-packages torture check-release \
 	api bench dist dist-vendored clean help
 
 all: programs library manual ## build all that `make install` installs
@@ -113,7 +113,7 @@ test: check
 
 # Each part installs its needs, as root on Debian. With MODSTAMP_TESTS, a test that lacks something fails.
 # With SOURCE_DATE_EPOCH, modstamp believes that an image is being built, and makes no first stamp.
-PARTS = proof root rpm dpkg pacman libvirt systemd security lab packages
+PARTS = proof root torture rpm dpkg pacman libvirt systemd security lab packages
 ALL   = env -u SOURCE_DATE_EPOCH MODSTAMP_TESTS=check-all $(CARGO) test --locked
 
 check-all:         ## run the rest, all parts side by side on both processors (28 min the first time)
@@ -129,6 +129,10 @@ check-root:        ## run only what mounts file systems, becomes other users or 
 	$(ALL) --test root
 	$(ALL) --test trials changes::
 	$(ALL) --test trials manual::
+
+check-torture:     ## run only the short form of `make torture` (TIME min)
+	tests/install-needs torture
+	$(ALL) --test torture
 
 check-rpm:         ## run only the rpm packages and macros under real rpms, dnf and zypper (1 min)
 check-dpkg:        ## run only the Debian packages and dh_modstamp under real dpkgs (3 min)
@@ -147,7 +151,7 @@ check-packages:    ## run only lintian, autopkgtest, licences, the public API, a
 	$(ALL) --test trials release::
 
 torture:           ## try to break every promise of SECURITY.md, and write docs/reliability.md
-	tests/install-needs root security
+	tests/install-needs torture
 	tests/reliability
 
 check-release:     ## run the long forms, and write docs/check-release.md (27 min)
