@@ -89,7 +89,8 @@
 //! | the command | [`Cache::run`]'s caller | as modules | as modules | the profile might not name it |
 //!
 //! A symbolic link is recorded together with its target. A directory with several names is walked
-//! once, by its own name rather than by a link's. Each other name is recorded as an alias.
+//! once, by its own name rather than by a link's. Each other name is recorded as an alias. The name
+//! that it is walked by makes no difference to a verdict.
 //!
 //! # Stat first, content last
 //!

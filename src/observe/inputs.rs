@@ -172,8 +172,8 @@ impl Inputs {
         let now = std::mem::take(&mut self.observation);
         let directories = now.directories.into_iter().map(|directory| {
             let name = directory.name.clone();
-            let known = known.iter().filter_map(|known| known.directory(&name));
-            let known: Vec<&[Entry]> = known.map(Directory::entries).collect();
+            let known = known.iter().filter_map(|known| known.modules_at(&name));
+            let known: Vec<&[Entry]> = known.map(|known| known.entries.as_slice()).collect();
             with_modules(directory, |entries| {
                 self.complete(depth, Input::Module, Some(&name), entries, &known)
             })

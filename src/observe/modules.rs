@@ -122,7 +122,7 @@ fn modules(
     place: &OwnedFd,
 ) -> rustix::io::Result<Modules> {
     let nothing = hash_numbers([rights.mode, rights.uid, rights.gid].map(u64::from));
-    let known = walk.older.and_then(|older| older.directory(top)?.modules());
+    let known = walk.older.and_then(|older| older.modules_at(top));
     let known = known.filter(|known| known.sum.is_some());
     let unchanged = known.filter(|known| {
         let summed = ModuleWalk::new(walk, top, Found::Sum(Some(nothing))).run(place);

@@ -5,6 +5,7 @@ mod cached;
 mod features;
 mod layers;
 mod libvirt;
+mod names;
 mod probe;
 mod profile;
 mod readme;
