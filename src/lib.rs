@@ -107,7 +107,9 @@
 //!
 //! - Right after a change (git calls such an entry racy). Two changes within one tick of the file
 //!   system's clock look like one. [`Profile::observe`] also waits until that tick is over, so that
-//!   a change during the probe looks different from one just before it.
+//!   a change during the probe looks different from one just before it. A touch waits some
+//!   milliseconds for that. If the tick is longer, it keeps no identity of a file that changed just
+//!   then, and such a file counts as touched since.
 //! - For three seconds after a write. A write sets the times when it begins, and may still be under
 //!   way. A package manager's files are recognized by their mtimes, which it sets itself.
 //! - On file systems whose ctimes this kernel does not keep: over the network, in user space, on
@@ -135,8 +137,8 @@
 //! A check of a whole witness sees the change all the same. A consumer that checks the stamps alone
 //! does not, and neither does libvirt. [`Profile::update`] helps both: at boot, and whenever a module
 //! directory changes, it touches the stamp if the contents are not those of the last touch. It
-//! cannot see what comes and goes again between two updates. `docs/images.md` tells how it is
-//! started.
+//! touches no stamp for a change that comes and goes again between two updates, but it makes libvirt
+//! probe again even then. `docs/images.md` tells how an update is started.
 //!
 //! # Features
 //!

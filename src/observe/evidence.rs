@@ -53,7 +53,7 @@ pub(crate) enum Identity {
     Evidence(u64),
     /// An equal one proves nothing. A different one shows that something was touched.
     Seen(u64),
-    /// Nobody could look.
+    /// A later one shows nothing: nobody could look, or the look was too near to a change.
     Unknown,
 }
 

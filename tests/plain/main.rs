@@ -13,5 +13,6 @@ mod reasons;
 mod run;
 mod stamp;
 mod trigger;
+mod untouched;
 mod update;
 mod witness;
