@@ -92,6 +92,11 @@
 //! once, by its own name rather than by a link's. Each other name is recorded as an alias. The name
 //! that it is walked by makes no difference to a verdict.
 //!
+//! Every look ends. It leaves out a file of more than 4 GiB, and a module directory that holds more
+//! than 500,000 files. It enters no directory more than 32 levels below a module directory, and none
+//! in which the kernel shows its own state, such as `/proc`. The verdict on each of these is "not
+//! known", which is stale.
+//!
 //! # Stat first, content last
 //!
 //! Equal stat identities (device, inode, size, permissions, owner, mtime, ctime) mean "the same",
@@ -165,8 +170,6 @@
 //!   after the clock was set back. It also happens if a power loss undoes a touch and the clock,
 //!   and the touch is repeated. It is almost as easy if the file system keeps whole seconds and the
 //!   stamp is seconds ahead of the clock.
-//! - Anything more than 32 levels of directories below a module directory. The verdict on it is
-//!   "not known", which is stale.
 //!
 //! # Layers
 //!

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 
 use crate::judge::reason::{Aspect, Reason, Subject};
-use crate::observe::content::Content;
+use crate::observe::content::{Content, error_text};
 use crate::observe::entry::{Entry, Rights};
 use crate::observe::input::Input;
 use crate::observe::observation::{Named, Observation, Variable};
@@ -320,10 +320,6 @@ fn content_text(content: Content) -> String {
         Content::Unreadable(errno) => error_text(errno),
         Content::Nothing | Content::Unread => "-".to_owned(),
     }
-}
-
-fn error_text(errno: i32) -> String {
-    std::io::Error::from_raw_os_error(errno).to_string()
 }
 
 #[cfg(test)]

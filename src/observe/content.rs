@@ -6,6 +6,43 @@ use std::path::Path;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
+use crate::files::directory::MOST_NAMES;
+
+/// The largest file that is read, in bytes.
+pub(crate) const LARGEST_FILE: u64 = 4 << 30;
+
+/// The most entries of one module directory that are looked at.
+pub(crate) const MOST_ENTRIES: usize = MOST_NAMES;
+
+/// A directory this far below a module directory is not looked at.
+pub(crate) const MOST_LEVELS: usize = 32;
+
+/// Stands in a witness for a file that is larger than [`LARGEST_FILE`].
+pub(crate) const TOO_LARGE: Errno = Errno::FBIG;
+
+/// Stands in a witness for a directory with more entries than [`MOST_ENTRIES`].
+pub(crate) const TOO_MANY: Errno = Errno::TOOBIG;
+
+/// Stands in a witness for a directory deeper than [`MOST_LEVELS`].
+pub(crate) const TOO_DEEP: Errno = Errno::LOOP;
+
+/// Stands in a witness for a directory in which the kernel shows its own state, such as `/proc`.
+pub(crate) const NOT_STORED: Errno = Errno::XDEV;
+
+/// The sentence about an error that a look or a read ended with.
+pub(crate) fn error_text(errno: i32) -> String {
+    match Errno::from_raw_os_error(errno) {
+        TOO_LARGE => format!("it is larger than {} GiB", LARGEST_FILE >> 30),
+        TOO_MANY => format!("it holds more than {MOST_ENTRIES} files"),
+        TOO_DEEP => format!("it is more than {MOST_LEVELS} directories deep"),
+        NOT_STORED => {
+            "it is of a file system such as /proc, which stores nothing, and is not looked at"
+                .to_owned()
+        }
+        _ => std::io::Error::from_raw_os_error(errno).to_string(),
+    }
+}
+
 /// What is inside something, as far as somebody read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content {

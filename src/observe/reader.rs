@@ -12,7 +12,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::files::root::{Root, Steps};
-use crate::observe::content::{Content, half};
+use crate::observe::content::{Content, LARGEST_FILE, TOO_LARGE, half};
 use crate::observe::entry::Entry;
 
 /// Reads contents in one root directory, and remembers those that verdicts asked for.
@@ -105,15 +105,18 @@ fn link_digest(root: &Root, path: &Path) -> io::Result<blake3::Hash> {
 }
 
 fn file_digest(fd: OwnedFd) -> io::Result<blake3::Hash> {
-    if !FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode).is_file() {
+    let stat = rustix::fs::fstat(&fd)?;
+    if !FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err(io::Error::other("it is no longer a regular file"));
     }
     let mut hasher = blake3::Hasher::new();
     let mut buffer = [0; 32 * 1024];
-    loop {
+    // A sparse file of any size is made in no time, and some of the kernel's files have no end.
+    while stat.st_size as u64 <= LARGEST_FILE && hasher.count() <= LARGEST_FILE {
         match rustix::io::retry_on_intr(|| rustix::io::read(fd.as_fd(), &mut buffer))? {
             0 => return Ok(hasher.finalize()),
             length => hasher.update(&buffer[..length]),
         };
     }
+    Err(TOO_LARGE.into())
 }

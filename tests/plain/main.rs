@@ -2,6 +2,7 @@
 
 mod cache;
 mod cached;
+mod ends;
 mod features;
 mod layers;
 mod libvirt;
