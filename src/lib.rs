@@ -84,13 +84,17 @@
 //! | stamps, the system's and the user's own | [`Stamp`] | mtime | another mtime, earlier or later | triggers and people tell by it what a look cannot see |
 //! | variables | the profile | value | another value | they lead the program to other modules |
 //! | module directories | the profile's patterns and variables | permissions, owner, all names | any difference | a program loads what it finds there |
-//! | modules, at any depth | all that is in them | type, permissions, owner, size, stat identity, digest of the content | any difference but in the stat identity | another module is another answer, and an unreadable one is none |
+//! | modules, at any depth | all that is in them | type, permissions, owner, size, stat identity, digest of the content, ACL and capabilities | any difference but in the stat identity | another module is another answer, and an unreadable one is none |
 //! | programs, further files | the profile's patterns | as modules | as modules | another build answers differently |
 //! | the command | [`Cache::run`]'s caller | as modules | as modules | the profile might not name it |
 //!
 //! A symbolic link is recorded together with its target. A directory with several names is walked
 //! once, by its own name rather than by a link's. Each other name is recorded as an alias. The name
 //! that it is walked by makes no difference to a verdict.
+//!
+//! The digest of a content includes the ACL (`system.posix_acl_access`) and the capabilities
+//! (`security.capability`) of a file or a link's target, if it has any. A directory's content is its
+//! ACL, and a device's is its number.
 //!
 //! Every look ends. It leaves out a file of more than 4 GiB, and a module directory that holds more
 //! than 500,000 files. It enters no directory more than 32 levels below a module directory, and none
@@ -170,6 +174,11 @@
 //!   after the clock was set back. It also happens if a power loss undoes a touch and the clock,
 //!   and the touch is repeated. It is almost as easy if the file system keeps whole seconds and the
 //!   stamp is seconds ahead of the clock.
+//! - Rights that are neither permissions, owner, ACL nor capabilities: security labels such as
+//!   SELinux's, other extended attributes, and the flags of chattr(1). A label that differs from
+//!   host to host would make a witness useless for another one.
+//! - An ACL on a module directory itself, on a directory that leads to one, or on a FIFO, a socket
+//!   or a device; and the default ACL of any directory, which only later files get.
 //!
 //! # Layers
 //!

@@ -48,9 +48,10 @@ pub(crate) fn error_text(errno: i32) -> String {
 pub(crate) enum Content {
     /// Nobody read it.
     Unread,
-    /// There is nothing to read in a directory, a FIFO, a socket or a device.
+    /// There is nothing to read in a FIFO or a socket, or in a directory without an ACL.
     Nothing,
-    /// The first half of a BLAKE3 digest: of a file's bytes, or of a link's text and its target.
+    /// The first half of a BLAKE3 digest: of a file's bytes, ACL and capabilities; of a link's text
+    /// and its target; of a directory's ACL; of a device's number.
     Digest([u8; 16]),
     /// The number of the error that the system gave.
     Unreadable(i32),
@@ -60,14 +61,19 @@ impl Content {
     /// The content of a file of that type before somebody read it.
     pub(crate) fn unread(kind: FileType) -> Content {
         match kind {
-            FileType::RegularFile | FileType::Symlink => Content::Unread,
-            _ => Content::Nothing,
+            FileType::Fifo | FileType::Socket => Content::Nothing,
+            _ => Content::Unread,
         }
     }
 
     pub(crate) fn unreadable(errno: Errno) -> Content {
         Content::Unreadable(errno.raw_os_error())
     }
+}
+
+/// The digest of a device's number. It needs no BLAKE3, because it is no longer than its digest.
+pub(crate) fn digest_of_device(number: u64) -> [u8; 16] {
+    u128::from(number).to_be_bytes()
 }
 
 /// The digest of a name by which a directory was walked.

@@ -69,6 +69,8 @@ impl Depth {
     fn wants(self, input: Input, entry: &Entry) -> bool {
         match (self, input) {
             (Depth::All, _) => true,
+            // Only a directory's ACL is read.
+            _ if entry.file_type().is_dir() => true,
             (Depth::Doubtful, Input::Program | Input::Command) => false,
             (Depth::Doubtful, _) => entry.identity.evidence().is_none(),
         }
