@@ -160,8 +160,12 @@
 //!
 //! - Whatever a probe depends on beyond the profile: a library that a module loads, the kernel, the
 //!   processor, a configuration file that the profile does not name.
-//! - A store through a shared memory mapping, until the kernel has written the page back. The ctime
-//!   moves no earlier.
+//! - A store through a shared memory mapping into a page that the same mapping has stored into
+//!   before, and that the kernel has not written back since. The ctime moves at the first such store
+//!   alone. Linux writes a page back some 30 seconds after that (`vm.dirty_expire_centisecs`), or at
+//!   msync(2) and the like. The next store then moves the ctime again, and a check sees all of them.
+//!   On tmpfs no page is ever written back. An observation writes no page back itself: fdatasync(2)
+//!   takes 10 to 20 times as long as a read.
 //! - A single write that takes longer than three seconds, and was observed in its midst.
 //! - A change that a program makes with the clock set back to the very tick of an earlier change of
 //!   the same file.

@@ -7,6 +7,7 @@ mod attributes;
 mod bounds;
 mod c;
 mod filesystems;
+mod mapped;
 mod qemu;
 mod racy;
 mod trust;
@@ -30,6 +31,7 @@ fn main() {
         ("bounds", bounds::tests()),
         ("c", c::tests()),
         ("filesystems", filesystems::tests()),
+        ("mapped", mapped::tests()),
         ("qemu", qemu::tests()),
         ("racy", racy::tests()),
         ("trust", trust::tests()),
