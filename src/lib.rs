@@ -84,12 +84,22 @@
 //! | stamps, the system's and the user's own | [`Stamp`] | mtime | another mtime, earlier or later | triggers and people tell by it what a look cannot see |
 //! | variables | the profile | value | another value | they lead the program to other modules |
 //! | module directories | the profile's patterns and variables | permissions, owner, all names | any difference | a program loads what it finds there |
-//! | modules, at any depth | all that is in them | type, permissions, owner, size, stat identity, digest of the content | any difference but in the stat identity | another module is another answer, and an unreadable one is none |
+//! | modules, at any depth | all that is in them | type, permissions, owner, size, stat identity, digest of the content, ACL and capabilities | any difference but in the stat identity | another module is another answer, and an unreadable one is none |
 //! | programs, further files | the profile's patterns | as modules | as modules | another build answers differently |
 //! | the command | [`Cache::run`]'s caller | as modules | as modules | the profile might not name it |
 //!
 //! A symbolic link is recorded together with its target. A directory with several names is walked
-//! once, by its own name rather than by a link's. Each other name is recorded as an alias.
+//! once, by its own name rather than by a link's. Each other name is recorded as an alias. The name
+//! that it is walked by makes no difference to a verdict.
+//!
+//! The digest of a content includes the ACL (`system.posix_acl_access`) and the capabilities
+//! (`security.capability`) of a file or a link's target, if it has any. A directory's content is its
+//! ACL, and a device's is its number.
+//!
+//! Every look ends. It leaves out a file of more than 4 GiB, and a module directory that holds more
+//! than 500,000 files. It enters no directory more than 32 levels below a module directory, and none
+//! in which the kernel shows its own state, such as `/proc`. The verdict on each of these is "not
+//! known", which is stale.
 //!
 //! # Stat first, content last
 //!
@@ -106,7 +116,9 @@
 //!
 //! - Right after a change (git calls such an entry racy). Two changes within one tick of the file
 //!   system's clock look like one. [`Profile::observe`] also waits until that tick is over, so that
-//!   a change during the probe looks different from one just before it.
+//!   a change during the probe looks different from one just before it. A touch waits some
+//!   milliseconds for that. If the tick is longer, it keeps no identity of a file that changed just
+//!   then, and such a file counts as touched since.
 //! - For three seconds after a write. A write sets the times when it begins, and may still be under
 //!   way. A package manager's files are recognized by their mtimes, which it sets itself.
 //! - On file systems whose ctimes this kernel does not keep: over the network, in user space, on
@@ -134,8 +146,8 @@
 //! A check of a whole witness sees the change all the same. A consumer that checks the stamps alone
 //! does not, and neither does libvirt. [`Profile::update`] helps both: at boot, and whenever a module
 //! directory changes, it touches the stamp if the contents are not those of the last touch. It
-//! cannot see what comes and goes again between two updates. `docs/images.md` tells how it is
-//! started.
+//! touches no stamp for a change that comes and goes again between two updates, but it makes libvirt
+//! probe again even then. `docs/images.md` tells how an update is started.
 //!
 //! # Features
 //!
@@ -148,8 +160,12 @@
 //!
 //! - Whatever a probe depends on beyond the profile: a library that a module loads, the kernel, the
 //!   processor, a configuration file that the profile does not name.
-//! - A store through a shared memory mapping, until the kernel has written the page back. The ctime
-//!   moves no earlier.
+//! - A store through a shared memory mapping into a page that the same mapping has stored into
+//!   before, and that the kernel has not written back since. The ctime moves at the first such store
+//!   alone. Linux writes a page back some 30 seconds after that (`vm.dirty_expire_centisecs`), or at
+//!   msync(2) and the like. The next store then moves the ctime again, and a check sees all of them.
+//!   On tmpfs no page is ever written back. An observation writes no page back itself: fdatasync(2)
+//!   takes 10 to 20 times as long as a read.
 //! - A single write that takes longer than three seconds, and was observed in its midst.
 //! - A change that a program makes with the clock set back to the very tick of an earlier change of
 //!   the same file.
@@ -162,8 +178,11 @@
 //!   after the clock was set back. It also happens if a power loss undoes a touch and the clock,
 //!   and the touch is repeated. It is almost as easy if the file system keeps whole seconds and the
 //!   stamp is seconds ahead of the clock.
-//! - Anything more than 32 levels of directories below a module directory. The verdict on it is
-//!   "not known", which is stale.
+//! - Rights that are neither permissions, owner, ACL nor capabilities: security labels such as
+//!   SELinux's, other extended attributes, and the flags of chattr(1). A label that differs from
+//!   host to host would make a witness useless for another one.
+//! - An ACL on a module directory itself, on a directory that leads to one, or on a FIFO, a socket
+//!   or a device; and the default ACL of any directory, which only later files get.
 //!
 //! # Layers
 //!

@@ -124,7 +124,7 @@ fn glance(profile: &Profile, stamp: &Stamp) -> Option<(Inputs, Observation)> {
     let look = move || -> Result<(Inputs, Observation)> {
         let kept = kept_witness::read_beside(&stamp);
         let known = kept.as_ref().map(|kept| &kept.observation);
-        let inputs = Inputs::of(&profile, known)?;
+        let inputs = Inputs::soon_after_changes(&profile, known)?;
         let observation = inputs.clone().read(Depth::Doubtful, known.as_slice());
         Ok((inputs, observation))
     };

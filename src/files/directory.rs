@@ -11,6 +11,10 @@ use rustix::io::Errno;
 /// Flags that open a place: a name, or a link itself, without its content (`O_PATH`, open(2)).
 pub(crate) const PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
+/// The most names of one directory that are read. A file system in user space may give names
+/// without end.
+pub(crate) const MOST_NAMES: usize = 500_000;
+
 /// Opens a directory for reading that was opened as a place.
 pub(crate) fn open_for_reading(place: impl AsFd) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -28,6 +32,9 @@ pub(crate) fn open_file(
 }
 
 /// Calls `each` with every name in a directory but `.` and `..`, without an allocation for each.
+///
+/// # Errors
+/// The system's own. More than [`MOST_NAMES`] give `E2BIG`.
 pub(crate) fn for_each_name(
     directory: BorrowedFd<'_>,
     mut each: impl FnMut(&CStr),
@@ -43,8 +50,13 @@ pub(crate) fn for_each_entry(
 ) -> rustix::io::Result<()> {
     let mut buffer = [const { MaybeUninit::uninit() }; 16 * 1024];
     let mut entries = rustix::fs::RawDir::new(directory, &mut buffer);
+    let mut names = 0;
     while let Some(entry) = entries.next() {
         let entry = entry?;
+        names += 1;
+        if names > MOST_NAMES + 2 {
+            return Err(Errno::TOOBIG);
+        }
         let name = entry.file_name();
         if name != c"." && name != c".." {
             each(name, entry.file_type());

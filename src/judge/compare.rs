@@ -11,11 +11,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 
 use crate::judge::reason::{Aspect, Reason, Subject};
-use crate::observe::content::Content;
-use crate::observe::directory::Directory;
+use crate::observe::content::{Content, error_text};
 use crate::observe::entry::{Entry, Rights};
 use crate::observe::input::Input;
-use crate::observe::observation::{Observation, Variable};
+use crate::observe::observation::{Named, Observation, Variable};
 use crate::observe::stamps::{StampState, Stamps};
 use crate::stamp::stamp::Owner;
 
@@ -46,8 +45,8 @@ pub(crate) fn differences<'a>(then: &'a Observation, now: &'a Observation) -> Ve
     let mut found = stamp_differences(then.stamps, now.stamps);
     found.extend(variable_differences(&then.variables, &now.variables));
     let mut differences: Vec<Difference> = found.into_iter().map(Difference::Reason).collect();
-    let directories = pairs(&then.directories, &now.directories, |found| &found.name);
-    for pair in directories {
+    let (old, new) = (then.named_directories(now), now.named_directories(then));
+    for pair in pairs(&old, &new, |named| &named.directory.name) {
         compare_directories(pair, &mut differences);
     }
     for ((input, then), (_, now)) in then.lists().into_iter().zip(now.lists()) {
@@ -111,24 +110,28 @@ enum Pair<'a, T> {
     Both(&'a T, &'a T),
 }
 
-fn compare_directories<'a>(pair: Pair<'a, Directory>, found: &mut Vec<Difference<'a>>) {
+fn compare_directories<'a>(pair: Pair<'_, Named<'a>>, found: &mut Vec<Difference<'a>>) {
     let place = Place {
         input: Input::ModuleDirectory,
         top: None,
     };
     let (then, now) = match pair {
         Pair::Both(then, now) => (then, now),
-        Pair::Gone(then) => return found.push(place.removed(&then.name)),
-        Pair::New(now) => return found.push(place.added(&now.name, now.content())),
+        Pair::Gone(then) => return found.push(place.removed(&then.directory.name)),
+        Pair::New(now) => {
+            return found.push(place.added(&now.directory.name, now.directory.content()));
+        }
     };
-    let subject = || place.subject(&now.name);
-    found.extend(rights_reasons(subject, then.rights, now.rights).map(Difference::Reason));
+    let subject = || place.subject(&now.directory.name);
+    let rights = rights_reasons(subject, then.directory.rights, now.directory.rights);
+    found.extend(rights.map(Difference::Reason));
     let content = content_reason(subject(), then.content(), now.content());
     found.extend(content.map(Difference::Reason));
-    // If either was not walked, nothing is known to have come or gone below it.
-    if let (Some(then), Some(modules)) = (then.modules(), now.modules()) {
+    // Modules count under the name that they were walked by now. If either state was not walked,
+    // nothing is known to have come or gone below it.
+    if let (Some(then), Some(modules)) = (then.walked.modules(), now.directory.modules()) {
         if !then.are_proven_same(modules) {
-            compare_modules(&now.name, &then.entries, &modules.entries, found);
+            compare_modules(&now.directory.name, &then.entries, &modules.entries, found);
         }
     }
 }
@@ -282,7 +285,7 @@ impl Place<'_> {
 fn pairs<'a, T>(
     then: &'a [T],
     now: &'a [T],
-    name: impl Fn(&T) -> &PathBuf,
+    name: impl for<'t> Fn(&'t T) -> &'t PathBuf,
 ) -> impl Iterator<Item = Pair<'a, T>> {
     let (mut then, mut now) = (then.iter().peekable(), now.iter().peekable());
     std::iter::from_fn(move || {
@@ -317,10 +320,6 @@ fn content_text(content: Content) -> String {
         Content::Unreadable(errno) => error_text(errno),
         Content::Nothing | Content::Unread => "-".to_owned(),
     }
-}
-
-fn error_text(errno: i32) -> String {
-    std::io::Error::from_raw_os_error(errno).to_string()
 }
 
 #[cfg(test)]

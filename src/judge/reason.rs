@@ -137,7 +137,8 @@ pub enum Aspect {
     Owner,
     /// The size of a file, in bytes.
     Size,
-    /// The digest of a file's bytes, or of a link's text and its target.
+    /// The digest of a file's bytes, ACL and capabilities; of a link's text and its target; of a
+    /// directory's ACL; or of a device's number.
     Content,
 }
 

@@ -190,7 +190,8 @@ fn state(observation: &Observation, subject: &Subject) -> Option<(Content, Optio
         }
         Input::Module => observation.directories.iter().find_map(|directory| {
             let name = subject.path.strip_prefix(&directory.name).ok()?;
-            state(directory.entries(), name)
+            let modules = observation.modules_at(&directory.name)?;
+            state(&modules.entries, name)
         }),
         Input::Program => state(&observation.programs, &subject.path),
         Input::File => state(&observation.files, &subject.path),

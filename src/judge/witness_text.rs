@@ -22,8 +22,9 @@
 //! 5. The fingerprint of its stat identity; for a module directory, the sum of its entries'
 //!    fingerprints. A leading `~` means that an equal one proves nothing. `-` says that there is
 //!    none.
-//! 6. The digest of its content. `-` says that there is nothing to read, and `?` that nobody read
-//!    it. `!` and a number is the error of a failed read.
+//! 6. The digest of its content, and of its ACL and capabilities if it has any. `-` says that there
+//!    is nothing to read, and `?` that nobody read it. `!` and a number is the error of a failed
+//!    look or read.
 //! 7. Its name; a module's is relative to the last directory. Bytes that are not printable are `\x`
 //!    and two digits.
 //!
@@ -299,8 +300,11 @@ fn parse_entry(rest: &str) -> Option<Entry> {
         },
     };
     let content = match words.next()? {
+        // Earlier versions did not look at the numbers of devices.
+        "-" if rights.is_device() => Content::Unread,
         "-" => Content::Nothing,
         // Earlier versions wrote `?` for directories and devices, too.
+        "?" if rights.file_type().is_dir() => Content::Nothing,
         "?" => Content::unread(rights.file_type()),
         word => match word.strip_prefix('!') {
             Some(errno) => Content::Unreadable(errno.parse().ok()?),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use crate::observe::content::Content;
+use crate::observe::content::{Content, digest_of_name};
 use crate::observe::entry::{Entry, Rights};
 
 /// A module directory.
@@ -73,7 +73,20 @@ impl Directory {
         self.modules()?.own
     }
 
-    /// Its own content: two states of a directory are the same if these are equal.
+    /// Whether it was walked by another name.
+    pub(crate) fn is_alias(&self) -> bool {
+        matches!(self.state, DirectoryState::Alias(_))
+    }
+
+    /// The digest of the name that it was walked by.
+    pub(crate) fn digest(&self) -> [u8; 16] {
+        match self.state {
+            DirectoryState::Alias(digest) => digest,
+            _ => digest_of_name(&self.name),
+        }
+    }
+
+    /// Its own content, as a witness's text has it.
     pub(crate) fn content(&self) -> Content {
         match self.state {
             DirectoryState::Walked(_) => Content::Nothing,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
-use crate::observe::content::Content;
+use crate::observe::content::{Content, digest_of_device};
 use crate::observe::evidence::Identity;
 
 /// One file, link or directory as it was at one moment.
@@ -39,7 +39,10 @@ impl Entry {
             rights,
             size: stat.st_size as u64,
             identity,
-            content: Content::unread(rights.file_type()),
+            content: match rights.is_device() {
+                true => Content::Digest(digest_of_device(stat.st_rdev)),
+                false => Content::unread(rights.file_type()),
+            },
         }
     }
 
@@ -95,5 +98,10 @@ impl Rights {
 
     pub(crate) fn file_type(self) -> FileType {
         FileType::from_raw_mode(self.mode)
+    }
+
+    pub(crate) fn is_device(self) -> bool {
+        let kind = self.file_type();
+        kind.is_char_device() || kind.is_block_device()
     }
 }

@@ -53,7 +53,7 @@ pub(crate) enum Identity {
     Evidence(u64),
     /// An equal one proves nothing. A different one shows that something was touched.
     Seen(u64),
-    /// Nobody could look.
+    /// A later one shows nothing: nobody could look, or the look was too near to a change.
     Unknown,
 }
 
@@ -104,8 +104,26 @@ impl Identity {
     }
 }
 
+/// File systems in which the kernel shows its own state. Their directories have no end.
+const STATE: [u32; 14] = [
+    0x0000_9FA0, // proc
+    0x6265_6572, // sysfs
+    0x0027_E0EB, // cgroup
+    0x6367_7270, // cgroup2
+    0x6462_6720, // debugfs
+    0x7472_6163, // tracefs
+    0x7363_6673, // securityfs
+    0x6265_6570, // configfs
+    0xF97C_FF8C, // selinuxfs
+    0xCAFE_4A11, // bpf
+    0x0000_1CD1, // devpts
+    0x4249_4E4D, // binfmt_misc
+    0x6573_5543, // fusectl
+    0x6759_6969, // rpc_pipefs
+];
+
 /// The time for which the stat identities on one file system are evidence.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reach {
     /// For ever.
     Lasting,
@@ -113,6 +131,8 @@ enum Reach {
     Mount(u64),
     /// Not at all.
     None,
+    /// Not at all: the kernel shows its own state there.
+    State,
 }
 
 /// Makes identities of the results of stat(2).
@@ -141,7 +161,7 @@ impl Evidence {
         let (mount, is_lasting) = match self.reach(stat.st_dev, place) {
             Reach::Lasting => (0, true),
             Reach::Mount(mount) => (mount, true),
-            Reach::None => (0, false),
+            Reach::None | Reach::State => (0, false),
         };
         let fingerprint = hash_numbers([
             stat.st_dev,
@@ -159,6 +179,11 @@ impl Evidence {
             true => Identity::Evidence(fingerprint),
             false => Identity::Seen(fingerprint),
         }
+    }
+
+    /// Whether the kernel shows its own state on the file system of `directory`.
+    pub(crate) fn is_state(&mut self, stat: &Stat, directory: BorrowedFd<'_>) -> bool {
+        self.reach(stat.st_dev, || Some(directory)) == Reach::State
     }
 
     fn reach<F: AsFd>(&mut self, device: u64, place: impl FnOnce() -> Option<F>) -> Reach {
@@ -208,7 +233,7 @@ pub(crate) fn epoch(place: BorrowedFd<'_>) -> Option<u64> {
     let mount = match reach(place) {
         Reach::Lasting => 0,
         Reach::Mount(mount) => mount,
-        Reach::None => return None,
+        Reach::None | Reach::State => return None,
     };
     let stat = rustix::fs::fstat(place).ok()?;
     Some(hash_numbers([mount, stat.st_dev]))
@@ -228,7 +253,10 @@ fn reach(place: BorrowedFd<'_>) -> Reach {
     if LOCAL.contains(&kind) || IMAGES.contains(&kind) {
         return mount(place).map_or(Reach::None, Reach::Mount);
     }
-    Reach::None
+    match STATE.contains(&kind) {
+        true => Reach::State,
+        false => Reach::None,
+    }
 }
 
 /// Identifies this mount in this boot. `None` before Linux 6.8, which has no unique mount numbers.

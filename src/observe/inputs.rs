@@ -14,6 +14,7 @@ use crate::ground::time::Mtime;
 use crate::observe::content::Content;
 use crate::observe::directory::{Directory, DirectoryState};
 use crate::observe::entry::Entry;
+use crate::observe::evidence::Identity;
 use crate::observe::input::Input;
 use crate::observe::modules::module_directories;
 use crate::observe::observation::{Observation, Variable};
@@ -33,7 +34,10 @@ pub struct Inputs {
     reader: Reader,
     /// Reads commands, which the caller's own root directory holds.
     command_reader: Reader,
+    /// The tick of the inputs' own times.
     tick: Tick,
+    /// The tick of all times: of the stamps', too.
+    whole_tick: Tick,
 }
 
 /// Selects the contents that a read reads.
@@ -65,6 +69,8 @@ impl Depth {
     fn wants(self, input: Input, entry: &Entry) -> bool {
         match (self, input) {
             (Depth::All, _) => true,
+            // Only a directory's ACL is read.
+            _ if entry.file_type().is_dir() => true,
             (Depth::Doubtful, Input::Program | Input::Command) => false,
             (Depth::Doubtful, _) => entry.identity.evidence().is_none(),
         }
@@ -78,20 +84,23 @@ impl Inputs {
         // and even a check of the stamps alone is then stale.
         let stamps = Stamps::of(profile);
         let mut walk = Walk::new(profile.root(), older);
-        for stamp in [stamps.system, stamps.user] {
-            if let Some(mtime) = stamp.mtime() {
-                walk.evidence.tick.see(mtime);
-            }
-        }
         let directories = module_directories(&mut walk, profile);
         let (programs, mut searched) = matching_entries(&mut walk, &profile.programs);
         let (files, more) = matching_entries(&mut walk, &profile.files);
         searched.extend(more);
         let variables = profile.variables().into_iter();
+        let mut whole_tick = walk.evidence.tick;
+        for stamp in [stamps.system, stamps.user] {
+            stamp
+                .mtime()
+                .into_iter()
+                .for_each(|mtime| whole_tick.see(mtime));
+        }
         Ok(Inputs {
             reader: Reader::new(profile.root()),
             command_reader: Reader::new(profile.root()),
             tick: walk.evidence.tick,
+            whole_tick,
             observation: Observation {
                 profile: profile.name().to_owned(),
                 stamps,
@@ -105,6 +114,21 @@ impl Inputs {
                 searched,
             },
         })
+    }
+
+    /// Like [`Inputs::of`], for a caller that does not wait for long before it keeps what it sees.
+    ///
+    /// Right after a change it looks again some milliseconds later. Then most changes after the
+    /// look leave another stat identity.
+    pub(crate) fn soon_after_changes(
+        profile: &Profile,
+        older: Option<&Observation>,
+    ) -> Result<Inputs> {
+        let inputs = Inputs::of(profile, older)?;
+        match inputs.tick.wait_if_short() {
+            true => Inputs::of(profile, older),
+            false => Ok(inputs),
+        }
     }
 
     /// These inputs and one more: the command, which is outside the root directory.
@@ -122,6 +146,7 @@ impl Inputs {
         let entry = walk.entry(path).unwrap_or_else(missing);
         self.observation.commands.push(entry);
         self.tick = self.tick.or_later(walk.evidence.tick);
+        self.whole_tick = self.whole_tick.or_later(walk.evidence.tick);
         self.command_reader = Reader::new(&root);
         Ok(self)
     }
@@ -145,8 +170,8 @@ impl Inputs {
     /// Waits until a new change gets a time that this look did not see. Returns whether the look
     /// was racy.
     pub(crate) fn wait_if_racy(&self) -> bool {
-        self.tick.wait();
-        self.tick.is_racy()
+        self.whole_tick.wait();
+        self.whole_tick.is_racy()
     }
 
     /// The content of an entry of this look, which is at `path`. Later calls get it from memory.
@@ -167,13 +192,13 @@ impl Inputs {
     /// takes the inputs, so that 100,000 entries are in memory once. Clone them to keep them.
     pub(crate) fn read(mut self, depth: Depth, known: &[&Observation]) -> Observation {
         if depth == Depth::All {
-            self.tick.wait();
+            self.whole_tick.wait();
         }
         let now = std::mem::take(&mut self.observation);
         let directories = now.directories.into_iter().map(|directory| {
             let name = directory.name.clone();
-            let known = known.iter().filter_map(|known| known.directory(&name));
-            let known: Vec<&[Entry]> = known.map(Directory::entries).collect();
+            let known = known.iter().filter_map(|known| known.modules_at(&name));
+            let known: Vec<&[Entry]> = known.map(|known| known.entries.as_slice()).collect();
             with_modules(directory, |entries| {
                 self.complete(depth, Input::Module, Some(&name), entries, &known)
             })
@@ -219,8 +244,14 @@ impl Inputs {
                 (None, Depth::Doubtful) => reader.content(entry, path),
             }
         };
+        // Without a wait, a later change can leave an identity that this look saw.
+        let is_early = depth == Depth::Doubtful && self.tick.is_racy();
         let completed = entries.into_iter().map(|entry| Entry {
             content: content(&entry),
+            identity: match entry.identity {
+                Identity::Seen(_) if is_early => Identity::Unknown,
+                identity => identity,
+            },
             ..entry
         });
         completed.collect()
@@ -258,7 +289,8 @@ fn with_modules(directory: Directory, read: impl FnOnce(Vec<Entry>) -> Vec<Entry
         return directory;
     };
     let mut entries = modules.entries.iter();
-    if entries.any(|entry| entry.content == Content::Unread) {
+    if entries.any(|entry| entry.content == Content::Unread || entry.identity.evidence().is_none())
+    {
         modules.entries = Arc::new(read(Arc::unwrap_or_clone(modules.entries)));
     }
     modules.keep_sum_honest();

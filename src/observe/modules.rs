@@ -12,7 +12,9 @@ use rustix::io::Errno;
 
 use crate::files::directory::{for_each_name, open_for_reading};
 use crate::files::root::{Root, Steps};
-use crate::observe::content::{Content, digest_of_name};
+use crate::observe::content::{
+    Content, MOST_ENTRIES, MOST_LEVELS, NOT_STORED, TOO_DEEP, TOO_MANY, digest_of_name,
+};
 use crate::observe::directory::{Directory, DirectoryState, Modules};
 use crate::observe::entry::{Entry, Rights};
 use crate::observe::evidence::{Identity, hash, hash_numbers};
@@ -21,9 +23,6 @@ use crate::observe::profile::Profile;
 use crate::observe::reader::content_of_link_alias;
 use crate::observe::search::{Names, Search};
 use crate::observe::walk::Walk;
-
-/// A directory this far below a module directory is "not known".
-const MOST_LEVELS: usize = 32;
 
 /// Device and inode.
 type Inode = (u64, u64);
@@ -122,7 +121,7 @@ fn modules(
     place: &OwnedFd,
 ) -> rustix::io::Result<Modules> {
     let nothing = hash_numbers([rights.mode, rights.uid, rights.gid].map(u64::from));
-    let known = walk.older.and_then(|older| older.directory(top)?.modules());
+    let known = walk.older.and_then(|older| older.modules_at(top));
     let known = known.filter(|known| known.sum.is_some());
     let unchanged = known.filter(|known| {
         let summed = ModuleWalk::new(walk, top, Found::Sum(Some(nothing))).run(place);
@@ -152,6 +151,8 @@ struct ModuleWalk<'w, 'a> {
     walked: BTreeMap<Inode, PathBuf>,
     /// Links that were seen, and not followed yet.
     links: Vec<Entry>,
+    /// The number of entries that were seen.
+    seen: usize,
 }
 
 /// The outcome of a look below a directory or a link.
@@ -173,11 +174,15 @@ impl<'w, 'a> ModuleWalk<'w, 'a> {
             found,
             walked: BTreeMap::new(),
             links: Vec::new(),
+            seen: 0,
         }
     }
 
     fn run(mut self, place: &OwnedFd) -> rustix::io::Result<Found> {
         let stat = rustix::fs::fstat(place)?;
+        if self.walk.evidence.is_state(&stat, place.as_fd()) {
+            return Err(NOT_STORED);
+        }
         self.walked.insert(inode(&stat), PathBuf::new());
         match rustix::fs::seek(place, SeekFrom::Start(0)) {
             Ok(_) => self.directory(place.as_fd(), Path::new(""))?,
@@ -192,7 +197,11 @@ impl<'w, 'a> ModuleWalk<'w, 'a> {
                 .into_iter()
                 .for_each(|link| self.add_with_all_below(link));
         }
-        Ok(self.found)
+        // A part of it must not pass for the whole.
+        match self.seen > MOST_ENTRIES {
+            true => Err(TOO_MANY),
+            false => Ok(self.found),
+        }
     }
 
     /// Adds all that is in `directory`, at `below` in the module directory.
@@ -206,6 +215,10 @@ impl<'w, 'a> ModuleWalk<'w, 'a> {
         let (mut directories, mut links) = (Vec::new(), Vec::new());
         let mut failed = None;
         let read = for_each_name(directory, |file| {
+            self.seen += 1;
+            if self.seen > MOST_ENTRIES {
+                return failed = Some(TOO_MANY);
+            }
             name.truncate(prefix);
             name.extend_from_slice(file.to_bytes());
             let name = Path::new(OsStr::from_bytes(&name));
@@ -269,7 +282,13 @@ impl<'w, 'a> ModuleWalk<'w, 'a> {
             return Ok(Below::Alias(first.clone()));
         }
         if entry.name.components().count() > MOST_LEVELS {
-            return Err(Errno::LOOP);
+            return Err(TOO_DEEP);
+        }
+        if self.seen > MOST_ENTRIES {
+            return Err(TOO_MANY);
+        }
+        if self.walk.evidence.is_state(&stat, place.as_fd()) {
+            return Err(NOT_STORED);
         }
         let directory = open_for_reading(&place)?;
         self.walked.insert(inode(&stat), entry.name.clone());

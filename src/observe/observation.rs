@@ -3,11 +3,13 @@
 //! It is a value, and never changes. A look makes one by stat alone. A read returns a completed
 //! one, with contents. A witness stores one as text.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::ground::time::Mtime;
-use crate::observe::directory::Directory;
+use crate::observe::content::{Content, digest_of_name};
+use crate::observe::directory::{Directory, DirectoryState, Modules};
 use crate::observe::entry::Entry;
 use crate::observe::input::Input;
 use crate::observe::stamps::{StampState, Stamps};
@@ -48,7 +50,75 @@ pub(crate) struct Searched {
     pub(crate) directory: u64,
 }
 
+/// A module directory under one of its names.
+pub(crate) struct Named<'a> {
+    pub(crate) directory: &'a Directory,
+    /// The same directory under the name that it was walked by.
+    pub(crate) walked: &'a Directory,
+    /// The first of its names, of those that both observations have. Links decide which name it
+    /// was walked by, but not which is first.
+    first: &'a Path,
+}
+
+impl Named<'_> {
+    /// The content by which two states of the directory are compared. It does not depend on the
+    /// name that the directory was walked by.
+    pub(crate) fn content(&self) -> Content {
+        match self.directory.state {
+            DirectoryState::Unreadable(_) => self.directory.content(),
+            // A torn witness lacks the directory that was walked.
+            _ if matches!(self.walked.state, DirectoryState::Alias(_)) => self.walked.content(),
+            _ if self.first == self.directory.name => Content::Nothing,
+            _ => Content::Digest(digest_of_name(self.first)),
+        }
+    }
+}
+
 impl Observation {
+    /// The module directories by name, to be compared with those of the `other` observation.
+    pub(crate) fn named_directories(&self, other: &Observation) -> Vec<Named<'_>> {
+        // BLAKE3 is slow to start. Most hosts have no alias.
+        if !self.directories.iter().any(Directory::is_alias) {
+            let own = self.directories.iter().map(|directory| Named {
+                directory,
+                walked: directory,
+                first: &directory.name,
+            });
+            return own.collect();
+        }
+        let mut first = BTreeMap::new();
+        let mut walked = BTreeMap::new();
+        for directory in &self.directories {
+            let digest = directory.digest();
+            if other.directory(&directory.name).is_some() {
+                first.entry(digest).or_insert(directory.name.as_path());
+            }
+            if !directory.is_alias() {
+                walked.insert(digest, directory);
+            }
+        }
+        let named = self.directories.iter().map(|directory| {
+            let digest = directory.digest();
+            Named {
+                directory,
+                walked: walked.get(&digest).copied().unwrap_or(directory),
+                first: first.get(&digest).copied().unwrap_or(&directory.name),
+            }
+        });
+        named.collect()
+    }
+
+    /// All that is in the module directory of that name, whichever name it was walked by.
+    pub(crate) fn modules_at(&self, name: &Path) -> Option<&Modules> {
+        let directory = self.directory(name)?;
+        if !directory.is_alias() {
+            return directory.modules();
+        }
+        let digest = directory.digest();
+        let mut walked = self.directories.iter().filter(|other| !other.is_alias());
+        walked.find(|other| other.digest() == digest)?.modules()
+    }
+
     /// The module directory of that name.
     pub(crate) fn directory(&self, name: &Path) -> Option<&Directory> {
         let by_name = |directory: &Directory| directory.name.as_path().cmp(name);

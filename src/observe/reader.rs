@@ -1,7 +1,7 @@
 //! The reader: it digests the contents of files and links.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -12,8 +12,17 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::files::root::{Root, Steps};
-use crate::observe::content::{Content, half};
+use crate::observe::content::{Content, LARGEST_FILE, TOO_LARGE, digest_of_device, half};
 use crate::observe::entry::Entry;
+
+/// The extended attributes that count as content: an ACL, and the capabilities of a program.
+const ATTRIBUTES: [&CStr; 2] = [c"system.posix_acl_access", c"security.capability"];
+
+/// Room for an ACL of 31 entries, in bytes.
+const USUAL_ATTRIBUTE: usize = 256;
+
+/// The longest value of an attribute that the kernel stores, in bytes (xattr(7)).
+const LONGEST_ATTRIBUTE: usize = 64 << 10;
 
 /// Reads contents in one root directory, and remembers those that verdicts asked for.
 #[derive(Debug, Clone)]
@@ -50,15 +59,17 @@ impl Reader {
 
     /// Reads the content at `path`, and does not remember it.
     pub(crate) fn read(&self, kind: FileType, path: &Path) -> Content {
-        content(match kind {
-            FileType::RegularFile => self
-                .root
-                .read(path, Steps::Any)
-                .map_err(io::Error::from)
-                .and_then(file_digest),
-            FileType::Symlink => link_digest(&self.root, path),
-            _ => return Content::Nothing,
-        })
+        let opened = || self.root.read(path, Steps::Any).map_err(io::Error::from);
+        match kind {
+            FileType::RegularFile => content(opened().and_then(file_digest)),
+            FileType::Symlink => content(link_digest(&self.root, path)),
+            FileType::Directory => match directory_digest(&self.root, path) {
+                Ok(None) => Content::Nothing,
+                Ok(Some(digest)) => content(Ok(digest)),
+                Err(error) => content(Err(error)),
+            },
+            _ => Content::Nothing,
+        }
     }
 }
 
@@ -81,6 +92,8 @@ fn content(digest: io::Result<blake3::Hash>) -> Content {
 }
 
 /// Digests a link: its own text, and the type, permissions, owner and content of its target.
+///
+/// The content of a directory is its ACL, and that of a device its number.
 fn link_digest(root: &Root, path: &Path) -> io::Result<blake3::Hash> {
     let parent = root.place(path.parent().unwrap_or(path), Steps::Any)?;
     let name = path.file_name().unwrap_or(OsStr::new("."));
@@ -98,22 +111,79 @@ fn link_digest(root: &Root, path: &Path) -> io::Result<blake3::Hash> {
     for field in [stat.st_mode, stat.st_uid, stat.st_gid] {
         hasher.update(&field.to_le_bytes());
     }
-    if FileType::from_raw_mode(stat.st_mode).is_file() {
-        hasher.update(file_digest(root.read(path, Steps::Any)?)?.as_bytes());
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {
+            hasher.update(file_digest(root.read(path, Steps::Any)?)?.as_bytes());
+        }
+        FileType::Directory => {
+            if let Some(digest) = directory_digest(root, path)? {
+                hasher.update(digest.as_bytes());
+            }
+        }
+        FileType::CharacterDevice | FileType::BlockDevice => {
+            hasher.update(&digest_of_device(stat.st_rdev));
+        }
+        _ => {}
     }
     Ok(hasher.finalize())
 }
 
+/// Digests the ACL of a directory. `None` if it has none.
+fn directory_digest(root: &Root, path: &Path) -> io::Result<Option<blake3::Hash>> {
+    let directory = root.read(path, Steps::Any)?;
+    with_attributes(&[], &directory)
+}
+
+/// Digests the bytes of a file, and its ACL and capabilities if it has any.
 fn file_digest(fd: OwnedFd) -> io::Result<blake3::Hash> {
-    if !FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode).is_file() {
+    let stat = rustix::fs::fstat(&fd)?;
+    if !FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err(io::Error::other("it is no longer a regular file"));
     }
     let mut hasher = blake3::Hasher::new();
     let mut buffer = [0; 32 * 1024];
-    loop {
+    // A sparse file of any size is made in no time, and some of the kernel's files have no end.
+    while stat.st_size as u64 <= LARGEST_FILE && hasher.count() <= LARGEST_FILE {
         match rustix::io::retry_on_intr(|| rustix::io::read(fd.as_fd(), &mut buffer))? {
-            0 => return Ok(hasher.finalize()),
+            0 => {
+                let bytes = hasher.finalize();
+                return Ok(with_attributes(bytes.as_bytes(), &fd)?.unwrap_or(bytes));
+            }
             length => hasher.update(&buffer[..length]),
         };
+    }
+    Err(TOO_LARGE.into())
+}
+
+/// The digest of `content` with the attributes that decide about rights. `None` if there are none.
+fn with_attributes(content: &[u8], fd: &OwnedFd) -> io::Result<Option<blake3::Hash>> {
+    let mut hasher = None;
+    for name in ATTRIBUTES {
+        if let Some(value) = attribute(fd, name)? {
+            let hasher = hasher.get_or_insert_with(|| {
+                // No file has bytes with this digest.
+                let mut hasher = blake3::Hasher::new_derive_key("modstamp content and attributes");
+                hasher.update(content);
+                hasher
+            });
+            hasher.update(name.to_bytes_with_nul());
+            hasher.update(&value.len().to_le_bytes());
+            hasher.update(&value);
+        }
+    }
+    Ok(hasher.map(|hasher| hasher.finalize()))
+}
+
+/// The value of an extended attribute. `None` if there is none, or if its file system has none.
+fn attribute(fd: &OwnedFd, name: &CStr) -> rustix::io::Result<Option<Vec<u8>>> {
+    let read = |mut buffer: Vec<u8>| {
+        let length = rustix::fs::fgetxattr(fd, name, &mut buffer[..])?;
+        buffer.truncate(length);
+        Ok(buffer)
+    };
+    match read(vec![0; USUAL_ATTRIBUTE]) {
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        Err(Errno::RANGE) => read(vec![0; LONGEST_ATTRIBUTE]).map(Some),
+        value => value.map(Some),
     }
 }

@@ -12,6 +12,9 @@ use crate::ground::time::Mtime;
 /// In seconds. A wait for a time further ahead of the clock would take too long.
 const MOST_AHEAD: i64 = 3;
 
+/// In milliseconds. The clock's own tick, and that of file systems such as exFAT, is shorter.
+const SHORT: u32 = 20;
+
 /// The start of a look, and the end of the latest tick among the times that it saw.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tick {
@@ -50,6 +53,15 @@ impl Tick {
     /// Whether a change after the look can still get a time that the look saw.
     pub(crate) fn is_racy(self) -> bool {
         self.over > self.begun
+    }
+
+    /// Like [`Tick::wait`], but only if that takes some milliseconds. Returns whether it waited.
+    pub(crate) fn wait_if_short(self) -> bool {
+        let is_short = self.is_racy() && self.over <= self.begun.plus(0, SHORT * 1_000_000);
+        if is_short {
+            self.wait();
+        }
+        is_short
     }
 
     /// Waits until no change can leave one of the times that the look saw.

@@ -2,9 +2,11 @@
 
 mod cache;
 mod cached;
+mod ends;
 mod features;
 mod layers;
 mod libvirt;
+mod names;
 mod probe;
 mod profile;
 mod readme;
@@ -13,5 +15,6 @@ mod run;
 mod stamp;
 mod threats;
 mod trigger;
+mod untouched;
 mod update;
 mod witness;

@@ -3,8 +3,11 @@
 //! `make check-root` installs the tools and runs these tests, and some of tests/trials. The
 //! machine's own files are hidden or left alone.
 
+mod attributes;
+mod bounds;
 mod c;
 mod filesystems;
+mod mapped;
 mod qemu;
 mod racy;
 mod trust;
@@ -24,8 +27,11 @@ fn main() {
     // The tests mostly wait until something has settled.
     arguments.test_threads.get_or_insert(8);
     let tests = [
+        ("attributes", attributes::tests()),
+        ("bounds", bounds::tests()),
         ("c", c::tests()),
         ("filesystems", filesystems::tests()),
+        ("mapped", mapped::tests()),
         ("qemu", qemu::tests()),
         ("racy", racy::tests()),
         ("trust", trust::tests()),

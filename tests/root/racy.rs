@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use modstamp::{Profile, Root, Witness};
 use rustix::fs::{AtFlags, CWD, StatxFlags, Timespec, Timestamps, UTIME_NOW, statx, utimensat};
+use support::libvirt::{Host, QXL, X86};
 use support::mounted::Mounted;
 use support::named;
 use support::test::{Needs, Test, test};
@@ -73,6 +74,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_touch_by_hand_in_the_tick_of_the_observation_is_not_missed,
     an_observation_amid_rewrites_is_fresh_for_what_it_read_alone,
     a_change_there_and_back_in_the_tick_of_the_observation_is_told,
+    a_change_there_and_back_in_the_tick_of_a_touch_is_not_taken_for_fresh,
     what_has_settled_is_not_read_until_it_changes,
 ];
 
@@ -274,6 +276,23 @@ fn a_change_there_and_back_in_the_tick_of_the_observation_is_told(disk: &Mounted
             Some(told),
             "round {number}"
         );
+    });
+}
+
+/// A touch waits for no tick of a second. libvirt may have probed the state in between.
+fn a_change_there_and_back_in_the_tick_of_a_touch_is_not_taken_for_fresh(disk: &Mounted) {
+    let host = Host::on(disk.path());
+    host.settle();
+    rounds(|number| {
+        host.write(QXL, "one way ");
+        host.say(&["trigger", "dpkg", "/usr/lib/x86_64-linux-gnu/qemu"]);
+        host.keep_mtime(QXL, || host.write(QXL, "or other"));
+        host.ask(X86);
+        host.keep_mtime(QXL, || host.write(QXL, "one way "));
+        assert!(host.serves(X86), "round {number}");
+        let says = host.words(X86);
+        let expected = "stale: module hw-display-qxl.so";
+        assert!(says.starts_with(expected), "round {number}: {says}");
     });
 }
 
