@@ -1,7 +1,7 @@
 //! Runs cases of all verbs side by side, each in a scene, and gathers what they broke.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{LazyLock, Mutex};
+use std::sync::Mutex;
 
 use support::mounted::Mounted;
 use support::test::Needs;
@@ -13,8 +13,8 @@ use crate::scene::{Programs, Scene, Verb};
 /// How many scenes run at once. Most of them wait for a process.
 const SCENES: usize = 4;
 
-/// The most broken cases that are shown in full.
-const MOST_SHOWN: usize = 40;
+/// The most broken cases of each kind that are shown.
+const MOST_SHOWN: usize = 10;
 
 pub fn needs() -> Needs {
     Needs::root_and(&[
@@ -59,6 +59,13 @@ impl Random {
 
 /// A case: the verb, and its faults, each a value of strace's `--inject`.
 type Case = (Verb, Vec<String>);
+
+/// A case that broke a promise.
+struct Broken {
+    verb: Verb,
+    faults: Vec<String>,
+    problems: Vec<String>,
+}
 
 /// Runs the cases that `choose` makes of each verb's calls. Panics if one breaks a promise.
 ///
@@ -117,14 +124,15 @@ fn sounds(scenes: &[Scene]) -> BTreeMap<Verb, Sound> {
 }
 
 /// The cases that broke a promise, with their problems.
-fn broken(
-    scenes: &[Scene],
-    sounds: &BTreeMap<Verb, Sound>,
-    cases: Vec<Case>,
-) -> Vec<(Case, Vec<String>)> {
+fn broken(scenes: &[Scene], sounds: &BTreeMap<Verb, Sound>, cases: Vec<Case>) -> Vec<Broken> {
     side_by_side(scenes, cases, |scene, (verb, faults)| {
         let problems = sounds[&verb].problems_with(scene, verb, &faults);
-        (!problems.is_empty()).then_some(((verb, faults), problems))
+        let case = Broken {
+            verb,
+            faults,
+            problems,
+        };
+        (!case.problems.is_empty()).then_some(case)
     })
 }
 
@@ -151,30 +159,22 @@ fn side_by_side<W: Send, R: Send>(
     results.into_inner().unwrap()
 }
 
-/// The broken cases, the first of each kind first.
-fn report(broken: &[(Case, Vec<String>)], seed: u64) -> String {
-    static ALL: LazyLock<bool> = LazyLock::new(|| std::env::var_os("MODSTAMP_ALL").is_some());
-    let mut kinds: BTreeMap<(Verb, &str), Vec<&(Case, Vec<String>)>> = BTreeMap::new();
+/// The broken cases of each kind: the first in full, and the faults of the others.
+fn report(broken: &[Broken], seed: u64) -> String {
+    let mut kinds: BTreeMap<(Verb, &str), Vec<&Broken>> = BTreeMap::new();
     for case in broken {
-        let ((verb, _), problems) = case;
-        kinds
-            .entry((*verb, problems[0].as_str()))
-            .or_default()
-            .push(case);
+        let kind = (case.verb, case.problems[0].as_str());
+        kinds.entry(kind).or_default().push(case);
     }
-    let mut text = format!(
-        "{} cases broke a promise; MODSTAMP_SEED={seed} repeats them\n",
-        broken.len()
-    );
-    let most = if *ALL { usize::MAX } else { MOST_SHOWN };
-    for ((verb, problem), cases) in kinds.iter().take(most) {
+    let count = broken.len();
+    let mut text = format!("{count} cases broke a promise; MODSTAMP_SEED={seed} repeats them\n");
+    for ((verb, problem), cases) in kinds {
         text.push_str(&format!("\n{verb:?}: {problem} ({} cases)\n", cases.len()));
-        for ((verb, faults), problems) in cases.iter().take(if *ALL { usize::MAX } else { 1 }) {
-            let faults = faults.join(" ");
+        for (number, case) in cases.into_iter().take(MOST_SHOWN).enumerate() {
+            let faults = case.faults.join(" ");
             text.push_str(&format!("  MODSTAMP_FAULT=\"{verb:?} {faults}\"\n"));
-            problems[1..]
-                .iter()
-                .for_each(|problem| text.push_str(&format!("    {problem}\n")));
+            let details = case.problems.iter().skip(1).filter(|_| number == 0);
+            details.for_each(|line| text.push_str(&format!("    {line}\n")));
         }
     }
     text

@@ -5,8 +5,8 @@ use support::tally::cases;
 use support::test::{self, Test};
 
 use crate::campaign::{self, Random};
-use crate::injection::{Fault, Point, errors};
-use crate::oracle::single_errors;
+use crate::errors::errors;
+use crate::injection::{Fault, Point};
 
 type Scenario = fn();
 
@@ -25,6 +25,16 @@ fn every_system_call_may_fail_once() {
         let faults = random.sample(faults, cases(20, usize::MAX));
         faults.into_iter().map(|fault| vec![fault]).collect()
     });
+}
+
+/// Each plausible error of each call.
+fn single_errors(points: &[Point]) -> Vec<Fault> {
+    let of = |point: &Point| {
+        let errors = errors(point).into_iter();
+        let fault = |error| Fault::Fails(point.clone(), error);
+        errors.map(fault).collect::<Vec<_>>()
+    };
+    points.iter().flat_map(of).collect()
 }
 
 /// Two calls of different names fail, or one from some moment on.

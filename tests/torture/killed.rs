@@ -5,7 +5,8 @@ use support::tally::cases;
 use support::test::{self, Test};
 
 use crate::campaign;
-use crate::injection::{Fault, errors};
+use crate::errors::errors;
+use crate::injection::Fault;
 
 type Scenario = fn();
 

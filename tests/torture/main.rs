@@ -4,6 +4,7 @@
 //! tell how often each promise was tried.
 
 mod campaign;
+mod errors;
 mod fails;
 mod fuzz;
 mod hostile;

@@ -3,7 +3,7 @@
 use modstamp::{Durability, Witness};
 use support::tally::Promise;
 
-use crate::injection::{self, Fault, Point, Ran};
+use crate::injection::{self, Point, Ran};
 use crate::scene::{BEFORE, Scene, Verb};
 
 /// What a verb leaves in a sound world: once, and once more.
@@ -360,15 +360,4 @@ fn masked(text: &str) -> String {
         masked = masked.replace("##", "#").replace("  ", " ");
     }
     masked
-}
-
-/// The values of strace's `--inject` for each plausible error of each call.
-pub fn single_errors(points: &[Point]) -> Vec<Fault> {
-    let of = |point: &Point| {
-        let errors = injection::errors(point).into_iter();
-        errors
-            .map(|error| Fault::Fails(point.clone(), error))
-            .collect::<Vec<_>>()
-    };
-    points.iter().flat_map(of).collect()
 }
