@@ -101,7 +101,7 @@ pub fn run_with(command: &Command, faults: &[String], input: &Path, scratch: &Pa
     traced.arg("--").arg(command.get_program());
     traced.args(command.get_args());
     let mut ran = finish(traced, input, scratch);
-    ran.faulty = injected(&read(&log));
+    ran.faulty = injected(&read(&log), own_starts(command));
     ran
 }
 
@@ -116,7 +116,7 @@ pub fn points(command: &Command, start: &str, input: &Path, scratch: &Path) -> V
         log.contains(start),
         "{command:?} never came to {start}: {ran:?}"
     );
-    points_of(&log, start)
+    points_of(&log, start, own_starts(command))
 }
 
 /// Runs a command, and logs all calls of it and of all that it starts.
@@ -137,8 +137,8 @@ pub fn calls(log: &str) -> impl Iterator<Item = (&str, &str, &str)> {
     })
 }
 
-fn points_of(log: &str, start: &str) -> Vec<Point> {
-    let foreign = foreign(log);
+fn points_of(log: &str, start: &str, own: usize) -> Vec<Point> {
+    let foreign = foreign(log, own);
     let mut counts: BTreeMap<(&str, &str), u32> = BTreeMap::new();
     let mut points: BTreeMap<(String, u32), BTreeSet<String>> = BTreeMap::new();
     let mut is_started = false;
@@ -172,23 +172,36 @@ fn points_of(log: &str, start: &str) -> Vec<Point> {
     points.into_iter().map(point).collect()
 }
 
-/// Where in the log each process became another program.
-fn foreign(log: &str) -> BTreeMap<&str, usize> {
+/// Where in the log each process became another program than the one that is tried. The process
+/// that strace started becomes that one by its first `own` calls of execve.
+fn foreign(log: &str, own: usize) -> BTreeMap<&str, usize> {
     let main = log.split(' ').next().unwrap_or_default();
     let mut at = 0;
+    let mut own_so_far = 0;
     let mut found = BTreeMap::new();
     for line in log.split_inclusive('\n') {
         let process = line.split(' ').next().unwrap_or_default();
-        if process != main && line.contains("execve") && line.ends_with(" = 0\n") {
-            found.entry(process).or_insert(at);
+        if line.contains("execve") && line.ends_with(" = 0\n") {
+            own_so_far += usize::from(process == main);
+            if process != main || own_so_far > own {
+                found.entry(process).or_insert(at);
+            }
         }
         at += line.len();
     }
     found
 }
 
-fn injected(log: &str) -> Vec<Injected> {
-    let foreign = foreign(log);
+/// chroot(8) becomes the program that it starts.
+fn own_starts(command: &Command) -> usize {
+    match command.get_program() == "chroot" {
+        true => 2,
+        false => 1,
+    }
+}
+
+fn injected(log: &str, own: usize) -> Vec<Injected> {
+    let foreign = foreign(log, own);
     let mut at = 0;
     let mut found = Vec::new();
     for line in log.split_inclusive('\n') {

@@ -206,12 +206,21 @@ impl Scene {
     /// All names in the directories that verbs change. The name of a cached answer has a digest of
     /// the root's path, which differs between scenes.
     pub fn names(&self) -> Vec<String> {
-        let find = format!("find {} usr etc run 2>/dev/null || true", KEPT.join(" "));
-        let name = |line: &str| {
-            let parts = line.split_inclusive(['/', '.']);
-            parts.map(without_digest).collect()
-        };
-        let mut names: Vec<String> = self.host.sh(&find).lines().map(name).collect();
+        let mut names = Vec::new();
+        let mut left: Vec<PathBuf> = KEPT.iter().map(|below| self.host.path(below)).collect();
+        left.extend([WATCHED, MODULES, "etc/modstamp"].map(|below| self.host.path(below)));
+        while let Some(directory) = left.pop() {
+            for entry in fs::read_dir(directory).into_iter().flatten() {
+                let entry = entry.unwrap();
+                let path = entry.path();
+                let below = path.strip_prefix(self.host.path("")).unwrap();
+                let parts = below.to_str().unwrap().split_inclusive(['/', '.']);
+                names.push(parts.map(without_digest).collect());
+                if entry.file_type().unwrap().is_dir() {
+                    left.push(path);
+                }
+            }
+        }
         names.sort();
         names
     }
@@ -382,6 +391,17 @@ impl Verb {
             self,
             Verb::CTouch | Verb::CObserve | Verb::CCheck | Verb::CDisturbed
         )
+    }
+
+    /// Whether it only looks.
+    pub fn only_looks(self) -> bool {
+        let looks = [
+            Verb::Observe,
+            Verb::Check,
+            Verb::Status,
+            Verb::LibvirtStatus,
+        ];
+        looks.contains(&self) || matches!(self, Verb::CObserve | Verb::CCheck | Verb::CDisturbed)
     }
 
     /// Whether it moves the stamp.
