@@ -65,8 +65,14 @@ impl Sound {
         sound
     }
 
-    /// Runs a verb with faults, and soundly once more. Returns the promises that it broke.
-    pub fn problems_with(&self, scene: &Scene, verb: Verb, faults: &[String]) -> Vec<String> {
+    /// Runs a verb with faults, and soundly once more. Returns whether one hit it, and the promises
+    /// that it broke.
+    pub fn problems_with(
+        &self,
+        scene: &Scene,
+        verb: Verb,
+        faults: &[String],
+    ) -> (bool, Vec<String>) {
         prepare(scene, verb);
         let (command, input) = (scene.command(verb), scene.input(verb));
         let (before, names) = (Before::of(scene), scene.names());
@@ -82,12 +88,12 @@ impl Sound {
         if verb.moves_stamp() && scene.stamp() <= before.stamp {
             problems.push("the next run did not move the stamp either".to_owned());
         }
-        if problems.is_empty() {
+        if problems.is_empty() && ran.is_hit() {
             count(verb, &ran);
-        } else {
+        } else if !problems.is_empty() {
             problems.push(format!("{ran:?}"));
         }
-        problems
+        (ran.is_hit(), problems)
     }
 
     /// Runs a verb soundly, and compares that with what it did in a sound world.
