@@ -12,14 +12,12 @@ const ERRORS: &[(&[&str], &[&str])] = &[
     (&["getdents64"], &["EIO", "ENOMEM"]),
     (&["fstat", "lstat", "stat"], &["EIO", "ENOMEM", "EACCES"]),
     (
-        &[
-            "statx",
-            "newfstatat",
-            "faccessat2",
-            "readlinkat",
-            "readlink",
-        ],
+        &["statx", "faccessat2"],
         &["EIO", "ENOMEM", "EACCES", "ENOSYS"],
+    ),
+    (
+        &["newfstatat", "readlinkat", "readlink"],
+        &["EIO", "ENOMEM", "EACCES"],
     ),
     (
         &["access", "faccessat"],

@@ -13,6 +13,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 /// A run that takes longer hangs. The longest documented wait is that for a lock.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The most faulty calls of a run that are shown.
+const MOST_SHOWN: usize = 4;
+
 /// The calls of one name that a trace counts under one number: one of each thread.
 #[derive(Debug, Clone)]
 pub struct Point {
@@ -68,7 +71,7 @@ impl fmt::Debug for Ran {
             f,
             "code {code:?}, signal {signal:?}, out {out:.400?}, err {err:?}"
         )?;
-        let faulty = self.faulty.iter();
+        let faulty = self.faulty.iter().take(MOST_SHOWN);
         faulty
             .map(|call| &call.call)
             .try_for_each(|call| write!(f, "\n      {call}"))

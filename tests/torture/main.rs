@@ -9,6 +9,7 @@ mod fails;
 mod fuzz;
 mod hostile;
 mod injection;
+mod judgement;
 mod killed;
 mod load;
 mod looks;
