@@ -22,7 +22,7 @@ pub fn tests() -> Vec<Test> {
 fn every_system_call_may_fail_once() {
     campaign::run(|points, random| {
         let faults = single_errors(points);
-        let faults = random.sample(faults, cases(20, usize::MAX));
+        let faults = random.sample(faults, cases(40, usize::MAX));
         faults.into_iter().map(|fault| vec![fault]).collect()
     });
 }
@@ -42,7 +42,7 @@ fn two_system_calls_may_fail_at_once() {
     campaign::run(|points, random| {
         let may_fail = |point: &&Point| !errors(point).is_empty();
         let points: Vec<Point> = points.iter().filter(may_fail).cloned().collect();
-        (0..cases(8, 150)).map(|_| two(&points, random)).collect()
+        (0..cases(10, 150)).map(|_| two(&points, random)).collect()
     });
 }
 

@@ -23,7 +23,7 @@ fn a_program_may_be_killed_at_every_system_call() {
             .filter(|point| !errors(point).is_empty())
             .cloned()
             .collect();
-        let points = random.sample(points, cases(12, usize::MAX));
+        let points = random.sample(points, cases(20, usize::MAX));
         points
             .into_iter()
             .map(|point| vec![Fault::Killed(point)])

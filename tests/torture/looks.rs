@@ -127,7 +127,7 @@ fn written((_, name, rest): (&str, &str, &str)) -> Option<String> {
             let flags = ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_TMPFILE"];
             flags.iter().any(|flag| rest.contains(flag)) && !rest.contains("\"/dev/null\"")
         }
-        "write" | "writev" => !is_standard && !is_to_a_thread(rest),
+        "write" | "writev" => !is_standard,
         "creat" | "mkdir" | "mkdirat" | "rmdir" | "unlink" | "unlinkat" | "rename" | "renameat"
         | "renameat2" | "link" | "linkat" | "symlink" | "symlinkat" | "mknod" | "mknodat"
         | "chmod" | "fchmod" | "fchmodat" | "fchmodat2" | "chown" | "lchown" | "fchown"
@@ -140,11 +140,6 @@ fn written((_, name, rest): (&str, &str, &str)) -> Option<String> {
         _ => false,
     };
     changes.then_some(call)
-}
-
-/// Threads of the standard library wake each other by an eventfd, of eight bytes.
-fn is_to_a_thread(rest: &str) -> bool {
-    rest.trim_end().ends_with(", 8) = 8")
 }
 
 /// Each path, with all that a stat tells but the time of the last look.
