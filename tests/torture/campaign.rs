@@ -1,6 +1,7 @@
-//! Runs cases of all verbs side by side, each in a scene, and gathers what they broke.
+//! Runs cases of all verbs side by side, each in a scene, and gathers the promises that they broke.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,7 +12,7 @@ use crate::injection::{Fault, Point};
 use crate::oracle::Sound;
 use crate::scene::{Programs, Scene, Verb};
 
-/// How many scenes run at once. Most of them wait for a process.
+/// The number of scenes that run at once. Most of them wait for a process.
 const SCENES: usize = 4;
 
 /// The most broken cases of each kind that are shown.
@@ -75,15 +76,7 @@ pub fn run(choose: impl Fn(&[Point], &mut Random) -> Vec<Vec<Fault>>) {
     let mounted = Mounted::tmpfs("mode=755");
     let top = mounted.path();
     let programs = Programs::build(top);
-    let scene = |number: usize| Scene::new(&top.join(number.to_string()), &programs);
-    let scenes: Vec<Scene> = std::thread::scope(|threads| {
-        let start = |number| threads.spawn(move || scene(number));
-        let started: Vec<_> = (0..SCENES).map(start).collect();
-        started
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
-    });
+    let scenes = scenes(top, &programs);
     let sounds = sounds(&scenes);
     let mut random = Random::seeded();
     let seed = random.0;
@@ -101,6 +94,17 @@ pub fn run(choose: impl Fn(&[Point], &mut Random) -> Vec<Vec<Fault>>) {
         broken.len()
     );
     assert!(broken.is_empty(), "{}", report(&broken, seed));
+}
+
+/// Makes all scenes at once, because each waits until its files are settled.
+fn scenes(top: &Path, programs: &Programs) -> Vec<Scene> {
+    std::thread::scope(|threads| {
+        let scene = |number: usize| Scene::new(&top.join(number.to_string()), programs);
+        let start = |number| threads.spawn(move || scene(number));
+        let started: Vec<_> = (0..SCENES).map(start).collect();
+        let made = started.into_iter();
+        made.map(|thread| thread.join().unwrap()).collect()
+    })
 }
 
 /// The case of `MODSTAMP_FAULT`, if any.

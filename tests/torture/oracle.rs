@@ -1,4 +1,4 @@
-//! Compares a run that a fault hit, and the sound run after it, with what is right in a sound world.
+//! Compares a run that a fault hit, and the sound run after it, with a sound world.
 
 use modstamp::Durability;
 use support::tally::Promise;

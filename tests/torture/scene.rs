@@ -75,8 +75,8 @@ impl Programs {
             mv calls root/usr/libexec/modstamp
             cp -L c/usr/lib/libmodstamp.so.0 root/usr/libexec/modstamp
             ln -s modstamp root/usr/libexec/modstamp/rpm-transaction
-            libraries=$(ldd root/usr/libexec/modstamp/* | sed -n 's|.*[[:space:]]\(/[^ ]*\) (0x.*|\1|p' | sort -u)
-            for file in $libraries; do
+            path='s|.*[[:space:]]\(/[^ ]*\) (0x.*|\1|p'
+            for file in $(ldd root/usr/libexec/modstamp/* | sed -n "$path" | sort -u); do
                 mkdir -p "root${file%/*}"
                 cp -L "$file" "root$file"
             done
