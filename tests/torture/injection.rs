@@ -13,6 +13,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 /// A run that takes longer hangs. The longest documented wait is that for a lock.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A touch looks at the modules for two seconds at most.
+const SLOW: Duration = Duration::from_secs(2);
+
 /// The most faulty calls of a run that are shown.
 const MOST_SHOWN: usize = 4;
 
@@ -45,6 +48,8 @@ pub struct Ran {
     pub err: String,
     /// The faulty calls, as strace shows them.
     pub faulty: Vec<Injected>,
+    /// Whether it took so long that a touch gives up its look at the modules.
+    pub is_slow: bool,
 }
 
 /// A call that a fault hit.
@@ -288,6 +293,7 @@ fn finish(mut command: Command, input: &Path, scratch: &Path) -> Ran {
         out: fs::read(&out).unwrap(),
         err: read(&err),
         faulty: Vec::new(),
+        is_slow: start.elapsed() >= SLOW,
     }
 }
 
