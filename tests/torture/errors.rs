@@ -28,7 +28,14 @@ const ERRORS: &[(&[&str], &[&str])] = &[
         &["EIO", "ENOMEM", "EACCES", "ENOSYS", "EINTR"],
     ),
     (
-        &["getxattr", "fgetxattr", "lgetxattr", "flistxattr"],
+        &[
+            "getxattr",
+            "fgetxattr",
+            "lgetxattr",
+            "listxattr",
+            "flistxattr",
+            "llistxattr",
+        ],
         &["EIO", "ENOMEM", "EPERM", "EACCES"],
     ),
     (&["mkdir", "mkdirat"], CREATING),
@@ -74,9 +81,18 @@ const ERRORS: &[(&[&str], &[&str])] = &[
             "dup3",
             "socketpair",
             "epoll_create1",
+            "eventfd2",
+            "timerfd_create",
+            "signalfd4",
+            "memfd_create",
         ],
         &["EMFILE", "ENOMEM"],
     ),
+    (
+        &["pidfd_open", "pidfd_send_signal"],
+        &["EMFILE", "ENOMEM", "EPERM", "ENOSYS"],
+    ),
+    (&["setrlimit"], &["EPERM"]),
     (&["clone3"], &["EAGAIN", "ENOMEM", "EPERM", "ENOSYS"]),
     (&["clone", "fork", "vfork"], &["EAGAIN", "ENOMEM", "EPERM"]),
     (&["execve"], &["EIO", "EACCES", "EPERM", "ENOMEM", "EMFILE"]),
@@ -122,8 +138,15 @@ const LEFT_OUT: &[(&[&str], &str)] = &[
         "they only fail for wrong signals or addresses",
     ),
     (
-        &["exit", "exit_group", "restart_syscall"],
-        "they do not fail",
+        &[
+            "exit",
+            "exit_group",
+            "restart_syscall",
+            "setitimer",
+            "timerfd_settime",
+            "fadvise64",
+        ],
+        "they do not fail for right values",
     ),
     (
         &[
