@@ -71,6 +71,7 @@ impl Before {
         match ending {
             Ending::Killed | Ending::Foreign => return problems,
             Ending::Mute if verb.is_c() => return problems,
+            _ if !is_documented && value == Some(0) => broken("it calls a stale answer fresh"),
             _ if !is_documented => broken("the exit status is none of the documented ones"),
             Ending::Mute => return problems,
             Ending::Heard => {}
