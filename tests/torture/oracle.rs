@@ -73,8 +73,7 @@ impl Sound {
         (ran.is_hit(), problems)
     }
 
-    /// Runs a verb soundly, and compares that with what it did in a sound world. `faulty` is the run
-    /// before.
+    /// Runs a verb soundly, and compares that with a sound world. `faulty` is the run before.
     fn problems_after(&self, scene: &Scene, verb: Verb, faulty: &Ran) -> Vec<String> {
         scene.set_module(verb.module());
         let before = Before::of(scene);
