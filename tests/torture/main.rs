@@ -3,13 +3,19 @@
 //! `make check-all` runs a short form of each test, and `make torture` the long one. The last lines
 //! tell how often each promise was tried.
 
+mod campaign;
+mod errors;
 mod fails;
 mod fuzz;
 mod hostile;
+mod injection;
+mod judgement;
 mod killed;
 mod load;
 mod looks;
+mod oracle;
 mod replay;
+mod scene;
 
 use libtest_mimic::Arguments;
 use support::tally;
