@@ -31,8 +31,13 @@ fn main() {
     let counts = match &arguments[1..] {
         [corpus, mutations, seed] if Path::new(corpus).is_dir() => {
             let number = |text: &String| text.parse().expect("a number");
-            let mut inputs = files(Path::new(corpus));
-            inputs.extend(reader.seeds());
+            let corpus = files(Path::new(corpus));
+            // Half of the inputs stem from this run's own worlds.
+            let mut inputs = reader.seeds();
+            while (1..corpus.len()).contains(&inputs.len()) {
+                inputs.extend(reader.seeds());
+            }
+            inputs.extend(corpus);
             let mut random = Random::of(number(seed));
             let mutated: Vec<Vec<u8>> = (0..number(mutations))
                 .map(|_| random.mutated(&inputs))

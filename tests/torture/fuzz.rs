@@ -2,7 +2,8 @@
 //! their own.
 //!
 //! The short form replays each target's corpus, and some ten thousand random mutations of it. In
-//! the long form libFuzzer chooses the inputs, `MODSTAMP_FUZZ_SECONDS` for each target.
+//! the long form libFuzzer chooses the inputs, `MODSTAMP_FUZZ_SECONDS` for each target. Then the C
+//! interface is also replayed under the address sanitizer, which finds lost memory, too.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -25,8 +26,8 @@ struct Target {
 const TARGETS: [Target; 10] = [
     Target::new("profile", 10_000, None),
     Target::new("witness", 10_000, Some(Promise::NothingStaleIsFresh)),
-    Target::new("answer", 8_000, Some(Promise::OwnAnswersOnly)),
-    Target::new("kept-witness", 2_000, Some(Promise::NothingStaleIsFresh)),
+    Target::new("answer", 4_000, Some(Promise::OwnAnswersOnly)),
+    Target::new("kept-witness", 1_500, Some(Promise::NothingStaleIsFresh)),
     Target::new("record", 10_000, Some(Promise::NothingStaleIsFresh)),
     Target::new("libvirt-xml", 10_000, Some(Promise::NothingStaleIsFresh)),
     Target::new("stamp", 10_000, Some(Promise::StampKept)),
@@ -53,12 +54,12 @@ impl Target {
         }
     }
 
-    /// Replays the corpus and random mutations of it.
-    fn replay(&self) {
+    /// Has one of the built programs replay the corpus and random mutations of it.
+    fn replay(&self, program: &Path) {
         let scratch = scratch();
         let seed = seed();
         let arguments = [&self.mutations.to_string(), &seed];
-        let mut command = in_own_state(scratch.path(), &REPLAY);
+        let mut command = in_own_state(scratch.path(), program);
         command
             .arg(self.name)
             .arg(corpus(self.name))
@@ -100,7 +101,8 @@ impl Target {
             .lines()
             .find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
         let tried = count.expect(&said).trim().parse().unwrap();
-        self.tally(tried, tried);
+        let judged = std::fs::read_to_string(scratch.path().join("judged"));
+        self.tally(tried, judged.map_or(0, |text| text.parse().unwrap()));
     }
 }
 
@@ -112,13 +114,15 @@ static SECONDS: LazyLock<u32> = LazyLock::new(|| {
     })
 });
 
-static REPLAY: LazyLock<PathBuf> = LazyLock::new(|| build("replay"));
+static PLAIN: LazyLock<PathBuf> = LazyLock::new(|| build("plain"));
+static SANITIZED: LazyLock<PathBuf> = LazyLock::new(|| build("sanitized"));
 static GUIDED: LazyLock<PathBuf> = LazyLock::new(|| build("guided"));
 
-fn build(program: &str) -> PathBuf {
+/// Builds a form of the programs.
+fn build(form: &str) -> PathBuf {
     let script = sources().join("tests/fuzz/build");
     let target = kept().join("fuzz");
-    run(Command::new(script).arg(program).arg(target))
+    run(Command::new(script).arg(form).arg(target))
         .trim()
         .into()
 }
@@ -167,19 +171,20 @@ fn said(output: &Output) -> String {
 }
 
 pub fn tests() -> Vec<Test> {
-    let needs = Needs::root_and(&["cargo", "cc", "mount", "unshare"]);
+    let replay = Needs::root_and(&["cargo", "cc", "mount", "unshare"]);
+    let guide = Needs::root_and(&["cargo", "g++", "mount", "unshare"]);
+    let is_long = tally::cases(false, true);
     let mut tests: Vec<Test> = Vec::new();
     for target in &TARGETS {
-        let name = |how| {
-            format!(
-                "any_{}_keeps_every_promise::{how}",
-                target.name.replace('-', "_")
-            )
-        };
-        tests.push(test(name("replayed"), &needs, || target.replay()));
-        if tally::cases(false, true) {
-            let needs = Needs::root_and(&["cargo", "g++", "mount", "unshare"]);
-            tests.push(test(name("guided"), &needs, || target.guide()));
+        let name = target.name.replace('-', "_");
+        let name = |how| format!("any_{name}_keeps_every_promise::{how}");
+        tests.push(test(name("replayed"), &replay, || target.replay(&PLAIN)));
+        if is_long {
+            tests.push(test(name("guided"), &guide, || target.guide()));
+        }
+        if is_long && target.name == "c-interface" {
+            let sanitized = || target.replay(&SANITIZED);
+            tests.push(test(name("sanitized"), &replay, sanitized));
         }
     }
     tests
