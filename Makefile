@@ -41,7 +41,7 @@ REMAP  := $(if $(word 2,$(CURDIR)),,--remap-path-prefix=$(CURDIR)=)
 BUILD  := RUSTFLAGS="$$RUSTFLAGS $(REMAP) $(STATIC)" $(CARGO) build --release --locked --target $(HOST)
 
 .PHONY: all programs library manual install install-library install-units demo check test check-all check-proof check-root \
-	check-torture check-rpm check-dpkg check-pacman check-libvirt check-systemd check-security check-lab check-packages torture check-release \
+	check-torture check-rpm check-dpkg check-pacman check-libvirt check-systemd check-security check-lab check-packages torture fuzz coverage miri check-release \
 	api bench dist dist-vendored clean help
 
 all: programs library manual ## build all that `make install` installs
@@ -151,8 +151,19 @@ check-packages:    ## run only lintian, autopkgtest, licences, the public API, a
 	$(ALL) --test trials release::
 
 torture:           ## try to break every promise of SECURITY.md, and write docs/reliability.md
-	tests/install-needs torture
+	tests/install-needs torture fuzz coverage
 	tests/reliability
+
+fuzz:              ## try random bytes on all that is read, MODSTAMP_FUZZ_SECONDS=30 for each kind
+	tests/install-needs fuzz
+	MODSTAMP_TORTURE=long $(ALL) --no-fail-fast --test torture fuzz::
+
+coverage:          ## print how many lines of each layer the tests run
+	tests/install-needs coverage
+	tests/coverage $(TARGET_DIR)/coverage
+
+miri:              ## run under Miri what makes no system call, if a nightly toolchain has it
+	tests/miri $(TARGET_DIR)/miri
 
 check-release:     ## run the long forms, and write docs/check-release.md (27 min)
 	tests/install-needs lab packages
