@@ -5,10 +5,14 @@
 
 mod fails;
 mod fuzz;
+mod ground;
+mod guarded;
+mod hangs;
 mod hostile;
 mod killed;
 mod load;
 mod looks;
+mod planted;
 mod replay;
 
 use libtest_mimic::Arguments;
@@ -25,7 +29,9 @@ fn main() {
         ("fails", fails::tests()),
         ("killed", killed::tests()),
         ("hostile", hostile::tests()),
+        ("planted", planted::tests()),
         ("load", load::tests()),
+        ("hangs", hangs::tests()),
         ("fuzz", fuzz::tests()),
         ("replay", replay::tests()),
         ("looks", looks::tests()),
