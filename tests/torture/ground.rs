@@ -35,9 +35,11 @@ impl Programs {
                 done
             }
             mkdir "$1" && cd "$1"
-            copy "$2" /usr/bin/modstamp
-            copy "$3" /usr/libexec/modstamp/rpm-trigger
-            copy "$(command -v cat)" /usr/bin/cat
+            copy "$2" /programs/modstamp
+            copy "$3" /programs/rpm-trigger
+            copy "$(command -v cat)" /programs/cat
+            mkdir dev
+            mknod dev/null c 1 3
         "#;
         let programs = top.join("programs");
         let mut copy = Command::new("sh");
@@ -94,7 +96,7 @@ impl Ground {
         }
     }
 
-    /// A command of root's, with the tree as its root. The program's path is that in the tree.
+    /// A command of root's, with the tree as its root. Its programs are on no way that is swapped.
     pub fn root(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = match self.view {
             View::Named => {
@@ -105,7 +107,8 @@ impl Ground {
             }
             View::System => {
                 let mut command = Command::new("chroot");
-                command.arg(self.host.path("")).arg(program);
+                command.arg(self.host.path(""));
+                command.arg(Path::new("/programs").join(program));
                 command.args(arguments);
                 command
             }
@@ -116,9 +119,13 @@ impl Ground {
 
     /// `modstamp run` of a command that prints a word.
     pub fn run(&self, cache: &Path) -> Command {
-        let mut command = self.root("/usr/bin/modstamp", &["run"]);
+        let mut command = self.root("modstamp", &["run"]);
         command.arg("--cache").arg(self.seen(cache));
-        command.args(["--", "/usr/bin/cat"]);
+        let print = match self.view {
+            View::Named => "/usr/bin/cat",
+            View::System => "/programs/cat",
+        };
+        command.args(["--", print]);
         command.arg(self.seen(&self.word()));
         command
     }

@@ -137,6 +137,7 @@ impl Ran {
 
 /// A program that is running, and writes into files.
 struct Running {
+    command: Command,
     child: Child,
     start: Instant,
     out: File,
@@ -151,6 +152,7 @@ impl Running {
         command.stderr(err.try_clone().unwrap());
         Running {
             child: command.spawn().unwrap(),
+            command,
             start: Instant::now(),
             out,
             err,
@@ -171,7 +173,8 @@ impl Running {
                 }
                 let _ = self.child.kill();
                 let _ = self.child.wait();
-                panic!("it still runs after {FOR_EVER:?}: {}", text(&mut self.err));
+                let (command, err) = (&self.command, text(&mut self.err));
+                panic!("it still runs after {FOR_EVER:?}: {command:?}: {err}");
             }
             std::thread::sleep(Duration::from_millis(1));
         };

@@ -90,13 +90,13 @@ fn a_module_directory_that_hangs_holds_up_no_transaction_and_no_touch() {
     let disk = Mounted::tmpfs("mode=755");
     let hung = hung(&disk);
     let ground = &hung.ground;
-    let modstamp = "/usr/bin/modstamp";
+    let modstamp = "modstamp";
     let slow = "the modules could not be looked at within";
     let verbs: [(&str, &[&str], &str); 4] = [
         (modstamp, &["touch"], slow),
         (modstamp, &["trigger", "dpkg"], slow),
         (modstamp, &["trigger", "rpm"], slow),
-        ("/usr/libexec/modstamp/rpm-trigger", &["/body", "1"], ""),
+        ("rpm-trigger", &["/body", "1"], ""),
     ];
     for (program, arguments, sentence) in verbs {
         let before = stamp_of(ground);
@@ -132,7 +132,7 @@ fn a_look_that_hangs_can_be_ended_and_changes_nothing() {
         &["libvirt", "status"],
     ] {
         let before = stamp_of(ground);
-        let mut command = ground.root("/usr/bin/modstamp", arguments);
+        let mut command = ground.root("modstamp", arguments);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut look = command.spawn().unwrap();
         std::thread::sleep(Duration::from_secs(1));

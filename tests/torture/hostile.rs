@@ -9,7 +9,6 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use support::libvirt::{SYSTEM, USER as USER_CACHE, WATCHED, X86, file_name};
 use support::mounted::Mounted;
@@ -124,27 +123,33 @@ fn asks(ran: &Ran, context: &str) {
 }
 
 impl Attack<'_> {
-    /// Tries many swaps, spread evenly over all that there are.
+    /// Tries a link in the place of each step before the start. Then tries many swaps, spread evenly
+    /// over all that there are.
     fn attempt(&self) {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
         let disk = Mounted::tmpfs("mode=755");
         let programs = Programs::below(disk.path());
         let calls = {
             let ground = self.ground(disk.path(), &programs);
             numbers_of_calls(&(self.command)(&ground))
         };
-        // The first number is for a swap before the start.
         let numbers: Vec<usize> = [0].into_iter().chain(calls).collect();
         let steps = self.steps.concat();
+        let attempt = |step, swap, stays, number| {
+            self.attempt_one(disk.path(), &programs, (step, swap, stays, number));
+        };
+        for (step, swap) in steps
+            .iter()
+            .zip([Swap::LinkUp, Swap::LinkAway].iter().cycle())
+        {
+            attempt(step, *swap, true, 0);
+        }
         let all = steps.len() * Swap::ALL.len() * 2 * numbers.len();
         let stride = coprime_near(all * 618 / 1000, all);
-        let first = COUNT.fetch_add(1, Ordering::Relaxed) * 7919;
-        for case in 0..cases(24, 700).min(all) {
-            let case = (first + case * stride) % all;
+        for case in 0..cases(16, 700).min(all) {
+            let case = case * stride % all;
             let (step, case) = (steps[case % steps.len()], case / steps.len());
-            let (swap, case) = (Swap::ALL[case % 5], case / 5);
-            let (stays, number) = (case % 2 == 0, numbers[case / 2]);
-            self.attempt_one(disk.path(), &programs, (step, swap, stays, number));
+            let (swap, case) = (Swap::ALL[case % Swap::ALL.len()], case / Swap::ALL.len());
+            attempt(step, swap, case % 2 == 0, numbers[case / 2]);
         }
     }
 
@@ -166,11 +171,16 @@ impl Attack<'_> {
         let guarded = ground.outside("");
         let before = listing(&guarded);
         let command = (self.command)(&ground);
-        let ran = stopped_at(&command, number, |stop| {
-            if stop == 1 || stop == 2 && !stays {
-                swap.swap(&ground, step);
-            }
-        });
+        let ran = if number == 0 && stays {
+            swap.swap(&ground, step);
+            Ran::of(command)
+        } else {
+            stopped_at(&command, number, |stop| {
+                if stop == 1 || stop == 2 && !stays {
+                    swap.swap(&ground, step);
+                }
+            })
+        };
         let until = if stays {
             "for good"
         } else {
@@ -193,7 +203,7 @@ fn coprime_near(number: usize, all: usize) -> usize {
 }
 
 fn modstamp(arguments: &[&str]) -> impl Fn(&Ground) -> Command {
-    move |ground| ground.root("/usr/bin/modstamp", arguments)
+    move |ground| ground.root("modstamp", arguments)
 }
 
 fn roots_touch_of_a_tree_never_writes_outside() {
@@ -295,7 +305,7 @@ fn rpms_program_never_writes_outside() {
             view: View::System,
             steps: &[STAMP, PROFILE],
             prepare,
-            command: &|ground| ground.root("/usr/libexec/modstamp/rpm-trigger", &["/body", "1"]),
+            command: &|ground| ground.root("rpm-trigger", &["/body", "1"]),
             judge: completes,
         }
         .attempt();
@@ -326,8 +336,8 @@ fn an_evict_in_another_users_home_never_removes_outside() {
 
 fn answers_in_another_users_home_never_come_from_elsewhere() {
     let by_default = |ground: &Ground| {
-        let arguments = ["run", "--", "/usr/bin/cat", "/word"];
-        ground.root("/usr/bin/modstamp", &arguments)
+        let arguments = ["run", "--", "/programs/cat", "/word"];
+        ground.root("modstamp", &arguments)
     };
     Attack {
         view: View::System,

@@ -22,7 +22,7 @@ use support::world::{MODULES, World};
 use super::guarded::{Ran, TRIGGER_BOUND, within};
 
 pub fn tests() -> Vec<Test> {
-    let needs = Needs::root_and(&["mount", "prlimit"]);
+    let needs = Needs::root_and(&["mkfs.ext2", "mount", "prlimit"]);
     test::tests(&needs, SCENARIOS).collect()
 }
 
@@ -38,12 +38,6 @@ const SCENARIOS: &[(&str, Scenario)] = named![
 
 /// How many touch and how many read at the same time.
 const CROWD: usize = 64;
-
-fn disk() -> (Mounted, Root) {
-    let disk = Mounted::tmpfs("mode=755");
-    let root = Root::open(disk.path()).unwrap();
-    (disk, root)
-}
 
 fn stamp(root: &Root) -> Stamp {
     Stamp::system(root, "qemu").unwrap()
@@ -98,54 +92,74 @@ fn crowd(
     all.into_inner().unwrap()
 }
 
-fn assert_all_differ(all: &[Mtime]) {
+fn assert_all_differ(what: &str, all: &[Mtime]) {
     let different: BTreeSet<&Mtime> = all.iter().collect();
-    assert_eq!(different.len(), all.len(), "two touches left the same time");
-    Promise::StampKept.held_times(all.len() as u64);
+    let (different, touches) = (different.len(), all.len());
+    assert_eq!(different, touches, "{what}: two touches left one time");
+    Promise::StampKept.held_times(touches as u64);
+}
+
+/// A file system that keeps nanoseconds, and one that keeps whole seconds.
+fn disks() -> [(&'static str, Mounted); 2] {
+    [
+        ("tmpfs", Mounted::tmpfs("mode=755")),
+        ("ext2", Mounted::ext2()),
+    ]
 }
 
 fn touchers_and_readers_at_once_see_the_stamp_move_forward_alone() {
-    let (_disk, root) = disk();
-    let latest = Mutex::new(None);
-    let touch_later = |stamp: &Stamp| {
-        let before = *latest.lock().unwrap();
-        let mtime = touch(stamp);
-        assert!(Some(mtime) > before, "{mtime} came after {before:?}");
-        let mut latest = latest.lock().unwrap();
-        *latest = latest.max(Some(mtime));
-        mtime
-    };
-    let read = |before, now| assert!(now >= before, "a reader saw {before}, then {now}");
-    let all = crowd(&root, cases(40, 2000), touch_later, read);
-    assert_all_differ(&all);
-    let last = stamp(&root).mtime().unwrap();
-    assert_eq!(last, all.iter().copied().max());
-}
-
-fn touches_past_a_held_lock_never_leave_the_same_time() {
-    for round in 0..cases(1, 6) {
-        let (disk, root) = disk();
-        let first = touch(&stamp(&root));
-        let lock = disk.path().join("var/lib/modstamp/.qemu.lock");
-        let holder = fs::File::options().write(true).open(lock).unwrap();
-        rustix::fs::flock(&holder, FlockOperation::LockExclusive).unwrap();
-        // Nobody has a turn, so a reader may see an earlier touch of another caller's for a moment.
-        let all = crowd(&root, 1, touch, |_, _| ());
-        assert_all_differ(&all);
-        let last = stamp(&root).mtime().unwrap().unwrap();
-        let latest = all.iter().copied().max().unwrap();
-        assert!(
-            last >= latest && latest > first,
-            "round {round}: {last} {latest}"
-        );
-        drop(holder);
-        assert!(touch(&stamp(&root)) > last);
+    for (what, disk) in disks() {
+        let root = Root::open(disk.path()).unwrap();
+        let latest = Mutex::new(None);
+        let touch_later = |stamp: &Stamp| {
+            let before = *latest.lock().unwrap();
+            let mtime = touch(stamp);
+            assert!(
+                Some(mtime) > before,
+                "{what}: {mtime} came after {before:?}"
+            );
+            let mut latest = latest.lock().unwrap();
+            *latest = latest.max(Some(mtime));
+            mtime
+        };
+        let read = |before, now| assert!(now >= before, "a reader saw {before}, then {now}");
+        let all = crowd(&root, cases(20, 1500), touch_later, read);
+        assert_all_differ(what, &all);
+        let last = stamp(&root).mtime().unwrap();
+        assert_eq!(last, all.iter().copied().max(), "{what}");
     }
 }
 
+fn touches_past_a_held_lock_never_leave_the_same_time() {
+    for _ in 0..cases(1, 6) {
+        for (what, disk) in disks() {
+            touch_past_a_held_lock(what, &disk);
+        }
+    }
+}
+
+fn touch_past_a_held_lock(what: &str, disk: &Mounted) {
+    let root = Root::open(disk.path()).unwrap();
+    let first = touch(&stamp(&root));
+    let lock = disk.path().join("var/lib/modstamp/.qemu.lock");
+    let holder = fs::File::options().write(true).open(lock).unwrap();
+    rustix::fs::flock(&holder, FlockOperation::LockExclusive).unwrap();
+    // Nobody has a turn, so a reader may see an earlier touch of another caller's for a moment.
+    let all = crowd(&root, 1, touch, |_, _| ());
+    assert_all_differ(what, &all);
+    let last = stamp(&root).mtime().unwrap().unwrap();
+    let latest = all.iter().copied().max().unwrap();
+    assert!(
+        last >= latest && latest > first,
+        "{what}: {last} and {latest}"
+    );
+    drop(holder);
+    assert!(touch(&stamp(&root)) > last, "{what}");
+}
+
 fn each_of_a_million_touches_is_later_than_the_last() {
-    let (_disk, root) = disk();
-    let stamp = stamp(&root);
+    let disk = Mounted::tmpfs("mode=755");
+    let stamp = stamp(&Root::open(disk.path()).unwrap());
     let mut last = touch(&stamp);
     let touches = cases(10_000, 1_000_000);
     for number in 0..touches {
