@@ -222,27 +222,28 @@ fn traced(program: &Command, log: &Path, what: &str) -> Command {
     strace
 }
 
-/// The numbers of a program's calls, from its own first one to its last.
-pub fn numbers_of_calls(program: &Command) -> std::ops::Range<usize> {
+/// A program's own calls, in the text of strace(1), with their numbers.
+pub fn own_calls(program: &Command) -> Vec<(usize, String)> {
     let log = tempfile::NamedTempFile::new().unwrap();
     Ran::of(traced(program, log.path(), "signal=STOP:when=65535"));
     let log = fs::read_to_string(log.path()).unwrap();
     let main = log.split_once(' ').unwrap().0;
-    let (mut first, mut last) = (0, 0);
+    let (mut number, mut calls) = (0, Vec::new());
     for line in log.lines() {
         let call = line.strip_prefix(main).unwrap_or_default().trim_start();
         let Some((name, arguments)) = call.split_once('(') else {
             continue;
         };
         if name == "execve" || arguments.contains("ld.so.cache") || arguments.contains(".so.") {
-            first = last; // What the loader does comes before the program.
+            calls.clear(); // What the loader does comes before the program.
         }
         if CALLS.split(',').any(|known| known == name) {
-            last += 1;
+            number += 1;
+            calls.push((number, call.to_owned()));
         }
     }
-    assert!(first < last, "{log}");
-    first..last + 1
+    assert!(!calls.is_empty(), "{log}");
+    calls
 }
 
 /// Runs a program, and stops it right after its calls `number` and `number + 1`. It goes on when

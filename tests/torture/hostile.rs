@@ -7,6 +7,7 @@
 //! A guarded tree has all that root's program could change or serve. It must stay as it is, to the
 //! last ctime.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -17,7 +18,7 @@ use support::tally::{Promise, cases};
 use support::test::{self, Needs, Test};
 
 use super::ground::{Ground, Programs, Swap, View};
-use super::guarded::{Ran, assert_unchanged, listing, numbers_of_calls, stopped_at};
+use super::guarded::{Ran, assert_unchanged, listing, own_calls, stopped_at};
 
 pub fn tests() -> Vec<Test> {
     let needs = Needs::root_and(&["chroot", "cp", "ldd", "mount", "strace"]);
@@ -124,32 +125,37 @@ fn asks(ran: &Ran, context: &str) {
 
 impl Attack<'_> {
     /// Tries a link in the place of each step before the start. Then tries many swaps, spread evenly
-    /// over all that there are.
+    /// over all that there are: right before and right after each call with the step's name.
     fn attempt(&self) {
         let disk = Mounted::tmpfs("mode=755");
         let programs = Programs::below(disk.path());
         let calls = {
             let ground = self.ground(disk.path(), &programs);
-            numbers_of_calls(&(self.command)(&ground))
+            own_calls(&(self.command)(&ground))
         };
-        let numbers: Vec<usize> = [0].into_iter().chain(calls).collect();
         let steps = self.steps.concat();
-        let attempt = |step, swap, stays, number| {
-            self.attempt_one(disk.path(), &programs, (step, swap, stays, number));
-        };
+        let attempt = |case| self.attempt_one(disk.path(), &programs, case);
         for (step, swap) in steps
             .iter()
             .zip([Swap::LinkUp, Swap::LinkAway].iter().cycle())
         {
-            attempt(step, *swap, true, 0);
+            attempt((step, *swap, true, 0));
         }
-        let all = steps.len() * Swap::ALL.len() * 2 * numbers.len();
-        let stride = coprime_near(all * 618 / 1000, all);
-        for case in 0..cases(16, 700).min(all) {
-            let case = case * stride % all;
-            let (step, case) = (steps[case % steps.len()], case / steps.len());
-            let (swap, case) = (Swap::ALL[case % Swap::ALL.len()], case / Swap::ALL.len());
-            attempt(step, swap, case % 2 == 0, numbers[case / 2]);
+        let mut all = Vec::new();
+        for step in steps {
+            for number in numbers_around(step, &calls) {
+                let kinds = Swap::ALL.into_iter().zip(std::iter::repeat(number));
+                all.extend(
+                    kinds
+                        .clone()
+                        .map(|(swap, number)| (step, swap, true, number)),
+                );
+                all.extend(kinds.map(|(swap, number)| (step, swap, false, number)));
+            }
+        }
+        let stride = coprime_near(all.len() * 618 / 1000, all.len());
+        for case in 0..cases(16, 700).min(all.len()) {
+            attempt(all[case * stride % all.len()]);
         }
     }
 
@@ -192,6 +198,16 @@ impl Attack<'_> {
         (self.judge)(&ran, &context);
         Promise::NoWriteOutside.held();
     }
+}
+
+/// The numbers of the calls right before and right at each that names a step.
+fn numbers_around(step: &str, calls: &[(usize, String)]) -> BTreeSet<usize> {
+    let name = step.rsplit('/').next().filter(|name| !name.is_empty());
+    let name = name.unwrap_or("root");
+    let names = calls.iter().filter(|(_, call)| call.contains(name));
+    names
+        .flat_map(|(number, _)| [number.saturating_sub(1), *number])
+        .collect()
 }
 
 /// A number near another one that has no divisor in common with `all`.
