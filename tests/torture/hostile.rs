@@ -46,8 +46,11 @@ struct Attack<'a> {
     steps: &'a [&'a [&'a str]],
     prepare: fn(&Ground),
     command: &'a dyn Fn(&Ground) -> Command,
-    judge: fn(&Ran, &str),
+    judge: Judge,
 }
+
+/// Judges a run. The text tells which run it was.
+type Judge = fn(&Ran, &str);
 
 const STAMP: &[&str] = &[
     "var",
@@ -241,7 +244,7 @@ fn without_stamp(ground: &Ground) {
 }
 
 fn roots_triggers_and_updates_of_a_tree_never_write_outside() {
-    let arguments: [(&[&str], fn(&Ran, &str)); 2] = [
+    let arguments: [(&[&str], Judge); 2] = [
         (&["trigger", "dpkg"], completes),
         (&["update"], says_its_failures),
     ];

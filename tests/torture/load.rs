@@ -85,7 +85,8 @@ fn crowd(
         let ended = ended
             .into_iter()
             .chain(readers.into_iter().map(|it| it.join()));
-        for failed in ended.filter_map(Result::err).collect::<Vec<_>>() {
+        let failed: Vec<_> = ended.filter_map(Result::err).collect();
+        if let Some(failed) = failed.into_iter().next() {
             std::panic::resume_unwind(failed);
         }
     });
