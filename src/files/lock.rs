@@ -47,7 +47,10 @@ pub(crate) fn open_private(directory: &OwnedFd, name: impl AsRef<str>) -> rustix
     let file = rustix::fs::openat(directory, name, flags, private)?;
     let stat = rustix::fs::fstat(&file)?;
     let mine = stat.st_uid == rustix::process::geteuid().as_raw();
-    if mine && stat.st_mode & 0o077 == 0 && FileType::from_raw_mode(stat.st_mode).is_file() {
+    // By a second name it may be a file of the caller's for another purpose.
+    let is_alone = stat.st_nlink <= 1;
+    let is_file = FileType::from_raw_mode(stat.st_mode).is_file();
+    if mine && is_alone && stat.st_mode & 0o077 == 0 && is_file {
         return Ok(file.into());
     }
     // Somebody else may have it open already, so begin with a new one.

@@ -7,6 +7,9 @@ mod campaign;
 mod errors;
 mod fails;
 mod fuzz;
+mod ground;
+mod guarded;
+mod hangs;
 mod hostile;
 mod injection;
 mod judgement;
@@ -14,6 +17,7 @@ mod killed;
 mod load;
 mod looks;
 mod oracle;
+mod planted;
 mod replay;
 mod scene;
 
@@ -31,7 +35,9 @@ fn main() {
         ("fails", fails::tests()),
         ("killed", killed::tests()),
         ("hostile", hostile::tests()),
+        ("planted", planted::tests()),
         ("load", load::tests()),
+        ("hangs", hangs::tests()),
         ("fuzz", fuzz::tests()),
         ("replay", replay::tests()),
         ("looks", looks::tests()),
