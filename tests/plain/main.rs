@@ -12,5 +12,6 @@ mod reasons;
 mod run;
 mod stamp;
 mod trigger;
+mod trouble;
 mod update;
 mod witness;
