@@ -31,7 +31,11 @@
  * program they ignore it.
  *
  * They need 256 KiB of stack. A thread that is cancelled by pthread_cancel(3) ends when the call
- * is done.
+ * is done. Its cancellation must be deferred, which is the default: an asynchronous one may end
+ * the process (pthread_setcanceltype(3)).
+ *
+ * modstamp_touch() writes a file. Beyond the limit of file sizes, the kernel sends SIGXFSZ, which
+ * ends a process that does not ignore it; see setrlimit(2).
  *
  * See libmodstamp(3), and modstamp-profile(5) for profiles.
  */

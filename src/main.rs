@@ -12,9 +12,15 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let name = arguments.next().map(std::path::PathBuf::from);
     if name.as_ref().and_then(|name| name.file_name()) == Some("rpm-transaction".as_ref()) {
+        modstamp::trigger::ignore_signals_of_writes();
         return cli::trigger::rpm_transaction(arguments.next());
     }
-    match Arguments::parse().verb {
+    let verb = Arguments::parse().verb;
+    if !matches!(verb, Verb::Run(_)) {
+        // The command of `run` would inherit that.
+        modstamp::trigger::ignore_signals_of_writes();
+    }
+    match verb {
         Verb::Touch(arguments) => arguments.run(),
         Verb::Trigger(arguments) => arguments.run(),
         Verb::Update(arguments) => arguments.run(),

@@ -12,20 +12,23 @@
 //!
 //! If the administrator has a file of the profile (in `/etc` or `/run/modstamp/profiles.d`), any
 //! path that rpm sends may lie in a module directory. Each of them then makes this program touch.
+//! If the body cannot be read, each path makes it touch all stamps, because it cannot know whose
+//! modules these are.
 #![no_main]
 
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 
-use modstamp::trigger::{self, Body, Manager};
-use modstamp::{Root, Stamp};
+use modstamp::Root;
+use modstamp::trigger::{self, Body, Due, Manager};
 
 /// The function that C calls. Always returns 0, because no transaction may fail.
 #[allow(unsafe_code)] // C has to find this name. std's own `main` does the same.
 #[unsafe(no_mangle)]
 extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
     trigger::fill_standard_descriptors();
+    trigger::ignore_signals_of_writes();
     for warning in run(std::env::args_os().nth(1)) {
         let _ = writeln!(std::io::stderr(), "modstamp: warning: {warning}");
     }
@@ -39,20 +42,20 @@ fn run(script: Option<OsString>) -> Vec<String> {
         Ok(root) => root,
         Err(error) => return vec![error.to_string()],
     };
-    let any = body.directories.is_empty() || has_administrators_file(&body.profile);
+    let profiles = body.profiles(&root);
+    let mut names = profiles.iter();
+    let any = body.directories.is_empty()
+        || names.any(|name| trigger::has_administrators_file(&root, name));
     let covers = |path: &Path| {
         let mut directories = body.directories.iter();
         any || directories.any(|directory| path.starts_with(directory))
     };
-    let (name, durability) = (&body.profile, body.durability);
-    let touch = |stamp: &Stamp, by: &str, why: &str| stamp.touch(by, why, durability);
-    let warnings = trigger::run(Manager::Rpm, &root, name, covers, &[], touch);
+    let durability = body.durability;
+    let touch = |due: &Due, warnings: &mut Vec<String>| {
+        let (stamp, by, why) = (&due.stamp, due.by, due.why);
+        stamp.touch_by(by, why, durability, due.deadline, warnings)
+    };
+    let warnings = trigger::run(Manager::Rpm, &root, &profiles, covers, &[], touch);
     body.warnings.extend(warnings);
     body.warnings
-}
-
-fn has_administrators_file(profile: &str) -> bool {
-    ["/etc", "/run"]
-        .iter()
-        .any(|top| Path::new(&format!("{top}/modstamp/profiles.d/{profile}.toml")).exists())
 }

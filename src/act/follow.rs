@@ -10,6 +10,7 @@ use crate::act::libvirt::own_cache::update_own;
 use crate::act::libvirt::refresh::{self, Refreshed};
 #[cfg(feature = "libvirt")]
 use crate::ground::error::Result;
+use crate::ground::time::Deadline;
 use crate::observe::inputs::Inputs;
 use crate::observe::profile::Profile;
 #[cfg(feature = "libvirt")]
@@ -28,18 +29,19 @@ pub(crate) struct Followed {
 #[cfg(feature = "libvirt")]
 impl Followed {
     /// Refreshes libvirt after a touch of the system's stamp. `directories` are the module
-    /// directories that changed, if the caller knows them.
+    /// directories that changed, if the caller knows them. The wait for a turn ends at `deadline`.
     pub(crate) fn after_touch(
         profile: &Profile,
         stamp: &Stamp,
         inputs: Inputs,
         directories: &[PathBuf],
         durability: Durability,
+        deadline: Deadline,
     ) -> Followed {
         if !profile.refreshes_libvirt || stamp.owner() == Owner::User {
             return Followed::default();
         }
-        let refreshed = refresh::refresh_too(profile, inputs, directories, durability);
+        let refreshed = refresh::refresh_too(profile, inputs, directories, durability, deadline);
         Followed::from(refreshed.map(Some))
     }
 
@@ -88,6 +90,7 @@ impl Followed {
         _: Inputs,
         _: &[PathBuf],
         _: Durability,
+        _: Deadline,
     ) -> Followed {
         Followed::default()
     }

@@ -5,8 +5,12 @@
 //!
 //! Every touch removes it first. A touch that looked at the modules then keeps another one. If it
 //! is lost, the next update touches.
+//!
+//! It holds the time that its touch left, and is believed only if no touch of ours came later. So
+//! one that could not be removed is outdated all the same.
 
 use crate::files::read::read_at_most;
+use crate::ground::error::{Error, Result};
 use crate::ground::time::Mtime;
 use crate::judge::reason::Reason;
 use crate::judge::verdict::Verdict;
@@ -88,21 +92,34 @@ impl KeptWitness {
     }
 }
 
-/// Reads the witness that is kept beside a stamp. `None` if there is no witness or no stamp.
+/// Reads the witness that is kept beside a stamp. `None` if there is no stamp, or no witness of its
+/// last touch.
 pub(crate) fn read_beside(stamp: &Stamp) -> Option<Witness> {
-    stamp.mtime().ok()??;
+    let now = stamp.mtime().ok()??;
     let bytes = read_at_most(MOST_BYTES, stamp.open_kept(Kept::Witness)?).ok()?;
-    Witness::from_bytes(&bytes).ok()
+    let mut witness = Witness::from_bytes(&bytes).ok()?;
+    let then = witness.observation.stamps.of_mut(stamp.owner()).mtime()?;
+    // A plain `touch FILE` since then needs no second touch.
+    let is_last = then == now || Some(then) == stamp.last_own_mtime();
+    is_last.then_some(witness)
 }
 
 /// Keeps an observation from before the touch that just left `mtime`.
+///
+/// # Errors
+/// If it cannot be written. Until one is kept, each update touches.
 pub(crate) fn keep(
     turn: &Turn,
     observation: Observation,
     mtime: Mtime,
     durability: Durability,
-) -> rustix::io::Result<()> {
+) -> Result<()> {
     let observation = observation.with_stamp(turn.stamp.owner(), mtime);
     let witness = Witness { observation };
-    turn.keep(Kept::Witness, &witness.to_string(), durability)
+    let kept = turn.keep(Kept::Witness, &witness.to_string(), durability);
+    kept.map_err(|errno| {
+        let attempt = "keep the witness of the modules beside";
+        let remedy = "make room there: until then each update touches";
+        Error::system(attempt, turn.stamp.path(), errno, remedy)
+    })
 }

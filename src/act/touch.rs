@@ -1,13 +1,13 @@
 //! A touch by a person or a trigger: moves the stamp, and keeps the modules as they are now.
 
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use crate::act::follow::Followed;
 use crate::act::kept_witness;
 use crate::ground::error::Result;
-use crate::ground::time::Mtime;
+use crate::ground::time::{Deadline, Mtime};
 use crate::observe::inputs::{Depth, Inputs};
 use crate::observe::observation::Observation;
 use crate::observe::profile::Profile;
@@ -24,13 +24,13 @@ pub struct Touched {
     /// The mtime that the stamp has now.
     pub mtime: Mtime,
     followed: Followed,
-    warning: Option<String>,
+    warnings: Vec<String>,
 }
 
 impl Touched {
     /// The warnings for people, one sentence each, of the touch and of its follow-up.
     pub fn warnings(&self) -> impl Iterator<Item = &str> {
-        let own = self.warning.iter().map(String::as_str);
+        let own = self.warnings.iter().map(String::as_str);
         own.chain(self.followed.warnings())
     }
 
@@ -59,66 +59,89 @@ impl Profile {
         directories: &[PathBuf],
         durability: Durability,
     ) -> Result<Option<Touched>> {
+        let deadline = Deadline::of_touch();
+        self.touch_by(stamp, by, why, directories, durability, deadline)
+    }
+
+    /// Like [`Profile::touch`], for a trigger, which has one deadline for all its waiting.
+    ///
+    /// # Errors
+    /// Like [`Stamp::touch`].
+    #[doc(hidden)] // Only the programs use it.
+    pub fn touch_by(
+        &self,
+        stamp: &Stamp,
+        by: &str,
+        why: &str,
+        directories: &[PathBuf],
+        durability: Durability,
+        deadline: Deadline,
+    ) -> Result<Option<Touched>> {
         if stamp.waits_for_first_boot()? {
             return Ok(None);
         }
         let profile = &self.without_variables();
-        let look = || Ok(glance(profile, stamp));
+        let look = || Ok(glance(profile, stamp, deadline));
         let seen = stamp.look(Kept::Witness, look)?;
-        let turn = stamp.take_turn();
-        let Some((inputs, observation)) = stamp.look_again_if_changed(seen, look)? else {
-            let mtime = move_and_keep(turn?, None, by, why, durability)?;
-            return Ok(Some(Touched {
-                mtime,
-                followed: Followed::default(),
-                warning: Some(too_slow()),
-            }));
+        let turn = stamp.take_turn_by(deadline);
+        let mut warnings = Vec::new();
+        let (inputs, observation) = match stamp.look_again_if_changed(seen, look)? {
+            Ok((inputs, observation)) => (Some(inputs), Some(observation)),
+            Err(why) => {
+                warnings.push(only_touched(&why));
+                (None, None)
+            }
         };
-        let touched =
-            turn.and_then(|turn| move_and_keep(turn, Some(observation), by, why, durability));
+        let touched = turn.and_then(|turn| {
+            warnings.extend(turn.warning());
+            let mtime = turn.move_stamp(by, why, durability)?;
+            let kept = observation.map(|observation| keep(&turn, observation, mtime));
+            warnings.extend(
+                kept.and_then(|kept| kept.err())
+                    .map(|error| error.to_string()),
+            );
+            turn.end(durability).map(|()| mtime)
+        });
         // libvirt can be refreshed even if the stamp cannot be touched.
-        let inputs = match touched {
-            Ok(mtime) => inputs.with_stamp(stamp.owner(), mtime),
-            Err(_) => inputs,
-        };
-        let followed = Followed::after_touch(profile, stamp, inputs, directories, durability);
+        let followed = inputs.map(|inputs| {
+            let inputs = match touched {
+                Ok(mtime) => inputs.with_stamp(stamp.owner(), mtime),
+                Err(_) => inputs,
+            };
+            Followed::after_touch(profile, stamp, inputs, directories, durability, deadline)
+        });
         Ok(Some(Touched {
             mtime: touched?,
-            followed,
-            warning: None,
+            followed: followed.unwrap_or_default(),
+            warnings,
         }))
     }
 }
 
-/// Moves the stamp, and keeps the observation that was made before.
-fn move_and_keep(
-    turn: Turn,
-    observation: Option<Observation>,
-    by: &str,
-    why: &str,
-    durability: Durability,
-) -> Result<Mtime> {
-    let mtime = turn.move_stamp(by, why, durability)?;
-    if let Some(observation) = observation {
-        // Losing it in a power cut costs at most one touch.
-        let _ = kept_witness::keep(&turn, observation, mtime, Durability::NotSynced);
-    }
-    turn.end(durability)?;
-    Ok(mtime)
+/// Keeps the observation that was made before the touch. Losing it in a power cut costs at most one
+/// touch.
+fn keep(turn: &Turn, observation: Observation, mtime: Mtime) -> Result<()> {
+    kept_witness::keep(turn, observation, mtime, Durability::NotSynced)
 }
 
-fn too_slow() -> String {
-    let seconds = PATIENCE.as_secs();
-    format!(
-        "the modules could not be looked at within {seconds} seconds, so only the stamp was touched; \
-         “modstamp update” does the rest"
-    )
+fn only_touched(why: &str) -> String {
+    format!("{why}, so only the stamp was touched; “modstamp update” does the rest")
 }
 
 /// A quick look at the modules: by stat, with the contents for which stat is no evidence.
 ///
-/// `None` if it takes longer than [`PATIENCE`], or fails.
-fn glance(profile: &Profile, stamp: &Stamp) -> Option<(Inputs, Observation)> {
+/// # Errors
+/// The reason why there is none, as the beginning of a sentence. A look that takes longer than
+/// [`PATIENCE`], or that `deadline` cuts off, is one.
+fn glance(
+    profile: &Profile,
+    stamp: &Stamp,
+    deadline: Deadline,
+) -> std::result::Result<(Inputs, Observation), String> {
+    let patience = deadline.left().min(PATIENCE);
+    if patience.is_zero() {
+        return Err("no time was left to look at the modules".to_owned());
+    }
     let (profile, stamp) = (profile.clone(), stamp.clone());
     let (sender, receiver) = mpsc::channel();
     let look = move || -> Result<(Inputs, Observation)> {
@@ -129,6 +152,16 @@ fn glance(profile: &Profile, stamp: &Stamp) -> Option<(Inputs, Observation)> {
         Ok((inputs, observation))
     };
     let thread = std::thread::Builder::new().spawn(move || drop(sender.send(look())));
-    thread.ok()?;
-    receiver.recv_timeout(PATIENCE).ok()?.ok()
+    thread
+        .map_err(|error| format!("no thread could be started to look at the modules: {error}"))?;
+    let looked = receiver
+        .recv_timeout(patience)
+        .map_err(|error| match error {
+            RecvTimeoutError::Timeout => format!(
+                "the modules could not be looked at within {:.1} seconds",
+                patience.as_secs_f32()
+            ),
+            RecvTimeoutError::Disconnected => "the look at the modules failed".to_owned(),
+        })?;
+    looked.map_err(|error| format!("the modules could not be looked at ({error})"))
 }

@@ -1,27 +1,24 @@
 //! The triggers of package managers: each touches the stamp if a change concerns module
 //! directories.
 //!
-//! A trigger never fails, and never keeps a transaction waiting. It treats everything unknown as a
-//! change, such as a path list that never arrives. A needless touch costs a probe. A missing touch
-//! costs a wrong answer.
+//! A trigger never fails. One deadline ends all its waiting: for its paths, for a look at the
+//! modules and for its turns. It treats everything unknown as a change, such as a path list that
+//! never arrives. A needless touch costs a probe. A missing touch costs a wrong answer.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 pub use crate::act::rpm_body::Body;
-use crate::files::root::Root;
+use crate::files::root::{Root, Steps};
 use crate::ground::error::Result;
+pub use crate::ground::time::Deadline;
 use crate::ground::time::Mtime;
 use crate::stamp::stamp::Stamp;
-
-/// The longest wait for the next piece of a path list.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// No path is longer (PATH_MAX). A longer line is judged by its beginning.
 const LONGEST_PATH: usize = 4096;
@@ -52,29 +49,44 @@ pub enum Cause {
     Unknown(String),
 }
 
-/// Runs one trigger: reads the changed paths, and touches the system's stamp of the profile `name`
-/// if one of them lies in a module directory.
+/// A touch that is due.
+#[derive(Debug)]
+pub struct Due<'a> {
+    /// The profile's name.
+    pub profile: &'a str,
+    /// The system's stamp.
+    pub stamp: Stamp,
+    /// The author of the touch.
+    pub by: &'a str,
+    /// The reason for it.
+    pub why: &'a str,
+    /// The end of all waiting.
+    pub deadline: Deadline,
+}
+
+/// Runs one trigger: reads the changed paths, and touches the system's stamp of each of `profiles`
+/// if one of the paths lies in a module directory.
 ///
-/// `covers` tells whether a path does. `touch` gets the stamp, the author and the reason. It
-/// returns the new mtime, or `None` if there was nothing to touch. `directories` are the manager's
-/// arguments. Standard input is read only for managers that send paths on it. Never fails: returns
-/// warnings for people, one sentence each.
+/// `covers` tells whether a path does. `touch` adds its warnings, and returns `None` if there was
+/// nothing to touch. `directories` are the manager's arguments. Standard input is read only for managers
+/// that send paths on it. Never fails: returns warnings for people, one sentence each.
 pub fn run(
     manager: Manager,
     root: &Root,
-    name: &str,
+    profiles: &[String],
     covers: impl Fn(&Path) -> bool,
     directories: &[OsString],
-    touch: impl FnOnce(&Stamp, &str, &str) -> Result<Option<Mtime>>,
+    mut touch: impl FnMut(&Due, &mut Vec<String>) -> Result<Option<Mtime>>,
 ) -> Vec<String> {
+    let deadline = Deadline::of_touch();
     let cause = match manager {
-        Manager::Rpm => read_paths(covers, rustix::stdio::stdin(), PATIENCE),
+        Manager::Rpm => read_paths(covers, rustix::stdio::stdin(), deadline),
         Manager::Pacman => {
-            let cause = read_paths(covers, rustix::stdio::stdin(), PATIENCE);
+            let cause = read_paths(covers, rustix::stdio::stdin(), deadline);
             // pacman, unlike rpm, takes a reader that leaves early for an error.
-            while let Ok(Some(1..)) =
-                read_within(rustix::stdio::stdin(), &mut [0; 8 * 1024], PATIENCE)
-            {}
+            while let Ok(Some(1..)) = read_by(deadline, rustix::stdio::stdin(), &mut [0; 8 * 1024])
+            {
+            }
             cause
         }
         Manager::Dpkg | Manager::Apk => Some(fired(covers, directories)),
@@ -82,13 +94,24 @@ pub fn run(
     let Some(cause) = cause else {
         return Vec::new();
     };
-    let touched = Stamp::system(root, name)
-        .and_then(|stamp| touch(&stamp, &manager.to_string(), &cause.to_string()));
+    let (by, why) = (manager.to_string(), cause.to_string());
     let mut warnings = Vec::new();
-    if let (Cause::Unknown(why), Ok(Some(_)) | Err(_)) = (&cause, &touched) {
-        warnings.push(format!("touching the stamp to be safe: {why}"));
+    for profile in profiles {
+        let touched = Stamp::system(root, profile).and_then(|stamp| {
+            let due = Due {
+                profile,
+                stamp,
+                by: &by,
+                why: &why,
+                deadline,
+            };
+            touch(&due, &mut warnings)
+        });
+        if let (Cause::Unknown(why), Ok(Some(_)) | Err(_)) = (&cause, &touched) {
+            warnings.push(format!("touching the stamp to be safe: {why}"));
+        }
+        warnings.extend(touched.err().map(|error| error.to_string()));
     }
-    warnings.extend(touched.err().map(|error| error.to_string()));
     warnings
 }
 
@@ -96,24 +119,22 @@ pub fn run(
 /// came.
 ///
 /// A path without the leading slash begins at the root. The rest of the list is not read, because
-/// rpm accepts a reader that leaves early (`runExtScript`, lib/rpmscript.c). Waits at most
-/// `patience` for the next piece.
+/// rpm accepts a reader that leaves early (`runExtScript`, lib/rpmscript.c). A list that is not
+/// finished at the `deadline` is unknown, whether it is slow or has no end.
 pub fn read_paths(
     covers: impl Fn(&Path) -> bool,
     input: impl AsFd,
-    patience: Duration,
+    deadline: Deadline,
 ) -> Option<Cause> {
     let mut line = Vec::new();
     let mut any = false;
     let mut buffer = [0; 8 * 1024];
     loop {
-        let length = match read_within(&input, &mut buffer, patience) {
+        let length = match read_by(deadline, &input, &mut buffer) {
             Ok(Some(length)) => length,
             Ok(None) => {
-                let seconds = patience.as_secs();
-                return Some(Cause::Unknown(format!(
-                    "no paths came for {seconds} seconds"
-                )));
+                let why = "the list of changed paths did not end in time";
+                return Some(Cause::Unknown(why.to_owned()));
             }
             // There is no standard input, or it cannot be read.
             Err(_) if !any => return Some(Cause::NoPaths),
@@ -163,14 +184,16 @@ pub fn names(directories: &[OsString]) -> impl Iterator<Item = &Path> {
 }
 
 /// Reads once. `None` if nothing came in time.
-fn read_within(
+fn read_by(
+    deadline: Deadline,
     input: impl AsFd,
     buffer: &mut [u8],
-    patience: Duration,
 ) -> rustix::io::Result<Option<usize>> {
-    let start = Instant::now();
     loop {
-        let left = patience.saturating_sub(start.elapsed());
+        let left = deadline.left();
+        if left.is_zero() {
+            return Ok(None);
+        }
         let timeout = Timespec {
             tv_sec: left.as_secs() as i64,
             tv_nsec: left.subsec_nanos().into(),
@@ -182,9 +205,39 @@ fn read_within(
             Ok(_) | Err(_) => {}
         }
         match rustix::io::read(&input, &mut *buffer) {
-            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) if !left.is_zero() => continue,
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => continue,
             result => return result.map(Some),
         }
+    }
+}
+
+/// Whether the administrator may have a file of the profile, in `/etc` or `/run`.
+///
+/// A file that cannot be looked at may be there. Only a sure absence is one.
+pub fn has_administrators_file(root: &Root, profile: &str) -> bool {
+    ["/etc", "/run"].iter().any(|top| {
+        let path = format!("{top}/modstamp/profiles.d/{profile}.toml");
+        match root.place(Path::new(&path), Steps::Any) {
+            Ok(_) => true,
+            Err(stop) => !stop.is_missing(),
+        }
+    })
+}
+
+/// Has writes fail instead of ending the program: into a pipe that nobody reads (SIGPIPE), and
+/// beyond the limit of file sizes (SIGXFSZ, setrlimit(2)). Programs that this one starts inherit
+/// that.
+#[allow(unsafe_code)] // The standard library cannot ignore a signal.
+pub fn ignore_signals_of_writes() {
+    unsafe extern "C" {
+        fn signal(number: i32, handler: usize) -> usize;
+    }
+    const SIGPIPE: i32 = 13;
+    const SIGXFSZ: i32 = 25;
+    const SIG_IGN: usize = 1;
+    for number in [SIGPIPE, SIGXFSZ] {
+        // SAFETY: signal(2) takes any number, and SIG_IGN runs no code.
+        unsafe { signal(number, SIG_IGN) };
     }
 }
 

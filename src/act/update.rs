@@ -27,13 +27,15 @@ pub struct Updated {
     pub touched: Option<Mtime>,
     /// The failures. The next update tries again.
     pub errors: Vec<Error>,
+    warning: Option<String>,
     followed: Followed,
 }
 
 impl Updated {
     /// The warnings for people, one sentence each.
     pub fn warnings(&self) -> impl Iterator<Item = &str> {
-        self.followed.warnings()
+        let own = self.warning.iter().map(String::as_str);
+        own.chain(self.followed.warnings())
     }
 
     /// The refresh of libvirt; `None` if nothing asked for one, or if it failed.
@@ -130,6 +132,7 @@ fn touch_if_changed(
         verdict: Verdict::Fresh,
         touched: None,
         errors: Vec::new(),
+        warning: None,
         followed: Followed::default(),
     };
     if let Look::Unchanged { inputs, .. } = seen.value {
@@ -148,10 +151,11 @@ fn touch_if_changed(
     let touched = turn.and_then(|turn| move_for(turn, &verdict, observation, durability));
     updated.verdict = verdict;
     match touched {
-        Ok((mtime, errors)) => {
-            updated.touched = Some(mtime);
-            updated.errors = errors;
-            Ok((updated, inputs.with_stamp(stamp.owner(), mtime)))
+        Ok(moved) => {
+            updated.touched = Some(moved.mtime);
+            updated.errors = moved.errors;
+            updated.warning = moved.warning;
+            Ok((updated, inputs.with_stamp(stamp.owner(), moved.mtime)))
         }
         Err(error) => {
             updated.errors.push(error);
@@ -160,24 +164,30 @@ fn touch_if_changed(
     }
 }
 
+/// A stamp that an update moved.
+struct Moved {
+    mtime: Mtime,
+    /// The failures after that.
+    errors: Vec<Error>,
+    warning: Option<String>,
+}
+
 /// Moves the stamp for the reasons of `verdict`, and keeps the observation.
-///
-/// Returns the new mtime, and the failures after that.
 fn move_for(
     turn: Turn,
     verdict: &Verdict,
     observation: Observation,
     durability: Durability,
-) -> Result<(Mtime, Vec<Error>)> {
+) -> Result<Moved> {
     let why = verdict.reasons_for_people(MOST_REASONS).join("; ");
     let mtime = turn.move_stamp("modstamp update", &why, durability)?;
-    let path = turn.stamp.path();
     let kept = kept_witness::keep(&turn, observation, mtime, durability);
-    let kept = kept.map_err(|errno| {
-        let attempt = "keep the witness of the modules beside";
-        let remedy = "make room there: until then each update touches";
-        Error::system(attempt, path, errno, remedy)
-    });
+    let warning = turn.warning();
     let ended = turn.end(durability);
-    Ok((mtime, ended.err().into_iter().chain(kept.err()).collect()))
+    let errors = ended.err().into_iter().chain(kept.err()).collect();
+    Ok(Moved {
+        mtime,
+        errors,
+        warning,
+    })
 }

@@ -4,15 +4,17 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use modstamp::trigger::{self, Body, Manager};
-use modstamp::{Durability, Profile, Root, Stamp, Touched, printable};
+use modstamp::trigger::{self, Body, Due, Manager};
+use modstamp::{Durability, Profile, Root, Touched, printable};
 
 use super::{Sync, Which, say};
 
 /// For package managers: touch the stamp if a change concerns the profile's module directories
 ///
 /// A touch also makes libvirt probe again, if the profile says so. Trouble is only a warning,
-/// because a package transaction must go on.
+/// because a package transaction must go on. It waits for five seconds at most in all: for the
+/// paths, for a look at the modules and for other touches. Then it touches without what it waited
+/// for.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: always 0, so that no transaction fails; 2 if the arguments are wrong"
@@ -45,29 +47,31 @@ impl Arguments {
                 ),
             );
         }
-        let (root, profile) = (self.which.root(), &self.which.profile);
+        let (root, profiles) = (self.which.root(), [self.which.profile]);
         let durability = self.sync.durability();
-        trigger(self.manager, root, profile, &self.directories, durability)
+        trigger(self.manager, root, &profiles, &self.directories, durability)
     }
 }
 
 /// Runs the trigger whose body is in the file `script`. rpm starts modstamp so at the end of a
 /// transaction, by the name `rpm-transaction`.
 pub fn rpm_transaction(script: Option<OsString>) -> ExitCode {
-    let body = Body::read(script);
+    let mut body = Body::read(script);
+    let root = Root::system();
+    let profiles = root.as_ref().map(|root| body.profiles(root));
     for warning in &body.warnings {
         say("warning: ", warning);
     }
-    let (root, profile) = (Root::system(), &body.profile);
+    let profiles = profiles.unwrap_or_default();
     let directories: Vec<OsString> = body.directories.into_iter().map(OsString::from).collect();
-    trigger(Manager::Rpm, root, profile, &directories, body.durability)
+    trigger(Manager::Rpm, root, &profiles, &directories, body.durability)
 }
 
-/// Runs a trigger, and refreshes libvirt if the profile says so. `profile` is a name or a path.
+/// Runs a trigger, and refreshes libvirt if the profiles say so. `profiles` are names or paths.
 fn trigger(
     manager: Manager,
     root: modstamp::Result<Root>,
-    profile: &str,
+    profiles: &[String],
     directories: &[OsString],
     durability: Durability,
 ) -> ExitCode {
@@ -78,41 +82,80 @@ fn trigger(
             return ExitCode::SUCCESS;
         }
     };
-    let name = Path::new(profile)
-        .file_stem()
-        .filter(|_| profile.contains('/'));
-    let name = name.map_or(profile.into(), OsStr::to_string_lossy);
-    let profile = Profile::load_in(profile, &root).inspect_err(|error| {
-        let consequence = "so any path is taken for a module's";
-        say("warning: ", format_args!("{error}; {consequence}"));
-    });
-    let profile = profile.ok();
-    let name = profile.as_ref().map_or(&*name, Profile::name);
+    let watched: Vec<Watched> = profiles
+        .iter()
+        .map(|profile| Watched::load(profile, &root))
+        .collect();
     // A directory that the trigger names counts, even if the profile lacks it.
     let is_named = |path: &Path| {
         let mut named = trigger::names(directories);
         named.any(|named| named.is_absolute() && path.starts_with(named))
     };
-    let covers = |path: &Path| {
-        let covers = |profile: &Profile| profile.covers(path);
-        profile.as_ref().is_none_or(covers) || is_named(path)
-    };
-    // The built-in profile stands in for one that cannot be read: a needless probe does less harm
-    // than a stale answer.
-    let built_in = Profile::built_in(name, &root);
-    let touch = |stamp: &Stamp, by: &str, why: &str| {
-        let Some(profile) = profile.as_ref().or(built_in.as_ref()) else {
-            return stamp.touch(by, why, durability);
+    let covers = |path: &Path| watched.iter().any(|it| it.covers(path)) || is_named(path);
+    let touch = |due: &Due, warnings: &mut Vec<String>| {
+        let mut watched = watched.iter();
+        let watched = watched.find(|watched| watched.name == due.profile);
+        let Some(profile) = watched.and_then(|watched| watched.or_built_in(&root)) else {
+            let (stamp, by, why) = (&due.stamp, due.by, due.why);
+            return stamp.touch_by(by, why, durability, due.deadline, warnings);
         };
-        let directories = trigger::names(directories).filter(|path| profile.covers(path));
-        let directories: Vec<PathBuf> = directories.map(Path::to_owned).collect();
-        let touched = profile.touch(stamp, by, why, &directories, durability)?;
-        let warnings = touched.iter().flat_map(Touched::warnings);
-        warnings.for_each(|warning| say("warning: ", warning));
+        let touched = touch_profile(&profile, due, directories, durability)?;
+        let own = touched.iter().flat_map(Touched::warnings);
+        warnings.extend(own.map(str::to_owned));
         Ok(touched.map(|touched| touched.mtime))
     };
-    for warning in trigger::run(manager, &root, name, covers, directories, touch) {
+    let names: Vec<String> = watched.iter().map(|it| it.name.clone()).collect();
+    for warning in trigger::run(manager, &root, &names, covers, directories, touch) {
         say("warning: ", warning);
     }
     ExitCode::SUCCESS
+}
+
+/// Touches for a trigger. `None` while an image is built.
+fn touch_profile(
+    profile: &Profile,
+    due: &Due,
+    directories: &[OsString],
+    durability: Durability,
+) -> modstamp::Result<Option<Touched>> {
+    let directories = trigger::names(directories).filter(|path| profile.covers(path));
+    let directories: Vec<PathBuf> = directories.map(Path::to_owned).collect();
+    let (stamp, deadline) = (&due.stamp, due.deadline);
+    profile.touch_by(stamp, due.by, due.why, &directories, durability, deadline)
+}
+
+/// A profile that a trigger watches.
+struct Watched {
+    name: String,
+    /// `None` if it cannot be loaded.
+    profile: Option<Profile>,
+}
+
+impl Watched {
+    /// Loads a profile by its name or path. Tells of one that cannot be loaded.
+    fn load(name: &str, root: &Root) -> Watched {
+        let profile = Profile::load_in(name, root).inspect_err(|error| {
+            let consequence = "so any path is taken for a module's";
+            say("warning: ", format_args!("{error}; {consequence}"));
+        });
+        let profile = profile.ok();
+        let stem = Path::new(name).file_stem().filter(|_| name.contains('/'));
+        let name = stem.map_or(name.into(), OsStr::to_string_lossy);
+        Watched {
+            name: profile.as_ref().map_or(&*name, Profile::name).to_owned(),
+            profile,
+        }
+    }
+
+    fn covers(&self, path: &Path) -> bool {
+        let covers = |profile: &Profile| profile.covers(path);
+        self.profile.as_ref().is_none_or(covers)
+    }
+
+    /// The built-in profile stands in for one that cannot be loaded: a needless probe does less
+    /// harm than a stale answer.
+    fn or_built_in(&self, root: &Root) -> Option<Profile> {
+        let profile = self.profile.clone();
+        profile.or_else(|| Profile::built_in(&self.name, root))
+    }
 }

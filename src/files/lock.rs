@@ -1,12 +1,15 @@
 //! Locks on private files: nobody else can open the file, so nobody else can hold the lock
 //! (flock(2)).
 
+use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
+
+use crate::ground::time::Deadline;
 
 /// The longest time between two attempts to get a lock.
 const LONGEST_PAUSE: Duration = Duration::from_millis(5);
@@ -15,18 +18,20 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(5);
 pub(crate) struct Lock(pub(crate) File);
 
 impl Lock {
-    /// Locks `file`; `None` if another process holds the lock for longer than `patience`.
-    pub(crate) fn within(patience: Duration, file: File) -> Option<Lock> {
-        let start = Instant::now();
+    /// Locks `file`.
+    ///
+    /// # Errors
+    /// The file, and `WOULDBLOCK` if another process holds the lock until `deadline`.
+    pub(crate) fn by(deadline: Deadline, file: File) -> Result<Lock, (File, Errno)> {
         let mut pause = Duration::from_micros(100);
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Some(Lock(file)),
-                Err(Errno::WOULDBLOCK | Errno::INTR) if start.elapsed() < patience => {
+                Ok(()) => return Ok(Lock(file)),
+                Err(Errno::WOULDBLOCK | Errno::INTR) if !deadline.left().is_zero() => {
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
-                Err(_) => return None,
+                Err(errno) => return Err((file, errno)),
             }
         }
     }
@@ -40,7 +45,8 @@ impl Drop for Lock {
 
 /// Opens a file that only its owner can open, and so only its owner can lock.
 pub(crate) fn open_private(directory: &OwnedFd, name: impl AsRef<str>) -> rustix::io::Result<File> {
-    let name = name.as_ref();
+    let name = CString::new(name.as_ref()).map_err(|_| Errno::INVAL)?;
+    let name = name.as_c_str();
     let flags =
         OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let private = Mode::from_raw_mode(0o600);

@@ -1,9 +1,10 @@
-//! Times as file systems keep them.
+//! Times as file systems keep them, and the end of all waiting.
 
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use filetime::FileTime;
 use rustix::fs::{Stat, Timespec};
@@ -19,6 +20,9 @@ const SECONDS_A_DAY: i64 = 24 * 60 * 60;
 pub struct Mtime(FileTime);
 
 impl Mtime {
+    /// Earlier than every time that a file has.
+    pub(crate) const BEGINNING: Mtime = Mtime(FileTime::from_unix_time(i64::MIN, 0));
+
     pub(crate) fn new(seconds: i64, nanoseconds: u32) -> Mtime {
         Mtime(FileTime::from_unix_time(seconds, nanoseconds))
     }
@@ -93,6 +97,22 @@ impl From<Timespec> for Mtime {
 impl fmt::Display for Mtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:09}", self.seconds(), self.nanoseconds())
+    }
+}
+
+/// The end of all waiting. Each step may wait for as long as the steps before it left.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// The moment that is `patience` from now.
+    pub fn after(patience: Duration) -> Deadline {
+        Deadline(Instant::now() + patience)
+    }
+
+    /// The time that is left; zero once it is over.
+    pub(crate) fn left(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
     }
 }
 

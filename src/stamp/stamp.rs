@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Stat};
 
@@ -152,7 +152,10 @@ impl Stamp {
     /// If the stamp cannot be reached, or is not a regular file. A symbolic link is not followed.
     pub fn mtime(&self) -> Result<Option<Mtime>> {
         let attempt = "read the stamp";
-        let remedy = "make its directory readable for every user";
+        let remedy = match self.owner {
+            Owner::System => "make its directory readable for every user",
+            Owner::User => "make its directory readable for you",
+        };
         match self.root.stat(&self.file) {
             Ok(None) => Ok(None),
             Ok(Some(stat)) => self.check_kind(&stat).map(|()| Some(Mtime::of(&stat))),
@@ -179,6 +182,29 @@ impl Stamp {
             by: field("by")?,
             why: field("why")?,
         })
+    }
+
+    /// The profiles whose system's stamp exists in `root`.
+    ///
+    /// # Errors
+    /// If the directory of the stamps cannot be read.
+    pub(crate) fn all_of_system(root: &Root) -> Result<Vec<String>> {
+        let directory = Path::new(SYSTEM_DIRECTORY);
+        let names = match root.names(directory) {
+            Ok(names) => names,
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(error) => {
+                let (path, remedy) = (root.outside(directory), "make it readable for root");
+                return Err(Error::system("read the directory", path, error, remedy));
+            }
+        };
+        let mut profiles = Vec::new();
+        for name in names {
+            if let Some(profile) = name.to_str().and_then(|name| name.strip_suffix(".stamp")) {
+                profiles.push(profile.to_owned());
+            }
+        }
+        Ok(profiles)
     }
 
     /// The stamp's own name in its directory.
@@ -219,12 +245,19 @@ impl Stamp {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
                 "make room on its file system and touch again"
             }
+            ErrorKind::FileTooLarge => "raise “ulimit -f” and touch again",
             ErrorKind::ReadOnlyFilesystem => {
                 "touch again once its file system can be written; checks look at the modules themselves"
             }
             _ => self.owner_remedy(),
         };
         Error::system("touch the stamp", self.path(), cause, remedy)
+    }
+
+    /// The error of a touch that moved the stamp, but could not put that on disk.
+    pub(crate) fn not_on_disk(&self, cause: impl Into<io::Error>) -> Error {
+        let remedy = "it was touched, but a power cut may undo that; touch again";
+        Error::system("put on disk the touch of", self.path(), cause, remedy)
     }
 
     /// The remedy if the stamp's directory cannot be made or written.

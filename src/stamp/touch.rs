@@ -2,17 +2,27 @@
 //!
 //! A touch gives its time to a new file, which then takes the stamp's place. So a reader sees the
 //! old stamp or the new one, and no time in between.
+//!
+//! Touches take turns by a lock. A touch that cannot get it adds a number of its own to its time,
+//! in nanoseconds. So no two of them choose the same time. Each looks at the stamp that it
+//! replaced. If that one was later, the touch goes on to a still later time. So a reader may see an
+//! earlier time for a moment, but none that the stamp had before. Once all touches have ended, the
+//! stamp's time is later than all others.
+//!
+//! Two limits of touches without the lock: on a file system that keeps whole seconds, such a moment
+//! may bring an old time back. On one that cannot exchange two files, the last time may not be the
+//! latest.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::OFlags;
 
 use crate::files::directory::{open_file, stat_at};
-use crate::files::replace::Replacement;
 use crate::ground::environment::image_is_being_built;
 use crate::ground::error::{Error, Result};
-use crate::ground::time::Mtime;
+use crate::ground::time::{Deadline, Mtime};
 use crate::stamp::later::later_than;
 use crate::stamp::stamp::{Durability, Stamp};
 use crate::stamp::turn::{Kept, Turn};
@@ -33,14 +43,33 @@ impl Stamp {
     ///
     /// # Errors
     /// If the stamp's directory cannot be made or written, if somebody else could bend a step of
-    /// its path, or if the stamp is not a regular file. The old stamp then stays. On a full file
-    /// system a stamp still moves, but its text stays the old one.
+    /// its path, or if the stamp is not a regular file. The old stamp then stays. It moved if only
+    /// the disk failed at the end, and the error says so. On a full file system a stamp still
+    /// moves, but its text stays the old one.
     pub fn touch(&self, by: &str, why: &str, durability: Durability) -> Result<Option<Mtime>> {
+        self.touch_by(by, why, durability, Deadline::of_touch(), &mut Vec::new())
+    }
+
+    /// Like [`Stamp::touch`], for a trigger, which has one deadline for all its waiting. Adds
+    /// `warnings` for people.
+    ///
+    /// # Errors
+    /// Like [`Stamp::touch`].
+    #[doc(hidden)] // Only the programs use it.
+    pub fn touch_by(
+        &self,
+        by: &str,
+        why: &str,
+        durability: Durability,
+        deadline: Deadline,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Mtime>> {
         if self.waits_for_first_boot()? {
             return Ok(None);
         }
-        let turn = self.take_turn()?;
+        let turn = self.take_turn_by(deadline)?;
         let mtime = turn.move_stamp(by, why, durability)?;
+        warnings.extend(turn.warning());
         turn.end(durability)?;
         Ok(Some(mtime))
     }
@@ -56,10 +85,10 @@ impl Stamp {
     }
 }
 
-/// A new stamp that took its place.
+/// A new mtime that the stamp got.
 struct Placed {
     mtime: Mtime,
-    /// The mtime of the stamp that was replaced, if it is known.
+    /// The stamp's mtime just before that, if it is known.
     before: Option<Mtime>,
 }
 
@@ -69,113 +98,107 @@ impl Turn<'_> {
     /// # Errors
     /// Like [`Stamp::touch`].
     pub(crate) fn move_stamp(&self, by: &str, why: &str, durability: Durability) -> Result<Mtime> {
-        // This touch outdates the kept witness; remove it first.
+        // This touch outdates the kept witness; remove it first. Its reader compares the times, but
+        // a plain touch could give the stamp its old time back.
         self.forget(Kept::Witness);
         let stat = stat_at(&self.directory, self.stamp.name());
         let stat = stat.map_err(|errno| self.stamp.refused(errno))?;
         if let Some(stat) = &stat {
             self.stamp.check_kind(stat)?;
         }
-        let mut last = stat.as_ref().map(Mtime::of).max(self.latest_mtime());
+        let last = stat.as_ref().map(Mtime::of).max(self.latest_mtime());
+        let mut last = last.unwrap_or(Mtime::BEGINNING);
         let author = format!("by: {}\nwhy: {}\n", one_line(by), one_line(why));
         loop {
             let placed = match self.replace_stamp(&author, last, durability) {
                 Err(error) if stat.is_some() && is_full(&error) => {
-                    return self.move_in_place(last, durability);
+                    self.move_in_place(last, durability)?
                 }
                 placed => placed?,
             };
-            // This touch must also be later than one that somebody made by hand meanwhile.
+            // This touch must also be later than one that somebody made meanwhile, by hand or
+            // without the lock.
             match placed.before {
-                Some(by_hand) if by_hand >= placed.mtime => last = Some(by_hand),
+                Some(before) if before >= placed.mtime => last = before,
                 _ => return Ok(placed.mtime),
             }
         }
     }
 
     /// Replaces the stamp by a file with an mtime after `last`.
-    fn replace_stamp(
-        &self,
-        author: &str,
-        last: Option<Mtime>,
-        durability: Durability,
-    ) -> Result<Placed> {
+    fn replace_stamp(&self, author: &str, last: Mtime, durability: Durability) -> Result<Placed> {
         let name = self.stamp.name();
-        let new = self
-            .replace(&name)
-            .map_err(|errno| self.stamp.refused(errno))?;
+        let refused = |error: io::Error| self.stamp.refused(error);
+        let new = self.replace(&name).map_err(|errno| refused(errno.into()))?;
         // The note tells the time, so first find one that the file system can store.
-        let mtime = self.move_past(last, |wanted| set_mtime(new.file(), wanted))?;
-        let before = self.fill(new, mtime, author, durability);
-        let before = before.map_err(|error| self.stamp.refused(error))?;
+        let mtime = self.move_past(last, new.file())?;
+        fill(new.file(), mtime, author).map_err(refused)?;
+        let before = durability.sync(new.file()).and_then(|()| new.take_place());
+        let before = before.map_err(|errno| refused(errno.into()))?;
         Ok(Placed { mtime, before })
     }
 
-    /// Fills a new stamp, and puts it in place. Returns the mtime of the old one, if it is known.
-    fn fill(
-        &self,
-        new: Replacement<'_>,
-        mtime: Mtime,
-        author: &str,
-        durability: Durability,
-    ) -> io::Result<Option<Mtime>> {
-        let when = Mtime::now().utc();
-        let text = format!(
-            "What counts is the modification time of this file; the text is for people.\n\
-             mtime: {mtime}\nwhen: {when}\n{author}"
-        );
-        new.file().write_all(text.as_bytes())?;
-        mtime.store_in(new.file())?; // The write moved it.
-        durability.sync(new.file())?;
-        // Remember the time before anybody sees it. A touch that is killed here only skips a time.
-        self.remember(mtime);
-        Ok(new.take_place()?)
-    }
-
     /// Moves the stamp without a new file, for which there is no room.
-    fn move_in_place(&self, last: Option<Mtime>, durability: Durability) -> Result<Mtime> {
+    fn move_in_place(&self, last: Mtime, durability: Durability) -> Result<Placed> {
         let refused = |errno| self.stamp.refused(errno);
         let file = open_file(&self.directory, self.stamp.name(), OFlags::WRONLY);
         let file = File::from(file.map_err(refused)?);
         let stat = rustix::fs::fstat(&file).map_err(refused)?;
         self.stamp.check_kind(&stat)?;
-        let mtime = self.move_past(last, |wanted| {
-            self.remember(wanted);
-            set_mtime(&file, wanted)
-        })?;
-        durability.sync(&file).map_err(refused)?;
-        Ok(mtime)
+        let mtime = self.move_past(last, &file)?;
+        let not_on_disk = |errno| self.stamp.not_on_disk(errno);
+        durability.sync(&file).map_err(not_on_disk)?;
+        let before = Some(Mtime::of(&stat));
+        Ok(Placed { mtime, before })
     }
 
-    /// Stores an mtime later than `last`. Returns the time that the file system made of it.
-    fn move_past(
-        &self,
-        last: Option<Mtime>,
-        mut store: impl FnMut(Mtime) -> io::Result<Mtime>,
-    ) -> Result<Mtime> {
-        let now = Mtime::now();
-        let stored = match last {
-            Some(last) => later_than(last, now, store),
-            None => store(now).map(Some),
-        };
-        let stored = stored.map_err(|error| self.stamp.refused(error))?;
+    /// Gives a file an mtime later than `last`. Returns the time that the file system made of it.
+    fn move_past(&self, last: Mtime, file: &File) -> Result<Mtime> {
+        let mut now = Mtime::now();
+        if !self.is_locked() {
+            now = now.max(last.plus(0, 1)).plus(0, own_number());
+        }
+        let stored = later_than(last, now, |wanted| {
+            // Remember the time before anybody sees it. A touch that is killed then only skips it.
+            self.remember(wanted);
+            wanted.store_in(file)?;
+            Ok(Mtime::of(&rustix::fs::fstat(file)?))
+        });
+        let stored = stored.map_err(|error: io::Error| self.stamp.refused(error))?;
         stored.ok_or_else(|| Error::NoLaterTime {
             path: self.stamp.path(),
-            last: last.unwrap_or(now),
+            last,
         })
     }
 }
 
-/// Gives a file an mtime. Returns the time that the file system made of it.
-fn set_mtime(file: &File, wanted: Mtime) -> io::Result<Mtime> {
-    wanted.store_in(file)?;
-    Ok(Mtime::of(&rustix::fs::fstat(file)?))
+/// A number that no other touch at this time has, of at most 2^28.
+///
+/// Its lower 22 bits are the number of the process (`PID_MAX_LIMIT`, proc_sys_kernel(5)).
+fn own_number() -> u32 {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed) % 64;
+    std::process::id() + (count << 22)
 }
 
+/// Fills a new stamp, and gives it its mtime again.
+fn fill(new: &File, mtime: Mtime, author: &str) -> io::Result<()> {
+    let when = Mtime::now().utc();
+    let text = format!(
+        "What counts is the modification time of this file; the text is for people.\n\
+         mtime: {mtime}\nwhen: {when}\n{author}"
+    );
+    (&*new).write_all(text.as_bytes())?;
+    mtime.store_in(new) // The write moved it.
+}
+
+/// Whether there is no room for a new stamp, or none below the limit of file sizes (setrlimit(2)).
 fn is_full(error: &Error) -> bool {
-    use ErrorKind::{QuotaExceeded, StorageFull};
+    use ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     match error {
-        Error::System { cause, .. } => matches!(cause.kind(), QuotaExceeded | StorageFull),
+        Error::System { cause, .. } => {
+            matches!(cause.kind(), FileTooLarge | QuotaExceeded | StorageFull)
+        }
         _ => false,
     }
 }

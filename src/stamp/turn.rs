@@ -4,6 +4,9 @@
 //! open. Everybody can open the stamp, so everybody could hold a lock on it (flock(2)). The lock
 //! file's mtime is the latest that the stamp ever had: a stamp that was removed goes on from there.
 //!
+//! A process that hangs may hold the lock for ever. So a touch that waited long enough goes on
+//! without it. `touch.rs` tells how its time is later than all others nevertheless.
+//!
 //! A look is slow, and a turn makes others wait. So a caller looks first, then takes the turn. It
 //! looks again only if the kept file's version changed meanwhile.
 
@@ -12,19 +15,26 @@ use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::fs::Mode;
+use rustix::fs::{Mode, Stat};
 use rustix::io::Errno;
 
 use crate::files::lock::{Lock, open_private};
 use crate::files::replace::{Replacement, Writers, remove};
 use crate::files::root::Steps;
 use crate::files::trust::why_not_believed;
-use crate::ground::error::Result;
-use crate::ground::time::Mtime;
+use crate::ground::error::{Error, Result};
+use crate::ground::time::{Deadline, Mtime};
 use crate::stamp::stamp::{Durability, Owner, Stamp};
 
-/// The longest wait for a turn. Only root and the stamp's owner can make a touch wait.
+/// The longest wait of a touch. Only root and the stamp's owner can make a touch wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Deadline {
+    /// The end of all waiting of a touch, or of a trigger, that begins now.
+    pub(crate) fn of_touch() -> Deadline {
+        Deadline::after(PATIENCE)
+    }
+}
 
 /// A file that is kept beside a stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,9 +78,16 @@ pub(crate) struct Turn<'a> {
     pub(crate) directory: OwnedFd,
     /// The number of levels of the directory that this turn made.
     made: usize,
-    /// `None` if the wait was too long, or if the lock cannot be opened. Then two touches at once
-    /// may leave the same time.
-    lock: Option<Lock>,
+    hold: Hold,
+}
+
+/// How a turn keeps others out.
+enum Hold {
+    Locked(Lock),
+    /// Not at all: the wait was too long. Others may change the files at the same time.
+    TooLong(File),
+    /// Not at all: the lock file cannot be opened or locked.
+    NoLock(Errno),
 }
 
 impl<T> Versioned<T> {
@@ -103,6 +120,12 @@ impl Stamp {
         let file = self.root.read(&path, Steps::Trusted).ok()?;
         let stat = rustix::fs::fstat(&file).ok()?;
         why_not_believed(&stat).is_none().then_some(file)
+    }
+
+    /// The mtime that the last touch of ours left. A plain `touch FILE` since then changes nothing.
+    pub(crate) fn last_own_mtime(&self) -> Option<Mtime> {
+        let lock = self.root.stat(&self.directory.join(self.lock_name()));
+        remembered(&lock.ok()??)
     }
 
     fn version(&self, kept: Kept) -> Version {
@@ -171,6 +194,11 @@ impl Stamp {
     /// # Errors
     /// If the directory cannot be made or opened, or if somebody else could bend the way to it.
     pub(crate) fn take_turn(&self) -> Result<Turn<'_>> {
+        self.take_turn_by(Deadline::of_touch())
+    }
+
+    /// Like [`Stamp::take_turn`], for a caller that has waited already.
+    pub(crate) fn take_turn_by(&self, deadline: Deadline) -> Result<Turn<'_>> {
         let mode = match self.owner() {
             Owner::System => Mode::from_raw_mode(0o755),
             Owner::User => Mode::from_raw_mode(0o700), // XDG Base Directory Specification
@@ -180,12 +208,16 @@ impl Stamp {
             .make_directory(&self.directory, mode)
             .map_err(|stop| stop.into_error("touch the stamp", self.path(), self.owner_remedy()))?;
         let lock = open_private(&directory, self.lock_name());
-        let lock = lock.ok().and_then(|lock| Lock::within(PATIENCE, lock));
+        let hold = match lock.map(|lock| Lock::by(deadline, lock)) {
+            Ok(Ok(lock)) => Hold::Locked(lock),
+            Ok(Err((file, Errno::WOULDBLOCK))) => Hold::TooLong(file),
+            Ok(Err((_, errno))) | Err(errno) => Hold::NoLock(errno),
+        };
         Ok(Turn {
             stamp: self,
             directory,
             made,
-            lock,
+            hold,
         })
     }
 }
@@ -229,28 +261,58 @@ impl Turn<'_> {
 
     /// Begins to replace a file of the directory. Everybody may read the new one.
     pub(crate) fn replace<'a>(&'a self, name: &'a str) -> rustix::io::Result<Replacement<'a>> {
-        let writers = match self.lock {
-            Some(_) => Writers::One,
-            None => Writers::Many,
+        let writers = match self.is_locked() {
+            true => Writers::One,
+            false => Writers::Many,
         };
         Replacement::create(&self.directory, name, Mode::from_raw_mode(0o644), writers)
     }
 
-    /// The latest mtime that the stamp ever had, as far as the lock file knows.
-    pub(crate) fn latest_mtime(&self) -> Option<Mtime> {
-        let stat = rustix::fs::fstat(&self.lock.as_ref()?.0).ok()?;
-        // `remember` makes it one byte long. The mtime of an empty one is that of its creation.
-        (stat.st_size > 0).then(|| Mtime::of(&stat))
+    /// Whether nobody else changes the files meanwhile.
+    pub(crate) fn is_locked(&self) -> bool {
+        matches!(self.hold, Hold::Locked(_))
     }
 
-    /// Has the lock file remember an mtime that the stamp is about to get.
-    pub(crate) fn remember(&self, mtime: Mtime) {
-        if let Some(Lock(file)) = &self.lock {
-            if self.latest_mtime().is_none() {
-                let _ = rustix::fs::ftruncate(file, 1);
-            }
-            let _ = mtime.store_in(file);
+    /// Tells people that this turn keeps nobody out; `None` if it does.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let lock = self.stamp.path().with_file_name(self.stamp.lock_name());
+        let (cause, remedy) = match self.hold {
+            Hold::Locked(_) => return None,
+            Hold::TooLong(_) => (
+                io::ErrorKind::TimedOut.into(),
+                "the stamp moved without it; if the process that lslocks(8) names hangs, end it",
+            ),
+            Hold::NoLock(errno) => (
+                io::Error::from(errno),
+                "the stamp moved without it; make it writable",
+            ),
+        };
+        Some(Error::system("lock", lock, cause, remedy).to_string())
+    }
+
+    fn lock_file(&self) -> Option<&File> {
+        match &self.hold {
+            Hold::Locked(Lock(file)) | Hold::TooLong(file) => Some(file),
+            Hold::NoLock(_) => None,
         }
+    }
+
+    /// The latest mtime that the stamp ever had, as far as the lock file knows.
+    pub(crate) fn latest_mtime(&self) -> Option<Mtime> {
+        remembered(&rustix::fs::fstat(self.lock_file()?).ok()?)
+    }
+
+    /// Has the lock file remember an mtime that the stamp is about to get. It forgets no later one,
+    /// which another touch without the lock may have left.
+    pub(crate) fn remember(&self, mtime: Mtime) {
+        let latest = self.latest_mtime();
+        let Some(file) = self.lock_file().filter(|_| latest < Some(mtime)) else {
+            return;
+        };
+        if latest.is_none() {
+            let _ = rustix::fs::ftruncate(file, 1);
+        }
+        let _ = mtime.store_in(file);
     }
 
     /// Ends the turn, and puts the names in the directory on disk.
@@ -258,11 +320,11 @@ impl Turn<'_> {
     /// # Errors
     /// If the system cannot write them.
     pub(crate) fn end(self, durability: Durability) -> Result<()> {
-        drop(self.lock); // Nobody has to wait for the disk.
+        drop(self.hold); // Nobody has to wait for the disk.
         if durability == Durability::NotSynced {
             return Ok(());
         }
-        let refused = |errno| self.stamp.refused(errno);
+        let refused = |errno| self.stamp.not_on_disk(errno);
         rustix::fs::fsync(&self.directory).map_err(refused)?;
         // The names of new levels are in their parents. A touch that did not sync may have made the
         // last level, so sync one parent at least.
@@ -274,6 +336,11 @@ impl Turn<'_> {
         }
         Ok(())
     }
+}
+
+/// The mtime that a lock file remembers. The mtime of an empty one is that of its creation.
+fn remembered(lock: &Stat) -> Option<Mtime> {
+    (lock.st_size > 0).then(|| Mtime::of(lock))
 }
 
 #[cfg(test)]

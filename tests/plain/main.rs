@@ -16,5 +16,6 @@ mod stamp;
 mod threats;
 mod trigger;
 mod untouched;
+mod trouble;
 mod update;
 mod witness;

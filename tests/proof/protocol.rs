@@ -20,7 +20,10 @@
 //!   probed from when the check looks at it, trigger or not.
 //! - [`NEEDLESS`] Unless some content or the stamp changed since the observation began, no check
 //!   says stale.
-//! - [`BACK`] Each touch leaves a time that is later than all that were left before.
+//! - [`BACK`] Each touch leaves a time that is later than all that were left before. This is only of
+//!   touches that wait for the lock.
+//! - [`LAST`] Once no touch is under way, the stamp has the latest of the times that touches left.
+//!   This is only if nobody kills a touch, or changes the stamp by other means.
 //!
 //! A trial that is named after a promise explores all states of its plans. A hole breaks one rule
 //! of the protocol, or shows a limit of it: the checker has to find a state in which the promise
@@ -38,7 +41,10 @@
 //! cache. Most plans have one at a time. stateright tells states apart by 64 bits.
 //!
 //! A time is a tick, and how often the clock was set back: the same tick then has other
-//! nanoseconds. In plans with `whole_seconds` a time is the tick alone.
+//! nanoseconds. In plans with `whole_seconds` a time is the tick alone. A touch without the lock
+//! adds a number of its own, which is the actor's here. Two such touches that reckon from
+//! different times never choose the same one in the model. Chance makes that so in truth. What the
+//! lock file remembers is compared and stored in one step.
 //!
 //! The model leaves out file systems that do not keep ctimes, variables, and failing system calls.
 //! Programs and further files are modules without a directory.
@@ -103,15 +109,21 @@ const DPKG: &[Step] = &[
 enum TouchStep {
     /// Takes the lock, and reckons the new time from the clock, the stamp and the lock file.
     Lock,
+    /// Takes the lock, or goes on without it at any time if another touch holds it. Reckons.
+    LockOrGoOn,
     /// Reckons without the lock.
     Reckon,
     Remember,
+    /// Exchanges the stamp for the new one. Reckons again if the stamp that came out is not earlier.
     Exchange,
+    /// Exchanges, and does not look at the stamp that came out.
+    BlindExchange,
     /// A touch that is not to be synced ends before this one.
     Sync,
 }
 
 const TOUCH: &[TouchStep] = &[Lock, Remember, Exchange, Sync];
+const IMPATIENT: &[TouchStep] = &[LockOrGoOn, Remember, Exchange, Sync];
 
 /// A step of a consumer that gets an answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -213,6 +225,8 @@ struct Plan {
     whole_seconds: bool,
     /// An equal stat is evidence only if the ctime had passed when it was observed.
     racy_is_no_evidence: bool,
+    /// A touch without the lock adds a number of its own.
+    own_numbers: bool,
     /// A time is different only if it is later.
     newer: bool,
     /// If the stat differs, the content decides.
@@ -235,6 +249,7 @@ fn plan() -> Plan {
         ticks: 3,
         whole_seconds: false,
         racy_is_no_evidence: true,
+        own_numbers: true,
         newer: false,
         content_decides: true,
     }
@@ -259,13 +274,16 @@ struct Time {
     tick: u8,
     /// The nanoseconds by which a touch went beyond the tick.
     nanoseconds: u8,
+    /// The own number of a touch without the lock.
+    number: u8,
     /// How often the clock had been set back.
     era: u8,
 }
 
 impl Time {
     fn is_later_than(self, other: Time) -> bool {
-        (self.tick, self.nanoseconds) > (other.tick, other.nanoseconds)
+        let order = |time: Time| (time.tick, time.nanoseconds, time.number);
+        order(self) > order(other)
     }
 }
 
@@ -295,6 +313,7 @@ struct Tree {
 struct Touching {
     done: u8,
     time: Time,
+    is_locked: bool,
     /// Ghost: how many changes had been made when it began.
     covers: u8,
 }
@@ -480,18 +499,23 @@ impl Plan {
         &self,
         world: &mut World,
         touch: Option<Touching>,
+        number: u8,
         synced: bool,
     ) -> Option<Option<Touching>> {
         let mut touch = touch.unwrap_or(Touching {
             done: 0,
             time: world.clock,
+            is_locked: false,
             covers: world.changes,
         });
         match self.touch[usize::from(touch.done)] {
-            step @ (Lock | Reckon) => {
-                let is_held = |touch: &Touching| self.touch[usize::from(touch.done)] != Sync;
-                if step == Lock && [world.trigger, world.person].iter().flatten().any(is_held) {
-                    return None;
+            step @ (Lock | LockOrGoOn | Reckon) => {
+                let is_held = |touch: &Touching| touch.is_locked;
+                let is_free = ![world.trigger, world.person].iter().flatten().any(is_held);
+                match step {
+                    Lock if !is_free && !touch.is_locked => return None,
+                    Reckon => {}
+                    _ => touch.is_locked |= is_free,
                 }
                 let later = |a: Time, b: Time| if a.is_later_than(b) { a } else { b };
                 let last = world.stamp.into_iter().chain(world.latest).reduce(later);
@@ -503,23 +527,41 @@ impl Plan {
                 touch.time = last.map_or(now, |mut last| {
                     last.tick += tick;
                     last.nanoseconds += nanoseconds;
+                    last.number = 0;
                     if last.is_later_than(now) { last } else { now }
                 });
+                if self.own_numbers && !touch.is_locked && !self.whole_seconds {
+                    touch.time.number = number;
+                }
             }
-            Remember => world.latest = Some(touch.time),
-            Exchange => {
-                world.set_stamp(Some(touch.time));
-                let is_later = |highest| touch.time.is_later_than(highest);
-                match world.highest.is_none_or(is_later) {
+            Remember => {
+                let is_later = |latest| touch.time.is_later_than(latest);
+                if world.latest.is_none_or(is_later) {
+                    world.latest = Some(touch.time);
+                }
+            }
+            step @ (Exchange | BlindExchange) => {
+                let is_later =
+                    |than: Option<Time>| than.is_none_or(|it| touch.time.is_later_than(it));
+                let goes_again = step == Exchange && !is_later(world.stamp);
+                match is_later(world.highest) {
                     true => world.highest = Some(touch.time),
                     false => world.went_back = true,
+                }
+                world.set_stamp(Some(touch.time));
+                if goes_again {
+                    touch.done = 0;
+                    return Some(Some(touch));
                 }
             }
             Sync => world.durable = world.stamp,
         }
         touch.done += 1;
         match self.touch.get(usize::from(touch.done)) {
-            Some(Sync) if synced => return Some(Some(touch)),
+            Some(Sync) if synced => {
+                touch.is_locked = false;
+                return Some(Some(touch));
+            }
             Some(Sync) | None => {}
             Some(_) => return Some(Some(touch)),
         }
@@ -537,7 +579,7 @@ impl Plan {
                 world.own = world.changes;
             }
             step @ (Touch | SyncTouch) => {
-                world.trigger = self.touch(world, world.trigger, step == SyncTouch)?;
+                world.trigger = self.touch(world, world.trigger, 1, step == SyncTouch)?;
                 if world.trigger.is_some() {
                     return Some(());
                 }
@@ -745,7 +787,7 @@ impl Plan {
             }
             Action::Person => {
                 let begins = world.person.is_none();
-                world.person = self.touch(world, world.person, true)?;
+                world.person = self.touch(world, world.person, 2, true)?;
                 world.left.touches -= u8::from(begins);
             }
             Action::PersonKilled => world.person = None,
@@ -892,7 +934,15 @@ impl Model for Plan {
             Property::always(OLDER, |_, world| !fresh(world, |check| check.older)),
             Property::always(WRONG, |_, world| !fresh(world, |check| check.wrong)),
             Property::always(NEEDLESS, |_, world| !any(world, |at| at == At::Stale(true))),
-            Property::always(BACK, |_, world: &World| !world.went_back),
+            Property::always(BACK, |plan: &Plan, world: &World| {
+                plan.touch[0] == LockOrGoOn || !world.went_back
+            }),
+            Property::always(LAST, |plan: &Plan, world: &World| {
+                let is_at_rest = world.trigger.is_none() && world.person.is_none();
+                let others = [plan.often.hand_touches, plan.often.stamp_removals];
+                let is_ours = !plan.kills && others == [0; 2] && plan.often.power_losses == 0;
+                !(is_at_rest && is_ours) || world.stamp == world.highest
+            }),
             Property::sometimes(FRESH, |_, world| fresh(world, |_| true)),
             Property::sometimes(STALE, |_, world| any(world, |at| at == At::Stale(false))),
             Property::sometimes(NOT_KEPT, |_, world| any(world, |at| at == At::NotKept)),
@@ -913,6 +963,7 @@ const OLDER: &str = "an answer older than a change whose trigger has run is fres
 const WRONG: &str = "an answer that is not true is fresh";
 const NEEDLESS: &str = "an answer is stale, and nothing changed";
 const BACK: &str = "a touch leaves a time that is not later";
+const LAST: &str = "the last touch has ended, and the stamp had a later time";
 
 // The sights. Without them a promise might hold only because nothing happens.
 const FRESH: &str = "a check says fresh";
@@ -942,7 +993,7 @@ fn proof(sights: &[&str], plan: Plan) {
     STATES.fetch_add(checker.unique_state_count(), Ordering::Relaxed);
     assert!(checker.is_done());
     let mut found = checker.discoveries();
-    for promise in [OLDER, WRONG, NEEDLESS, BACK] {
+    for promise in [OLDER, WRONG, NEEDLESS, BACK, LAST] {
         let path = found.remove(promise).map(|path| path.into_actions());
         assert!(path.is_none(), "{promise}: {path:?}");
     }
@@ -1020,6 +1071,14 @@ fn a_touch_always_leaves_a_later_time() {
         plan!(consumers: NOBODY, manager: IN_AND_OUT, kills: true, ticks: 2, often.touches: 2);
     let plan = with!(plan, often.stamp_removals: 1, often.steps_back: 1);
     proof(&[AHEAD], plan.clone());
+    proof(&[AHEAD], with!(plan, whole_seconds: true));
+}
+
+fn a_touch_that_goes_on_without_the_lock_fools_nobody_and_the_last_is_the_latest() {
+    let plan = plan!(manager: IN, touch: IMPATIENT, often.touches: 1, ticks: 2);
+    proof(SEEN, with!(plan, consumers: STAMP, kills: true));
+    let plan = with!(plan, consumers: NOBODY, manager: IN_AND_OUT);
+    proof(&[AHEAD], with!(plan, often.steps_back: 1));
     proof(&[AHEAD], with!(plan, whole_seconds: true));
 }
 
@@ -1128,7 +1187,18 @@ fn touching_without_the_lock_is_found_to_be_a_hole() {
     const UNLOCKED: &[TouchStep] = &[Reckon, Remember, Exchange, Sync];
     let plan = plan!(manager: IN_AND_OUT, touch: UNLOCKED, often.touches: 1, ticks: 2);
     hole(BACK, with!(plan, consumers: NOBODY));
-    hole(OLDER, with!(plan, consumers: STAMP));
+}
+
+fn going_on_without_a_number_of_its_own_is_found_to_be_a_hole() {
+    const RPM_TWICE: &[Step] = &[Touch, Lay(A, 2), Touch, SyncTouch, End];
+    let plan = plan!(manager: RPM_TWICE, touch: IMPATIENT, own_numbers: false);
+    hole(OLDER, with!(plan, consumers: STAMP, often.touches: 2));
+}
+
+fn going_on_without_a_look_at_the_stamp_that_came_out_is_found_to_be_a_hole() {
+    const BLIND: &[TouchStep] = &[LockOrGoOn, Remember, BlindExchange, Sync];
+    let plan = plan!(manager: IN_AND_OUT, touch: BLIND, often.touches: 1, ticks: 2);
+    hole(LAST, with!(plan, consumers: NOBODY));
 }
 
 fn forgetting_the_latest_time_is_found_to_be_a_hole() {
@@ -1187,6 +1257,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_crash_at_any_step_fools_nobody,
     a_power_loss_fools_nobody_once_a_touch_is_synced,
     a_touch_always_leaves_a_later_time,
+    a_touch_that_goes_on_without_the_lock_fools_nobody_and_the_last_is_the_latest,
     two_consumers_fool_nobody,
     only_filetriggerun_on_removal_is_found_to_be_a_hole,
     newer_instead_of_different_is_found_to_be_a_hole,
@@ -1200,6 +1271,8 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_stat_alone_is_found_to_cost_needless_probes,
     trusting_a_stat_in_the_tick_of_its_change_is_found_to_be_a_hole,
     touching_without_the_lock_is_found_to_be_a_hole,
+    going_on_without_a_number_of_its_own_is_found_to_be_a_hole,
+    going_on_without_a_look_at_the_stamp_that_came_out_is_found_to_be_a_hole,
     forgetting_the_latest_time_is_found_to_be_a_hole,
     remembering_after_the_exchange_is_found_to_be_a_hole,
     no_synced_touch_and_a_power_loss_is_found_to_be_a_hole,

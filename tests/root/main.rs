@@ -10,6 +10,7 @@ mod filesystems;
 mod mapped;
 mod qemu;
 mod racy;
+mod trouble;
 mod trust;
 
 use std::process::Command;
@@ -34,6 +35,7 @@ fn main() {
         ("mapped", mapped::tests()),
         ("qemu", qemu::tests()),
         ("racy", racy::tests()),
+        ("trouble", trouble::tests()),
         ("trust", trust::tests()),
     ];
     let named = |(module, tests)| {

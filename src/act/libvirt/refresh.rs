@@ -17,6 +17,7 @@ use crate::act::libvirt::occasion::Occasion;
 use crate::act::libvirt::record::{Effect, LastRefresh, Reached, Record};
 use crate::act::libvirt::targets::Targets;
 use crate::ground::error::{Error, Result};
+use crate::ground::time::Deadline;
 use crate::judge::witness::Witness;
 use crate::observe::inputs::Inputs;
 use crate::observe::profile::Profile;
@@ -83,24 +84,26 @@ pub fn refresh(profile: &Profile, durability: Durability) -> Result<Refreshed> {
     let stamp = &system_stamp(profile)?;
     let look = || Before::look(profile, stamp, Occasion::Hand);
     let seen = stamp.look(Kept::LibvirtRecord, look)?;
-    let refresh = SystemRefresh::begin(Occasion::Hand, profile, stamp, durability)?;
+    let deadline = Deadline::of_touch();
+    let refresh = SystemRefresh::begin(Occasion::Hand, profile, stamp, durability, deadline)?;
     Ok(refresh.run(seen, &[])?.unwrap_or_default())
 }
 
 /// Like [`refresh`], for a caller that already holds the inputs and has touched the stamp.
 ///
 /// `directories` are the module directories that changed, if a package manager named any. If not,
-/// those that libvirt watches are moved.
+/// those that libvirt watches are moved. The wait for a turn ends at `deadline`.
 pub(crate) fn refresh_too(
     profile: &Profile,
     inputs: Inputs,
     directories: &[PathBuf],
     durability: Durability,
+    deadline: Deadline,
 ) -> Result<Refreshed> {
     let stamp = &system_stamp(profile)?;
     let last = stamp.look(Kept::LibvirtRecord, || Ok(LastRefresh::read(stamp)))?;
     let seen = last.map(|last| Before::of(inputs, last, Occasion::Touch));
-    let refresh = SystemRefresh::begin(Occasion::Touch, profile, stamp, durability)?;
+    let refresh = SystemRefresh::begin(Occasion::Touch, profile, stamp, durability, deadline)?;
     Ok(refresh.run(seen, directories)?.unwrap_or_default())
 }
 
@@ -117,7 +120,8 @@ pub(crate) fn update(
         return Ok(None);
     }
     let seen = last.map(|last| Before::of(inputs, last, Occasion::Update));
-    SystemRefresh::begin(Occasion::Update, profile, stamp, durability)?.run(seen, &[])
+    let deadline = Deadline::of_touch();
+    SystemRefresh::begin(Occasion::Update, profile, stamp, durability, deadline)?.run(seen, &[])
 }
 
 /// Spares later looks a reading: keeps a witness of the same contents that has better evidence.
@@ -193,11 +197,12 @@ impl<'a> SystemRefresh<'a> {
         profile: &'a Profile,
         stamp: &'a Stamp,
         durability: Durability,
+        deadline: Deadline,
     ) -> Result<SystemRefresh<'a>> {
         let kind = Kind::of(profile)?;
         let mut done = Refreshed::default();
         let turn = stamp
-            .take_turn()
+            .take_turn_by(deadline)
             .map_err(|error| done.warnings.push(error.to_string()));
         Ok(SystemRefresh {
             occasion,
