@@ -50,6 +50,7 @@
 //! Programs and further files are modules without a directory.
 
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
@@ -62,12 +63,12 @@ use Step::*;
 use TouchStep::*;
 
 /// The two modules.
-const A: usize = 0;
-const B: usize = 1;
+pub(super) const A: usize = 0;
+pub(super) const B: usize = 1;
 
 /// A step of a package manager.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Step {
+pub(super) enum Step {
     /// Puts a module with this content in its place by rename; 0 removes it.
     Lay(usize, u8),
     Touch,
@@ -78,7 +79,7 @@ enum Step {
 
 /// Installs, then removes. Its triggers are %filetriggerin, %transfiletriggerin, %filetriggerun,
 /// %filetriggerpostun and %transfiletriggerpostun.
-const RPM: &[Step] = &[
+pub(super) const RPM: &[Step] = &[
     Lay(A, 2),
     Lay(B, 2),
     Touch,
@@ -93,7 +94,7 @@ const RPM: &[Step] = &[
 ];
 
 /// Two packages in one run, then a third; triggers are deferred to the end of a run.
-const DPKG: &[Step] = &[
+pub(super) const DPKG: &[Step] = &[
     Lay(A, 2),
     Lay(B, 2),
     Lay(A, 0),
@@ -106,7 +107,7 @@ const DPKG: &[Step] = &[
 
 /// A step of a touch. It has the lock until all but the syncing is done.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum TouchStep {
+pub(super) enum TouchStep {
     /// Takes the lock, and reckons the new time from the clock, the stamp and the lock file.
     Lock,
     /// Takes the lock, or goes on without it at any time if another touch holds it. Reckons.
@@ -127,7 +128,7 @@ const IMPATIENT: &[TouchStep] = &[LockOrGoOn, Remember, Exchange, Sync];
 
 /// A step of a consumer that gets an answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Do {
+pub(super) enum Do {
     /// Observes the stamp's mtime, or another input by stat(2).
     See(Input),
     /// Waits until no change can get a time that was seen.
@@ -140,14 +141,14 @@ enum Do {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Input {
+pub(super) enum Input {
     Stamp,
     Directory,
     Module(usize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum For {
+pub(super) enum For {
     /// Until the clock shows another tick than the stamp.
     StampsTick,
     /// Until the clock has passed the stamp.
@@ -183,60 +184,60 @@ const STAMP_ONLY: &[Do] = &[
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
+pub(super) enum Kind {
     StampOnly,
     Folding,
 }
 
 /// How often something may happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-struct Often {
+pub(super) struct Often {
     /// Touches by a person's `modstamp touch`.
-    touches: u8,
+    pub(super) touches: u8,
     /// Changes of content by hand, in place if there is something.
-    changes: u8,
+    pub(super) changes: u8,
     /// The same content with another inode.
-    redeploys: u8,
+    pub(super) redeploys: u8,
     /// A plain touch(1) of the stamp.
-    hand_touches: u8,
-    stamp_removals: u8,
+    pub(super) hand_touches: u8,
+    pub(super) stamp_removals: u8,
     /// Another file system, mounted over the module directory and unmounted.
-    mounts: u8,
-    steps_back: u8,
-    power_losses: u8,
+    pub(super) mounts: u8,
+    pub(super) steps_back: u8,
+    pub(super) power_losses: u8,
 }
 
 /// The rules of the protocol and the bounds of one exploration.
 #[derive(Debug, Clone)]
-struct Plan {
-    manager: &'static [Step],
-    touch: &'static [TouchStep],
-    fold: Vec<Do>,
-    stamp_only: Vec<Do>,
+pub(super) struct Plan {
+    pub(super) manager: &'static [Step],
+    pub(super) touch: &'static [TouchStep],
+    pub(super) fold: Vec<Do>,
+    pub(super) stamp_only: Vec<Do>,
     /// The consumers that exist at once. Each entry is explored.
-    consumers: &'static [&'static [Kind]],
+    pub(super) consumers: &'static [&'static [Kind]],
     /// The consumers share one cache.
-    share: bool,
-    often: Often,
-    kills: bool,
-    ticks: u8,
+    pub(super) share: bool,
+    pub(super) often: Often,
+    pub(super) kills: bool,
+    pub(super) ticks: u8,
     /// Times are whole ticks. Otherwise the same tick has other nanoseconds after a step back of
     /// the clock.
-    whole_seconds: bool,
+    pub(super) whole_seconds: bool,
     /// An equal stat is evidence only if the ctime had passed when it was observed.
-    racy_is_no_evidence: bool,
+    pub(super) racy_is_no_evidence: bool,
     /// A touch without the lock adds a number of its own.
-    own_numbers: bool,
+    pub(super) own_numbers: bool,
     /// A time is different only if it is later.
-    newer: bool,
+    pub(super) newer: bool,
     /// If the stat differs, the content decides.
-    content_decides: bool,
+    pub(super) content_decides: bool,
 }
 
-const EITHER: &[&[Kind]] = &[&[Kind::StampOnly], &[Kind::Folding]];
+pub(super) const EITHER: &[&[Kind]] = &[&[Kind::StampOnly], &[Kind::Folding]];
 
 /// The protocol as it is, in a world in which nothing happens.
-fn plan() -> Plan {
+pub(super) fn plan() -> Plan {
     Plan {
         manager: &[],
         touch: TOUCH,
@@ -270,14 +271,14 @@ macro_rules! plan {
 
 /// A time as a file keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-struct Time {
-    tick: u8,
+pub(super) struct Time {
+    pub(super) tick: u8,
     /// The nanoseconds by which a touch went beyond the tick.
-    nanoseconds: u8,
+    pub(super) nanoseconds: u8,
     /// The own number of a touch without the lock.
-    number: u8,
+    pub(super) number: u8,
     /// How often the clock had been set back.
-    era: u8,
+    pub(super) era: u8,
 }
 
 impl Time {
@@ -288,10 +289,10 @@ impl Time {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-struct File {
+pub(super) struct File {
     /// 0 if it is absent.
-    content: u8,
-    ctime: Time,
+    pub(super) content: u8,
+    pub(super) ctime: Time,
 }
 
 impl File {
@@ -303,43 +304,43 @@ impl File {
 
 /// A module directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-struct Tree {
-    ctime: Time,
-    modules: [File; 2],
+pub(super) struct Tree {
+    pub(super) ctime: Time,
+    pub(super) modules: [File; 2],
 }
 
 /// A touch that is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Touching {
-    done: u8,
-    time: Time,
-    is_locked: bool,
+pub(super) struct Touching {
+    pub(super) done: u8,
+    pub(super) time: Time,
+    pub(super) is_locked: bool,
     /// Ghost: how many changes had been made when it began.
-    covers: u8,
+    pub(super) covers: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-struct Witness {
-    stamp: Option<Time>,
-    stat: [Option<Time>; 2],
-    is_evidence: [bool; 2],
-    content: [u8; 2],
+pub(super) struct Witness {
+    pub(super) stamp: Option<Time>,
+    pub(super) stat: [Option<Time>; 2],
+    pub(super) is_evidence: [bool; 2],
+    pub(super) content: [u8; 2],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-struct Answer {
-    witness: Witness,
+pub(super) struct Answer {
+    pub(super) witness: Witness,
     /// The content that each module was probed from.
-    value: [u8; 2],
+    pub(super) value: [u8; 2],
     /// Ghost: how many changes had been made when its probe began.
-    as_of: u8,
+    pub(super) as_of: u8,
     /// Ghost: whether some content or the stamp changed since its observation began.
-    touched: bool,
+    pub(super) touched: bool,
 }
 
 /// The state of a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum At {
+pub(super) enum At {
     Idle,
     /// The consumer found the stamp the same, and looked at some modules.
     Checking(Check),
@@ -351,28 +352,28 @@ enum At {
 }
 
 /// Ghost: whether nothing changed.
-type Needless = bool;
+pub(super) type Needless = bool;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-struct Check {
+pub(super) struct Check {
     /// 0 and 1 are the modules' stats, 2 and 3 their contents.
-    step: u8,
+    pub(super) step: u8,
     /// Whether stat alone has shown that a module is the same.
-    is_same: [bool; 2],
+    pub(super) is_same: [bool; 2],
     /// Ghosts: whether the answer is older than a change whose trigger has run, and whether it was
     /// probed from another content of a module than the check saw, or than there is.
-    older: bool,
-    wrong: bool,
+    pub(super) older: bool,
+    pub(super) wrong: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Consumer {
-    kind: Kind,
-    at: At,
+pub(super) struct Consumer {
+    pub(super) kind: Kind,
+    pub(super) at: At,
     /// The answer that it is getting, as far as it is.
-    new: Answer,
-    directory: Option<Time>,
-    stored: Option<Answer>,
+    pub(super) new: Answer,
+    pub(super) directory: Option<Time>,
+    pub(super) stored: Option<Answer>,
 }
 
 impl Consumer {
@@ -389,35 +390,35 @@ impl Consumer {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-struct World {
-    clock: Time,
-    tree: Tree,
+pub(super) struct World {
+    pub(super) clock: Time,
+    pub(super) tree: Tree,
     /// The module directory below another file system's mount.
-    hidden: Option<Tree>,
-    stamp: Option<Time>,
+    pub(super) hidden: Option<Tree>,
+    pub(super) stamp: Option<Time>,
     /// The latest time, as the lock file remembers it.
-    latest: Option<Time>,
+    pub(super) latest: Option<Time>,
     /// The stamp that is left when the power fails.
-    durable: Option<Time>,
-    manager_at: u8,
-    trigger: Option<Touching>,
-    person: Option<Touching>,
-    consumers: Vec<Consumer>,
-    shared: Option<Answer>,
-    left: Often,
+    pub(super) durable: Option<Time>,
+    pub(super) manager_at: u8,
+    pub(super) trigger: Option<Touching>,
+    pub(super) person: Option<Touching>,
+    pub(super) consumers: Vec<Consumer>,
+    pub(super) shared: Option<Answer>,
+    pub(super) left: Often,
     /// Ghosts: how many changes were made, and how many of them have had their trigger.
-    changes: u8,
-    covered: u8,
+    pub(super) changes: u8,
+    pub(super) covered: u8,
     /// Ghosts: the transaction's last change, and whether a trigger of it was killed.
-    own: u8,
-    killed: bool,
+    pub(super) own: u8,
+    pub(super) killed: bool,
     /// Ghosts: the latest time that a touch left, and whether one left another that is not later.
-    highest: Option<Time>,
-    went_back: bool,
+    pub(super) highest: Option<Time>,
+    pub(super) went_back: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Action {
+pub(super) enum Action {
     Tick,
     StepBack(u8),
     Manager,
@@ -438,7 +439,7 @@ enum Action {
 
 /// The fate of a touch that was not synced.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Unsynced {
+pub(super) enum Unsynced {
     Lost,
     Kept,
 }
@@ -959,11 +960,11 @@ impl Model for Plan {
 }
 
 // The promises.
-const OLDER: &str = "an answer older than a change whose trigger has run is fresh";
-const WRONG: &str = "an answer that is not true is fresh";
-const NEEDLESS: &str = "an answer is stale, and nothing changed";
-const BACK: &str = "a touch leaves a time that is not later";
-const LAST: &str = "the last touch has ended, and the stamp had a later time";
+pub(super) const OLDER: &str = "an answer older than a change whose trigger has run is fresh";
+pub(super) const WRONG: &str = "an answer that is not true is fresh";
+pub(super) const NEEDLESS: &str = "an answer is stale, and nothing changed";
+pub(super) const BACK: &str = "a touch leaves a time that is not later";
+pub(super) const LAST: &str = "the last touch has ended, and the stamp had a later time";
 
 // The sights. Without them a promise might hold only because nothing happens.
 const FRESH: &str = "a check says fresh";
@@ -973,15 +974,16 @@ const NOT_KEPT: &str = "a change during a probe is noticed";
 const SEEN: &[&str] = &[FRESH, STALE, NOT_KEPT];
 const AHEAD: &str = "a touch goes past the clock's time";
 
-const FOLDING: &[&[Kind]] = &[&[Kind::Folding]];
-const STAMP: &[&[Kind]] = &[&[Kind::StampOnly]];
-const BOTH: &[&[Kind]] = &[&[Kind::StampOnly, Kind::Folding]];
+pub(super) const FOLDING: &[&[Kind]] = &[&[Kind::Folding]];
+pub(super) const STAMP: &[&[Kind]] = &[&[Kind::StampOnly]];
+pub(super) const BOTH: &[&[Kind]] = &[&[Kind::StampOnly, Kind::Folding]];
 const TWO_FOLDING: &[&[Kind]] = &[&[Kind::Folding; 2]];
 const NOBODY: &[&[Kind]] = &[&[]];
 
 /// One module's installation by rpm, and its removal by dpkg. These have each kind of touch, and
 /// both orders of change and touch.
-const IN_AND_OUT: &[Step] = &[Lay(A, 2), Touch, SyncTouch, End, Lay(A, 0), SyncTouch, End];
+pub(super) const IN_AND_OUT: &[Step] =
+    &[Lay(A, 2), Touch, SyncTouch, End, Lay(A, 0), SyncTouch, End];
 const IN: &[Step] = &[Lay(A, 2), SyncTouch, End];
 
 /// The number of different states that all proofs looked at.
@@ -1002,15 +1004,28 @@ fn proof(sights: &[&str], plan: Plan) {
     }
 }
 
+/// The holes that were found: the broken promise, the plan, and the shortest way to it.
+pub(super) static FOUND: Mutex<Vec<(&str, Plan, Vec<Action>)>> = Mutex::new(Vec::new());
+
 /// Explores a plan, which must break `promise`. So the model notices if the rule that the plan
 /// lacks is broken.
 fn hole(promise: &'static str, plan: Plan) {
     let wanted = HasDiscoveries::AnyOf(BTreeSet::from([promise]));
-    let checker = plan.checker().finish_when(wanted).spawn_bfs().join();
-    assert!(
-        checker.discovery(promise).is_some(),
-        "no order of steps breaks the promise, although this plan lacks a rule for it: {promise}"
-    );
+    let checker = plan
+        .clone()
+        .checker()
+        .finish_when(wanted)
+        .spawn_bfs()
+        .join();
+    let Some(path) = checker.discovery(promise) else {
+        panic!(
+            "no order of steps breaks the promise, although this plan lacks a rule for it: {promise}"
+        );
+    };
+    FOUND
+        .lock()
+        .unwrap()
+        .push((promise, plan, path.into_actions()));
 }
 
 fn without(list: &[Do], is_left_out: fn(&Do) -> bool) -> Vec<Do> {
@@ -1246,9 +1261,9 @@ fn a_mount_there_and_back_during_a_probe_is_found_to_be_a_limit() {
     hole(WRONG, plan!(consumers: FOLDING, often.mounts: 1));
 }
 
-type Scenario = fn();
+pub(super) type Scenario = fn();
 
-const SCENARIOS: &[(&str, Scenario)] = named![
+pub(super) const SCENARIOS: &[(&str, Scenario)] = named![
     rpm_order_never_serves_an_older_answer,
     dpkg_order_never_serves_an_older_answer,
     a_hand_without_triggers_never_fools_a_consumer_that_folds,
