@@ -14,7 +14,11 @@ fn main() -> ExitCode {
     if name.as_ref().and_then(|name| name.file_name()) == Some("rpm-transaction".as_ref()) {
         return cli::trigger::rpm_transaction(arguments.next());
     }
-    match Arguments::parse().verb {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return cli::refuse(&error),
+    };
+    match arguments.verb {
         Verb::Touch(arguments) => arguments.run(),
         Verb::Trigger(arguments) => arguments.run(),
         Verb::Update(arguments) => arguments.run(),

@@ -19,7 +19,7 @@ use std::io::Write;
 use std::path::Path;
 
 use modstamp::trigger::{self, Body, Manager};
-use modstamp::{Root, Stamp};
+use modstamp::{Root, Sentence, Stamp};
 
 /// The function that C calls. Always returns 0, because no transaction may fail.
 #[allow(unsafe_code)] // C has to find this name. std's own `main` does the same.
@@ -27,7 +27,11 @@ use modstamp::{Root, Stamp};
 extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
     trigger::fill_standard_descriptors();
     for warning in run(std::env::args_os().nth(1)) {
-        let _ = writeln!(std::io::stderr(), "modstamp: warning: {warning}");
+        let _ = writeln!(
+            std::io::stderr(),
+            "modstamp: warning: {}",
+            Sentence(&warning)
+        );
     }
     0
 }

@@ -11,6 +11,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::ground::text::Printable;
 use crate::stamp::stamp::Durability;
 
 /// The arguments that one of rpm's triggers gives in its body.
@@ -53,7 +54,8 @@ impl Body {
                 "--profile" => body.profile = words.next().unwrap_or(&body.profile).to_owned(),
                 _ if word.starts_with('/') => body.directories.push(word.into()),
                 _ => body.warnings.push(format!(
-                    "the body of rpm's trigger has “{word}”; it may have --profile NAME, --no-sync and directories"
+                    "the body of rpm's trigger has “{}”; it may have --profile NAME, --no-sync and directories",
+                    Printable(word.as_ref())
                 )),
             }
         }

@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use crate::files::directory::{PLACE, for_each_name, os, stat_at};
 use crate::files::trust::{can_others_replace, why_bendable};
 use crate::ground::error::{Error, Result};
+use crate::ground::text::Printable;
 
 /// As many symbolic links as path_resolution(7) follows before it gives up.
 const MOST_LINKS: usize = 40;
@@ -101,7 +102,8 @@ impl From<Stop> for io::Error {
         match stop {
             Stop::System(errno) => errno.into(),
             Stop::Untrusted { culprit, problem } => {
-                io::Error::other(format!("{} {problem}", culprit.display()))
+                let culprit = Printable(culprit.as_os_str());
+                io::Error::other(format!("{culprit} {problem}"))
             }
         }
     }

@@ -11,6 +11,7 @@ mod readme;
 mod reasons;
 mod run;
 mod stamp;
+mod terminal;
 mod trigger;
 mod update;
 mod witness;
