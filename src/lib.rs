@@ -206,6 +206,7 @@ mod files {
     pub(crate) mod replace;
     pub(crate) mod root;
     pub(crate) mod trust;
+    mod way;
 }
 mod ground {
     pub(crate) mod environment;

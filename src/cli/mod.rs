@@ -64,7 +64,8 @@ pub struct Which {
 /// The root directory.
 #[derive(clap::Args)]
 pub struct Place {
-    /// Use the tree below DIR as if it were “/”
+    /// Use the tree below DIR as if it were “/”. A link on the way to DIR must be root's or yours,
+    /// in a directory that nobody else can write
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     root: Option<PathBuf>,
 }

@@ -7,24 +7,27 @@
 //! openat2(2) with `RESOLVE_IN_ROOT` does the same, but it needs Linux 5.6, some containers forbid
 //! it, and it cannot tell the owners of the steps. In the running system's own root the kernel
 //! walks, if the caller only reads: then nobody on the way has to be trusted.
+//!
+//! The way to the root directory itself is walked, too. It may go through a user's directories, but
+//! through no link of that user's. So the caller gets the directory that the caller named.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Access, CWD, FileType, Mode, OFlags, Stat};
+use rustix::fs::{Access, CWD, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::files::directory::{PLACE, for_each_name, os, stat_at};
+use crate::files::directory::{for_each_name, os, stat_at};
 use crate::files::trust::{can_others_replace, why_bendable};
+use crate::files::way::Way;
 use crate::ground::error::{Error, Result};
 use crate::ground::text::Printable;
 
-/// As many symbolic links as path_resolution(7) follows before it gives up.
-const MOST_LINKS: usize = 40;
+/// Flags that open a directory as a place.
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// The directory that stands for `/` in every look-up.
 #[derive(Debug, Clone)]
@@ -41,6 +44,8 @@ pub(crate) enum Steps {
     Any,
     /// Steps that nobody but root or the caller could have bent.
     Trusted,
+    /// Every directory, and each link that nobody but root or the caller could have put there.
+    OwnLinks,
 }
 
 /// The reason why a walk ended before its path did.
@@ -115,27 +120,34 @@ impl Root {
     /// # Errors
     /// If `/` cannot be opened, which only a very confined process sees.
     pub fn system() -> Result<Root> {
-        Root::open(Path::new("/"))
+        let path = Path::new("/");
+        let directory = rustix::fs::open(path, DIRECTORY, Mode::empty());
+        Ok(Root {
+            directory: Arc::new(directory.map_err(|errno| not_entered(path, errno.into()))?),
+            path: path.to_owned(),
+            is_system: true,
+        })
     }
 
-    /// The tree below `directory`, as if it were `/`.
+    /// The tree below `directory`, as if it were `/`. It may belong to anybody.
     ///
     /// # Errors
-    /// If it does not exist, is no directory, or cannot be entered.
+    /// If it does not exist, is no directory, or cannot be entered. Also if a link on the way could
+    /// be somebody else's: it could lead to another directory than the caller meant.
     pub fn open(directory: &Path) -> Result<Root> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(CWD, directory, flags, Mode::empty()).map_err(|errno| {
-            Error::system(
-                "enter the root directory",
-                directory,
-                errno,
-                "name a directory that exists and that you may enter",
-            )
-        })?;
+        let system = Root::system()?;
+        if directory == Path::new("/") {
+            return Ok(system);
+        }
+        // The walk goes over every step, because links lead to no other root here.
+        let walked = std::path::absolute(directory).and_then(|way| {
+            let place = system.walk(&way, OFlags::PATH, Steps::OwnLinks)?;
+            Ok(rustix::fs::openat(place, c".", DIRECTORY, Mode::empty())?)
+        });
         Ok(Root {
-            directory: Arc::new(fd),
+            directory: Arc::new(walked.map_err(|error| not_entered(directory, error))?),
             path: directory.to_owned(),
-            is_system: directory == Path::new("/"),
+            is_system: false,
         })
     }
 
@@ -244,134 +256,17 @@ impl Root {
             let flags = last | OFlags::CLOEXEC;
             return Ok(rustix::fs::open(path, flags, Mode::empty())?);
         }
-        let mut way = Way {
-            root: self,
-            steps,
-            last,
-            todo: reversed_components(path),
-            done: Vec::new(),
-            links: 0,
-        };
-        while let Some(name) = way.todo.pop() {
-            if let Some(end) = way.step(name)? {
-                return Ok(end);
-            }
-        }
-        way.end()
+        Way::new(&self.directory, &self.path, steps, last).walk(path)
     }
 }
 
-/// A walk that is under way.
-struct Way<'a> {
-    root: &'a Root,
-    steps: Steps,
-    /// The flags by which the last step is opened.
-    last: OFlags,
-    /// The steps that are left, the last one first.
-    todo: Vec<OsString>,
-    /// The directories that were entered, the current one last.
-    done: Vec<(OwnedFd, OsString)>,
-    links: usize,
-}
-
-impl Way<'_> {
-    /// Takes one step. Returns a descriptor if the way ends with it.
-    fn step(&mut self, name: OsString) -> std::result::Result<Option<OwnedFd>, Stop> {
-        match name.as_bytes() {
-            b"." => return Ok(None),
-            b".." => {
-                self.done.pop();
-                return Ok(None);
-            }
-            _ => {}
-        }
-        let is_last = self.todo.is_empty();
-        if self.steps == Steps::Any && !is_last {
-            // Most steps are plain directories. Those need no stat.
-            if let Ok(fd) = self.open(&name, PLACE | OFlags::DIRECTORY) {
-                self.done.push((fd, name));
-                return Ok(None);
-            }
-        }
-        // Open the last step at once: the trust check must be on the descriptor that the caller
-        // gets.
-        let mut unopened = None;
-        if is_last && self.last != OFlags::PATH {
-            match self.open(&name, self.last | OFlags::NOFOLLOW | OFlags::CLOEXEC) {
-                Ok(fd) => {
-                    if self.steps == Steps::Trusted {
-                        self.judge(&name, &fd)?;
-                    }
-                    return Ok(Some(fd));
-                }
-                Err(Errno::NOENT) => return Err(Errno::NOENT.into()),
-                // A link, for example, which is followed below.
-                Err(errno) => unopened = Some(errno),
-            }
-        }
-        let fd = self.open(&name, PLACE)?;
-        let stat = match self.steps {
-            Steps::Any => rustix::fs::fstat(&fd)?,
-            Steps::Trusted => self.judge(&name, &fd)?,
-        };
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        if kind.is_symlink() {
-            return self.follow(&fd).map(|()| None);
-        }
-        if !is_last && !kind.is_dir() {
-            return Err(Errno::NOTDIR.into());
-        }
-        if let Some(errno) = unopened {
-            return Err(errno.into());
-        }
-        self.done.push((fd, name));
-        Ok(None)
-    }
-
-    /// Puts a link's target in front of the steps that are left.
-    fn follow(&mut self, link: &OwnedFd) -> std::result::Result<(), Stop> {
-        self.links += 1;
-        if self.links > MOST_LINKS {
-            return Err(Errno::LOOP.into());
-        }
-        let target = rustix::fs::readlinkat(link, c"", Vec::new())?;
-        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
-        if target.is_absolute() {
-            self.done.clear();
-        }
-        self.todo.extend(reversed_components(&target));
-        Ok(())
-    }
-
-    /// Opens the end of a path that ended at an entered directory, or at the root itself.
-    fn end(mut self) -> std::result::Result<OwnedFd, Stop> {
-        match self.done.pop() {
-            Some((fd, _)) if self.last == OFlags::PATH => Ok(fd),
-            here => {
-                let here = here.as_ref().map_or(&*self.root.directory, |(fd, _)| fd);
-                let flags = self.last | OFlags::CLOEXEC;
-                Ok(rustix::fs::openat(here, c".", flags, Mode::empty())?)
-            }
-        }
-    }
-
-    fn open(&self, name: &OsStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let here = self.done.last().map(|(fd, _)| fd);
-        let here = here.unwrap_or(&self.root.directory);
-        rustix::fs::openat(here, name, flags, Mode::empty())
-    }
-
-    /// Refuses a step that somebody else could have bent.
-    fn judge(&self, name: &OsStr, step: &OwnedFd) -> std::result::Result<Stat, Stop> {
-        let stat = rustix::fs::fstat(step)?;
-        let Some(problem) = why_bendable(step.as_fd(), &stat) else {
-            return Ok(stat);
-        };
-        let mut culprit = self.root.path.clone();
-        culprit.extend(self.done.iter().map(|(_, name)| name));
-        culprit.push(name);
-        Err(Stop::Untrusted { culprit, problem })
-    }
+/// The error for a root directory.
+fn not_entered(directory: &Path, cause: io::Error) -> Error {
+    let remedy = match cause.kind() {
+        io::ErrorKind::Other => "name the directory that it leads to",
+        _ => "name a directory that exists and that you may enter",
+    };
+    Error::system("enter the root directory", directory, cause, remedy)
 }
 
 /// Opens the directory that the caller just made in `parent`, and gives it `mode`: the umask must
@@ -410,18 +305,4 @@ fn open_made(
         rustix::fs::fchmod(&made, mode)?;
     }
     Ok(made)
-}
-
-/// The components of a path, the last one first. A “.”, or a slash at the end, demands a directory.
-fn reversed_components(path: &Path) -> Vec<OsString> {
-    let bytes = path.as_os_str().as_bytes();
-    let names = bytes.split(|byte| *byte == b'/');
-    let mut names: Vec<&[u8]> = names.filter(|name| !name.is_empty()).collect();
-    if bytes.ends_with(b"/") {
-        names.push(b".");
-    }
-    let names = names.into_iter().rev();
-    names
-        .map(|name| OsStr::from_bytes(name).to_owned())
-        .collect()
 }

@@ -64,6 +64,39 @@ pub(crate) fn why_not_believed(stat: &Stat) -> Option<String> {
     })
 }
 
+/// Why somebody else could have put a link into a directory; `None` if nobody else could.
+///
+/// The kernel's own rule is for sticky directories alone (`protected_symlinks`, proc_sys_fs(5)).
+pub(crate) fn why_foreign_link(
+    link: &Stat,
+    directory: BorrowedFd<'_>,
+) -> rustix::io::Result<Option<String>> {
+    if let Some(problem) = why_foreign(link) {
+        return Ok(Some(format!("is a symbolic link that {problem}")));
+    }
+    let stat = rustix::fs::fstat(directory)?;
+    let problem = why_bendable(directory, &stat);
+    let problem =
+        problem.map(|problem| format!("is a symbolic link in a directory that {problem}"));
+    match problem {
+        None => why_linked(link, directory),
+        problem => Ok(problem),
+    }
+}
+
+/// Why somebody else could have given a file its name in `directory`; `None` if nobody else could.
+///
+/// Others can link a file of root's into a directory such as `/tmp`. `fs.protected_hardlinks`
+/// forbids that (proc_sys_fs(5)), but it may be off.
+pub(crate) fn why_linked(file: &Stat, directory: impl AsFd) -> rustix::io::Result<Option<String>> {
+    let names = file.st_nlink;
+    if names < 2 || FileType::from_raw_mode(file.st_mode).is_dir() {
+        return Ok(None);
+    }
+    let is_open = can_others_add(&rustix::fs::fstat(directory)?);
+    Ok(is_open.then(|| format!("has {names} names, in a directory to which others can add some")))
+}
+
 /// Whether others can replace the caller's files in a directory. An ACL shows in the group bits.
 pub(crate) fn can_others_replace(directory: &Stat) -> bool {
     let mode = Mode::from_raw_mode(directory.st_mode);
@@ -74,7 +107,7 @@ pub(crate) fn can_others_replace(directory: &Stat) -> bool {
 /// Whether others can add files to a directory.
 pub(crate) fn can_others_add(directory: &Stat) -> bool {
     let mode = Mode::from_raw_mode(directory.st_mode);
-    mode.intersects(Mode::WGRP | Mode::WOTH)
+    mode.intersects(Mode::WGRP | Mode::WOTH) || why_foreign(directory).is_some()
 }
 
 /// Why the owner is not trusted; `None` for root and the caller.

@@ -7,6 +7,7 @@ mod c;
 mod filesystems;
 mod qemu;
 mod racy;
+mod tree;
 mod trust;
 
 use std::process::Command;
@@ -28,6 +29,7 @@ fn main() {
         ("filesystems", filesystems::tests()),
         ("qemu", qemu::tests()),
         ("racy", racy::tests()),
+        ("tree", tree::tests()),
         ("trust", trust::tests()),
     ];
     let named = |(module, tests)| {
