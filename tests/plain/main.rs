@@ -5,6 +5,7 @@ mod cached;
 mod features;
 mod layers;
 mod libvirt;
+mod libvirt_losses;
 mod probe;
 mod profile;
 mod readme;

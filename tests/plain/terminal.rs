@@ -319,12 +319,6 @@ fn a_body_of_rpms_trigger_is_told_in_no_character_that_a_terminal_obeys() {
     let body = scratch.path().join("body");
     let line = HOSTILE.replace('\n', "");
     fs::write(&body, format!("--profile {line} {line} --{line}\n")).unwrap();
-    let not_text = scratch.path().join("not-text");
-    fs::write(
-        &not_text,
-        [b"--profile x\x9b ".as_slice(), hostile("", "").as_bytes()].concat(),
-    )
-    .unwrap();
     for program in ["modstamp", "modstamp-rpm-trigger"] {
         let mut command = Command::new(support::program(program));
         command.arg0("rpm-transaction").arg(&body);

@@ -283,16 +283,20 @@ impl<'a> SystemRefresh<'a> {
             (None, Some(directory)) => programs.is_empty() && directory.is_lasting(),
             (None, None) => false,
         };
-        let reached = match &program {
-            Some(_) => Reached::Partly,
-            None => Reached::ByTimes,
+        // Without a new ctime, nothing stands in for a directory that was not moved.
+        let is_reached = program.is_none()
+            && (directory.is_none() || !record.effect.changed.is_empty() || !is_wanted);
+        let reached = match (is_shut_out, is_reached) {
+            (true, _) => Reached::ByEviction,
+            (false, true) => Reached::ByTimes,
+            (false, false) => Reached::Partly,
         };
         if let Some(failure) = directory.or(program).filter(|_| is_wanted) {
-            self.warn_of(failure, is_shut_out)?;
+            self.warn_of(failure, reached)?;
         }
-        record.effect.reached = match is_shut_out {
-            true => self.evict(last, inputs, is_wanted),
-            false => reached,
+        record.effect.reached = match reached {
+            Reached::ByEviction => self.evict(last, inputs, is_wanted),
+            reached => reached,
         };
         Ok(())
     }
@@ -321,20 +325,23 @@ impl<'a> SystemRefresh<'a> {
     ///
     /// # Errors
     /// If the caller lacks the privilege to do anything at all.
-    fn warn_of(&mut self, failure: Failure, is_shut_out: bool) -> Result<()> {
+    fn warn_of(&mut self, failure: Failure, reached: Reached) -> Result<()> {
         let root = self.profile.root();
         let is_privileged = rustix::process::geteuid().is_root() || !root.is_system();
-        let remedy = match (is_shut_out, is_privileged) {
-            (false, _) => "the other times that could be moved were moved",
-            (true, true) => "so stale files were removed from the system's cache instead",
-            (true, false) => {
+        let remedy = match (reached, is_privileged) {
+            (Reached::ByTimes, _) => "the other times that could be moved were moved",
+            (Reached::Partly, _) => "mend that, and run “modstamp libvirt refresh”",
+            (Reached::ByEviction, true) => {
+                "so stale files were removed from the system's cache instead"
+            }
+            (Reached::ByEviction, false) => {
                 "run as root; “modstamp libvirt evict” removes what is stale from your own cache"
             }
         };
         let attempt = "make libvirt ask again by the mtime or ctime of";
         let path = root.outside(&failure.path);
         let error = Error::system(attempt, path, failure.cause, remedy);
-        match is_shut_out && !is_privileged {
+        match reached == Reached::ByEviction && !is_privileged {
             true => Err(error),
             false => {
                 self.done.warnings.push(error.to_string());
