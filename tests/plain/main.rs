@@ -2,6 +2,7 @@
 
 mod cache;
 mod cached;
+mod damage;
 mod features;
 mod layers;
 mod libvirt;
