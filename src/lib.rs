@@ -206,7 +206,6 @@ mod files {
     pub(crate) mod replace;
     pub(crate) mod root;
     pub(crate) mod trust;
-    mod way;
 }
 mod ground {
     pub(crate) mod environment;

@@ -3,9 +3,9 @@
 //! The new file is filled under a name of its own beside the old one, and then takes its place. The
 //! name is `.NAME.new` for a writer that has the turn, and `.NAME.new.PROCESS.COUNT` for any other.
 //!
-//! A killed process leaves such a file behind. The next writer with the turn removes all of them.
-//! `.NAME.new` is dead then, because only the holder of the turn writes it. A writer of any other
-//! holds a lock on it (flock(2)). So the file of a living writer stays.
+//! A killed process leaves such a file behind. `.NAME.new` goes when the next writer with the turn
+//! needs its name. [`remove_leftovers`] removes the others. A living writer holds a lock on its own
+//! file (flock(2)), so that stays.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -62,9 +62,6 @@ impl<'a> Replacement<'a> {
         let name = name.as_ref();
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        if writers == Writers::One {
-            remove_leftovers(directory, |of| of == name);
-        }
         // Nobody else can open it, and so lock it, before its writer has.
         let private = Mode::RUSR | Mode::WUSR;
         let (new, file) = loop {
@@ -280,7 +277,7 @@ mod tests {
             for name in [".file.new.1.0", ".file.new.1.1", ".other.new.1.0"] {
                 rustix::fs::openat(directory, name, dead, Mode::RUSR).unwrap();
             }
-            create(directory, Writers::One).take_place().unwrap();
+            remove_leftovers(directory, |name| name == "file");
             assert!(living.take_place().is_ok());
             std::mem::forget(create(directory, Writers::Many)); // It is open, and so alive.
             remove_leftovers(directory, |name| name == "file");

@@ -14,17 +14,20 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Access, CWD, Mode, OFlags, Stat};
+use rustix::fs::{Access, CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, Stat};
 use rustix::io::Errno;
 
-use crate::files::directory::{for_each_name, os, stat_at};
-use crate::files::trust::{can_others_replace, why_bendable};
-use crate::files::way::Way;
+use crate::files::directory::{PLACE, for_each_name, os, stat_at};
+use crate::files::trust::{open_made, why_bendable, why_foreign_link, why_linked};
 use crate::ground::error::{Error, Result};
 use crate::ground::text::Printable;
+
+/// As many symbolic links as path_resolution(7) follows before it gives up.
+const MOST_LINKS: usize = 40;
 
 /// Flags that open a directory as a place.
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -44,8 +47,6 @@ pub(crate) enum Steps {
     Any,
     /// Steps that nobody but root or the caller could have bent.
     Trusted,
-    /// Every directory, and each link that nobody but root or the caller could have put there.
-    OwnLinks,
 }
 
 /// The reason why a walk ended before its path did.
@@ -141,7 +142,7 @@ impl Root {
         }
         // The walk goes over every step, because links lead to no other root here.
         let walked = std::path::absolute(directory).and_then(|way| {
-            let place = system.walk(&way, OFlags::PATH, Steps::OwnLinks)?;
+            let place = Way::by_own_links(&system.directory).walk(&way)?;
             Ok(rustix::fs::openat(place, c".", DIRECTORY, Mode::empty())?)
         });
         Ok(Root {
@@ -233,7 +234,10 @@ impl Root {
         };
         let (parent, made) = self.make_directory(parent, mode)?;
         let fd = match rustix::fs::mkdirat(&parent, name, mode) {
-            Ok(()) => open_made(&parent, name, mode, || self.outside(path))?,
+            Ok(()) => open_made(&parent, name, mode)?.map_err(|problem| Stop::Untrusted {
+                culprit: self.outside(path),
+                problem,
+            })?,
             // Somebody else made it meanwhile, and may be a stranger.
             Err(Errno::EXIST) => {
                 self.walk(path, OFlags::RDONLY | OFlags::DIRECTORY, Steps::Trusted)?
@@ -269,40 +273,209 @@ fn not_entered(directory: &Path, cause: io::Error) -> Error {
     Error::system("enter the root directory", directory, cause, remedy)
 }
 
-/// Opens the directory that the caller just made in `parent`, and gives it `mode`: the umask must
-/// not hide the stamp from its readers.
-///
-/// If somebody else has put something in its place since, that is left alone, and is an error.
-fn open_made(
-    parent: &OwnedFd,
+/// Opens what a link leads to. `None` if the walk has to follow the link's text.
+type TakeLink = fn(&Way<'_>, &OsStr, &OwnedFd, &Stat) -> std::result::Result<Option<OwnedFd>, Stop>;
+
+/// A walk that is under way.
+struct Way<'a> {
+    /// The root directory, and its path as its opener knows it.
+    top: &'a OwnedFd,
+    path: &'a Path,
+    steps: Steps,
+    /// Looks at each link first. rpm's program needs none, and so does not contain it.
+    take_link: Option<TakeLink>,
+    /// The flags by which the last step is opened.
+    last: OFlags,
+    /// The steps that are left, the last one first.
+    todo: Vec<OsString>,
+    /// The directories that were entered, the current one last.
+    done: Vec<(OwnedFd, OsString)>,
+    links: usize,
+}
+
+impl<'a> Way<'a> {
+    /// A walk that begins at `top`, and opens the last step by the flags `last`.
+    fn new(top: &'a OwnedFd, path: &'a Path, steps: Steps, last: OFlags) -> Way<'a> {
+        Way {
+            top,
+            path,
+            steps,
+            take_link: None,
+            last,
+            todo: Vec::new(),
+            done: Vec::new(),
+            links: 0,
+        }
+    }
+
+    /// A walk from `/` to a directory, by links that nobody but root or the caller could have made.
+    fn by_own_links(top: &'a OwnedFd) -> Way<'a> {
+        Way {
+            take_link: Some(take_own_link),
+            ..Way::new(top, Path::new("/"), Steps::Any, OFlags::PATH)
+        }
+    }
+
+    /// Walks to the end of `path`.
+    fn walk(mut self, path: &Path) -> std::result::Result<OwnedFd, Stop> {
+        self.todo = reversed_components(path);
+        while let Some(name) = self.todo.pop() {
+            if let Some(end) = self.step(name)? {
+                return Ok(end);
+            }
+        }
+        self.end()
+    }
+
+    /// Takes one step. Returns a descriptor if the way ends with it.
+    fn step(&mut self, name: OsString) -> std::result::Result<Option<OwnedFd>, Stop> {
+        match name.as_bytes() {
+            b"." => return Ok(None),
+            b".." => {
+                self.done.pop();
+                return Ok(None);
+            }
+            _ => {}
+        }
+        let is_last = self.todo.is_empty();
+        if self.steps == Steps::Any && (!is_last || self.take_link.is_some()) {
+            // Most steps are plain directories. Those need no stat.
+            if let Ok(fd) = self.open(&name, PLACE | OFlags::DIRECTORY) {
+                self.done.push((fd, name));
+                return Ok(None);
+            }
+        }
+        // Open the last step at once: the trust check must be on the descriptor that the caller
+        // gets.
+        let mut unopened = None;
+        if is_last && self.last != OFlags::PATH {
+            match self.open(&name, self.last | OFlags::NOFOLLOW | OFlags::CLOEXEC) {
+                Ok(fd) => {
+                    if self.steps == Steps::Trusted {
+                        self.judge(&name, &fd)?;
+                    }
+                    return Ok(Some(fd));
+                }
+                Err(Errno::NOENT) => return Err(Errno::NOENT.into()),
+                // A link, for example, which is followed below.
+                Err(errno) => unopened = Some(errno),
+            }
+        }
+        let fd = self.open(&name, PLACE)?;
+        let stat = match self.steps {
+            Steps::Any => rustix::fs::fstat(&fd)?,
+            Steps::Trusted => self.judge(&name, &fd)?,
+        };
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind.is_symlink() {
+            return self.follow(name, &fd, &stat).map(|()| None);
+        }
+        if !is_last && !kind.is_dir() {
+            return Err(Errno::NOTDIR.into());
+        }
+        if let Some(errno) = unopened {
+            return Err(errno.into());
+        }
+        self.done.push((fd, name));
+        Ok(None)
+    }
+
+    /// Puts a link's target in front of the steps that are left.
+    fn follow(
+        &mut self,
+        name: OsString,
+        link: &OwnedFd,
+        stat: &Stat,
+    ) -> std::result::Result<(), Stop> {
+        self.links += 1;
+        if self.links > MOST_LINKS {
+            return Err(Errno::LOOP.into());
+        }
+        if let Some(take_link) = self.take_link {
+            if let Some(place) = take_link(self, &name, link, stat)? {
+                self.done.push((place, name));
+                return Ok(());
+            }
+        }
+        let target = rustix::fs::readlinkat(link, c"", Vec::new())?;
+        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+        if target.is_absolute() {
+            self.done.clear();
+        }
+        self.todo.extend(reversed_components(&target));
+        Ok(())
+    }
+
+    /// Opens the end of a path that ended at an entered directory, or at the root itself.
+    fn end(mut self) -> std::result::Result<OwnedFd, Stop> {
+        match self.done.pop() {
+            Some((fd, _)) if self.last == OFlags::PATH => Ok(fd),
+            here => {
+                let here = here.as_ref().map_or(self.top, |(fd, _)| fd);
+                let flags = self.last | OFlags::CLOEXEC;
+                Ok(rustix::fs::openat(here, c".", flags, Mode::empty())?)
+            }
+        }
+    }
+
+    fn open(&self, name: &OsStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        rustix::fs::openat(self.here(), name, flags, Mode::empty())
+    }
+
+    /// The directory in which the next step is taken.
+    fn here(&self) -> &OwnedFd {
+        let here = self.done.last().map(|(fd, _)| fd);
+        here.unwrap_or(self.top)
+    }
+
+    /// Refuses a step that somebody else could have bent.
+    fn judge(&self, name: &OsStr, step: &OwnedFd) -> std::result::Result<Stat, Stop> {
+        let stat = rustix::fs::fstat(step)?;
+        let problem = match why_bendable(step.as_fd(), &stat) {
+            None => why_linked(&stat, self.here())?,
+            problem => problem,
+        };
+        match problem {
+            None => Ok(stat),
+            Some(problem) => Err(self.untrusted(name, problem)),
+        }
+    }
+
+    fn untrusted(&self, name: &OsStr, problem: String) -> Stop {
+        let mut culprit = self.path.to_owned();
+        culprit.extend(self.done.iter().map(|(_, name)| name));
+        culprit.push(name);
+        Stop::Untrusted { culprit, problem }
+    }
+}
+
+/// Refuses a link that somebody else could have made, and has the kernel follow one of `/proc`.
+fn take_own_link(
+    way: &Way<'_>,
     name: &OsStr,
-    mode: Mode,
-    path: impl Fn() -> PathBuf,
-) -> std::result::Result<OwnedFd, Stop> {
-    let untrusted = |problem: String| Stop::Untrusted {
-        culprit: path(),
-        problem,
-    };
-    let replaced = || untrusted("was replaced by somebody else".to_owned());
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let made = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(replaced()),
-        opened => opened?,
-    };
-    let stat = rustix::fs::fstat(&made)?;
-    if let Some(problem) = why_bendable(made.as_fd(), &stat) {
-        return Err(untrusted(problem));
+    link: &OwnedFd,
+    stat: &Stat,
+) -> std::result::Result<Option<OwnedFd>, Stop> {
+    if let Some(problem) = why_foreign_link(stat, way.here().as_fd())? {
+        return Err(way.untrusted(name, problem));
     }
-    if stat.st_mode & 0o7777 != mode.as_raw_mode() {
-        // Somebody may have moved a private directory of the caller's here. The new one is empty.
-        let mut is_new = stat.st_uid == rustix::process::geteuid().as_raw();
-        if is_new && can_others_replace(&rustix::fs::fstat(parent)?) {
-            for_each_name(made.as_fd(), |_| is_new = false)?;
-        }
-        if !is_new {
-            return Err(replaced());
-        }
-        rustix::fs::fchmod(&made, mode)?;
+    // The text of a link like /proc/PID/root is not where it leads (proc_pid_root(5)).
+    match rustix::fs::fstatfs(link)?.f_type == PROC_SUPER_MAGIC {
+        true => Ok(Some(way.open(name, OFlags::PATH | OFlags::CLOEXEC)?)),
+        false => Ok(None),
     }
-    Ok(made)
+}
+
+/// The components of a path, the last one first. A “.”, or a slash at the end, demands a directory.
+fn reversed_components(path: &Path) -> Vec<OsString> {
+    let bytes = path.as_os_str().as_bytes();
+    let names = bytes.split(|byte| *byte == b'/');
+    let mut names: Vec<&[u8]> = names.filter(|name| !name.is_empty()).collect();
+    if bytes.ends_with(b"/") {
+        names.push(b".");
+    }
+    let names = names.into_iter().rev();
+    names
+        .map(|name| OsStr::from_bytes(name).to_owned())
+        .collect()
 }

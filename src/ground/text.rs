@@ -61,7 +61,7 @@ pub fn is_unsafe(c: char) -> bool {
 fn escape(
     f: &mut fmt::Formatter<'_>,
     text: &OsStr,
-    is_special: impl Fn(char) -> bool,
+    is_special: fn(char) -> bool, // one copy of this for all, in rpm's small program
 ) -> fmt::Result {
     let digits = |f: &mut fmt::Formatter<'_>, bytes: &[u8]| {
         bytes.iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))

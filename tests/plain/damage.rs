@@ -1,7 +1,7 @@
-//! A stored answer that a disk or a tool damaged is asked for again.
+//! Damage by disks, tools and sudden ends: a damaged answer is asked for again, and leftovers go.
 
 use std::cell::Cell;
-use std::fs;
+use std::fs::{self, File};
 
 use modstamp::{Answer, Verdict, cached};
 use support::world::{self, sentences};
@@ -69,4 +69,33 @@ fn a_damaged_answer_of_a_command_is_asked_again_and_told() {
     damaged[at] = b'Q';
     fs::write(&file, damaged).unwrap();
     assert_eq!(world.ask().0, "asked\nqxl.so\n");
+}
+
+#[test]
+fn the_next_touch_removes_what_killed_runs_left_and_nothing_of_living_ones() {
+    let world = world::World::new();
+    let path = |name: &str| world.path("var/lib/modstamp").join(name);
+    let dead = [
+        ".qemu.stamp.new.1.0",
+        ".qemu.witness.new.77.2",
+        ".qemu.libvirt.new.5.1",
+        ".qemu.witness.new",
+    ];
+    let stay = [
+        ".qemu.stamp.new.2.0",
+        ".nbdkit.stamp.new.1.0",
+        ".qemu.stamp.new.1",
+        "qemu.stamp.new.1.0",
+    ];
+    for name in dead.iter().chain(&stay) {
+        fs::write(path(name), "").unwrap();
+    }
+    let living = File::open(path(stay[0])).unwrap();
+    rustix::fs::flock(&living, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    assert!(world.output(&["touch"]).status.success());
+    let are_there = |names: [&str; 4]| names.map(|name| path(name).exists());
+    assert_eq!((are_there(dead), are_there(stay)), ([false; 4], [true; 4]));
+    drop(living);
+    assert!(world.output(&["touch"]).status.success());
+    assert_eq!(are_there(stay), [false, true, true, true]);
 }
