@@ -277,8 +277,8 @@ pub use act::trigger;
 pub use act::update::Updated;
 pub use files::root::Root;
 pub use ground::error::{Error, Result};
-#[doc(hidden)] // Only the programs use it.
-pub use ground::text::printable;
+#[doc(hidden)] // Only the programs use them.
+pub use ground::text::{Sentence, is_unsafe, printable};
 pub use ground::time::{Mtime, NotATime};
 pub use judge::reason::{Aspect, Reason, Subject};
 pub use judge::verdict::Verdict;

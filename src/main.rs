@@ -15,7 +15,11 @@ fn main() -> ExitCode {
         modstamp::trigger::ignore_signals_of_writes();
         return cli::trigger::rpm_transaction(arguments.next());
     }
-    let verb = Arguments::parse().verb;
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return cli::refuse(&error),
+    };
+    let verb = arguments.verb;
     if !matches!(verb, Verb::Run(_)) {
         // The command of `run` would inherit that.
         modstamp::trigger::ignore_signals_of_writes();

@@ -20,8 +20,8 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 
-use modstamp::Root;
 use modstamp::trigger::{self, Body, Due, Manager};
+use modstamp::{Root, Sentence};
 
 /// The function that C calls. Always returns 0, because no transaction may fail.
 #[allow(unsafe_code)] // C has to find this name. std's own `main` does the same.
@@ -30,7 +30,11 @@ extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
     trigger::fill_standard_descriptors();
     trigger::ignore_signals_of_writes();
     for warning in run(std::env::args_os().nth(1)) {
-        let _ = writeln!(std::io::stderr(), "modstamp: warning: {warning}");
+        let _ = writeln!(
+            std::io::stderr(),
+            "modstamp: warning: {}",
+            Sentence(&warning)
+        );
     }
     0
 }

@@ -10,7 +10,7 @@ use std::process::{Command, ExitStatus, Output};
 use crate::act::command;
 use crate::act::inquiry::{Inquiry, Standing};
 use crate::act::not_kept::NotKept;
-use crate::act::shelf::{Finding, Holds, Shelf};
+use crate::act::shelf::{Finding, Holds, Shelf, is_name_of_answer};
 use crate::act::stored::Stored;
 use crate::act::stream::Stream;
 use crate::files::root::Root;
@@ -22,9 +22,6 @@ use crate::judge::verdict::Verdict;
 use crate::observe::evidence::hash;
 use crate::observe::inputs::Inputs;
 use crate::observe::profile::Profile;
-
-/// The length of an answer's name: a hash in hexadecimal digits. A lock's name is longer.
-const NAME_LENGTH: usize = 16;
 
 /// One user's directory of cached command output.
 ///
@@ -126,14 +123,25 @@ impl Cache {
         };
         let (verdict, due) = match inquiry.look_up() {
             Standing::Due(verdict, due) => (verdict, due),
-            Standing::Fresh(stored) => {
-                serve(&stored, pass_on).map_err(Error::Output)?;
-                return Ok(Outcome {
-                    status: ExitStatus::default(),
-                    verdict: Some(Verdict::Fresh),
-                    not_kept: None,
-                });
-            }
+            Standing::Fresh(stored) => match serve(&stored, &mut pass_on) {
+                Ok(()) => {
+                    return Ok(Outcome {
+                        status: ExitStatus::default(),
+                        verdict: Some(Verdict::Fresh),
+                        not_kept: None,
+                    });
+                }
+                Err(Unserved::Broken(error)) => return Err(Error::Output(error)),
+                Err(Unserved::Unread(error)) => {
+                    let name = &inquiry.name;
+                    let ran = command::run(command, &self.shelf, name, pass_on)?;
+                    return Ok(Outcome {
+                        status: ran.status,
+                        verdict: None,
+                        not_kept: Some(self.shelf.not_read(name, error)),
+                    });
+                }
+            },
         };
         let ran = command::run(command, &self.shelf, &inquiry.name, &mut pass_on)?;
         let kept = ran.output.and_then(|output| due.keep(&output.parts()));
@@ -171,9 +179,9 @@ impl Cache {
     /// Like [`Profile::inputs`].
     pub fn verdicts(&self, profile: &Profile) -> Result<Vec<CachedCommand>> {
         let now = profile.inputs()?;
-        let names = self.shelf.names().into_iter();
+        let names = self.shelf.names()?.into_iter();
         let mut found = Vec::new();
-        for name in names.filter(|name| name.len() == NAME_LENGTH) {
+        for name in names.filter(|name| is_name_of_answer(name)) {
             found.extend(self.verdict(OsStr::new(&name), profile, &now)?);
         }
         found.sort_by(|a, b| a.command.cmp(&b.command));
@@ -210,20 +218,72 @@ impl Cache {
     }
 }
 
+/// Why a stored answer was not served.
+#[derive(Debug)]
+enum Unserved {
+    /// It cannot be read. Nothing was passed on.
+    Unread(io::Error),
+    /// A part of it was passed on.
+    Broken(io::Error),
+}
+
 /// Passes a stored answer on. If the reader of one stream leaves, the other is still served.
 fn serve(
     stored: &Stored,
     mut pass_on: impl FnMut(Stream, &[u8]) -> io::Result<()>,
-) -> io::Result<()> {
+) -> std::result::Result<(), Unserved> {
     let parts = stored.parts();
+    let mut was_any_passed_on = false;
     for (stream, part) in [
         (Stream::Stdout, parts.stdout),
         (Stream::Stderr, parts.stderr),
     ] {
-        match part.pass_on(|bytes| pass_on(stream, bytes)) {
+        let passed_on = part.pass_on(|bytes| {
+            was_any_passed_on = true;
+            pass_on(stream, bytes)
+        });
+        match passed_on {
+            Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            result => result?,
+            Err(error) if was_any_passed_on => return Err(Unserved::Broken(error)),
+            Err(error) => return Err(Unserved::Unread(error)),
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::act::stored::{Contents, Part, Parts};
+    use crate::judge::witness::Witness;
+
+    /// An answer that was whole when it was found, and was cut to `length` bytes since.
+    fn cut_to(length: u64) -> Box<Stored> {
+        let (out, file) = (vec![b'x'; 200_000], tempfile::tempfile().unwrap());
+        let witness: Witness = "modstamp-witness 1 qemu\nend 1\n".parse().unwrap();
+        let parts = Parts {
+            stdout: Part::Bytes(&out),
+            stderr: Part::Bytes(b""),
+        };
+        Stored::write(&file, "a question", &witness, &parts).unwrap();
+        io::Seek::rewind(&mut &file).unwrap();
+        let size = file.metadata().unwrap().len();
+        let again = file.try_clone().unwrap();
+        let Contents::Answer(stored) = Stored::read(file, size).unwrap() else {
+            panic!("the answer is whole");
+        };
+        again.set_len(length).unwrap();
+        stored
+    }
+
+    #[test]
+    fn an_answer_that_can_no_longer_be_read_is_asked_for_again_unless_some_was_passed_on() {
+        let ignore = |_: Stream, _: &[u8]| Ok(());
+        assert!(serve(&cut_to(300_000), ignore).is_ok());
+        let unread = serve(&cut_to(100), ignore);
+        assert!(matches!(unread, Err(Unserved::Unread(_))), "{unread:?}");
+        let broken = serve(&cut_to(150_000), ignore);
+        assert!(matches!(broken, Err(Unserved::Broken(_))), "{broken:?}");
+    }
 }

@@ -11,6 +11,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
@@ -18,9 +19,9 @@ use rustix::io::Errno;
 
 use crate::act::not_kept::NotKept;
 use crate::act::stored::{Contents, Parts, Stored};
-use crate::files::directory::{for_each_name, open_file, os};
+use crate::files::directory::{for_each_name, open_file, open_for_reading, os};
 use crate::files::lock::{Lock, open_private};
-use crate::files::replace::{Replacement, Writers, is_new_file_of, remove};
+use crate::files::replace::{Placed, Replacement, Writers, remove_leftovers};
 use crate::files::root::{Root, Steps};
 use crate::files::trust::{can_others_add, why_not_believed};
 use crate::ground::error::Error;
@@ -38,6 +39,14 @@ pub(crate) struct Shelf {
     /// Whether other users can add files to it.
     is_open: bool,
     holds: Holds,
+}
+
+/// The length of an answer's name in a cache: a hash in hexadecimal digits.
+const NAME_LENGTH: usize = 16;
+
+/// Whether a cache may hold an answer of that name. A lock's name is longer.
+pub(crate) fn is_name_of_answer(name: &OsStr) -> bool {
+    name.len() == NAME_LENGTH && name.as_bytes().iter().all(u8::is_ascii_hexdigit)
 }
 
 /// The files that a shelf's directory may hold.
@@ -173,25 +182,25 @@ impl Shelf {
         self.why_not_believed(&stat).is_none().then_some(())?;
         rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
             .ok()?;
-        // A caller that was killed may have left these. A caller that only learns writes without a
-        // turn, and may lose its file here. That costs it another reading.
-        let names = self.names().into_iter();
-        for new in names.filter(|file| is_new_file_of(name, file)) {
-            let _ = remove(&self.directory, new);
-        }
+        remove_leftovers(&self.directory, |of| match self.holds {
+            Holds::Answers => is_name_of_answer(of),
+            Holds::AnyFiles => of == name,
+        });
         Some(Lock(file))
     }
 
     /// The names of all files.
-    pub(crate) fn names(&self) -> Vec<OsString> {
-        let mut names = Vec::new();
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        if let Ok(directory) = rustix::fs::openat(&self.directory, c".", flags, Mode::empty()) {
-            let _ = for_each_name(directory.as_fd(), |name| {
-                names.push(os(name).to_owned());
-            });
-        }
-        names
+    ///
+    /// # Errors
+    /// If the directory cannot be listed to its end.
+    pub(crate) fn names(&self) -> Result<Vec<OsString>, Error> {
+        let list = || {
+            let directory = open_for_reading(&self.directory)?;
+            let mut names = Vec::new();
+            for_each_name(directory.as_fd(), |name| names.push(os(name).to_owned()))?;
+            Ok(names)
+        };
+        list().map_err(|errno: Errno| Error::system(ATTEMPT, &self.path, errno, REMEDY))
     }
 
     /// Makes an empty file without a name. It is gone when its descriptor is closed.
@@ -213,14 +222,21 @@ impl Shelf {
         if let Finding::LeftAlone(why) = self.find(name) {
             return Err(why);
         }
-        let write = || -> io::Result<()> {
+        let write = || -> io::Result<Placed> {
             let new = self.replacement(name)?;
             Stored::write(new.file(), question, witness, parts)?;
             new.file().sync_data()?;
-            new.take_place()?;
-            Ok(())
+            // The caller may still put a file there.
+            Ok(new.take_place_if(|old| !matches!(self.find(old), Finding::LeftAlone(_)))?)
         };
-        write().map_err(|error| self.not_written(name, error))
+        match write() {
+            Ok(Placed::Yes) => Ok(()),
+            Ok(Placed::No) => match self.find(name) {
+                Finding::LeftAlone(why) => Err(why),
+                _ => Err(self.not_written(name, Errno::EXIST.into())),
+            },
+            Err(error) => Err(self.not_written(name, error)),
+        }
     }
 
     /// Begins to replace an answer. A caller that only learns has no turn, so there may be several.

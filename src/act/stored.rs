@@ -1,10 +1,13 @@
 //! A stored answer: one file with the answer and the witness that was taken before its probe.
 //!
 //! ```text
-//! modstamp-cache 2 QUESTION-BYTES WITNESS-BYTES STDOUT-BYTES STDERR-BYTES
+//! modstamp-cache 3 QUESTION-BYTES WITNESS-BYTES STDOUT-BYTES STDERR-BYTES
 //! the question
 //! the witness, the standard output and the standard error, one after the other
+//! the checksum of all bytes before it
 //! ```
+//!
+//! The checksum is for damage by disks and tools. It keeps nobody from writing a false answer.
 //!
 //! A function's answer takes the place of the standard output. The head is written by hand: it is
 //! four numbers, and no format that the library has for serde is as quick to read.
@@ -14,13 +17,15 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
+use xxhash_rust::xxh3::Xxh3;
+
 use crate::judge::witness::Witness;
 
 /// An answer's first bytes, in every version.
 const MAGIC: &str = "modstamp-cache ";
 
 /// The version that is written, and the only one that is read. Another one costs a probe.
-const VERSION: &str = "2";
+const VERSION: &str = "3";
 
 /// The first read has this many bytes: enough for the head, the question and a small witness.
 const FIRST_READ: usize = 8 * 1024;
@@ -33,6 +38,9 @@ const LONGEST_QUESTION: u64 = 32 << 20;
 
 /// A witness has some 100 bytes an entry: nothing longer is one.
 const LONGEST_WITNESS: u64 = 1 << 30;
+
+/// The checksum has 16 hexadecimal digits, and ends a line.
+const CHECKSUM_LENGTH: u64 = 17;
 
 /// An answer is passed on in pieces of this size.
 const PIECE: usize = 64 * 1024;
@@ -90,7 +98,7 @@ impl Stored {
             return cut_off();
         };
         let [question, witness, stdout, stderr] = places;
-        if stderr.end != size {
+        if stderr.end.checked_add(CHECKSUM_LENGTH) != Some(size) {
             return cut_off();
         }
         read_to(&file, &mut bytes, witness.end)?;
@@ -102,6 +110,10 @@ impl Stored {
             Ok(witness) => witness,
             Err(error) => return Ok(Contents::Useless(format!("cannot be used: {error}"))),
         };
+        if !is_undamaged(&file, stderr.end)? {
+            let problem = "is damaged: its checksum is another";
+            return Ok(Contents::Useless(problem.to_owned()));
+        }
         Ok(Contents::Answer(Box::new(Stored {
             question: String::from_utf8_lossy(question).trim_end().to_owned(),
             witness,
@@ -120,7 +132,7 @@ impl Stored {
 
     /// Writes an answer into an empty file.
     pub(crate) fn write(
-        mut file: &File,
+        file: &File,
         question: &str,
         witness: &Witness,
         parts: &Parts,
@@ -133,9 +145,15 @@ impl Stored {
             parts.stderr.length(),
         ];
         let lengths = lengths.map(|length| length.to_string()).join(" ");
-        write!(file, "{MAGIC}{VERSION} {lengths}\n{question}\n{witness}")?;
-        parts.stdout.pass_on(|bytes| file.write_all(bytes))?;
-        parts.stderr.pass_on(|bytes| file.write_all(bytes))
+        let mut out = Summed {
+            file,
+            sum: Xxh3::new(),
+        };
+        write!(out, "{MAGIC}{VERSION} {lengths}\n{question}\n{witness}")?;
+        parts.stdout.pass_on(|bytes| out.write_all(bytes))?;
+        parts.stderr.pass_on(|bytes| out.write_all(bytes))?;
+        let Summed { mut file, sum } = out;
+        file.write_all(checksum(&sum).as_bytes())
     }
 
     pub(crate) fn parts(&self) -> Parts<'_> {
@@ -154,6 +172,40 @@ impl Stored {
         })?;
         Ok(bytes)
     }
+}
+
+/// A file that is written, and the checksum of what was written.
+struct Summed<'a> {
+    file: &'a File,
+    sum: Xxh3,
+}
+
+impl Write for Summed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.file.write(bytes)?;
+        self.sum.update(&bytes[..length]);
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn checksum(sum: &Xxh3) -> String {
+    format!("{:016x}\n", sum.digest())
+}
+
+/// Whether the checksum at `end` is that of all bytes before it.
+fn is_undamaged(file: &File, end: u64) -> io::Result<bool> {
+    let mut sum = Xxh3::new();
+    Part::File(file, 0..end).pass_on(|bytes| {
+        sum.update(bytes);
+        Ok(())
+    })?;
+    let mut stored = [0; CHECKSUM_LENGTH as usize];
+    file.read_exact_at(&mut stored, end)?;
+    Ok(stored == checksum(&sum).as_bytes())
 }
 
 impl Part<'_> {

@@ -107,17 +107,15 @@ impl Status {
                 Err(error) => say("", error),
             }
         }
-        let errors = all.iter().flat_map(|(_, cached)| cached.errors());
-        let notes: BTreeSet<String> = errors.map(|(_, error)| error.to_string()).collect();
+        let errors = || all.iter().flat_map(|(_, cached)| cached.errors());
+        let notes: BTreeSet<String> = errors().map(|(_, error)| error.to_string()).collect();
         notes.iter().for_each(|note| say("note: ", note));
         match self.json {
             true => print_json(&json(&all))?,
             false => print(table(&all)?)?,
         }
-        Ok(match all.len() == names.len() {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::FAILURE,
-        })
+        let is_all_shown = all.len() == names.len() && !errors().any(is_unexpected);
+        Ok(status(is_all_shown))
     }
 }
 
@@ -171,11 +169,11 @@ impl Refresh {
             say("warning: ", warning);
         }
         let mut lines: Vec<String> = lines(&done).collect();
-        if lines.is_empty() {
+        if lines.is_empty() && done.is_done {
             lines.push("there was nothing to move or to remove\n".to_owned());
         }
         print(lines.concat())?;
-        Ok(ExitCode::SUCCESS)
+        Ok(status(done.is_done))
     }
 }
 
@@ -199,10 +197,14 @@ impl Evict {
             let daemons = libvirt::daemons(profile.root());
             daemons.iter().for_each(|daemon| say("note: ", daemon));
         }
-        Ok(match errors.is_empty() {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::FAILURE,
-        })
+        Ok(status(errors.is_empty()))
+    }
+}
+
+fn status(is_well: bool) -> ExitCode {
+    match is_well {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
 }
 

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use clap::{Parser, Subcommand, ValueHint};
-use modstamp::{Durability, Profile, Root};
+use modstamp::{Durability, Profile, Root, Sentence, is_unsafe};
 use serde::Serialize;
 
 /// A witness has some 100 bytes for each input. A larger file is no witness.
@@ -64,7 +64,8 @@ pub struct Which {
 /// The root directory.
 #[derive(clap::Args)]
 pub struct Place {
-    /// Use the tree below DIR as if it were “/”
+    /// Use the tree below DIR as if it were “/”. A link on the way to DIR must be root's or yours,
+    /// in a directory that nobody else can write
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     root: Option<PathBuf>,
 }
@@ -123,15 +124,31 @@ pub fn read_stored(file: &Path) -> anyhow::Result<Vec<u8>> {
     })
 }
 
-/// Prints a value as one line of JSON.
+/// Prints a value as one line of JSON. A character that a terminal may obey is escaped, as JSON
+/// has it.
 pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    print(serde_json::to_string(value)? + "\n")
+    let text = serde_json::to_string(value)?;
+    let mut line = String::with_capacity(text.len() + 1);
+    for c in text.chars() {
+        // Each of them is in a string, and has four hexadecimal digits at most.
+        match is_unsafe(c) {
+            true => line.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => line.push(c),
+        }
+    }
+    print(line + "\n")
 }
 
-/// Prints to standard output. A reader that leaves early is no error: it has seen enough.
+/// Prints lines to standard output. A reader that leaves early is no error: it has seen enough.
 pub fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
+    let text = text.to_string();
     let mut out = io::BufWriter::new(io::stdout().lock());
-    match write!(out, "{text}").and_then(|()| out.flush()) {
+    let mut lines = text.split_inclusive('\n');
+    let written = lines.try_for_each(|line| match line.strip_suffix('\n') {
+        Some(line) => writeln!(out, "{}", Sentence(line)),
+        None => write!(out, "{}", Sentence(line)),
+    });
+    match written.and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(|error| {
             let remedy = "make room where it goes to, or send it elsewhere";
@@ -142,7 +159,8 @@ pub fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
 
 /// Prints a message to standard error. A closed standard error is no reason to fail.
 pub fn say(kind: &str, text: impl std::fmt::Display) {
-    let _ = writeln!(io::stderr(), "modstamp: {kind}{text}");
+    let text = text.to_string();
+    let _ = writeln!(io::stderr(), "modstamp: {kind}{}", Sentence(&text));
 }
 
 /// Says that an image is being built, so that no first stamp is made.
@@ -152,6 +170,18 @@ pub fn say_left_to_first_boot() {
         "no stamp was made, because an image is being built (SOURCE_DATE_EPOCH is set); \
          the first “modstamp update” on a host with that image makes one",
     );
+}
+
+/// Prints the help, or tells of a wrong argument. An argument can have any character.
+pub fn refuse(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    if !error.use_stderr() {
+        return end(print(text).map(|()| ExitCode::SUCCESS), 1);
+    }
+    for line in text.lines() {
+        let _ = writeln!(io::stderr(), "{}", Sentence(line));
+    }
+    ExitCode::from(2)
 }
 
 /// Ends a verb: prints an error, which becomes the exit status `otherwise`.

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use jiff::{Span, SpanRound, Timestamp, Unit, Zoned, tz::TimeZone};
-use modstamp::{Cache, CachedCommand, Inputs, Mtime, Note, Profile, Stamp, Verdict};
+use modstamp::{
+    Cache, CachedCommand, Inputs, Mtime, Note, Profile, Sentence, Stamp, Verdict, printable,
+};
 use serde_json::{Value, json};
 
 use super::{Place, end, print, print_json, say};
@@ -115,14 +117,15 @@ impl ProfileStatus {
         let mut row = |what: &str, place: String, state: String| {
             rows.push([what.to_owned(), place, state]);
         };
-        let outside = |path: &Path| text(&self.profile.root().outside(path));
+        let shown = |path: &Path| printable(path).to_string();
+        let outside = |path: &Path| shown(&self.profile.root().outside(path));
         for (stamp, touch) in &self.stamps {
             let state = match touch {
                 Ok(touch) => touch.sentence(),
                 Err(error) => error.to_string(),
             };
             let what = format!("{} stamp", stamp.owner());
-            row(&what, text(&stamp.path()), state);
+            row(&what, shown(&stamp.path()), state);
         }
         let mut directories = self.inputs.module_directories().peekable();
         if directories.peek().is_none() {
@@ -196,7 +199,7 @@ impl LastTouch {
             return "never touched".to_owned();
         };
         let by = match note {
-            Some(Note { by, why, .. }) => format!("by {by}: {why}"),
+            Some(Note { by, why, .. }) => format!("by {}: {}", Sentence(by), Sentence(why)),
             None => "by hand".to_owned(),
         };
         let (local, ago) = (local(mtime), ago(age(mtime.seconds())));
@@ -206,7 +209,9 @@ impl LastTouch {
 
 /// The local time, with its offset from UTC.
 fn local(mtime: &Mtime) -> String {
-    let time = Timestamp::new(mtime.seconds(), mtime.nanoseconds() as i32).unwrap_or_default();
+    let Ok(time) = Timestamp::new(mtime.seconds(), mtime.nanoseconds() as i32) else {
+        return mtime.to_string(); // The calendar ends with the year 9999.
+    };
     let local = Zoned::new(time, TimeZone::system());
     local.strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
 }
@@ -240,7 +245,7 @@ pub fn ago(age: i64) -> String {
     format!("{} ago", units.join(" "))
 }
 
-/// A path as JSON and the table show it. “\u{fffd}” stands for bytes that are not UTF-8.
+/// A path as JSON shows it. “\u{fffd}” stands for bytes that are not UTF-8.
 fn text(path: &Path) -> String {
     path.display().to_string()
 }

@@ -2,18 +2,23 @@
 //!
 //! The new file is filled under a name of its own beside the old one, and then takes its place. The
 //! name is `.NAME.new` for a writer that has the turn, and `.NAME.new.PROCESS.COUNT` for any other.
-//! A killed process leaves such a file behind. The next writer with the turn removes `.NAME.new`.
+//!
+//! A killed process leaves such a file behind. `.NAME.new` goes when the next writer with the turn
+//! needs its name. [`remove_leftovers`] removes the others. A living writer holds a lock on its own
+//! file (flock(2)), so that stays.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, renameat, renameat_with, unlinkat};
+use rustix::fs::{
+    AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock, renameat, renameat_with, unlinkat,
+};
 use rustix::io::Errno;
 
-use crate::files::directory::stat_at;
+use crate::files::directory::{for_each_name, open_file, open_for_reading, os, stat_at};
 use crate::ground::time::Mtime;
 
 /// Follows the name of the old file in that of the new one.
@@ -26,6 +31,14 @@ pub(crate) enum Writers {
     One,
     /// Others, too, because the caller has no turn.
     Many,
+}
+
+/// Whether a new file took the place of an old one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placed {
+    Yes,
+    /// Something is in that place which must stay.
+    No,
 }
 
 /// A new file that can take the place of an old one. If it does not, the drop removes it.
@@ -49,9 +62,12 @@ impl<'a> Replacement<'a> {
         let name = name.as_ref();
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // Nobody else can open it, and so lock it, before its writer has.
+        let private = Mode::RUSR | Mode::WUSR;
         let (new, file) = loop {
             let new = new_name(name, writers);
-            match (rustix::fs::openat(directory, &new, flags, mode), writers) {
+            match (rustix::fs::openat(directory, &new, flags, private), writers) {
+                (Ok(file), Writers::Many) if !lock(&file)? => {} // It was taken for a leftover.
                 (Ok(file), _) => break (new, file),
                 // A killed process left it.
                 (Err(Errno::EXIST), Writers::One) => remove(directory, &new)?,
@@ -72,6 +88,38 @@ impl<'a> Replacement<'a> {
 
     pub(crate) fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Puts the new file in the place of the old one, if `may_go` accepts the old one by its new
+    /// name.
+    ///
+    /// Exchanges the two first, and then looks: nobody can put another file there in between.
+    pub(crate) fn take_place_if(
+        self,
+        may_go: impl Fn(&OsStr) -> bool,
+    ) -> rustix::io::Result<Placed> {
+        let (directory, name, new) = (self.directory, self.name, self.new.as_os_str());
+        let rename = |from, to, flags| renameat_with(directory, from, directory, to, flags);
+        loop {
+            match rename(new, name, RenameFlags::EXCHANGE) {
+                Ok(()) if may_go(new) => return Ok(Placed::Yes),
+                Ok(()) => {
+                    let back = rename(new, name, RenameFlags::EXCHANGE);
+                    if back.is_err() {
+                        std::mem::forget(self); // The drop would remove the file that must stay.
+                    }
+                    return back.map(|()| Placed::No);
+                }
+                Err(Errno::NOENT) => match rename(new, name, RenameFlags::NOREPLACE) {
+                    Err(Errno::EXIST) => continue,
+                    Err(Errno::INVAL | Errno::NOSYS) => {}
+                    renamed => return renamed.map(|()| Placed::Yes),
+                },
+                Err(_) => {}
+            }
+            // The file system can do neither.
+            return renameat(directory, new, directory, name).map(|()| Placed::Yes);
+        }
     }
 
     /// Puts the new file in the place of the old one. Returns the mtime of the old one, if known.
@@ -114,17 +162,46 @@ fn new_name(name: &OsStr, writers: Writers) -> OsString {
     new
 }
 
-/// Whether `file` is `.NAME.new.PROCESS.COUNT`: a new file that a writer without the turn made.
-pub(crate) fn is_new_file_of(name: &OsStr, file: &OsStr) -> bool {
-    let rest = file.as_bytes().strip_prefix(b".");
-    let rest = rest.and_then(|rest| rest.strip_prefix(name.as_bytes()));
-    let rest = rest.and_then(|rest| rest.strip_prefix(NEW.as_bytes()));
-    let numbers = rest
-        .and_then(|rest| rest.strip_prefix(b"."))
-        .unwrap_or_default();
-    let mut numbers = numbers.split(|byte| *byte == b'.');
+/// Locks a new file for as long as its writer has it open. `false` if it was taken for a leftover.
+fn lock(file: &OwnedFd) -> rustix::io::Result<bool> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        // On a file system without locks nobody can take the file for a leftover.
+        Ok(()) | Err(_) => Ok(rustix::fs::fstat(file)?.st_nlink > 0),
+    }
+}
+
+/// Removes the new files that killed writers left, if `is_ours` accepts the name of the file that
+/// they were to replace. Those of living writers stay.
+pub(crate) fn remove_leftovers(directory: &OwnedFd, is_ours: impl Fn(&OsStr) -> bool) {
+    let mut left = Vec::new();
+    if let Ok(listed) = open_for_reading(directory) {
+        // The rest can be removed at another time.
+        let _ = for_each_name(listed.as_fd(), |file| {
+            if replaced_by(os(file)).is_some_and(&is_ours) {
+                left.push(os(file).to_owned());
+            }
+        });
+    }
+    for file in left {
+        let lock = open_file(directory, &file, OFlags::RDONLY)
+            .and_then(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).map(|()| file));
+        if lock.is_ok() {
+            let _ = remove(directory, &file);
+        }
+    }
+}
+
+/// The NAME, if `file` is `.NAME.new.PROCESS.COUNT`: a new file of a writer without the turn.
+fn replaced_by(file: &OsStr) -> Option<&OsStr> {
+    let mut parts = file
+        .as_bytes()
+        .strip_prefix(b".")?
+        .rsplitn(3, |byte| *byte == b'.');
     let is_number = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    numbers.clone().count() == 2 && numbers.all(is_number)
+    let are_numbers = is_number(parts.next()?) && is_number(parts.next()?);
+    let name = parts.next()?.strip_suffix(NEW.as_bytes())?;
+    (are_numbers && !name.is_empty()).then(|| OsStr::from_bytes(name))
 }
 
 /// Removes a file, or an empty directory: a mount of a missing file leaves one in its place.
@@ -181,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_file_of_another_purpose_is_not_taken_for_a_new_one() {
-        let is_new = |file: &str| is_new_file_of("a".as_ref(), file.as_ref());
+        let is_new = |file: &str| replaced_by(file.as_ref()) == Some("a".as_ref());
         assert!(is_new(".a.new.12.3"));
         for other in [
             ".a.new",
@@ -193,6 +270,44 @@ mod tests {
         ] {
             assert!(!is_new(other), "{other}");
         }
+    }
+
+    #[test]
+    fn the_file_of_a_killed_writer_goes_and_that_of_a_living_one_stays() {
+        let (names, text) = after(|directory| {
+            let living = create(directory, Writers::Many);
+            let dead = OFlags::CREATE | OFlags::WRONLY;
+            for name in [".file.new.1.0", ".file.new.1.1", ".other.new.1.0"] {
+                rustix::fs::openat(directory, name, dead, Mode::RUSR).unwrap();
+            }
+            remove_leftovers(directory, |name| name == "file");
+            assert!(living.take_place().is_ok());
+            std::mem::forget(create(directory, Writers::Many)); // It is open, and so alive.
+            remove_leftovers(directory, |name| name == "file");
+        });
+        assert_eq!(names.len(), 3, "{names:?}");
+        assert!(names[0].starts_with(".file.new.") && names[0] != ".file.new.1.0");
+        assert_eq!(
+            (&*names[1], &*names[2], &*text),
+            (".other.new.1.0", "file", "new")
+        );
+    }
+
+    #[test]
+    fn a_file_that_must_stay_keeps_its_place() {
+        let stays = |directory: &OwnedFd| {
+            let placed = create(directory, Writers::Many).take_place_if(|_| false);
+            assert_eq!(placed, Ok(Placed::No));
+        };
+        assert_eq!(after(stays), (vec!["file".to_owned()], "old".to_owned()));
+        let goes = |directory: &OwnedFd| {
+            let placed = create(directory, Writers::Many).take_place_if(|_| true);
+            assert_eq!(placed, Ok(Placed::Yes));
+            remove(directory, "file").unwrap();
+            let placed = create(directory, Writers::Many).take_place_if(|_| false);
+            assert_eq!(placed, Ok(Placed::Yes), "there is nothing to stay");
+        };
+        assert_eq!(after(goes), (vec!["file".to_owned()], "new".to_owned()));
     }
 
     #[test]

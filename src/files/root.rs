@@ -7,6 +7,9 @@
 //! openat2(2) with `RESOLVE_IN_ROOT` does the same, but it needs Linux 5.6, some containers forbid
 //! it, and it cannot tell the owners of the steps. In the running system's own root the kernel
 //! walks, if the caller only reads: then nobody on the way has to be trusted.
+//!
+//! The way to the root directory itself is walked, too. It may go through a user's directories, but
+//! through no link of that user's. So the caller gets the directory that the caller named.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -15,15 +18,19 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Access, CWD, FileType, Mode, OFlags, Stat};
+use rustix::fs::{Access, CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, Stat};
 use rustix::io::Errno;
 
 use crate::files::directory::{PLACE, for_each_name, os, stat_at};
-use crate::files::trust::{can_others_replace, why_bendable};
+use crate::files::trust::{open_made, why_bendable, why_foreign_link, why_linked};
 use crate::ground::error::{Error, Result};
+use crate::ground::text::Printable;
 
 /// As many symbolic links as path_resolution(7) follows before it gives up.
 const MOST_LINKS: usize = 40;
+
+/// Flags that open a directory as a place.
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// The directory that stands for `/` in every look-up.
 #[derive(Debug, Clone)]
@@ -101,7 +108,8 @@ impl From<Stop> for io::Error {
         match stop {
             Stop::System(errno) => errno.into(),
             Stop::Untrusted { culprit, problem } => {
-                io::Error::other(format!("{} {problem}", culprit.display()))
+                let culprit = Printable(culprit.as_os_str());
+                io::Error::other(format!("{culprit} {problem}"))
             }
         }
     }
@@ -113,27 +121,34 @@ impl Root {
     /// # Errors
     /// If `/` cannot be opened, which only a very confined process sees.
     pub fn system() -> Result<Root> {
-        Root::open(Path::new("/"))
+        let path = Path::new("/");
+        let directory = rustix::fs::open(path, DIRECTORY, Mode::empty());
+        Ok(Root {
+            directory: Arc::new(directory.map_err(|errno| not_entered(path, errno.into()))?),
+            path: path.to_owned(),
+            is_system: true,
+        })
     }
 
-    /// The tree below `directory`, as if it were `/`.
+    /// The tree below `directory`, as if it were `/`. It may belong to anybody.
     ///
     /// # Errors
-    /// If it does not exist, is no directory, or cannot be entered.
+    /// If it does not exist, is no directory, or cannot be entered. Also if a link on the way could
+    /// be somebody else's: it could lead to another directory than the caller meant.
     pub fn open(directory: &Path) -> Result<Root> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(CWD, directory, flags, Mode::empty()).map_err(|errno| {
-            Error::system(
-                "enter the root directory",
-                directory,
-                errno,
-                "name a directory that exists and that you may enter",
-            )
-        })?;
+        let system = Root::system()?;
+        if directory == Path::new("/") {
+            return Ok(system);
+        }
+        // The walk goes over every step, because links lead to no other root here.
+        let walked = std::path::absolute(directory).and_then(|way| {
+            let place = Way::by_own_links(&system.directory).walk(&way)?;
+            Ok(rustix::fs::openat(place, c".", DIRECTORY, Mode::empty())?)
+        });
         Ok(Root {
-            directory: Arc::new(fd),
+            directory: Arc::new(walked.map_err(|error| not_entered(directory, error))?),
             path: directory.to_owned(),
-            is_system: directory == Path::new("/"),
+            is_system: false,
         })
     }
 
@@ -219,7 +234,10 @@ impl Root {
         };
         let (parent, made) = self.make_directory(parent, mode)?;
         let fd = match rustix::fs::mkdirat(&parent, name, mode) {
-            Ok(()) => open_made(&parent, name, mode, || self.outside(path))?,
+            Ok(()) => open_made(&parent, name, mode)?.map_err(|problem| Stop::Untrusted {
+                culprit: self.outside(path),
+                problem,
+            })?,
             // Somebody else made it meanwhile, and may be a stranger.
             Err(Errno::EXIST) => {
                 self.walk(path, OFlags::RDONLY | OFlags::DIRECTORY, Steps::Trusted)?
@@ -242,27 +260,30 @@ impl Root {
             let flags = last | OFlags::CLOEXEC;
             return Ok(rustix::fs::open(path, flags, Mode::empty())?);
         }
-        let mut way = Way {
-            root: self,
-            steps,
-            last,
-            todo: reversed_components(path),
-            done: Vec::new(),
-            links: 0,
-        };
-        while let Some(name) = way.todo.pop() {
-            if let Some(end) = way.step(name)? {
-                return Ok(end);
-            }
-        }
-        way.end()
+        Way::new(&self.directory, &self.path, steps, last).walk(path)
     }
 }
 
+/// The error for a root directory.
+fn not_entered(directory: &Path, cause: io::Error) -> Error {
+    let remedy = match cause.kind() {
+        io::ErrorKind::Other => "name the directory that it leads to",
+        _ => "name a directory that exists and that you may enter",
+    };
+    Error::system("enter the root directory", directory, cause, remedy)
+}
+
+/// Opens what a link leads to. `None` if the walk has to follow the link's text.
+type TakeLink = fn(&Way<'_>, &OsStr, &OwnedFd, &Stat) -> std::result::Result<Option<OwnedFd>, Stop>;
+
 /// A walk that is under way.
 struct Way<'a> {
-    root: &'a Root,
+    /// The root directory, and its path as its opener knows it.
+    top: &'a OwnedFd,
+    path: &'a Path,
     steps: Steps,
+    /// Looks at each link first. rpm's program needs none, and so does not contain it.
+    take_link: Option<TakeLink>,
     /// The flags by which the last step is opened.
     last: OFlags,
     /// The steps that are left, the last one first.
@@ -272,7 +293,40 @@ struct Way<'a> {
     links: usize,
 }
 
-impl Way<'_> {
+impl<'a> Way<'a> {
+    /// A walk that begins at `top`, and opens the last step by the flags `last`.
+    fn new(top: &'a OwnedFd, path: &'a Path, steps: Steps, last: OFlags) -> Way<'a> {
+        Way {
+            top,
+            path,
+            steps,
+            take_link: None,
+            last,
+            todo: Vec::new(),
+            done: Vec::new(),
+            links: 0,
+        }
+    }
+
+    /// A walk from `/` to a directory, by links that nobody but root or the caller could have made.
+    fn by_own_links(top: &'a OwnedFd) -> Way<'a> {
+        Way {
+            take_link: Some(take_own_link),
+            ..Way::new(top, Path::new("/"), Steps::Any, OFlags::PATH)
+        }
+    }
+
+    /// Walks to the end of `path`.
+    fn walk(mut self, path: &Path) -> std::result::Result<OwnedFd, Stop> {
+        self.todo = reversed_components(path);
+        while let Some(name) = self.todo.pop() {
+            if let Some(end) = self.step(name)? {
+                return Ok(end);
+            }
+        }
+        self.end()
+    }
+
     /// Takes one step. Returns a descriptor if the way ends with it.
     fn step(&mut self, name: OsString) -> std::result::Result<Option<OwnedFd>, Stop> {
         match name.as_bytes() {
@@ -284,7 +338,7 @@ impl Way<'_> {
             _ => {}
         }
         let is_last = self.todo.is_empty();
-        if self.steps == Steps::Any && !is_last {
+        if self.steps == Steps::Any && (!is_last || self.take_link.is_some()) {
             // Most steps are plain directories. Those need no stat.
             if let Ok(fd) = self.open(&name, PLACE | OFlags::DIRECTORY) {
                 self.done.push((fd, name));
@@ -314,7 +368,7 @@ impl Way<'_> {
         };
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind.is_symlink() {
-            return self.follow(&fd).map(|()| None);
+            return self.follow(name, &fd, &stat).map(|()| None);
         }
         if !is_last && !kind.is_dir() {
             return Err(Errno::NOTDIR.into());
@@ -327,10 +381,21 @@ impl Way<'_> {
     }
 
     /// Puts a link's target in front of the steps that are left.
-    fn follow(&mut self, link: &OwnedFd) -> std::result::Result<(), Stop> {
+    fn follow(
+        &mut self,
+        name: OsString,
+        link: &OwnedFd,
+        stat: &Stat,
+    ) -> std::result::Result<(), Stop> {
         self.links += 1;
         if self.links > MOST_LINKS {
             return Err(Errno::LOOP.into());
+        }
+        if let Some(take_link) = self.take_link {
+            if let Some(place) = take_link(self, &name, link, stat)? {
+                self.done.push((place, name));
+                return Ok(());
+            }
         }
         let target = rustix::fs::readlinkat(link, c"", Vec::new())?;
         let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
@@ -346,7 +411,7 @@ impl Way<'_> {
         match self.done.pop() {
             Some((fd, _)) if self.last == OFlags::PATH => Ok(fd),
             here => {
-                let here = here.as_ref().map_or(&*self.root.directory, |(fd, _)| fd);
+                let here = here.as_ref().map_or(self.top, |(fd, _)| fd);
                 let flags = self.last | OFlags::CLOEXEC;
                 Ok(rustix::fs::openat(here, c".", flags, Mode::empty())?)
             }
@@ -354,60 +419,51 @@ impl Way<'_> {
     }
 
     fn open(&self, name: &OsStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        rustix::fs::openat(self.here(), name, flags, Mode::empty())
+    }
+
+    /// The directory in which the next step is taken.
+    fn here(&self) -> &OwnedFd {
         let here = self.done.last().map(|(fd, _)| fd);
-        let here = here.unwrap_or(&self.root.directory);
-        rustix::fs::openat(here, name, flags, Mode::empty())
+        here.unwrap_or(self.top)
     }
 
     /// Refuses a step that somebody else could have bent.
     fn judge(&self, name: &OsStr, step: &OwnedFd) -> std::result::Result<Stat, Stop> {
         let stat = rustix::fs::fstat(step)?;
-        let Some(problem) = why_bendable(step.as_fd(), &stat) else {
-            return Ok(stat);
+        let problem = match why_bendable(step.as_fd(), &stat) {
+            None => why_linked(&stat, self.here())?,
+            problem => problem,
         };
-        let mut culprit = self.root.path.clone();
+        match problem {
+            None => Ok(stat),
+            Some(problem) => Err(self.untrusted(name, problem)),
+        }
+    }
+
+    fn untrusted(&self, name: &OsStr, problem: String) -> Stop {
+        let mut culprit = self.path.to_owned();
         culprit.extend(self.done.iter().map(|(_, name)| name));
         culprit.push(name);
-        Err(Stop::Untrusted { culprit, problem })
+        Stop::Untrusted { culprit, problem }
     }
 }
 
-/// Opens the directory that the caller just made in `parent`, and gives it `mode`: the umask must
-/// not hide the stamp from its readers.
-///
-/// If somebody else has put something in its place since, that is left alone, and is an error.
-fn open_made(
-    parent: &OwnedFd,
+/// Refuses a link that somebody else could have made, and has the kernel follow one of `/proc`.
+fn take_own_link(
+    way: &Way<'_>,
     name: &OsStr,
-    mode: Mode,
-    path: impl Fn() -> PathBuf,
-) -> std::result::Result<OwnedFd, Stop> {
-    let untrusted = |problem: String| Stop::Untrusted {
-        culprit: path(),
-        problem,
-    };
-    let replaced = || untrusted("was replaced by somebody else".to_owned());
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let made = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(replaced()),
-        opened => opened?,
-    };
-    let stat = rustix::fs::fstat(&made)?;
-    if let Some(problem) = why_bendable(made.as_fd(), &stat) {
-        return Err(untrusted(problem));
+    link: &OwnedFd,
+    stat: &Stat,
+) -> std::result::Result<Option<OwnedFd>, Stop> {
+    if let Some(problem) = why_foreign_link(stat, way.here().as_fd())? {
+        return Err(way.untrusted(name, problem));
     }
-    if stat.st_mode & 0o7777 != mode.as_raw_mode() {
-        // Somebody may have moved a private directory of the caller's here. The new one is empty.
-        let mut is_new = stat.st_uid == rustix::process::geteuid().as_raw();
-        if is_new && can_others_replace(&rustix::fs::fstat(parent)?) {
-            for_each_name(made.as_fd(), |_| is_new = false)?;
-        }
-        if !is_new {
-            return Err(replaced());
-        }
-        rustix::fs::fchmod(&made, mode)?;
+    // The text of a link like /proc/PID/root is not where it leads (proc_pid_root(5)).
+    match rustix::fs::fstatfs(link)?.f_type == PROC_SUPER_MAGIC {
+        true => Ok(Some(way.open(name, OFlags::PATH | OFlags::CLOEXEC)?)),
+        false => Ok(None),
     }
-    Ok(made)
 }
 
 /// The components of a path, the last one first. A “.”, or a slash at the end, demands a directory.

@@ -2,12 +2,13 @@
 //!
 //! Judges opened descriptors, never names: a name may lead elsewhere a moment later.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, Stat};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::files::directory::open_for_reading;
+use crate::files::directory::{for_each_name, open_for_reading};
 
 /// Room for an ACL of 127 entries. A longer one is not read, and then not trusted.
 const LONGEST_ACL: usize = 1024;
@@ -64,8 +65,41 @@ pub(crate) fn why_not_believed(stat: &Stat) -> Option<String> {
     })
 }
 
+/// Why somebody else could have put a link into a directory; `None` if nobody else could.
+///
+/// The kernel's own rule is for sticky directories alone (`protected_symlinks`, proc_sys_fs(5)).
+pub(crate) fn why_foreign_link(
+    link: &Stat,
+    directory: BorrowedFd<'_>,
+) -> rustix::io::Result<Option<String>> {
+    if let Some(problem) = why_foreign(link) {
+        return Ok(Some(format!("is a symbolic link that {problem}")));
+    }
+    let stat = rustix::fs::fstat(directory)?;
+    let problem = why_bendable(directory, &stat);
+    let problem =
+        problem.map(|problem| format!("is a symbolic link in a directory that {problem}"));
+    match problem {
+        None => why_linked(link, directory),
+        problem => Ok(problem),
+    }
+}
+
+/// Why somebody else could have given a file its name in `directory`; `None` if nobody else could.
+///
+/// Others can link a file of root's into a directory such as `/tmp`. `fs.protected_hardlinks`
+/// forbids that (proc_sys_fs(5)), but it may be off.
+pub(crate) fn why_linked(file: &Stat, directory: impl AsFd) -> rustix::io::Result<Option<String>> {
+    let names = file.st_nlink;
+    if names < 2 || FileType::from_raw_mode(file.st_mode).is_dir() {
+        return Ok(None);
+    }
+    let is_open = can_others_add(&rustix::fs::fstat(directory)?);
+    Ok(is_open.then(|| format!("has {names} names, in a directory to which others can add some")))
+}
+
 /// Whether others can replace the caller's files in a directory. An ACL shows in the group bits.
-pub(crate) fn can_others_replace(directory: &Stat) -> bool {
+fn can_others_replace(directory: &Stat) -> bool {
     let mode = Mode::from_raw_mode(directory.st_mode);
     let is_open = mode.intersects(Mode::WGRP | Mode::WOTH) && !mode.contains(Mode::SVTX);
     is_open || why_foreign(directory).is_some()
@@ -74,7 +108,41 @@ pub(crate) fn can_others_replace(directory: &Stat) -> bool {
 /// Whether others can add files to a directory.
 pub(crate) fn can_others_add(directory: &Stat) -> bool {
     let mode = Mode::from_raw_mode(directory.st_mode);
-    mode.intersects(Mode::WGRP | Mode::WOTH)
+    mode.intersects(Mode::WGRP | Mode::WOTH) || why_foreign(directory).is_some()
+}
+
+/// Opens the directory that the caller just made in `parent`, and gives it `mode`: the umask must
+/// not hide the stamp from its readers.
+///
+/// If somebody else has put something in its place since, that is left alone. The inner error then
+/// tells the problem.
+pub(crate) fn open_made(
+    parent: &OwnedFd,
+    name: &OsStr,
+    mode: Mode,
+) -> rustix::io::Result<Result<OwnedFd, String>> {
+    let replaced = || Ok(Err("was replaced by somebody else".to_owned()));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return replaced(),
+        opened => opened?,
+    };
+    let stat = rustix::fs::fstat(&made)?;
+    if let Some(problem) = why_bendable(made.as_fd(), &stat) {
+        return Ok(Err(problem));
+    }
+    if stat.st_mode & 0o7777 != mode.as_raw_mode() {
+        // Somebody may have moved a private directory of the caller's here. The new one is empty.
+        let mut is_new = stat.st_uid == rustix::process::geteuid().as_raw();
+        if is_new && can_others_replace(&rustix::fs::fstat(parent)?) {
+            for_each_name(made.as_fd(), |_| is_new = false)?;
+        }
+        if !is_new {
+            return replaced();
+        }
+        rustix::fs::fchmod(&made, mode)?;
+    }
+    Ok(Ok(made))
 }
 
 /// Why the owner is not trusted; `None` for root and the caller.

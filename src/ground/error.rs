@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::ground::text::Printable;
+use crate::ground::text::{Printable, Sentence};
 use crate::ground::time::Mtime;
 
 /// The error of a library function. Its text is a sentence for people, ready to be shown.
@@ -66,7 +66,7 @@ pub enum Error {
     )]
     Output(io::Error),
     /// A profile's text is wrong.
-    #[error("{}:{line}: {}", Printable(path.as_os_str()), Printable(problem.as_ref()))]
+    #[error("{}:{line}: {}", Printable(path.as_os_str()), Sentence(problem))]
     Profile {
         /// The file that holds it.
         path: PathBuf,
@@ -76,10 +76,10 @@ pub enum Error {
         problem: String,
     },
     /// There is no such profile, or it cannot be used.
-    #[error("{}", Printable(.0.as_ref()))]
+    #[error("{}", Sentence(.0))]
     NoProfile(String),
     /// A witness's text is wrong.
-    #[error("this is not a whole witness: {}", Printable(.0.as_ref()))]
+    #[error("this is not a whole witness: {}", Sentence(.0))]
     Witness(String),
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::ground::text::{Printable, path_text};
+use crate::ground::text::{Printable, Sentence, path_text};
 use crate::ground::time::Mtime;
 use crate::observe::input::Input;
 use crate::stamp::stamp::Owner;
@@ -224,7 +224,7 @@ impl fmt::Display for Reason {
             }
             Reason::Witness { error }
             | Reason::UselessAnswer { error }
-            | Reason::CacheFile { error } => Printable(error.as_ref()).fmt(f),
+            | Reason::CacheFile { error } => Sentence(error).fmt(f),
             Reason::NothingKept => {
                 f.write_str("no record of the modules at the last touch was kept")
             }

@@ -3,6 +3,7 @@
 //! Only the mtime counts, so a plain `touch FILE` by hand is as good as a touch of ours. Ours
 //! promises more: each one leaves an mtime that the stamp never had before.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
@@ -215,6 +216,12 @@ impl Stamp {
     /// The name of this profile's file with an extension, in the stamp's directory.
     pub(crate) fn name_beside(&self, extension: &str) -> String {
         format!("{}.{extension}", self.profile)
+    }
+
+    /// Whether a name is that of this profile's stamp, or of a file that is kept beside it.
+    pub(crate) fn is_beside(&self, name: &OsStr) -> bool {
+        let extensions = ["stamp", "witness", "libvirt"];
+        extensions.iter().any(|it| name == &*self.name_beside(it))
     }
 
     /// The name of the lock by which touches take turns.

@@ -19,7 +19,7 @@ use rustix::fs::{Mode, Stat};
 use rustix::io::Errno;
 
 use crate::files::lock::{Lock, open_private};
-use crate::files::replace::{Replacement, Writers, remove};
+use crate::files::replace::{Replacement, Writers, remove, remove_leftovers};
 use crate::files::root::Steps;
 use crate::files::trust::why_not_believed;
 use crate::ground::error::{Error, Result};
@@ -245,6 +245,8 @@ impl Turn<'_> {
         durability: Durability,
         prepare: impl FnOnce(&File) -> io::Result<()>,
     ) -> io::Result<()> {
+        // rpm's program keeps nothing, so it spends no time on this.
+        remove_leftovers(&self.directory, |of| self.stamp.is_beside(of));
         let name = kept.name(self.stamp);
         let new = self.replace(&name)?;
         new.file().write_all(text.as_bytes())?;

@@ -107,7 +107,7 @@ fn an_answer_is_served_while_nothing_changed() {
 fn any_bytes_are_an_answer() {
     let program = Program::new();
     let big: Vec<u8> = (0..3_000_000u32).map(|number| number as u8).collect();
-    for bytes in [&b""[..], b"\0\n\xff\nmodstamp-cache 2 ", &big] {
+    for bytes in [&b""[..], b"\0\n\xff\nmodstamp-cache 3 ", &big] {
         let file = program.file.with_file_name(bytes.len().to_string());
         for _ in 0..2 {
             let probe = || Ok::<_, ()>(bytes);
@@ -158,19 +158,19 @@ fn a_torn_file_asks_again_and_says_why() {
 fn an_answer_of_another_version_costs_one_probe_and_is_replaced() {
     let program = Program::new();
     fs::create_dir_all(program.file.parent().unwrap()).unwrap();
-    for version in ["1 0 0 0", "3 0 0 0 0", "300"] {
+    for version in ["1 0 0 0", "2 0 0 0 0", "4 0 0 0 0", "300"] {
         let text = format!("modstamp-cache {version}\n");
         fs::write(&program.file, text).unwrap();
         let told = "is of another version of modstamp";
         assert!(program.why().ends_with(told), "{version}");
     }
     for numbers in ["", "x", "1 2 3", "99999999999999999999 0 0 0", "-1 0 0 0"] {
-        let text = format!("modstamp-cache 2 {numbers}\n");
+        let text = format!("modstamp-cache 3 {numbers}\n");
         fs::write(&program.file, text).unwrap();
         assert!(program.why().ends_with("is cut off"), "{numbers}");
     }
     let most = u64::MAX;
-    let text = format!("modstamp-cache 2 0 0 {most} {most}\n");
+    let text = format!("modstamp-cache 3 0 0 {most} {most}\n");
     fs::write(&program.file, text).unwrap();
     assert!(program.why().ends_with("is cut off"));
 }
@@ -312,7 +312,7 @@ fn a_file_that_is_not_ours_is_left_as_it_is() {
     let texts = [
         "x",
         "modstamp-cache",
-        "modstamp-cachet 2 0 0 0 0\n",
+        "modstamp-cachet 3 0 0 0 0\n",
         "modstamp-witness 1 qemu\n",
     ];
     for (text, mode) in texts.iter().flat_map(|text| [(text, 0o600), (text, 0o666)]) {

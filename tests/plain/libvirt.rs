@@ -926,7 +926,7 @@ fn a_cache_directory_that_is_a_link_is_not_followed() {
         host.rename(link, "srv");
         host.link(link, "/srv");
         let refused = "cannot look at libvirt's cache in /var/cache/libvirt/qemu: Not a directory";
-        let (out, err) = host.say(&["libvirt", "status"]);
+        let (out, err) = host.fail(&["libvirt", "status"]);
         assert!(
             err.starts_with(&format!("modstamp: note: {refused}")),
             "{link}: {err}"

@@ -2,10 +2,12 @@
 
 mod cache;
 mod cached;
+mod damage;
 mod ends;
 mod features;
 mod layers;
 mod libvirt;
+mod libvirt_losses;
 mod names;
 mod probe;
 mod profile;
@@ -13,9 +15,10 @@ mod readme;
 mod reasons;
 mod run;
 mod stamp;
+mod terminal;
 mod threats;
 mod trigger;
-mod untouched;
 mod trouble;
+mod untouched;
 mod update;
 mod witness;

@@ -10,6 +10,7 @@ mod filesystems;
 mod mapped;
 mod qemu;
 mod racy;
+mod tree;
 mod trouble;
 mod trust;
 
@@ -36,6 +37,7 @@ fn main() {
         ("qemu", qemu::tests()),
         ("racy", racy::tests()),
         ("trouble", trouble::tests()),
+        ("tree", tree::tests()),
         ("trust", trust::tests()),
     ];
     let named = |(module, tests)| {

@@ -1,7 +1,9 @@
 //! Finds, reads and removes the files of libvirt's cache: one for each program that it probed.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::act::libvirt::capabilities::Recorded;
 use crate::act::libvirt::kind::Kind;
-use crate::files::directory::{for_each_name, open_file, os};
+use crate::files::directory::{for_each_name, open_file, os, stat_at};
 use crate::files::read::read_at_most;
 use crate::files::root::{Root, Steps};
 use crate::ground::environment::home_directory;
@@ -25,9 +27,6 @@ const MOST_BYTES: u64 = 4 << 20;
 /// An error about a file's content is cut to this many characters.
 const LONGEST_SENTENCE: usize = 300;
 
-/// libvirt knows some 30 emulators. A directory with more files than this is not read to its end.
-const MOST_FILES: usize = 1000;
-
 /// A cache directory of one daemon, for one kind of program.
 pub(crate) struct CacheDirectory {
     /// The path as seen from outside the root.
@@ -40,7 +39,7 @@ pub(crate) struct CacheDirectory {
 /// One file of libvirt's cache.
 pub struct CacheFile {
     directory: Arc<CacheDirectory>,
-    name: String,
+    name: OsString,
     stat: Stat,
     recorded: std::result::Result<Recorded, String>,
 }
@@ -83,25 +82,30 @@ impl CacheDirectory {
 
     /// Reads all cache files in the directory, sorted by program.
     ///
-    /// # Errors
-    /// If the directory cannot be listed. A file that cannot be read is one of those returned.
-    pub(crate) fn files(self) -> Result<Vec<CacheFile>> {
-        let failed = |errno: Errno| {
+    /// The second value has one error for each file that cannot be looked at, and one if the
+    /// directory cannot be listed to its end. A file that cannot be read is one of those returned.
+    pub(crate) fn files(self) -> (Vec<CacheFile>, Vec<Error>) {
+        let (mut names, mut files, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+        let listed = for_each_name(self.fd.as_fd(), |name| names.push(os(name).to_owned()));
+        if let Err(errno) = listed {
             let remedy = "make it readable, or ask as its owner";
-            Error::system("list libvirt's cache", &self.path, errno, remedy)
-        };
-        let mut names = Vec::new();
-        for_each_name(self.fd.as_fd(), |name| names.push(os(name).to_owned())).map_err(failed)?;
+            errors.push(Error::system(
+                "list libvirt's cache",
+                &self.path,
+                errno,
+                remedy,
+            ));
+        }
         let directory = Arc::new(self);
-        let mut files: Vec<CacheFile> = names
-            .into_iter()
-            .filter_map(|name| name.into_string().ok())
-            .filter(|name| name.ends_with(".xml"))
-            .take(MOST_FILES)
-            .filter_map(|name| CacheFile::read(&directory, name))
-            .collect();
+        names.retain(|name| name.as_bytes().ends_with(b".xml"));
+        for name in names {
+            match CacheFile::read(&directory, name) {
+                Ok(file) => files.extend(file),
+                Err(error) => errors.push(error),
+            }
+        }
         files.sort_by_cached_key(CacheFile::title);
-        Ok(files)
+        (files, errors)
     }
 }
 
@@ -133,15 +137,20 @@ fn open(root: &Root, top: &Path, below: &Path) -> io::Result<Option<OwnedFd>> {
 
 impl CacheFile {
     /// Reads one file. `None` if it is gone since it was listed.
-    fn read(directory: &Arc<CacheDirectory>, name: String) -> Option<CacheFile> {
-        let stat = rustix::fs::statat(&directory.fd, &name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        let recorded = read(directory, &name, &stat);
-        Some(CacheFile {
-            directory: Arc::clone(directory),
-            name,
-            stat,
-            recorded: recorded.map_err(|error| error.chars().take(LONGEST_SENTENCE).collect()),
-        })
+    fn read(directory: &Arc<CacheDirectory>, name: OsString) -> Result<Option<CacheFile>> {
+        let stat = stat_at(&directory.fd, &name).map_err(|errno| {
+            let (path, remedy) = (directory.path.join(&name), "look at it, and try again");
+            Error::system("look at libvirt's cache file", path, errno, remedy)
+        })?;
+        Ok(stat.map(|stat| {
+            let recorded = read(directory, &name, &stat);
+            CacheFile {
+                directory: Arc::clone(directory),
+                name,
+                stat,
+                recorded: recorded.map_err(|error| error.chars().take(LONGEST_SENTENCE).collect()),
+            }
+        }))
     }
 
     /// The file's path, as seen from outside the root.
@@ -214,7 +223,7 @@ impl CacheFile {
 /// Reads the content of a file. The error is a sentence about the file.
 fn read(
     directory: &CacheDirectory,
-    name: &str,
+    name: &OsStr,
     stat: &Stat,
 ) -> std::result::Result<Recorded, String> {
     if !FileType::from_raw_mode(stat.st_mode).is_file() {
@@ -232,7 +241,7 @@ fn read(
     let digest = Sha256::digest(recorded.program.as_os_str().as_encoded_bytes());
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     // libvirt finds an answer by the digest of the program's path (virFileCacheGetFileName).
-    match name.strip_suffix(".xml") == Some(&digest) {
+    match name.to_str() == Some(&format!("{digest}.xml")) {
         true => Ok(recorded),
         false => Err(format!(
             "its name is not the SHA-256 digest of “{}”, the path that it has inside",

@@ -66,10 +66,9 @@ impl Cached {
         let (directories, mut errors) = CacheDirectory::all(profile.root(), kind);
         for directory in directories {
             let owner = directory.owner;
-            match directory.files() {
-                Ok(found) => files.extend(found),
-                Err(error) => errors.push((owner, error)),
-            }
+            let (found, unseen) = directory.files();
+            files.extend(found);
+            errors.extend(unseen.into_iter().map(|error| (owner, error)));
         }
         let own_record = match record.as_ref().is_some_and(Record::tells_all) {
             true => None,
@@ -89,7 +88,8 @@ impl Cached {
         &self.files
     }
 
-    /// The caches that could not be read, such as the system's by an ordinary user.
+    /// The caches that could not be read, such as the system's by an ordinary user, and the files
+    /// that could not be looked at.
     pub fn errors(&self) -> &[(Owner, Error)] {
         &self.errors
     }

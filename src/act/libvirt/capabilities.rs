@@ -9,7 +9,7 @@ use quick_xml::events::{BytesRef, Event};
 use serde::{Serialize, Serializer};
 
 use crate::act::libvirt::kind::Kind;
-use crate::ground::text::{Printable, path_text};
+use crate::ground::text::{Sentence, path_text};
 
 /// No path is longer (`PATH_MAX`).
 const LONGEST_PATH: usize = 4096;
@@ -111,7 +111,7 @@ impl Elements<'_> {
         loop {
             let event = reader.read_event().map_err(|error| {
                 let error = error.to_string();
-                let error = Printable(error.as_ref());
+                let error = Sentence(&error);
                 format!("it is not XML as libvirt writes it: {error}")
             })?;
             match event {

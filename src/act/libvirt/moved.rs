@@ -75,7 +75,29 @@ pub(crate) struct Opened {
     directories: Vec<(PathBuf, io::Result<File>)>,
     /// A second that no answer has noted down.
     pub(crate) second: i64,
+    /// A last second that cannot be right. `second` may then be one of before.
+    pub(crate) not_followed: Option<i64>,
 }
+
+/// The seconds that the last refresh left.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LastSeconds {
+    /// The latest that any refresh chose.
+    pub(crate) chosen: Option<i64>,
+    /// The latest that the record's text has, which is another witness of it.
+    pub(crate) recorded: Option<i64>,
+}
+
+/// Whether a change may wait for the next second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    ASecond,
+    /// A transaction waits for the caller.
+    Nothing,
+}
+
+/// No refresh chooses a second so far ahead of the clock, the directories and the last record.
+const SECONDS_AHEAD: i64 = 24 * 60 * 60;
 
 /// The result of moving module directories.
 pub(crate) struct DirectoryMoves {
@@ -90,8 +112,11 @@ impl Opened {
     /// Opens directories and chooses their new second.
     ///
     /// Every earlier mtime is at most the clock's. After the clock was set back, it is at most a
-    /// directory's own mtime, or `last`. So the next second after all of these is new.
-    pub(crate) fn open(root: &Root, paths: Vec<PathBuf>, last: Option<i64>) -> Opened {
+    /// directory's own mtime, or the last chosen one. So the next second after all of these is new.
+    ///
+    /// A broken disk or a strange tool can leave a last second centuries ahead. It is not followed
+    /// if it is far ahead of everything else.
+    pub(crate) fn open(root: &Root, paths: Vec<PathBuf>, last: LastSeconds) -> Opened {
         let open = |path: PathBuf| {
             let directory = open(root, &path);
             (path, directory)
@@ -102,10 +127,16 @@ impl Opened {
             Some(stat.st_mtime)
         };
         let have = directories.iter().filter_map(|(_, it)| mtime(it));
-        let latest = have.chain(last).fold(Mtime::now().seconds(), i64::max);
+        let latest = have.fold(Mtime::now().seconds(), i64::max);
+        let seen = last.recorded.map_or(latest, |second| latest.max(second));
+        let is_right = |chosen: &i64| *chosen <= seen.saturating_add(SECONDS_AHEAD);
+        let followed = last.chosen.filter(is_right);
         Opened {
             directories,
-            second: latest.saturating_add(1),
+            second: followed
+                .map_or(latest, |chosen| latest.max(chosen))
+                .saturating_add(1),
+            not_followed: last.chosen.filter(|chosen| !is_right(chosen)),
         }
     }
 
@@ -185,6 +216,7 @@ pub(crate) fn move_to_second(file: &File, second: i64, durability: Durability) -
 pub(crate) fn change_all(
     root: &Root,
     programs: &[&Path],
+    patience: Patience,
     durability: Durability,
 ) -> (Vec<TimeOf>, Option<Failure>) {
     let (mut changed, mut failed) = (Vec::new(), None);
@@ -192,7 +224,7 @@ pub(crate) fn change_all(
     let mut seconds = HashMap::new();
     for path in programs {
         let path = path.to_path_buf();
-        match change(root, &path, &mut seconds, durability) {
+        match change(root, &path, &mut seconds, patience, durability) {
             Ok(Some(second)) => changed.push(TimeOf { path, second }),
             Ok(None) => {}
             // The program is gone, or it is a link to nothing.
@@ -211,6 +243,7 @@ fn change(
     root: &Root,
     path: &Path,
     seconds: &mut HashMap<(u64, u64), i64>,
+    patience: Patience,
     durability: Durability,
 ) -> io::Result<Option<i64>> {
     let program = root.read(path, Steps::Trusted)?;
@@ -221,14 +254,25 @@ fn change(
     }
     Ok(Some(match seconds.entry((old.st_dev, old.st_ino)) {
         Entry::Occupied(known) => *known.get(),
-        Entry::Vacant(place) => *place.insert(change_ctime(&program, &old, durability)?),
+        Entry::Vacant(place) => *place.insert(change_ctime(&program, &old, patience, durability)?),
     }))
 }
 
-fn change_ctime(program: &OwnedFd, old: &Stat, durability: Durability) -> io::Result<i64> {
-    // Within the second of its last change, the ctime would look unmoved.
+fn change_ctime(
+    program: &OwnedFd,
+    old: &Stat,
+    patience: Patience,
+    durability: Durability,
+) -> io::Result<i64> {
+    // Nobody can choose a ctime. Within the second of its last change, it would look unmoved.
+    let is_too_early =
+        || rustix::time::clock_gettime(ClockId::RealtimeCoarse).tv_sec == old.st_ctime;
+    if patience == Patience::Nothing && is_too_early() {
+        let cause = "its ctime is of this very second, and a transaction does not wait";
+        return Err(io::Error::other(cause));
+    }
     for _ in 0..1100 {
-        if rustix::time::clock_gettime(ClockId::RealtimeCoarse).tv_sec != old.st_ctime {
+        if !is_too_early() {
             break;
         }
         std::thread::sleep(Duration::from_millis(1));

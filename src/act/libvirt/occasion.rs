@@ -1,6 +1,7 @@
 //! The occasion of a refresh, which decides how much of the inputs it reads.
 
 use crate::act::libvirt::judgement::is_unknown_program;
+use crate::act::libvirt::moved::Patience;
 use crate::act::libvirt::record::Record;
 use crate::ground::error::Result;
 use crate::judge::witness::Witness;
@@ -25,6 +26,14 @@ impl Occasion {
         let known: Vec<_> = last.iter().map(|last| &last.witness.observation).collect();
         let observation = inputs.clone().read(self.depth(), &known);
         Witness { observation }
+    }
+
+    /// Whether the refresh may wait for the next second.
+    pub(crate) fn patience(self) -> Patience {
+        match self {
+            Occasion::Touch => Patience::Nothing,
+            Occasion::Hand | Occasion::Update => Patience::ASecond,
+        }
     }
 
     fn depth(self) -> Depth {

@@ -32,7 +32,7 @@ use std::io;
 use rustix::fs::{OFlags, fstat};
 use serde::{Deserialize, Serialize};
 
-use crate::act::libvirt::moved::{Moved, TimeOf, move_to_second};
+use crate::act::libvirt::moved::{LastSeconds, Moved, TimeOf, move_to_second};
 use crate::files::directory::open_file;
 use crate::files::read::read_at_most;
 use crate::files::trust::why_not_believed;
@@ -114,6 +114,15 @@ impl LastRefresh {
             last.record = text.and_then(|text| Record::parse(stamp.owner(), &text));
         }
         last
+    }
+
+    /// The seconds that no later refresh may leave again.
+    pub(crate) fn seconds(&self) -> LastSeconds {
+        let moved = self.record.iter().flat_map(|record| &record.effect.moved);
+        LastSeconds {
+            chosen: self.second,
+            recorded: moved.map(|moved| moved.second).max(),
+        }
     }
 }
 

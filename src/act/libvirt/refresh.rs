@@ -17,6 +17,7 @@ use crate::act::libvirt::occasion::Occasion;
 use crate::act::libvirt::record::{Effect, LastRefresh, Reached, Record};
 use crate::act::libvirt::targets::Targets;
 use crate::ground::error::{Error, Result};
+use crate::ground::text::Printable;
 use crate::ground::time::Deadline;
 use crate::judge::witness::Witness;
 use crate::observe::inputs::Inputs;
@@ -230,12 +231,14 @@ impl<'a> SystemRefresh<'a> {
             [] => Targets::watched(self.kind, self.profile, &inputs, self.occasion),
             _ => Targets::named(root, directories, last.record.as_ref()),
         };
-        let opened = Opened::open(root, targets.directories, last.second);
+        let opened = Opened::open(root, targets.directories, last.seconds());
         let second = opened.second;
-        // If the claim fails, a later refresh may choose the same second. Then the programs' ctimes
-        // must move, too.
+        self.warn_of_second(opened.not_followed);
+        // If the claim fails, a later refresh may choose the same second. If the last second is not
+        // known, this refresh may do so. Then the programs' ctimes must move, too.
         let claim = |turn: &Turn| Record::claim_second(turn, second).is_ok();
-        let are_enough = self.turn.as_ref().is_some_and(claim) && targets.are_enough;
+        let is_new = opened.not_followed.is_none() && self.turn.as_ref().is_some_and(claim);
+        let are_enough = is_new && targets.are_enough;
         let directories = opened.move_all(root, self.durability);
         let moved = directories.moved.iter();
         let moved = moved.map(|moved| (root.outside(&moved.path), moved.second));
@@ -288,16 +291,20 @@ impl<'a> SystemRefresh<'a> {
             (None, Some(directory)) => programs.is_empty() && directory.is_lasting(),
             (None, None) => false,
         };
-        let reached = match &program {
-            Some(_) => Reached::Partly,
-            None => Reached::ByTimes,
+        // Without a new ctime, nothing stands in for a directory that was not moved.
+        let is_reached = program.is_none()
+            && (directory.is_none() || !record.effect.changed.is_empty() || !is_wanted);
+        let reached = match (is_shut_out, is_reached) {
+            (true, _) => Reached::ByEviction,
+            (false, true) => Reached::ByTimes,
+            (false, false) => Reached::Partly,
         };
         if let Some(failure) = directory.or(program).filter(|_| is_wanted) {
-            self.warn_of(failure, is_shut_out)?;
+            self.warn_of(failure, reached)?;
         }
-        record.effect.reached = match is_shut_out {
-            true => self.evict(last, inputs, is_wanted),
-            false => reached,
+        record.effect.reached = match reached {
+            Reached::ByEviction => self.evict(last, inputs, is_wanted),
+            reached => reached,
         };
         Ok(())
     }
@@ -309,7 +316,8 @@ impl<'a> SystemRefresh<'a> {
         record: &mut Record,
     ) -> Result<Option<Failure>> {
         let root = self.profile.root();
-        let (changed, failed) = change_all(root, programs, self.durability);
+        let (changed, failed) =
+            change_all(root, programs, self.occasion.patience(), self.durability);
         let outside = changed.iter().map(|changed| root.outside(&changed.path));
         self.done.changed = outside.collect();
         if !changed.is_empty() {
@@ -322,24 +330,40 @@ impl<'a> SystemRefresh<'a> {
         Ok(failed)
     }
 
+    /// Tells a person of a last second that cannot be right.
+    fn warn_of_second(&mut self, second: Option<i64>) {
+        let Some(second) = second else {
+            return;
+        };
+        let path = self.stamp.path().with_extension("libvirt");
+        let path = Printable(path.as_os_str());
+        self.done.warnings.push(format!(
+            "the record {path} has the time {second}, which is far ahead of the clock; \
+             it is not followed, and the record gets a new time"
+        ));
+    }
+
     /// Tells a person of a time that could not be moved.
     ///
     /// # Errors
     /// If the caller lacks the privilege to do anything at all.
-    fn warn_of(&mut self, failure: Failure, is_shut_out: bool) -> Result<()> {
+    fn warn_of(&mut self, failure: Failure, reached: Reached) -> Result<()> {
         let root = self.profile.root();
         let is_privileged = rustix::process::geteuid().is_root() || !root.is_system();
-        let remedy = match (is_shut_out, is_privileged) {
-            (false, _) => "the other times that could be moved were moved",
-            (true, true) => "so stale files were removed from the system's cache instead",
-            (true, false) => {
+        let remedy = match (reached, is_privileged) {
+            (Reached::ByTimes, _) => "the other times that could be moved were moved",
+            (Reached::Partly, _) => "run “modstamp libvirt refresh” when that is over",
+            (Reached::ByEviction, true) => {
+                "so stale files were removed from the system's cache instead"
+            }
+            (Reached::ByEviction, false) => {
                 "run as root; “modstamp libvirt evict” removes what is stale from your own cache"
             }
         };
         let attempt = "make libvirt ask again by the mtime or ctime of";
         let path = root.outside(&failure.path);
         let error = Error::system(attempt, path, failure.cause, remedy);
-        match is_shut_out && !is_privileged {
+        match reached == Reached::ByEviction && !is_privileged {
             true => Err(error),
             false => {
                 self.done.warnings.push(error.to_string());

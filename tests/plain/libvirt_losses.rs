@@ -1,0 +1,162 @@
+//! Nothing that a refresh or an eviction leaves undone is passed over in silence.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+
+use support::libvirt::{ARM, Host, RECORD, SYSTEM, WATCHED, X86};
+
+/// The programs of the profile `qemu`, in the root.
+const PROGRAMS: [&str; 2] = ["usr/bin", "usr/libexec"];
+
+fn without_programs() -> Host {
+    let host = Host::new();
+    for programs in PROGRAMS {
+        fs::remove_dir_all(host.path(programs)).unwrap();
+    }
+    host
+}
+
+#[test]
+fn a_refresh_that_moved_nothing_fails_and_says_why() {
+    // Others can write the directory, and no program stands in for it.
+    let host = without_programs();
+    host.set_permissions(WATCHED, 0o777);
+    let (out, err) = host.fail(&["libvirt", "refresh"]);
+    let sentence = format!(
+        "modstamp: warning: cannot make libvirt ask again by the mtime or ctime of /{WATCHED}: \
+         /{WATCHED} can be written by every user; run “modstamp libvirt refresh” when that is over\n"
+    );
+    assert_eq!((&*out, err), ("", sentence));
+    // The next update tries again, because the record knows it.
+    host.set_permissions(WATCHED, 0o755);
+    let (out, err) = host.say(&["update"]);
+    assert!(
+        out.contains(&format!("moved the time of /{WATCHED}\n")),
+        "{out}"
+    );
+    assert_eq!(err, "");
+}
+
+#[test]
+fn a_refresh_of_which_no_record_can_be_kept_fails_and_says_why() {
+    let host = Host::new();
+    fs::remove_dir_all(host.path("var/lib/modstamp")).unwrap();
+    host.write("var/lib/modstamp", "no directory");
+    let (_, err) = host.fail(&["libvirt", "refresh"]);
+    assert!(err.contains("/var/lib/modstamp"), "{err}");
+    host.remove("var/lib/modstamp");
+    host.refresh();
+}
+
+#[test]
+fn an_eviction_removes_every_file_however_many_there_are() {
+    let host = Host::new();
+    for number in 0..3000 {
+        host.write(&format!("{SYSTEM}/{number}.xml"), "");
+    }
+    host.ask(X86);
+    let odd = host.path(SYSTEM).join(OsStr::from_bytes(b"\xff\x1b.xml"));
+    fs::write(&odd, "").unwrap();
+    let other = host.path(SYSTEM).join("a.txt");
+    fs::write(&other, "").unwrap();
+    assert_eq!(host.rows(&[]).len(), 3002);
+    let (out, err) = host.say(&["libvirt", "evict", "--all"]);
+    assert_eq!((out.lines().count(), &*err), (3002, ""));
+    let left: Vec<_> = fs::read_dir(host.path(SYSTEM)).unwrap().collect();
+    assert_eq!(left.len(), 1);
+    assert!(other.exists());
+}
+
+#[test]
+fn an_eviction_that_leaves_some_files_removes_the_others_and_names_each_that_is_left() {
+    let host = Host::new();
+    for number in 0..1200 {
+        fs::create_dir(host.path(&format!("{SYSTEM}/{number}.xml"))).unwrap();
+    }
+    let files = [X86, ARM].map(|program| host.ask(program));
+    let (out, err) = host.fail(&["libvirt", "evict", "--all"]);
+    assert_eq!((out.lines().count(), err.lines().count()), (2, 1200));
+    for number in 0..1200 {
+        let sentence = format!("cannot remove libvirt's cache file /{SYSTEM}/{number}.xml: ");
+        assert!(err.contains(&sentence), "{number}");
+    }
+    assert!(files.iter().all(|file| !host.path(file).exists()));
+}
+
+fn now() -> i64 {
+    let time = std::time::SystemTime::now();
+    let time = time.duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(time.as_secs()).unwrap()
+}
+
+#[test]
+fn a_last_second_far_ahead_of_all_else_is_told_and_not_followed() {
+    const CENTURIES: i64 = 9_000_000_000;
+    let host = Host::new();
+    let mut last = host.refresh();
+    let old = fs::read(host.path(RECORD)).unwrap();
+    for text in [&old[..], b"torn"] {
+        fs::write(host.path(RECORD), text).unwrap();
+        host.set_mtime(RECORD, CENTURIES);
+        let (out, err) = host.say(&["libvirt", "refresh"]);
+        let sentence = format!(
+            "modstamp: warning: the record /{RECORD} has the time {CENTURIES}, which is far ahead of the clock; \
+             it is not followed, and the record gets a new time\n"
+        );
+        assert_eq!(err, sentence);
+        let moved = host.mtime(WATCHED);
+        assert!(last < moved && moved < now() + 60, "{moved} after {last}");
+        // The second may be one of before the damage, so the programs are moved as well.
+        assert!(
+            out.contains(&format!("moved the ctime of {X86}\n")),
+            "{out}"
+        );
+        host.ask(X86);
+        assert_eq!(host.words(X86), "fresh");
+        last = host.refresh();
+        assert!(moved < last && last < now() + 60, "{last} after {moved}");
+    }
+}
+
+#[test]
+fn a_second_far_ahead_that_a_refresh_left_is_followed_after_the_clock_went_back() {
+    const AHEAD: i64 = 4_000_000_000;
+    let host = Host::new();
+    host.set_mtime(WATCHED, AHEAD);
+    assert_eq!(host.refresh(), AHEAD + 1);
+    host.set_mtime(WATCHED, 1_600_000_000);
+    assert_eq!(
+        host.refresh(),
+        AHEAD + 2,
+        "the record tells it by its text, too"
+    );
+}
+
+/// A ctime cannot be chosen, so the next update has to move it.
+#[test]
+fn a_transaction_never_waits_for_the_next_second() {
+    let host = Host::new();
+    fs::remove_dir_all(host.path(WATCHED)).unwrap();
+    let fired = format!("/{WATCHED}");
+    let said = (0..20).map(|_| {
+        // The trigger comes within the second of this change, unless the machine is very slow.
+        host.set_permissions(&X86[1..], 0o755);
+        host.say(&["trigger", "dpkg", &fired]).1
+    });
+    let mut said = said.filter(|said| said.contains(X86));
+    let said = said
+        .next()
+        .expect("a trigger waited for the next second each time");
+    let sentence = format!(
+        "{X86}: its ctime is of this very second, and a transaction does not wait; \
+         run “modstamp libvirt refresh” when that is over\n"
+    );
+    assert!(said.ends_with(&sentence), "{said}");
+    let (out, err) = host.say(&["update"]);
+    assert!(
+        out.contains(&format!("moved the ctime of {X86}\n")),
+        "{out}"
+    );
+    assert_eq!(err, "");
+}
