@@ -51,7 +51,7 @@ pub enum Error {
     },
     /// The stamp's file system can store no later time.
     #[error(
-        "cannot move the stamp {} past {last}: its file system stores no later time; remove the stamp and touch again",
+        "cannot move the stamp {} past {last}: its file system stores no later time; remove the stamp and the lock file beside it, and touch again",
         Printable(path.as_os_str())
     )]
     NoLaterTime {
