@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use filetime::FileTime;
 use rustix::fs::{Stat, Timespec};
 
-const SECONDS_A_DAY: i64 = 24 * 60 * 60;
+pub(crate) const SECONDS_A_DAY: i64 = 24 * 60 * 60;
 
 /// A modification time as the file system stores it: seconds and nanoseconds since 1970.
 ///

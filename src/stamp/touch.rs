@@ -69,8 +69,8 @@ impl Stamp {
             return Ok(None);
         }
         let turn = self.take_turn_by(deadline)?;
+        warnings.extend(turn.warnings());
         let mtime = turn.move_stamp(by, why, durability)?;
-        warnings.extend(turn.warning());
         turn.end(durability)?;
         Ok(Some(mtime))
     }
