@@ -397,10 +397,13 @@ impl Walk {
             Kind::Folding => self.plan.fold.clone(),
         };
         let first = list[done];
-        let is_like_first = |step: &&Do| match (first, **step) {
-            (Do::See(_), Do::See(_)) | (Do::Read(_), Do::Read(_)) => true,
-            (Do::Again(_), Do::Again(_)) => true,
-            _ => false,
+        let is_like_first = |step: &&Do| {
+            matches!(
+                (first, **step),
+                (Do::See(_), Do::See(_))
+                    | (Do::Read(_), Do::Read(_))
+                    | (Do::Again(_), Do::Again(_))
+            )
         };
         let count = list[done..].iter().take_while(is_like_first).count().max(1);
         let changes = self.world.changes;
