@@ -118,10 +118,14 @@ impl LastRefresh {
 
     /// The seconds that no later refresh may leave again.
     pub(crate) fn seconds(&self) -> LastSeconds {
-        let moved = self.record.iter().flat_map(|record| &record.effect.moved);
+        let effects = || self.record.iter().map(|record| &record.effect);
+        let moved = effects().flat_map(|effect| &effect.moved);
+        // The refresh chose a second after those of the directories that it had to leave, too.
+        let left = effects().flat_map(|effect| &effect.left);
+        let moved = moved.map(|moved| moved.second);
         LastSeconds {
             chosen: self.second,
-            recorded: moved.map(|moved| moved.second).max(),
+            recorded: moved.chain(left.map(|left| left.second)).max(),
         }
     }
 }
