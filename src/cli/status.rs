@@ -97,8 +97,10 @@ impl ProfileStatus {
         let errors = stamps.chain(self.answers.as_ref().err());
         let errors = errors.map(ToString::to_string);
         let unknown = self.inputs.unknown().into_iter();
+        let unknown =
+            unknown.map(|reason| format!("{reason}; make it readable, or ask as its owner"));
         let mut is_all_read = true;
-        for sentence in errors.chain(unknown.map(|reason| reason.to_string())) {
+        for sentence in errors.chain(unknown) {
             say("", sentence);
             is_all_read = false;
         }
