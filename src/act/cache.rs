@@ -107,6 +107,8 @@ impl Cache {
     ///
     /// # Errors
     /// If the command cannot be started, or if its output cannot be passed on ([`Error::Output`]).
+    /// Also if the stored output can no longer be read after a part was passed on
+    /// ([`Error::CutOff`]).
     pub fn run(
         &self,
         profile: &Profile,
@@ -136,7 +138,11 @@ impl Cache {
                         not_kept: None,
                     });
                 }
-                Err(Unserved::Broken(error)) => return Err(Error::Output(error)),
+                Err(Unserved::Refused(error)) => return Err(Error::Output(error)),
+                Err(Unserved::CutOff(cause)) => {
+                    let path = self.shelf.path_of(&inquiry.name);
+                    return Err(Error::CutOff { path, cause });
+                }
                 Err(Unserved::Unread(error)) => {
                     let why = self.shelf.not_read(&inquiry.name, error);
                     return run_unkept(command, why, pass_on);
@@ -238,8 +244,10 @@ fn run_unkept(
 enum Unserved {
     /// It cannot be read. Nothing was passed on.
     Unread(io::Error),
-    /// A part of it was passed on.
-    Broken(io::Error),
+    /// It cannot be read to its end. A part of it was passed on.
+    CutOff(io::Error),
+    /// Its reader does not take it.
+    Refused(io::Error),
 }
 
 /// Passes a stored answer on. If the reader of one stream leaves, the other is still served.
@@ -248,20 +256,21 @@ fn serve(
     mut pass_on: impl FnMut(Stream, &[u8]) -> io::Result<()>,
 ) -> std::result::Result<(), Unserved> {
     let parts = stored.parts();
-    let mut was_any_passed_on = false;
+    let mut unserved: fn(io::Error) -> Unserved = Unserved::Unread;
     for (stream, part) in [
         (Stream::Stdout, parts.stdout),
         (Stream::Stderr, parts.stderr),
     ] {
         let passed_on = part.pass_on(|bytes| {
-            was_any_passed_on = true;
-            pass_on(stream, bytes)
+            unserved = Unserved::Refused;
+            pass_on(stream, bytes)?;
+            unserved = Unserved::CutOff;
+            Ok(())
         });
         match passed_on {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            Err(error) if was_any_passed_on => return Err(Unserved::Broken(error)),
-            Err(error) => return Err(Unserved::Unread(error)),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => unserved = Unserved::CutOff,
+            Err(error) => return Err(unserved(error)),
         }
     }
     Ok(())
@@ -298,7 +307,10 @@ mod tests {
         assert!(serve(&cut_to(300_000), ignore).is_ok());
         let unread = serve(&cut_to(100), ignore);
         assert!(matches!(unread, Err(Unserved::Unread(_))), "{unread:?}");
-        let broken = serve(&cut_to(150_000), ignore);
-        assert!(matches!(broken, Err(Unserved::Broken(_))), "{broken:?}");
+        let cut_off = serve(&cut_to(150_000), ignore);
+        assert!(matches!(cut_off, Err(Unserved::CutOff(_))), "{cut_off:?}");
+        let full = |_: Stream, _: &[u8]| Err(io::ErrorKind::StorageFull.into());
+        let refused = serve(&cut_to(300_000), full);
+        assert!(matches!(refused, Err(Unserved::Refused(_))), "{refused:?}");
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::act::follow::Followed;
 use crate::act::kept_witness;
+use crate::act::trigger::Due;
 use crate::ground::error::Result;
 use crate::ground::time::{Deadline, Mtime};
 use crate::observe::inputs::{Depth, Inputs};
@@ -59,24 +60,25 @@ impl Profile {
         directories: &[PathBuf],
         durability: Durability,
     ) -> Result<Option<Touched>> {
-        let deadline = Deadline::of_touch();
-        self.touch_by(stamp, by, why, directories, durability, deadline)
+        let due = Due::now(self.name(), stamp.clone(), by, why);
+        self.touch_due(&due, directories, durability, &mut Vec::new())
     }
 
-    /// Like [`Profile::touch`], for a trigger, which has one deadline for all its waiting.
+    /// Like [`Profile::touch`], for the programs. A trigger has one deadline for all its waiting.
+    ///
+    /// If the stamp cannot be touched, the warnings of all else are added to `warnings`.
     ///
     /// # Errors
     /// Like [`Stamp::touch`].
     #[doc(hidden)] // Only the programs use it.
-    pub fn touch_by(
+    pub fn touch_due(
         &self,
-        stamp: &Stamp,
-        by: &str,
-        why: &str,
+        due: &Due,
         directories: &[PathBuf],
         durability: Durability,
-        deadline: Deadline,
+        warnings: &mut Vec<String>,
     ) -> Result<Option<Touched>> {
+        let (stamp, deadline) = (&due.stamp, due.deadline);
         if stamp.waits_for_first_boot()? {
             return Ok(None);
         }
@@ -84,22 +86,20 @@ impl Profile {
         let look = || Ok(glance(profile, stamp, deadline));
         let seen = stamp.look(Kept::Witness, look)?;
         let turn = stamp.take_turn_by(deadline);
-        let mut warnings = Vec::new();
+        let mut own = Vec::new();
         let (inputs, observation) = match stamp.look_again_if_changed(seen, look)? {
             Ok((inputs, observation)) => (Some(inputs), Some(observation)),
             Err(why) => {
-                warnings.push(only_touched(&why));
+                own.push(only_touched(&why));
                 (None, None)
             }
         };
         let touched = turn.and_then(|turn| {
-            warnings.extend(turn.warning());
-            let mtime = turn.move_stamp(by, why, durability)?;
+            own.extend(turn.warnings());
+            let mtime = turn.move_stamp(due.by, due.why, durability)?;
             let kept = observation.map(|observation| keep(&turn, observation, mtime));
-            warnings.extend(
-                kept.and_then(|kept| kept.err())
-                    .map(|error| error.to_string()),
-            );
+            let lost = kept.and_then(Result::err);
+            own.extend(lost.map(|error| error.to_string()));
             turn.end(durability).map(|()| mtime)
         });
         // libvirt can be refreshed even if the stamp cannot be touched.
@@ -112,12 +112,20 @@ impl Profile {
         });
         // The stamp is what a touch is for, so all else is a warning.
         let failed = followed.as_mut().and_then(Followed::take_error);
-        warnings.extend(failed.map(|error| error.to_string()));
-        Ok(Some(Touched {
-            mtime: touched?,
-            followed: followed.unwrap_or_default(),
-            warnings,
-        }))
+        own.extend(failed.map(|error| error.to_string()));
+        let followed = followed.unwrap_or_default();
+        match touched {
+            Ok(mtime) => Ok(Some(Touched {
+                mtime,
+                followed,
+                warnings: own,
+            })),
+            Err(error) => {
+                warnings.extend(own);
+                warnings.extend(followed.warnings().map(str::to_owned));
+                Err(error)
+            }
+        }
     }
 }
 

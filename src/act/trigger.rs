@@ -64,6 +64,19 @@ pub struct Due<'a> {
     pub deadline: Deadline,
 }
 
+impl<'a> Due<'a> {
+    /// A touch that may wait from now on.
+    pub fn now(profile: &'a str, stamp: Stamp, by: &'a str, why: &'a str) -> Due<'a> {
+        Due {
+            profile,
+            stamp,
+            by,
+            why,
+            deadline: Deadline::of_touch(),
+        }
+    }
+}
+
 /// Runs one trigger: reads the changed paths, and touches the system's stamp of each of `profiles`
 /// if one of the paths lies in a module directory.
 ///

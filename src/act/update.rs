@@ -27,14 +27,14 @@ pub struct Updated {
     pub touched: Option<Mtime>,
     /// The failures. The next update tries again.
     pub errors: Vec<Error>,
-    warning: Option<String>,
+    warnings: Vec<String>,
     followed: Followed,
 }
 
 impl Updated {
     /// The warnings for people, one sentence each.
     pub fn warnings(&self) -> impl Iterator<Item = &str> {
-        let own = self.warning.iter().map(String::as_str);
+        let own = self.warnings.iter().map(String::as_str);
         own.chain(self.followed.warnings())
     }
 
@@ -134,7 +134,7 @@ fn touch_if_changed(
         verdict: Verdict::Fresh,
         touched: None,
         errors: Vec::new(),
-        warning: None,
+        warnings: Vec::new(),
         followed: Followed::default(),
     };
     if let Look::Unchanged { inputs, .. } = seen.value {
@@ -156,7 +156,7 @@ fn touch_if_changed(
         Ok(moved) => {
             updated.touched = Some(moved.mtime);
             updated.errors = moved.errors;
-            updated.warning = moved.warning;
+            updated.warnings = moved.warnings;
             Ok((updated, inputs.with_stamp(stamp.owner(), moved.mtime)))
         }
         Err(error) => {
@@ -171,7 +171,7 @@ struct Moved {
     mtime: Mtime,
     /// The failures after that.
     errors: Vec<Error>,
-    warning: Option<String>,
+    warnings: Vec<String>,
 }
 
 /// Moves the stamp for the reasons of `verdict`, and keeps the observation.
@@ -182,14 +182,14 @@ fn move_for(
     durability: Durability,
 ) -> Result<Moved> {
     let why = verdict.reasons_for_people(MOST_REASONS).join("; ");
+    let warnings = turn.warnings().collect();
     let mtime = turn.move_stamp("modstamp update", &why, durability)?;
     let kept = kept_witness::keep(&turn, observation, mtime, durability);
-    let warning = turn.warning();
     let ended = turn.end(durability);
     let errors = ended.err().into_iter().chain(kept.err()).collect();
     Ok(Moved {
         mtime,
         errors,
-        warning,
+        warnings,
     })
 }

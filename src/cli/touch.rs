@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use modstamp::Stamp;
+use modstamp::trigger::Due;
 
 use super::{Sync, Which, end, say, say_left_to_first_boot};
 
@@ -40,8 +41,13 @@ impl Arguments {
         };
         let stamp = Stamp::own(profile.root(), profile.name())?;
         let durability = self.sync.durability();
-        let touched = profile.touch(&stamp, &by, &self.reason, &[], durability)?;
-        match &touched {
+        let due = Due::now(profile.name(), stamp, &by, &self.reason);
+        let mut warnings = Vec::new();
+        let touched = profile.touch_due(&due, &[], durability, &mut warnings);
+        for warning in warnings {
+            say("warning: ", warning);
+        }
+        match &touched? {
             Some(touched) => touched
                 .warnings()
                 .for_each(|warning| say("warning: ", warning)),

@@ -99,7 +99,7 @@ fn trigger(
             let (stamp, by, why) = (&due.stamp, due.by, due.why);
             return stamp.touch_by(by, why, durability, due.deadline, warnings);
         };
-        let touched = touch_profile(&profile, due, directories, durability)?;
+        let touched = touch_profile(&profile, due, directories, durability, warnings)?;
         let own = touched.iter().flat_map(Touched::warnings);
         warnings.extend(own.map(str::to_owned));
         Ok(touched.map(|touched| touched.mtime))
@@ -117,11 +117,11 @@ fn touch_profile(
     due: &Due,
     directories: &[OsString],
     durability: Durability,
+    warnings: &mut Vec<String>,
 ) -> modstamp::Result<Option<Touched>> {
     let directories = trigger::names(directories).filter(|path| profile.covers(path));
     let directories: Vec<PathBuf> = directories.map(Path::to_owned).collect();
-    let (stamp, deadline) = (&due.stamp, due.deadline);
-    profile.touch_by(stamp, due.by, due.why, &directories, durability, deadline)
+    profile.touch_due(due, &directories, durability, warnings)
 }
 
 /// A profile that a trigger watches.

@@ -51,7 +51,7 @@ pub enum Error {
     },
     /// The stamp's file system can store no later time.
     #[error(
-        "cannot move the stamp {} past {last}: its file system stores no later time; remove the stamp and touch again",
+        "cannot move the stamp {} past {last}: its file system stores no later time; remove the stamp and the lock file beside it, and touch again",
         Printable(path.as_os_str())
     )]
     NoLaterTime {
@@ -65,6 +65,17 @@ pub enum Error {
         "cannot pass on what the command printed: {0}; make room where it goes to, or send it elsewhere"
     )]
     Output(io::Error),
+    /// A stored answer could not be read to its end. Its beginning was passed on.
+    #[error(
+        "cannot read the rest of the stored answer {}: {cause}; remove that file and ask again",
+        Printable(path.as_os_str())
+    )]
+    CutOff {
+        /// The answer's file.
+        path: PathBuf,
+        /// The system's own error.
+        cause: io::Error,
+    },
     /// A profile's text is wrong.
     #[error("{}:{line}: {}", Printable(path.as_os_str()), Sentence(problem))]
     Profile {

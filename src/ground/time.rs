@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 
 use filetime::FileTime;
 use rustix::fs::{Stat, Timespec};
-use rustix::time::ClockId;
 
-const SECONDS_A_DAY: i64 = 24 * 60 * 60;
+pub(crate) const SECONDS_A_DAY: i64 = 24 * 60 * 60;
 
 /// A modification time as the file system stores it: seconds and nanoseconds since 1970.
 ///
@@ -46,7 +45,7 @@ impl Mtime {
     }
 
     pub(crate) fn now() -> Mtime {
-        rustix::time::clock_gettime(ClockId::Realtime).into()
+        Mtime(FileTime::now())
     }
 
     /// Gives this mtime to an opened file or directory. Its access time stays.

@@ -15,6 +15,7 @@ use crate::files::read::read_at_most;
 use crate::files::root::{Root, Steps};
 use crate::ground::environment::home_directory;
 use crate::ground::error::{Error, Result};
+use crate::ground::text::Printable;
 use crate::ground::time::Mtime;
 
 /// The directory of the system's stamps. Per-user daemons must be able to read it, so it is not
@@ -282,7 +283,7 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     if name.is_empty() || name.starts_with(['.', '-']) || !name.chars().all(is_good) {
         return Err(Error::NoProfile(format!(
             "“{}” cannot be a profile's name; use letters, digits, “-”, “_”, “.” and “+”, as in “qemu”",
-            name.escape_debug()
+            Printable(name.as_ref())
         )));
     }
     Ok(())

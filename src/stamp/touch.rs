@@ -22,6 +22,7 @@ use rustix::fs::OFlags;
 use crate::files::directory::{open_file, stat_at};
 use crate::ground::environment::image_is_being_built;
 use crate::ground::error::{Error, Result};
+use crate::ground::text::is_unsafe;
 use crate::ground::time::{Deadline, Mtime};
 use crate::stamp::later::later_than;
 use crate::stamp::stamp::{Durability, Stamp};
@@ -68,8 +69,8 @@ impl Stamp {
             return Ok(None);
         }
         let turn = self.take_turn_by(deadline)?;
+        warnings.extend(turn.warnings());
         let mtime = turn.move_stamp(by, why, durability)?;
-        warnings.extend(turn.warning());
         turn.end(durability)?;
         Ok(Some(mtime))
     }
@@ -205,6 +206,6 @@ fn is_full(error: &Error) -> bool {
 
 /// The beginning of a text as one line of printable characters.
 fn one_line(text: &str) -> String {
-    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    let printable = |c: char| if is_unsafe(c) { ' ' } else { c };
     text.chars().take(LONGEST_LINE).map(printable).collect()
 }

@@ -4,6 +4,9 @@
 //! open. Everybody can open the stamp, so everybody could hold a lock on it (flock(2)). The lock
 //! file's mtime is the latest that the stamp ever had: a stamp that was removed goes on from there.
 //!
+//! Somebody, or a broken disk, may give the lock file a time far ahead. A stamp that is there does
+//! not follow it ([`Memory`]). A stamp that is missing does: a repeated time would do more harm.
+//!
 //! A process that hangs may hold the lock for ever. So a touch that waited long enough goes on
 //! without it. `touch.rs` tells how its time is later than all others nevertheless.
 //!
@@ -13,17 +16,20 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::fs::{Mode, Stat};
 use rustix::io::Errno;
 
+use crate::files::directory::stat_at;
 use crate::files::lock::{Lock, open_private};
 use crate::files::replace::{Replacement, Writers, remove, remove_leftovers};
 use crate::files::root::Steps;
 use crate::files::trust::why_not_believed;
 use crate::ground::error::{Error, Result};
-use crate::ground::time::{Deadline, Mtime};
+use crate::ground::text::Printable;
+use crate::ground::time::{Deadline, Mtime, SECONDS_A_DAY};
 use crate::stamp::stamp::{Durability, Owner, Stamp};
 
 /// The longest wait of a touch. Only root and the stamp's owner can make a touch wait for its turn.
@@ -88,6 +94,16 @@ enum Hold {
     TooLong(File),
     /// Not at all: the lock file cannot be opened or locked.
     NoLock(Errno),
+}
+
+/// What the lock file tells of the stamp's latest mtime.
+enum Memory {
+    /// Nothing: no touch stored it, or the file cannot be looked at.
+    Nothing,
+    Latest(Mtime),
+    /// A time that no touch stored. It is more than a day ahead of the stamp, of the clock, and of
+    /// the clock at the moment when it was stored.
+    Absurd,
 }
 
 impl<T> Versioned<T> {
@@ -282,9 +298,22 @@ impl Turn<'_> {
         matches!(self.hold, Hold::Locked(_))
     }
 
-    /// Tells people that this turn keeps nobody out; `None` if it does.
-    pub(crate) fn warning(&self) -> Option<String> {
+    /// Tells people that this turn keeps nobody out, or that the lock file has an absurd time.
+    ///
+    /// The caller has not moved the stamp yet, because that sets the time right.
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
         let lock = self.stamp.path().with_file_name(self.stamp.lock_name());
+        let absurd = matches!(self.memory(), Memory::Absurd).then(|| {
+            format!(
+                "the time of {} is more than a day ahead of the clock and the stamp, so the stamp \
+                 does not go on from there; see that nothing but modstamp changes that file",
+                Printable(lock.as_os_str())
+            )
+        });
+        absurd.into_iter().chain(self.unlocked(lock))
+    }
+
+    fn unlocked(&self, lock: PathBuf) -> Option<String> {
         let (cause, remedy) = match self.hold {
             Hold::Locked(_) => return None,
             Hold::TooLong(_) => (
@@ -306,9 +335,31 @@ impl Turn<'_> {
         }
     }
 
+    fn memory(&self) -> Memory {
+        let lock = self.lock_file().map(rustix::fs::fstat);
+        let Some(Ok(lock)) = lock else {
+            return Memory::Nothing;
+        };
+        let Some(latest) = remembered(&lock) else {
+            return Memory::Nothing;
+        };
+        let is_near = |time: Mtime| latest <= time.plus(SECONDS_A_DAY, 0);
+        // The kernel sets the ctime by the clock, whatever mtime it stores.
+        if is_near(Mtime::of_ctime(&lock)) || is_near(Mtime::now()) {
+            return Memory::Latest(latest);
+        }
+        match stat_at(&self.directory, self.stamp.name()) {
+            Ok(Some(stamp)) if !is_near(Mtime::of(&stamp)) => Memory::Absurd,
+            _ => Memory::Latest(latest),
+        }
+    }
+
     /// The latest mtime that the stamp ever had, as far as the lock file knows.
     pub(crate) fn latest_mtime(&self) -> Option<Mtime> {
-        remembered(&rustix::fs::fstat(self.lock_file()?).ok()?)
+        match self.memory() {
+            Memory::Latest(latest) => Some(latest),
+            Memory::Nothing | Memory::Absurd => None,
+        }
     }
 
     /// Has the lock file remember an mtime that the stamp is about to get. It forgets no later one,

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use modstamp::Profile;
 use modstamp::trigger::{Body, Cause, Deadline, read_paths};
@@ -35,7 +36,7 @@ impl Reader for Paths {
         fs::write(&self.file, input).unwrap();
         let list = File::open(&self.file).unwrap();
         let covers = |path: &Path| self.profile.covers(path);
-        let cause = read_paths(covers, list, Deadline::of_touch());
+        let cause = read_paths(covers, list, Deadline::after(Duration::from_secs(5)));
         let lines = input.split(|byte| *byte == b'\n');
         let lines = lines.map(|line| &line[..line.len().min(LONGEST_PATH)]);
         let lines: Vec<&[u8]> = lines.filter(|line| !line.is_empty()).collect();

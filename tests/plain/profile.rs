@@ -248,7 +248,7 @@ fn a_profile_that_is_none_is_told() {
         ("../etc", "cannot read the profile ../etc: "),
         ("", "“” cannot be a profile's name"),
         ("-x", "“-x” cannot be a profile's name"),
-        ("a b\n", "“a b\\n” cannot be a profile's name"),
+        ("a b\n", "“a b\\x0a” cannot be a profile's name"),
     ] {
         let error = world.error(name);
         assert!(error.contains(expected), "{name}: {error}");

@@ -199,6 +199,18 @@ fn a_reason_with_newlines_stays_one_line() {
 }
 
 #[test]
+fn a_reason_has_no_character_that_a_terminal_obeys() {
+    let world = World::new();
+    for unsafe_one in ["\x1b", "\u{9b}", "\u{202e}", "\u{2066}", "\u{2028}"] {
+        let why = format!("a{unsafe_one}b");
+        let touched = world.stamp.touch(&why, &why, Durability::NotSynced);
+        assert!(touched.is_ok());
+        let note = world.stamp.note().unwrap();
+        assert_eq!((&*note.by, &*note.why), ("a b", "a b"), "{why:?}");
+    }
+}
+
+#[test]
 fn a_lock_that_others_could_hold_is_not_waited_for() {
     let world = World::new();
     world.touch().unwrap();

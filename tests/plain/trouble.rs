@@ -74,6 +74,66 @@ fn kept_modules_of_before_the_last_touch_are_not_believed() {
     }
 }
 
+/// Gives the lock file a time that no touch stored there.
+fn forge(world: &World, seconds: i64) {
+    filetime::set_file_mtime(world.path(LOCK), FileTime::from_unix_time(seconds, 0)).unwrap();
+}
+
+#[test]
+fn a_lock_file_with_an_absurd_time_sends_the_stamp_nowhere_and_is_told_once() {
+    let world = kept();
+    let sentence = "modstamp: warning: the time of ";
+    for verb in [&["touch"][..], &["trigger", "dpkg", "/usr/lib64/qemu"]] {
+        let before = mtime(&world);
+        forge(&world, 13_569_465_600); // the year 2400
+        let text = warnings(world.output(verb));
+        assert!(text.starts_with(sentence), "{text}");
+        assert!(text.contains(".qemu.lock is more than a day ahead"));
+        let after = mtime(&world);
+        let ahead = after.unix_seconds() - before.unix_seconds();
+        assert!(after > before && ahead < 3600, "{before} became {after}");
+        // The touch also set the lock file right.
+        assert_eq!(warnings(world.output(verb)), "");
+        fs::remove_file(world.path(STAMP)).unwrap();
+        assert_eq!(warnings(world.output(verb)), "");
+        assert!(mtime(&world) > after);
+    }
+}
+
+#[test]
+fn a_lock_file_less_than_a_day_ahead_is_followed_and_so_is_a_stamp_far_ahead() {
+    let world = kept();
+    let near = mtime(&world).unix_seconds() + 80_000;
+    forge(&world, near);
+    assert_eq!(warnings(world.output(&["touch"])), "");
+    assert!(mtime(&world) > FileTime::from_unix_time(near, 0));
+    let far = FileTime::from_unix_time(4_000_000_000, 0);
+    filetime::set_file_mtime(world.path(STAMP), far).unwrap();
+    for _ in 0..2 {
+        let before = mtime(&world);
+        assert_eq!(warnings(world.output(&["touch"])), "");
+        assert!(before >= far && mtime(&world) > before);
+    }
+}
+
+#[test]
+fn a_touch_that_fails_tells_all_else_that_went_wrong() {
+    let world = kept();
+    fs::remove_file(world.path(STAMP)).unwrap();
+    fs::create_dir(world.path(STAMP)).unwrap();
+    for (verb, code) in [
+        (&["touch"][..], 1),
+        (&["trigger", "dpkg", "/usr/lib64/qemu"], 0),
+    ] {
+        forge(&world, 13_569_465_600);
+        let output = world.output(verb);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert!(text.contains("remove it and touch again"), "{text}");
+        assert!(text.contains("warning: the time of "), "{text}");
+    }
+}
+
 #[test]
 fn modules_that_a_touch_cannot_keep_are_told_with_a_remedy() {
     let world = kept();

@@ -157,7 +157,7 @@ impl Attack<'_> {
             }
         }
         let stride = coprime_near(all.len() * 618 / 1000, all.len());
-        for case in 0..cases(16, 700).min(all.len()) {
+        for case in 0..cases(16, 250).min(all.len()) {
             attempt(all[case * stride % all.len()]);
         }
     }

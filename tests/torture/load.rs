@@ -30,7 +30,7 @@ type Scenario = fn();
 
 const SCENARIOS: &[(&str, Scenario)] = named![
     touchers_and_readers_at_once_see_the_stamp_move_forward_alone,
-    touches_past_a_held_lock_never_leave_the_same_time,
+    touches_past_a_held_lock_end_with_the_latest_time,
     each_of_a_million_touches_is_later_than_the_last,
     modules_with_odd_names_are_fresh_until_one_of_them_changes,
     a_trigger_is_not_held_up_by_many_modules,
@@ -131,7 +131,7 @@ fn touchers_and_readers_at_once_see_the_stamp_move_forward_alone() {
     }
 }
 
-fn touches_past_a_held_lock_never_leave_the_same_time() {
+fn touches_past_a_held_lock_end_with_the_latest_time() {
     for _ in 0..cases(1, 6) {
         for (what, disk) in disks() {
             touch_past_a_held_lock(what, &disk);
@@ -147,7 +147,10 @@ fn touch_past_a_held_lock(what: &str, disk: &Mounted) {
     rustix::fs::flock(&holder, FlockOperation::LockExclusive).unwrap();
     // Nobody has a turn, so a reader may see an earlier touch of another caller's for a moment.
     let all = crowd(&root, 1, touch, |_, _| ());
-    assert_all_differ(what, &all);
+    // Whole seconds have no room for a number of each touch's own, as src/stamp/touch.rs says.
+    if what != "ext2" {
+        assert_all_differ(what, &all);
+    }
     let last = stamp(&root).mtime().unwrap().unwrap();
     let latest = all.iter().copied().max().unwrap();
     assert!(

@@ -119,13 +119,15 @@ impl Real {
         let name = format!("w{number}");
         let profiles = top.join("etc/modstamp/profiles.d");
         fs::create_dir_all(&profiles).unwrap();
-        let text = format!("module-directories = [\"/modules/{name}\"]");
+        // Without real ticks an observation must not wait for whole seconds.
+        let (modules, below) = match (clock, whole_seconds) {
+            (Clock::Unreal { .. }, _) => (top.join(&name), String::new()),
+            (_, true) => (top.join("modules").join(&name), "/modules".to_owned()),
+            (_, false) => (lab.seconds.path().join(&name), "/modules".to_owned()),
+        };
+        let text = format!("module-directories = [\"{below}/{name}\"]");
         fs::write(profiles.join(format!("{name}.toml")), text).unwrap();
         let root = Root::open(top).unwrap();
-        let modules = match whole_seconds {
-            true => top.join("modules").join(&name),
-            false => lab.seconds.path().join(&name),
-        };
         fs::create_dir(&modules).unwrap();
         let real = Real {
             profile: Profile::load_in(&name, &root).unwrap(),

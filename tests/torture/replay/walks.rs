@@ -36,7 +36,7 @@ pub fn timed() {
 
 /// Walks of consumers that know the stamp alone. The clock may step back, and the power may fail.
 pub fn untimed() {
-    walk_all(cases(300, 20_000), 8, untimed_walk);
+    walk_all(cases(2_000, 40_000), 8, untimed_walk);
 }
 
 /// SplitMix64.
@@ -132,15 +132,11 @@ fn walk_all(count: usize, at_once: usize, make: fn(&Lab, usize, Random) -> Walk)
          not kept although the model keeps them, {touches} touches; seed {seed}"
     );
     // Without these sights the verdicts might agree only because nothing happens.
-    let is_rare = |count: u64| count < count_of_rare(end);
+    let is_rare = |count: u64| count < end as u64 / 10;
     assert!(
         only.is_some() || ![fresh, stale, not_kept, touches].into_iter().any(is_rare),
         "one kind of verdict is too rare"
     );
-}
-
-fn count_of_rare(walks: usize) -> u64 {
-    walks as u64 / 10
 }
 
 fn timed_walk(lab: &Lab, number: usize, mut random: Random) -> Walk {
@@ -401,10 +397,13 @@ impl Walk {
             Kind::Folding => self.plan.fold.clone(),
         };
         let first = list[done];
-        let is_like_first = |step: &&Do| match (first, **step) {
-            (Do::See(_), Do::See(_)) | (Do::Read(_), Do::Read(_)) => true,
-            (Do::Again(_), Do::Again(_)) => true,
-            _ => false,
+        let is_like_first = |step: &&Do| {
+            matches!(
+                (first, **step),
+                (Do::See(_), Do::See(_))
+                    | (Do::Read(_), Do::Read(_))
+                    | (Do::Again(_), Do::Again(_))
+            )
         };
         let count = list[done..].iter().take_while(is_like_first).count().max(1);
         let changes = self.world.changes;
