@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 
-use crate::act::command;
+use crate::act::command::{self, Transcript};
 use crate::act::inquiry::{Inquiry, Standing};
 use crate::act::not_kept::NotKept;
 use crate::act::shelf::{Finding, Holds, Shelf, is_name_of_answer};
@@ -101,7 +101,8 @@ impl Cache {
     /// ([`io::ErrorKind::BrokenPipe`]), that stream ends for the command, too, which is no error.
     ///
     /// The program, its arguments, the working directory and the variables that `command` sets tell
-    /// one question from another. The command gets no standard input. Its answer is kept only if it
+    /// one question from another. If the system cannot tell the working directory, the answer is not
+    /// kept. The command gets no standard input. Its answer is kept only if it
     /// succeeds and nothing changes while it runs. Concurrent callers share one run.
     ///
     /// # Errors
@@ -114,8 +115,12 @@ impl Cache {
         command: &mut Command,
         mut pass_on: impl FnMut(Stream, &[u8]) -> io::Result<()>,
     ) -> Result<Outcome> {
+        let directory = match command::directory(command) {
+            Ok(directory) => directory,
+            Err(why) => return run_unkept(command, why, pass_on),
+        };
         let program = command::program(command)?;
-        let question = command::question(profile, &program, command);
+        let question = command::question(profile, &directory, &program, command);
         let inquiry = Inquiry {
             profile,
             command: Some(&program),
@@ -139,17 +144,13 @@ impl Cache {
                     return Err(Error::CutOff { path, cause });
                 }
                 Err(Unserved::Unread(error)) => {
-                    let name = &inquiry.name;
-                    let ran = command::run(command, &self.shelf, name, pass_on)?;
-                    return Ok(Outcome {
-                        status: ran.status,
-                        verdict: None,
-                        not_kept: Some(self.shelf.not_read(name, error)),
-                    });
+                    let why = self.shelf.not_read(&inquiry.name, error);
+                    return run_unkept(command, why, pass_on);
                 }
             },
         };
-        let ran = command::run(command, &self.shelf, &inquiry.name, &mut pass_on)?;
+        let transcript = Transcript::new(&self.shelf, &inquiry.name);
+        let ran = command::run(command, transcript, &mut pass_on)?;
         let kept = ran.output.and_then(|output| due.keep(&output.parts()));
         Ok(Outcome {
             status: ran.status,
@@ -222,6 +223,20 @@ impl Cache {
             verdict: stored.witness.judge(&now),
         }))
     }
+}
+
+/// Runs a command without a look at what is stored.
+fn run_unkept(
+    command: &mut Command,
+    why: NotKept,
+    pass_on: impl FnMut(Stream, &[u8]) -> io::Result<()>,
+) -> Result<Outcome> {
+    let ran = command::run(command, Err(why), pass_on)?;
+    Ok(Outcome {
+        status: ran.status,
+        verdict: None,
+        not_kept: ran.output.err(),
+    })
 }
 
 /// Why a stored answer was not served.

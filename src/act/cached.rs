@@ -71,7 +71,14 @@ pub fn cached<B: Into<Vec<u8>>, E>(
     };
     // A relative root means another directory once the working directory changes.
     let root = profile.root().outside(Path::new("/"));
-    let root = std::path::absolute(&root).unwrap_or(root);
+    let root = match std::path::absolute(&root) {
+        Ok(root) => root,
+        Err(cause) => {
+            let remedy = "change to a directory that exists and that you may enter";
+            let error = Error::system("find the root directory", root, cause, remedy);
+            return unkept(probe, NotKept::NotObserved(error));
+        }
+    };
     // Nobody can put the answer of another file in this one's place, whatever names lead here.
     let directory = shelf.path_of(OsStr::new(""));
     let path = directory.canonicalize().unwrap_or(directory).join(&name);

@@ -24,13 +24,16 @@ use crate::observe::profile::Profile;
 const PIECE: usize = 64 * 1024;
 
 /// The result of a command that has ended. `output` is an error if the output must not be kept.
-pub(crate) struct Ran {
+pub(crate) struct Ran<'a> {
     pub(crate) status: ExitStatus,
-    pub(crate) output: Result<Transcript, NotKept>,
+    pub(crate) output: Result<Transcript<'a>, NotKept>,
 }
 
 /// The output of a command, each stream in a file of its own.
-pub(crate) struct Transcript {
+pub(crate) struct Transcript<'a> {
+    shelf: &'a Shelf,
+    /// The answer's name on the shelf.
+    name: &'a OsStr,
     stdout: Copied,
     stderr: Copied,
 }
@@ -77,16 +80,36 @@ fn search_path(command: &Command) -> OsString {
     path.unwrap_or_else(|| "/bin:/usr/bin".into()) // as execvp(3) does without one
 }
 
+/// The directory that a command starts in, as an absolute path.
+///
+/// # Errors
+/// If the system cannot tell it. Two such directories must not share an answer.
+pub(crate) fn directory(command: &Command) -> Result<PathBuf, NotKept> {
+    let found = match command.get_current_dir() {
+        Some(directory) => std::path::absolute(directory),
+        None => std::env::current_dir(),
+    };
+    found.map_err(|cause| {
+        let remedy = "change to a directory that exists and that you may enter";
+        NotKept::NotObserved(Error::system(
+            "find the working directory",
+            ".",
+            cause,
+            remedy,
+        ))
+    })
+}
+
 /// The line that tells one command from another. It has the working directory, the profile's root
 /// and name, the variables that the caller sets, the program and the arguments.
 ///
 /// [`command_line`] reads it.
-pub(crate) fn question(profile: &Profile, program: &Path, command: &Command) -> String {
-    let here = std::env::current_dir().unwrap_or_default();
-    let directory = match command.get_current_dir() {
-        Some(directory) => here.join(directory),
-        None => here,
-    };
+pub(crate) fn question(
+    profile: &Profile,
+    directory: &Path,
+    program: &Path,
+    command: &Command,
+) -> String {
     let root = profile.root().outside(Path::new("/"));
     let variables = variables(command);
     let words = [
@@ -122,28 +145,28 @@ pub(crate) fn command_line(question: &str) -> String {
     words.unwrap_or_default().to_owned()
 }
 
-/// Runs a command without standard input. Passes each piece of its output on, and copies it.
+/// Runs a command without standard input. Passes each piece of its output on, and copies it to
+/// `transcript`, unless there is none.
 ///
 /// # Errors
 /// If the command cannot be started, or if `pass_on` fails ([`Error::Output`]). A reader that left
 /// (`EPIPE`) is no error: that stream then ends for the command, too.
-pub(crate) fn run(
+pub(crate) fn run<'a>(
     command: &mut Command,
-    shelf: &Shelf,
-    name: &OsStr,
+    mut transcript: Result<Transcript<'a>, NotKept>,
     mut pass_on: impl FnMut(Stream, &[u8]) -> io::Result<()>,
-) -> Result<Ran, Error> {
-    let streams = command.stdin(Stdio::null()).stdout(Stdio::piped());
+) -> Result<Ran<'a>, Error> {
+    let streams = command.stdin(no_input()).stdout(Stdio::piped());
     let mut child = streams.stderr(Stdio::piped()).spawn().map_err(|error| {
         let remedy = "name a program that you may run";
         Error::system("start the command", command.get_program(), error, remedy)
     })?;
+    drop(child.stdin.take());
     let stdout = child.stdout.take().map(OwnedFd::from);
     let stderr = child.stderr.take().map(OwnedFd::from);
     let pipes = [(Stream::Stdout, stdout), (Stream::Stderr, stderr)];
     let pipes = pipes.into_iter();
     let pipes = pipes.filter_map(|(stream, pipe)| Some((stream, pipe?)));
-    let mut transcript = Transcript::new(shelf, name);
     let mut failed = None;
     let read = read_all(pipes.collect(), |stream, bytes| {
         if let Err(error) = pass_on(stream, bytes) {
@@ -155,7 +178,7 @@ pub(crate) fn run(
         }
         if let Ok(written) = &mut transcript {
             if let Err(error) = written.add(stream, bytes) {
-                transcript = Err(shelf.not_written(name, error));
+                transcript = Err(error);
             }
         }
         true
@@ -172,6 +195,11 @@ pub(crate) fn run(
         false => Err(NotKept::Failed),
     };
     Ok(Ran { status, output })
+}
+
+/// An input that has ended: `/dev/null`, or a pipe on a host without that device.
+fn no_input() -> Stdio {
+    File::open("/dev/null").map_or_else(|_| Stdio::piped(), Stdio::from)
 }
 
 /// Reads pipes to their ends, in the order in which something comes. Closes a pipe early if `each`
@@ -215,7 +243,7 @@ fn wait_for(pipes: &[(Stream, OwnedFd)]) -> io::Result<Vec<bool>> {
     Ok(watched.iter().map(is_ready).collect())
 }
 
-impl Transcript {
+impl<'a> Transcript<'a> {
     pub(crate) fn parts(&self) -> Parts<'_> {
         Parts {
             stdout: self.stdout.part(),
@@ -223,7 +251,11 @@ impl Transcript {
         }
     }
 
-    fn new(shelf: &Shelf, name: &OsStr) -> Result<Transcript, NotKept> {
+    /// An empty transcript of the answer `name`.
+    ///
+    /// # Errors
+    /// If the shelf takes no file.
+    pub(crate) fn new(shelf: &'a Shelf, name: &'a OsStr) -> Result<Transcript<'a>, NotKept> {
         let copy = || {
             Ok(Copied {
                 file: shelf.scratch(name)?,
@@ -231,15 +263,21 @@ impl Transcript {
             })
         };
         let (stdout, stderr) = (copy()?, copy()?);
-        Ok(Transcript { stdout, stderr })
+        Ok(Transcript {
+            shelf,
+            name,
+            stdout,
+            stderr,
+        })
     }
 
-    fn add(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+    fn add(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), NotKept> {
         let copy = match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
         };
-        copy.file.write_all_at(bytes, copy.length)?;
+        let written = copy.file.write_all_at(bytes, copy.length);
+        written.map_err(|error| self.shelf.not_written(self.name, error))?;
         copy.length += bytes.len() as u64;
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use crate::act::libvirt::own_cache::update_own;
 #[cfg(feature = "libvirt")]
 use crate::act::libvirt::refresh::{self, Refreshed};
+use crate::ground::error::Error;
 #[cfg(feature = "libvirt")]
 use crate::ground::error::Result;
 use crate::ground::time::Deadline;
@@ -22,8 +23,10 @@ use crate::stamp::stamp::{Durability, Stamp};
 pub(crate) struct Followed {
     #[cfg(feature = "libvirt")]
     refreshed: Option<Refreshed>,
-    /// The sentence of the error that kept libvirt from being refreshed.
-    failed: Option<String>,
+    /// The sentence about a profile of which libvirt caches nothing. No later refresh does more.
+    warning: Option<String>,
+    /// The error that kept libvirt from being refreshed.
+    failed: Option<Error>,
 }
 
 #[cfg(feature = "libvirt")]
@@ -68,17 +71,19 @@ impl Followed {
     }
 
     fn from(refreshed: Result<Option<Refreshed>>) -> Followed {
-        let (refreshed, failed) = match refreshed {
-            Ok(refreshed) => (refreshed, None),
-            Err(error) => (None, Some(error.to_string())),
-        };
-        Followed { refreshed, failed }
+        let mut followed = Followed::default();
+        match refreshed {
+            Ok(refreshed) => followed.refreshed = refreshed,
+            Err(error @ Error::NoProfile(_)) => followed.warning = Some(error.to_string()),
+            Err(error) => followed.failed = Some(error),
+        }
+        followed
     }
 
     /// The warnings for people, one sentence each.
     pub(crate) fn warnings(&self) -> impl Iterator<Item = &str> {
         let refreshed = self.refreshed.iter().flat_map(|done| &done.warnings);
-        refreshed.chain(&self.failed).map(String::as_str)
+        refreshed.chain(&self.warning).map(String::as_str)
     }
 }
 
@@ -100,6 +105,13 @@ impl Followed {
     }
 
     pub(crate) fn warnings(&self) -> impl Iterator<Item = &str> {
-        self.failed.iter().map(String::as_str)
+        self.warning.iter().map(String::as_str)
+    }
+}
+
+impl Followed {
+    /// Takes out the error that kept libvirt from being refreshed.
+    pub(crate) fn take_error(&mut self) -> Option<Error> {
+        self.failed.take()
     }
 }

@@ -97,8 +97,8 @@ impl Body {
             return vec![profile.clone()];
         }
         self.warnings.push(
-            "the body of rpm's trigger names no profile, so every stamp is touched; \
-             “modstamp touch --profile NAME” makes a missing one"
+            "the body of rpm's trigger tells no profile, so every stamp in /var/lib/modstamp is \
+             touched; “modstamp touch --profile NAME” makes a missing one"
                 .to_owned(),
         );
         Stamp::all_of_system(root).unwrap_or_else(|error| {

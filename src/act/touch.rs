@@ -103,13 +103,16 @@ impl Profile {
             turn.end(durability).map(|()| mtime)
         });
         // libvirt can be refreshed even if the stamp cannot be touched.
-        let followed = inputs.map(|inputs| {
+        let mut followed = inputs.map(|inputs| {
             let inputs = match touched {
                 Ok(mtime) => inputs.with_stamp(stamp.owner(), mtime),
                 Err(_) => inputs,
             };
             Followed::after_touch(profile, stamp, inputs, directories, durability, deadline)
         });
+        // The stamp is what a touch is for, so all else is a warning.
+        let failed = followed.as_mut().and_then(Followed::take_error);
+        own.extend(failed.map(|error| error.to_string()));
         let followed = followed.unwrap_or_default();
         match touched {
             Ok(mtime) => Ok(Some(Touched {

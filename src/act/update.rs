@@ -70,7 +70,9 @@ impl Profile {
         let seen = stamp.look(Kept::Witness, look)?;
         complete(profile, stamp, &seen, durability);
         let (mut updated, inputs) = touch_if_changed(stamp, seen, look, durability)?;
-        updated.followed = Followed::after_update(profile, stamp, inputs, durability);
+        let mut followed = Followed::after_update(profile, stamp, inputs, durability);
+        updated.errors.extend(followed.take_error());
+        updated.followed = followed;
         Ok(Some(updated))
     }
 }

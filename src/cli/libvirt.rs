@@ -108,8 +108,13 @@ impl Status {
             }
         }
         let errors = || all.iter().flat_map(|(_, cached)| cached.errors());
-        let notes: BTreeSet<String> = errors().map(|(_, error)| error.to_string()).collect();
-        notes.iter().for_each(|note| say("note: ", note));
+        let told = |error: &(Owner, Error)| {
+            let label = if is_unexpected(error) { "" } else { "note: " };
+            (label, error.1.to_string())
+        };
+        let all_told: BTreeSet<(&str, String)> = errors().map(told).collect();
+        let all_told = all_told.iter();
+        all_told.for_each(|(label, sentence)| say(label, sentence));
         match self.json {
             true => print_json(&json(&all))?,
             false => print(table(&all)?)?,

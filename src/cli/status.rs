@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use jiff::{Span, SpanRound, Timestamp, Unit, Zoned, tz::TimeZone};
 use modstamp::{
-    Cache, CachedCommand, Inputs, Mtime, Note, Profile, Sentence, Stamp, Verdict, printable,
+    Cache, CachedCommand, Inputs, Mtime, Note, Profile, Reason, Sentence, Stamp, Verdict, printable,
 };
 use serde_json::{Value, json};
 
@@ -42,14 +42,17 @@ impl Arguments {
             None => Profile::names(&root),
         };
         let mut all = Vec::new();
-        let mut code = ExitCode::SUCCESS;
+        let mut is_all_shown = true;
         for name in names {
             // One bad profile must not hide the others.
             match Profile::load_in(&name, &root).and_then(ProfileStatus::of) {
-                Ok(status) => all.push(status),
+                Ok(status) => {
+                    is_all_shown &= status.tell_unread();
+                    all.push(status);
+                }
                 Err(error) => {
                     say("", error);
-                    code = ExitCode::FAILURE;
+                    is_all_shown = false;
                 }
             }
         }
@@ -60,7 +63,10 @@ impl Arguments {
             }
             false => print(table(&all)?)?,
         }
-        Ok(code)
+        Ok(match is_all_shown {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
     }
 }
 
@@ -69,7 +75,7 @@ struct ProfileStatus {
     profile: Profile,
     stamps: Vec<(Stamp, modstamp::Result<LastTouch>)>,
     inputs: Inputs,
-    answers: Vec<CachedCommand>,
+    answers: modstamp::Result<Vec<CachedCommand>>,
 }
 
 impl ProfileStatus {
@@ -79,9 +85,26 @@ impl ProfileStatus {
         Ok(ProfileStatus {
             stamps: stamps.collect(),
             inputs: profile.inputs()?,
-            answers: answers(&profile)?,
+            answers: answers(&profile),
             profile,
         })
+    }
+
+    /// Tells all that could not be read. Returns whether there was nothing to tell.
+    fn tell_unread(&self) -> bool {
+        let stamps = self.stamps.iter();
+        let stamps = stamps.filter_map(|(_, touch)| touch.as_ref().err());
+        let errors = stamps.chain(self.answers.as_ref().err());
+        let errors = errors.map(ToString::to_string);
+        let unknown = self.inputs.unknown().into_iter();
+        let unknown =
+            unknown.map(|reason| format!("{reason}; make it readable, or ask as its owner"));
+        let mut is_all_read = true;
+        for sentence in errors.chain(unknown) {
+            say("", sentence);
+            is_all_read = false;
+        }
+        is_all_read
     }
 
     /// The lay-out of the version that `status` prints.
@@ -97,7 +120,7 @@ impl ProfileStatus {
         let directories = self.inputs.module_directories();
         let directories = directories
             .map(|(path, modules)| json!({ "path": text(path), "modules": texts(modules) }));
-        let answers = self.answers.iter();
+        let answers = self.answers.iter().flatten();
         let answers = answers.map(
             |CachedCommand { command, verdict }| json!({ "command": command, "verdict": verdict }),
         );
@@ -127,13 +150,16 @@ impl ProfileStatus {
             let what = format!("{} stamp", stamp.owner());
             row(&what, shown(&stamp.path()), state);
         }
+        let unknown = self.inputs.unknown();
         let mut directories = self.inputs.module_directories().peekable();
         if directories.peek().is_none() {
             let state = "none of the profile's exists".to_owned();
             row("module directory", "-".to_owned(), state);
         }
         for (path, modules) in directories {
+            let is_unknown = |reason: &Reason| matches!(reason, Reason::Unknown { subject, .. } if subject.path == path);
             let state = match modules.len() {
+                _ if unknown.iter().any(is_unknown) => "not known".to_owned(),
                 1 => "1 module".to_owned(),
                 count => format!("{count} modules"),
             };
@@ -145,7 +171,7 @@ impl ProfileStatus {
         for file in self.inputs.files() {
             row("file", outside(file), "found".to_owned());
         }
-        for CachedCommand { command, verdict } in &self.answers {
+        for CachedCommand { command, verdict } in self.answers.iter().flatten() {
             row("cached answer", command.clone(), state(verdict));
         }
         rows
@@ -157,13 +183,9 @@ fn answers(profile: &Profile) -> modstamp::Result<Vec<CachedCommand>> {
     let Some(path) = Cache::default_path() else {
         return Ok(Vec::new());
     };
-    match Cache::existing(profile.root(), &path) {
-        Ok(Some(cache)) => cache.verdicts(profile),
-        Ok(None) => Ok(Vec::new()),
-        Err(error) => {
-            say("warning: ", error);
-            Ok(Vec::new())
-        }
+    match Cache::existing(profile.root(), &path)? {
+        Some(cache) => cache.verdicts(profile),
+        None => Ok(Vec::new()),
     }
 }
 

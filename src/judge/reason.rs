@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use crate::ground::text::{Printable, Sentence, path_text};
 use crate::ground::time::Mtime;
+use crate::observe::content::{Content, error_text};
 use crate::observe::input::Input;
+use crate::observe::inputs::Inputs;
 use crate::stamp::stamp::Owner;
 
 /// One cause of a stale verdict, as data. Its [`Display`](fmt::Display) is the sentence for people.
@@ -176,6 +178,33 @@ impl Subject {
             (Input::Module, Some(directory)) => format!(" {preposition} {}", shown(directory)),
             _ => String::new(),
         }
+    }
+}
+
+impl Inputs {
+    /// Names each input that nobody could look at, with the error.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn unknown(&self) -> Vec<Reason> {
+        let now = self.observation();
+        let directories = now.directories.iter();
+        let directories =
+            directories.map(|found| (Input::ModuleDirectory, None, &found.name, found.content()));
+        let entries = now
+            .entries()
+            .map(|(input, top, entry)| (input, top, &entry.name, entry.content));
+        let unknown = directories
+            .chain(entries)
+            .filter_map(|(input, top, name, content)| {
+                let Content::Unreadable(errno) = content else {
+                    return None;
+                };
+                let path = top.map_or_else(|| name.clone(), |top| top.join(name));
+                Some(Reason::Unknown {
+                    subject: Subject::new(input, top, &path),
+                    error: error_text(errno),
+                })
+            });
+        unknown.collect()
     }
 }
 

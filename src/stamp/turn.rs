@@ -138,6 +138,13 @@ impl Stamp {
         why_not_believed(&stat).is_none().then_some(file)
     }
 
+    /// Whether a look shows that a kept file is missing. If the look fails, it may be there.
+    #[cfg(feature = "libvirt")]
+    pub(crate) fn lacks_kept(&self, kept: Kept) -> bool {
+        let path = self.directory.join(kept.name(self));
+        matches!(self.root.stat(&path), Ok(None))
+    }
+
     /// The mtime that the last touch of ours left. A plain `touch FILE` since then changes nothing.
     pub(crate) fn last_own_mtime(&self) -> Option<Mtime> {
         let lock = self.root.stat(&self.directory.join(self.lock_name()));

@@ -930,7 +930,7 @@ fn a_cache_directory_that_is_a_link_is_not_followed() {
         let refused = "cannot look at libvirt's cache in /var/cache/libvirt/qemu: Not a directory";
         let (out, err) = host.fail(&["libvirt", "status"]);
         assert!(
-            err.starts_with(&format!("modstamp: note: {refused}")),
+            err.starts_with(&format!("modstamp: {refused}")),
             "{link}: {err}"
         );
         assert_eq!(out.matches("  system  ").count(), 0, "{out}");

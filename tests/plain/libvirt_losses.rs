@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
-use support::libvirt::{ARM, Host, RECORD, SYSTEM, WATCHED, X86};
+use support::libvirt::{ARM, DRIVER, Host, IPXE, RECORD, SYSTEM, WATCHED, X86};
 
 /// The programs of the profile `qemu`, in the root.
 const PROGRAMS: [&str; 2] = ["usr/bin", "usr/libexec"];
@@ -156,5 +156,69 @@ fn a_transaction_never_waits_for_the_next_second() {
         out.contains(&format!("moved the ctime of {X86}\n")),
         "{out}"
     );
+    assert_eq!(err, "");
+}
+
+#[test]
+fn a_change_that_was_undone_is_told_in_a_directory_that_libvirt_does_not_watch() {
+    let rom = format!("{IPXE}/pxe.rom");
+    let module = format!("stale: module pxe.rom in /{IPXE} not known: touched");
+    let directory = format!("stale: module directory /{IPXE} not known: touched");
+    let changes = [
+        (format!(": > {rom}; printf 'a boot image' > {rom}"), module),
+        (format!("touch {IPXE}/new; rm {IPXE}/new"), directory),
+    ];
+    for (change, culprit) in changes {
+        let host = Host::new();
+        host.sh(&format!("touch -d yesterday {rom} {IPXE}"));
+        host.settle();
+        host.refresh();
+        host.ask(X86);
+        assert_eq!(host.words(X86), "fresh");
+        host.sh(&change);
+        let told = host.words(X86);
+        assert!(told.starts_with(&culprit), "{told}");
+        host.say(&["update"]);
+        host.ask(X86);
+        assert_eq!(host.words(X86), "fresh");
+    }
+}
+
+#[test]
+fn a_trigger_also_moves_what_libvirt_watches_if_the_record_is_lost() {
+    let host = Host::new();
+    let fired = format!("/{IPXE}");
+    let is_moved = || {
+        host.set_mtime(WATCHED, 1_600_000_000);
+        assert_eq!(host.say(&["trigger", "dpkg", &fired]).1, "");
+        host.mtime(WATCHED) > 1_600_000_000
+    };
+    host.refresh();
+    for loss in ["", "torn"] {
+        host.write(RECORD, loss);
+        assert!(is_moved(), "{loss:?}");
+        assert!(is_moved(), "after {loss:?}");
+    }
+}
+
+#[test]
+fn a_libvirt_that_cannot_be_looked_for_is_told_and_looked_for_again() {
+    let host = Host::new();
+    host.say(&["update"]);
+    // A name of 300 bytes is too long, so a look at the driver fails.
+    let driver = host.path(DRIVER);
+    let below = driver.parent().unwrap();
+    let away = below.with_extension("away");
+    fs::rename(below, &away).unwrap();
+    std::os::unix::fs::symlink("x".repeat(300), below).unwrap();
+    let (_, err) = host.say(&["touch"]);
+    let sentence = format!("modstamp: warning: cannot look for libvirt's driver in /{DRIVER}: ");
+    assert!(err.starts_with(&sentence), "{err}");
+    let (_, err) = host.fail(&["update"]);
+    assert!(err.starts_with(&sentence), "{err}");
+    fs::remove_file(below).unwrap();
+    fs::rename(away, below).unwrap();
+    let (out, err) = host.say(&["update"]);
+    assert!(out.contains("moved the time of"), "{out}");
     assert_eq!(err, "");
 }

@@ -15,6 +15,7 @@ mod readme;
 mod reasons;
 mod run;
 mod stamp;
+mod status;
 mod terminal;
 mod threats;
 mod trigger;

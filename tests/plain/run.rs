@@ -141,6 +141,28 @@ fn other_arguments_and_another_working_directory_are_other_questions() {
 }
 
 #[test]
+fn two_working_directories_without_a_path_share_no_answer() {
+    let world = World::new();
+    for _ in 0..2 {
+        let run = world.run();
+        let mut lost = Command::new("sh");
+        lost.args([
+            "-c",
+            "mkdir gone && cd gone && rmdir ../gone && exec \"$@\"",
+            "sh",
+        ]);
+        lost.arg(run.get_program()).args(run.get_args());
+        lost.env("ROOT", world.0.path()).current_dir(world.0.path());
+        let output = lost.output().unwrap();
+        assert_eq!(output.stdout, b"asked\nqxl.so\n", "{output:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        let why = "not kept: cannot find the working directory .: No such file or directory";
+        assert!(told.contains(why), "{told}");
+    }
+    assert_eq!(world.count(), 2);
+}
+
+#[test]
 fn both_streams_are_served_each_to_its_own() {
     let world = World::new();
     world.command("echo out; echo err >&2");

@@ -5,7 +5,7 @@ use support::tally::Promise;
 
 use crate::injection::{self, Point, Ran};
 use crate::judgement::{Before, Heard, told, value};
-use crate::scene::{BEFORE, Scene, Verb};
+use crate::scene::{BEFORE, LATER, Scene, Verb};
 
 /// What a verb leaves in a sound world: once, and once more.
 pub struct Sound {
@@ -90,7 +90,7 @@ impl Sound {
                 self.heard
             ));
         }
-        problems.extend(self.leftovers(scene, has_found_another_program(faulty)));
+        problems.extend(self.lasting_leftovers(scene, verb, faulty));
         if verb == Verb::Update {
             let again = scene.host.profile.update(Durability::NotSynced);
             if again.unwrap().is_some_and(|again| again.touched.is_some()) {
@@ -99,6 +99,21 @@ impl Sound {
         }
         let after = |problem: String| format!("the next run: {problem}");
         problems.into_iter().map(after).collect()
+    }
+
+    /// Like [`Sound::leftovers`], after the next run that writes.
+    ///
+    /// An update that finds nothing changed and a cached answer write nothing. So they leave the new
+    /// file of a writer that was killed, or that could not remove it, to the next run that writes.
+    fn lasting_leftovers(&self, scene: &Scene, verb: Verb, faulty: &Ran) -> Option<String> {
+        let may_have_another_answer = has_found_another_program(faulty);
+        let left = self.leftovers(scene, may_have_another_answer)?;
+        if !scene.names().iter().any(|name| name.contains(".new")) {
+            return Some(left);
+        }
+        scene.set_module(LATER);
+        injection::run(&scene.command(verb), &scene.input(verb), &scene.scratch);
+        self.leftovers(scene, may_have_another_answer)
     }
 
     /// The names that a sound world lacks, or has beside these.

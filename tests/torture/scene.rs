@@ -17,6 +17,9 @@ use support::{program, run};
 pub const BEFORE: &str = "before 1";
 pub const AFTER: &str = "after  1";
 
+/// The content of one more change.
+pub const LATER: &str = "later  1";
+
 /// Directories whose files a verb may change, in the root.
 const KEPT: [&str; 3] = ["var/lib/modstamp", "var/cache", "home"];
 

@@ -1,9 +1,11 @@
 //! The installed libvirts, and the module directories that each of them watches.
 
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::act::libvirt::moved::Failure;
 use crate::files::read::read_at_most;
 use crate::files::root::{Root, Steps};
 use crate::observe::profile::Profile;
@@ -25,13 +27,34 @@ const DRIVER: &str = "libvirt/connection-driver/libvirt_driver_qemu.so";
 /// A driver has some 2 MB.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// Finds the driver for QEMU of each installed libvirt, the distribution's first.
-pub(crate) fn drivers(root: &Root) -> Vec<PathBuf> {
-    let libraries = libraries(root).into_iter();
-    let drivers = libraries.map(|library| library.join(DRIVER));
-    drivers
-        .filter(|driver| root.target(driver).is_some())
-        .collect()
+/// The libvirts that a search found.
+pub(crate) struct Installed {
+    /// The driver for QEMU of each, the distribution's first.
+    pub(crate) drivers: Vec<PathBuf>,
+    /// The first place at which nobody could look. Another libvirt may be there.
+    pub(crate) unseen: Option<Failure>,
+}
+
+impl Installed {
+    /// Finds the driver for QEMU of each installed libvirt.
+    pub(crate) fn find(root: &Root) -> Installed {
+        let (libraries, mut unseen) = libraries(root);
+        let mut drivers = Vec::new();
+        for driver in libraries.iter().map(|library| library.join(DRIVER)) {
+            match root.place(&driver, Steps::Any) {
+                Ok(_) => drivers.push(driver),
+                Err(stop) if stop.leads_nowhere() => {}
+                Err(stop) => {
+                    let cause = stop.into();
+                    unseen.get_or_insert(Failure {
+                        path: driver,
+                        cause,
+                    });
+                }
+            }
+        }
+        Installed { drivers, unseen }
+    }
 }
 
 /// The module directories of `profile` whose mtime the libvirt with this driver compares.
@@ -51,18 +74,33 @@ pub(crate) fn watched(driver: &Path, profile: &Profile) -> Vec<PathBuf> {
         .collect()
 }
 
-fn libraries(root: &Root) -> Vec<PathBuf> {
-    let mut libraries = Vec::new();
+/// The directories that may hold a driver, and the first that could not be listed.
+fn libraries(root: &Root) -> (Vec<PathBuf>, Option<Failure>) {
+    let (mut libraries, mut unlisted) = (Vec::new(), None);
     for library in LIBRARIES {
         match library.strip_suffix("/*") {
             None => libraries.push(PathBuf::from(library)),
             Some(parent) => {
-                let names = root.names(Path::new(parent)).unwrap_or_default();
+                let parent = Path::new(parent);
+                let names = root.names(parent).unwrap_or_else(|cause| {
+                    if !is_missing(&cause) {
+                        let path = parent.to_owned();
+                        unlisted.get_or_insert(Failure { path, cause });
+                    }
+                    Vec::new()
+                });
                 let names = names.iter();
                 let names = names.filter(|name| name.to_string_lossy().contains("-linux-"));
-                libraries.extend(names.map(|name| Path::new(parent).join(name)));
+                libraries.extend(names.map(|name| parent.join(name)));
             }
         }
     }
-    libraries
+    (libraries, unlisted)
+}
+
+fn is_missing(cause: &io::Error) -> bool {
+    matches!(
+        cause.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }

@@ -14,6 +14,7 @@ use crate::ground::time::Mtime;
 use crate::judge::reason::{Reason, Subject};
 use crate::judge::verdict::Verdict;
 use crate::observe::content::Content;
+use crate::observe::directory::Directory;
 use crate::observe::entry::Entry;
 use crate::observe::input::Input;
 use crate::observe::inputs::Inputs;
@@ -121,13 +122,9 @@ impl Judgement<'_> {
     /// Whether `changed` is the probed program, under any of its names, with the ctime in the
     /// answer.
     fn is_of_program(&self, changed: &TimeOf, recorded: &Recorded) -> bool {
-        let identity = |path: &Path| {
-            let stat = self.now.root().target(path)?;
-            Some((stat.st_dev, stat.st_ino))
-        };
         let (path, program) = (&changed.path, &recorded.program);
         changed.second == recorded.program_ctime
-            && (path == program || identity(path) == identity(program))
+            && (path == program || self.inode(path) == self.inode(program))
     }
 
     /// Whether each module directory that was moved still has the second that it was moved to.
@@ -173,12 +170,57 @@ impl Judgement<'_> {
         }
     }
 
-    /// The moved directories and their modules that have another stat identity than at the refresh.
+    /// The module directories and their modules that have another stat identity than at the
+    /// refresh.
     fn touched(&self) -> Vec<Reason> {
         let moved = self.record.effect.moved.iter();
-        moved.flat_map(|moved| self.touched_in(moved)).collect()
+        let moved = moved.flat_map(|moved| self.touched_in(moved));
+        let others = self.record.witness.observation.directories.iter();
+        let others = others.filter(|other| {
+            !other.is_alias() && !self.has_moved(&other.name) && self.is_comparable(other)
+        });
+        let others = others.flat_map(|other| self.touched_in_other(other));
+        moved.chain(others).collect()
     }
 
+    /// Whether the refresh moved the directory at `path`, under any of its names.
+    fn has_moved(&self, path: &Path) -> bool {
+        let inode = self.inode(path);
+        let mut moved = self.record.effect.moved.iter();
+        moved.any(|moved| moved.path == path || inode.is_some() && self.inode(&moved.path) == inode)
+    }
+
+    /// The device and inode of what is at `path` now.
+    fn inode(&self, path: &Path) -> Option<(u64, u64)> {
+        let stat = self.now.root().target(path)?;
+        Some((stat.st_dev, stat.st_ino))
+    }
+
+    /// A directory that the refresh did not move, and its modules, if they were touched.
+    fn touched_in_other(&self, then: &Directory) -> Vec<Reason> {
+        let now = self.now.observation().directory(&then.name);
+        let now = now.and_then(Directory::own);
+        let is_touched = then.own().zip(now).is_some_and(|(then, now)| then != now);
+        let subject = Subject::new(Input::ModuleDirectory, None, &then.name);
+        let own = is_touched.then_some(Reason::TouchedSinceRefresh(subject));
+        own.into_iter()
+            .chain(self.touched_modules(&then.name))
+            .collect()
+    }
+
+    /// Whether the stat identities in a directory that was not moved are those of the refresh's
+    /// time. The record has the epochs of moved directories alone, so one of them must be its own.
+    fn is_comparable(&self, directory: &Directory) -> bool {
+        let place = self.now.root().place(&directory.name, Steps::Any).ok();
+        let epoch = place.and_then(signed_epoch);
+        let mut moved = self.record.effect.moved.iter();
+        epoch.is_some() && moved.any(|moved| moved.epoch == epoch)
+    }
+
+    /// A moved directory, and its modules, if they were touched.
+    ///
+    /// An image and a network file system give no evidence. A change there that was undone is not
+    /// told. If it counted as not known, each boot would cost a probe.
     fn touched_in(&self, moved: &Moved) -> Vec<Reason> {
         let top = &*moved.path;
         let mut reasons = Vec::new();
@@ -188,26 +230,34 @@ impl Judgement<'_> {
         if moved.epoch.is_none() || moved.epoch != signed_epoch(&place) {
             return reasons;
         }
-        let touched = |input, top: Option<&Path>, path: &Path| {
-            Reason::TouchedSinceRefresh(Subject::new(input, top, path))
-        };
         let ctime = fstat(&place).map(|stat| Mtime::of_ctime(&stat));
         if ctime != Ok(moved.ctime) {
-            reasons.push(touched(Input::ModuleDirectory, None, top));
+            let subject = Subject::new(Input::ModuleDirectory, None, top);
+            reasons.push(Reason::TouchedSinceRefresh(subject));
         }
+        reasons.extend(self.touched_modules(top));
+        reasons
+    }
+
+    /// The modules in the directory `top` that were touched.
+    fn touched_modules(&self, top: &Path) -> Vec<Reason> {
         let then = self.record.witness.observation.modules_at(top);
         let modules = then.zip(self.now.observation().modules_at(top));
         let Some((then, now)) = modules.filter(|(then, now)| !then.are_proven_same(now)) else {
-            return reasons;
+            return Vec::new();
         };
         // The names are the same, or else the witness would be stale already.
-        for (then, now) in then.entries.iter().zip(now.entries.iter()) {
-            // A look too near to a change kept no identity: then nothing is known to be untouched.
-            if then.identity.fingerprint() != now.identity.fingerprint() {
-                reasons.push(touched(Input::Module, Some(top), &top.join(&then.name)));
-            }
-        }
-        reasons
+        let both = then.entries.iter().zip(now.entries.iter());
+        // A look too near to a change kept no identity: then nothing is known to be untouched.
+        let touched =
+            both.filter(|(then, now)| then.identity.fingerprint() != now.identity.fingerprint());
+        let paths = touched.map(|(then, _)| top.join(&then.name));
+        // One module directory may be in another.
+        let by_others = paths.filter(|path| !self.has_moved(path));
+        by_others
+            .map(|path| Subject::new(Input::Module, Some(top), &path))
+            .map(Reason::TouchedSinceRefresh)
+            .collect()
     }
 }
 

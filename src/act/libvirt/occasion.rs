@@ -6,6 +6,7 @@ use crate::act::libvirt::record::Record;
 use crate::ground::error::Result;
 use crate::judge::witness::Witness;
 use crate::observe::inputs::{Depth, Inputs};
+use crate::observe::observation::Observation;
 use crate::observe::profile::Profile;
 
 /// Why a refresh is made.
@@ -43,7 +44,10 @@ impl Occasion {
         }
     }
 
-    /// Makes a new witness with the programs' new ctimes.
+    /// Makes a new witness with the programs' new ctimes. All else in it is from before.
+    ///
+    /// libvirt may have probed since the programs changed. So a change that came and went
+    /// meanwhile must differ from this witness.
     ///
     /// `None` if anything else changed: the caller then keeps the earlier witness.
     pub(crate) fn witness_again(
@@ -56,9 +60,14 @@ impl Occasion {
         if self == Occasion::Touch && now.wait_if_racy() {
             now = Inputs::of(profile, Some(&before.observation))?;
         }
-        let observation = now.clone().read(self.depth(), &[&before.observation]);
+        let after = now.clone().read(self.depth(), &[&before.observation]);
         let verdict = before.judge(&now);
         let is_same = verdict.reasons().iter().all(is_unknown_program);
+        let observation = Observation {
+            programs: after.programs,
+            searched: after.searched,
+            ..before.observation.clone()
+        };
         Ok(is_same.then_some(Witness { observation }))
     }
 }

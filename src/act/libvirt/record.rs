@@ -92,10 +92,19 @@ struct Preamble<E> {
     effect: E,
 }
 
+/// The last second that a refresh chose for module directories: the mtime of the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LastSecond {
+    /// There is no record.
+    Never,
+    Chosen(i64),
+    /// There is a record, and its time cannot be read or believed.
+    Unknown,
+}
+
 /// What is kept of the last refresh.
 pub(crate) struct LastRefresh {
-    /// The last second that a refresh chose for module directories: the mtime of the record.
-    pub(crate) second: Option<i64>,
+    pub(crate) second: LastSecond,
     /// `None` if there is no record, or none that can be read.
     pub(crate) record: Option<Record>,
 }
@@ -103,17 +112,22 @@ pub(crate) struct LastRefresh {
 impl LastRefresh {
     /// Reads the record beside `stamp`.
     pub(crate) fn read(stamp: &Stamp) -> LastRefresh {
-        let mut last = LastRefresh {
-            second: None,
-            record: None,
+        let Some(file) = stamp.open_kept(Kept::LibvirtRecord) else {
+            return LastRefresh {
+                second: match stamp.lacks_kept(Kept::LibvirtRecord) {
+                    true => LastSecond::Never,
+                    false => LastSecond::Unknown,
+                },
+                record: None,
+            };
         };
-        if let Some(file) = stamp.open_kept(Kept::LibvirtRecord) {
-            last.second = fstat(&file).ok().map(|stat| stat.st_mtime);
-            let text = read_at_most(MOST_BYTES, file).ok();
-            let text = text.and_then(|text| String::from_utf8(text).ok());
-            last.record = text.and_then(|text| Record::parse(stamp.owner(), &text));
+        let second = fstat(&file).map(|stat| LastSecond::Chosen(stat.st_mtime));
+        let text = read_at_most(MOST_BYTES, file).ok();
+        let text = text.and_then(|text| String::from_utf8(text).ok());
+        LastRefresh {
+            second: second.unwrap_or(LastSecond::Unknown),
+            record: text.and_then(|text| Record::parse(stamp.owner(), &text)),
         }
-        last
     }
 
     /// The seconds that no later refresh may leave again.
@@ -124,7 +138,10 @@ impl LastRefresh {
         let left = effects().flat_map(|effect| &effect.left);
         let moved = moved.map(|moved| moved.second);
         LastSeconds {
-            chosen: self.second,
+            chosen: match self.second {
+                LastSecond::Chosen(second) => Some(second),
+                LastSecond::Never | LastSecond::Unknown => None,
+            },
             recorded: moved.chain(left.map(|left| left.second)).max(),
         }
     }
@@ -160,6 +177,9 @@ impl Record {
     /// Puts this record in the place of the kept one, with `last_second` as its mtime.
     ///
     /// A user's record has no such second, because nothing is moved for it.
+    ///
+    /// # Errors
+    /// If it cannot be written, or cannot get that mtime.
     pub(crate) fn write(
         &self,
         turn: &Turn,
@@ -167,14 +187,23 @@ impl Record {
         durability: Durability,
     ) -> io::Result<()> {
         let prepare = |file: &File| {
-            // If the file system cannot store the second, the claim failed, too. Then programs were
-            // changed as well.
-            if let Some(second) = last_second {
-                let _ = move_to_second(file, second, Durability::NotSynced);
+            let moved = last_second
+                .map(|second| move_to_second(file, second, Durability::NotSynced))
+                .transpose();
+            match moved {
+                // Otherwise the kept record stays, with the second that was claimed.
+                Err(error) if error.raw_os_error().is_some() => Err(error),
+                // If the file system cannot store the second, the claim failed, too. Then programs
+                // were changed as well.
+                Ok(_) | Err(_) => Ok(()),
             }
-            Ok(())
         };
         turn.keep_with(Kept::LibvirtRecord, &self.text()?, durability, prepare)
+    }
+
+    /// Whether the refresh reached every libvirt by moving directories alone. They are all known.
+    pub(crate) fn tells_all_directories(&self) -> bool {
+        self.effect.reached == Reached::ByTimes && self.effect.changed.is_empty()
     }
 
     /// Whether the times that the refresh left make every libvirt on the host reject older answers.

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 use crate::act::libvirt::cached::Cached;
 use crate::act::libvirt::daemons::daemons;
-use crate::act::libvirt::installation::drivers;
+use crate::act::libvirt::installation::Installed;
 use crate::act::libvirt::judgement::is_outdated;
 use crate::act::libvirt::kind::Kind;
 use crate::act::libvirt::moved::{Failure, Opened, change_all};
 use crate::act::libvirt::occasion::Occasion;
-use crate::act::libvirt::record::{Effect, LastRefresh, Reached, Record};
+use crate::act::libvirt::record::{Effect, LastRefresh, LastSecond, Reached, Record};
 use crate::act::libvirt::targets::Targets;
 use crate::ground::error::{Error, Result};
 use crate::ground::text::Printable;
@@ -139,6 +139,9 @@ fn complete(
     let Some(witness) = record.and_then(|record| record.witness.completed(profile, inputs)) else {
         return;
     };
+    let LastSecond::Chosen(second) = last.value.second else {
+        return;
+    };
     let turn = stamp.take_turn_if_unchanged(&last);
     if let Some((turn, record)) = turn.zip(last.value.record) {
         let stamps = record.witness.observation.stamps;
@@ -147,7 +150,7 @@ fn complete(
             witness: Witness { observation },
             ..record
         };
-        let _ = record.write(&turn, last.value.second, durability);
+        let _ = record.write(&turn, Some(second), durability);
     }
 }
 
@@ -188,6 +191,8 @@ struct SystemRefresh<'a> {
     stamp: &'a Stamp,
     /// `None` if the stamp's directory cannot be written. Then no record is kept.
     turn: Option<Turn<'a>>,
+    /// A place where an unknown libvirt may be.
+    unseen: Option<Failure>,
     done: Refreshed,
 }
 
@@ -212,6 +217,7 @@ impl<'a> SystemRefresh<'a> {
             durability,
             stamp,
             turn: turn.ok(),
+            unseen: None,
             done,
         })
     }
@@ -227,17 +233,15 @@ impl<'a> SystemRefresh<'a> {
         };
         let (last, inputs) = (before.last, before.inputs);
         let root = self.profile.root();
-        let targets = match directories {
-            [] => Targets::watched(self.kind, self.profile, &inputs, self.occasion),
-            _ => Targets::named(root, directories, last.record.as_ref()),
-        };
+        let targets = self.targets(directories, last.record.as_ref(), &inputs);
         let opened = Opened::open(root, targets.directories, last.seconds());
         let second = opened.second;
         self.warn_of_second(opened.not_followed);
         // If the claim fails, a later refresh may choose the same second. If the last second is not
         // known, this refresh may do so. Then the programs' ctimes must move, too.
         let claim = |turn: &Turn| Record::claim_second(turn, second).is_ok();
-        let is_new = opened.not_followed.is_none() && self.turn.as_ref().is_some_and(claim);
+        let is_known = opened.not_followed.is_none() && last.second != LastSecond::Unknown;
+        let is_new = self.turn.as_ref().is_some_and(claim) && is_known;
         let are_enough = is_new && targets.are_enough;
         let directories = opened.move_all(root, self.durability);
         let moved = directories.moved.iter();
@@ -256,8 +260,49 @@ impl<'a> SystemRefresh<'a> {
         if directories.failed.is_some() || !are_enough {
             self.go_by_programs(&mut record, last.record, inputs, directories.failed)?;
         }
+        self.warn_of_unseen(&mut record.effect);
         self.keep(&record, second);
         Ok(Some(self.done))
+    }
+
+    /// The module directories to move. `directories` are those that a package manager named.
+    ///
+    /// If the last refresh may have left one out, those that libvirt watches are among them.
+    fn targets(
+        &mut self,
+        directories: &[PathBuf],
+        last: Option<&Record>,
+        inputs: &Inputs,
+    ) -> Targets {
+        let named = Targets::named(self.profile.root(), directories, last);
+        if !directories.is_empty() && last.is_some_and(Record::tells_all_directories) {
+            return named;
+        }
+        let drivers = self.drivers();
+        let (kind, profile) = (self.kind, self.profile);
+        let mut targets = Targets::watched(kind, profile, inputs, &drivers, self.occasion);
+        if !directories.is_empty() {
+            targets.add(named.directories);
+        }
+        targets
+    }
+
+    /// The driver of each installed libvirt. Notes down a place at which nobody could look.
+    fn drivers(&mut self) -> Vec<PathBuf> {
+        let Installed { drivers, unseen } = Installed::find(self.profile.root());
+        self.unseen = self.unseen.take().or(unseen);
+        drivers
+    }
+
+    /// Tells a person of a place where an unknown libvirt may be. The next update tries again.
+    fn warn_of_unseen(&mut self, effect: &mut Effect) {
+        if let Some(Failure { path, cause }) = self.unseen.take() {
+            let path = self.profile.root().outside(&path);
+            let remedy = "run “modstamp libvirt refresh” when that is over";
+            let error = Error::system("look for libvirt's driver in", path, cause, remedy);
+            self.done.warnings.push(error.to_string());
+            effect.reached = Reached::Partly;
+        }
     }
 
     /// Looks anew if another refresh came first. `None` if there is nothing left to do.
@@ -280,8 +325,7 @@ impl<'a> SystemRefresh<'a> {
         failed: Option<Failure>,
     ) -> Result<()> {
         // No program is changed for a libvirt that is not installed, unless a person asks for it.
-        let root = self.profile.root();
-        let is_wanted = self.occasion == Occasion::Hand || !drivers(root).is_empty();
+        let is_wanted = self.occasion == Occasion::Hand || !self.drivers().is_empty();
         let programs: Vec<&Path> = inputs.programs().filter(|_| is_wanted).collect();
         let program = self.change_programs(&programs, record)?;
         // The programs stand in for a directory that is gone.

@@ -1,12 +1,12 @@
 //! The module directories that a refresh moves.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::act::libvirt::installation::{drivers, watched};
+use crate::act::libvirt::installation::watched;
 use crate::act::libvirt::kind::Kind;
 use crate::act::libvirt::occasion::Occasion;
 use crate::act::libvirt::record::Record;
-use crate::files::root::Root;
+use crate::files::root::{Root, Steps};
 use crate::observe::inputs::Inputs;
 use crate::observe::profile::Profile;
 
@@ -19,21 +19,31 @@ pub(crate) struct Targets {
 }
 
 impl Targets {
-    /// The directories that a package manager named, and those that the last refresh moved.
+    /// The directories that a package manager named, and those that the last refresh moved or had
+    /// to leave.
     ///
     /// Moving the latter again makes those answers stale that libvirt cached between the two
     /// refreshes.
     pub(crate) fn named(root: &Root, directories: &[PathBuf], last: Option<&Record>) -> Targets {
-        let mut all = directories.to_vec();
-        let moved = last.into_iter().flat_map(|last| &last.effect.moved);
-        for path in moved.map(|moved| &moved.path) {
-            if !all.contains(path) && root.target(path).is_some() {
-                all.push(path.clone());
-            }
-        }
-        Targets {
-            directories: all,
+        let effect = last.map(|last| &last.effect);
+        let moved = effect.into_iter().flat_map(|it| &it.moved);
+        let left = effect.into_iter().flat_map(|it| &it.left);
+        let before = moved.map(|it| &it.path).chain(left.map(|it| &it.path));
+        let existing = before.filter(|path| !is_missing(root, path));
+        let mut targets = Targets {
+            directories: directories.to_vec(),
             are_enough: true,
+        };
+        targets.add(existing.cloned());
+        targets
+    }
+
+    /// Adds directories, unless they are among these.
+    pub(crate) fn add(&mut self, more: impl IntoIterator<Item = PathBuf>) {
+        for path in more {
+            if !self.directories.contains(&path) {
+                self.directories.push(path);
+            }
         }
     }
 
@@ -45,6 +55,7 @@ impl Targets {
         kind: &Kind,
         profile: &Profile,
         inputs: &Inputs,
+        drivers: &[PathBuf],
         occasion: Occasion,
     ) -> Targets {
         let existing = inputs.module_directories().map(|(path, _)| path.to_owned());
@@ -56,8 +67,8 @@ impl Targets {
                 directories: existing,
             };
         }
-        let drivers = drivers(profile.root()).into_iter();
-        let watched: Vec<Vec<PathBuf>> = drivers.map(|driver| watched(&driver, profile)).collect();
+        let drivers = drivers.iter();
+        let watched: Vec<Vec<PathBuf>> = drivers.map(|driver| watched(driver, profile)).collect();
         if watched.is_empty() {
             return Targets {
                 directories: existing,
@@ -76,4 +87,9 @@ impl Targets {
             are_enough: do_all_watch,
         }
     }
+}
+
+/// Whether nothing is at `path`. A failure is told later, by the move.
+fn is_missing(root: &Root, path: &Path) -> bool {
+    matches!(root.place(path, Steps::Any), Err(stop) if stop.leads_nowhere())
 }
