@@ -225,6 +225,7 @@ mod files {
     pub(crate) mod replace;
     pub(crate) mod root;
     pub(crate) mod trust;
+    pub(crate) mod way;
 }
 mod ground {
     pub(crate) mod environment;

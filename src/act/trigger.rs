@@ -14,7 +14,8 @@ use std::path::Path;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 pub use crate::act::rpm_body::Body;
-use crate::files::root::{Root, Steps};
+use crate::files::root::Root;
+use crate::files::way::Steps;
 use crate::ground::error::Result;
 pub use crate::ground::time::Deadline;
 use crate::ground::time::Mtime;

@@ -12,7 +12,8 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use crate::files::read::read_at_most;
-use crate::files::root::{Root, Steps, Stop};
+use crate::files::root::Root;
+use crate::files::way::{Steps, Stop};
 use crate::ground::environment::home_directory;
 use crate::ground::error::{Error, Result};
 use crate::observe::pattern::{Glob, Source};

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use crate::files::root::{Root, Steps};
+use crate::files::root::Root;
+use crate::files::way::Steps;
 use crate::observe::content::{Content, LARGEST_FILE, TOO_LARGE, digest_of_device, half};
 use crate::observe::entry::Entry;
 

@@ -8,7 +8,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::files::directory::{PLACE, for_each_entry, open_for_reading, os, stat_at};
-use crate::files::root::{Steps, Stop};
+use crate::files::way::{Steps, Stop};
 use crate::observe::entry::Entry;
 use crate::observe::observation::Searched;
 use crate::observe::pattern::{Glob, is_match, is_wild};

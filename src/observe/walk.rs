@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, Stat};
 
 use crate::files::directory::{PLACE, stat_at};
-use crate::files::root::{Root, Steps};
+use crate::files::root::Root;
+use crate::files::way::Steps;
 use crate::observe::entry::Entry;
 use crate::observe::evidence::{Evidence, Identity};
 use crate::observe::observation::Observation;

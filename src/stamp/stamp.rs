@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Stat};
 
 use crate::files::read::read_at_most;
-use crate::files::root::{Root, Steps};
+use crate::files::root::Root;
+use crate::files::way::Steps;
 use crate::ground::environment::home_directory;
 use crate::ground::error::{Error, Result};
 use crate::ground::text::Printable;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::act::libvirt::moved::Failure;
 use crate::files::read::read_at_most;
-use crate::files::root::{Root, Steps};
+use crate::files::root::Root;
+use crate::files::way::Steps;
 use crate::observe::profile::Profile;
 
 /// Distributions, and libvirt's own `make install`, put libvirt's modules below one of these.

@@ -9,7 +9,7 @@ use crate::act::libvirt::cache_file::CacheFile;
 use crate::act::libvirt::capabilities::{Recorded, RecordedDirectory};
 use crate::act::libvirt::moved::{Moved, TimeOf, signed_epoch};
 use crate::act::libvirt::record::{Reached, Record};
-use crate::files::root::Steps;
+use crate::files::way::Steps;
 use crate::ground::time::Mtime;
 use crate::judge::reason::{Reason, Subject};
 use crate::judge::verdict::Verdict;

@@ -16,7 +16,8 @@ use rustix::io::Errno;
 use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 
-use crate::files::root::{Root, Steps};
+use crate::files::root::Root;
+use crate::files::way::Steps;
 use crate::ground::time::Mtime;
 use crate::observe::evidence::epoch;
 use crate::stamp::later::later_than;

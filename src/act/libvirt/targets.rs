@@ -6,7 +6,8 @@ use crate::act::libvirt::installation::watched;
 use crate::act::libvirt::kind::Kind;
 use crate::act::libvirt::occasion::Occasion;
 use crate::act::libvirt::record::Record;
-use crate::files::root::{Root, Steps};
+use crate::files::root::Root;
+use crate::files::way::Steps;
 use crate::observe::inputs::Inputs;
 use crate::observe::profile::Profile;
 
