@@ -165,9 +165,10 @@ coverage:          ## print how many lines of each layer the tests run
 miri:              ## run under Miri what makes no system call, if a nightly toolchain has it
 	tests/miri $(TARGET_DIR)/miri
 
-check-release:     ## run the long forms, and write docs/check-release.md (27 min)
-	tests/install-needs lab packages
+check-release:     ## run the long forms, and write docs/check-release.md and docs/reliability.md (RELEASE min)
+	tests/install-needs lab packages torture fuzz coverage
 	tests/release
+	tests/reliability
 
 api:               ## write down the public Rust API, which then has changed: tests/api/listing.txt
 	MODSTAMP_API=write $(ALL) --test trials release::the_public_api

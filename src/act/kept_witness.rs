@@ -6,8 +6,8 @@
 //! Every touch removes it first. A touch that looked at the modules then keeps another one. If it
 //! is lost, the next update touches.
 //!
-//! It holds the time that its touch left, and is believed only if no touch of ours came later. So
-//! one that could not be removed is outdated all the same.
+//! The witness holds the time that its touch left. A reader believes it only if modstamp has not
+//! touched the stamp since. So a touch outdates the witness even if it cannot remove the file.
 
 use crate::files::read::read_at_most;
 use crate::ground::error::{Error, Result};

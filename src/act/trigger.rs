@@ -78,12 +78,12 @@ impl<'a> Due<'a> {
     }
 }
 
-/// Runs one trigger: reads the changed paths, and touches the system's stamp of each of `profiles`
-/// if one of the paths lies in a module directory.
+/// Touches the system's stamp of each of `profiles` if a changed path lies in a module directory.
 ///
-/// `covers` tells whether a path does. `touch` adds its warnings, and returns `None` if there was
-/// nothing to touch. `directories` are the manager's arguments. Standard input is read only for managers
-/// that send paths on it. Never fails: returns warnings for people, one sentence each.
+/// `covers` tells whether a path lies in one. `touch` adds its warnings, and returns `None` if
+/// there was nothing to touch. `directories` are the manager's arguments. The trigger reads
+/// standard input only for a manager that sends paths there. A trigger never fails: it returns
+/// warnings for people, one sentence each.
 pub fn run(
     manager: Manager,
     root: &Root,
@@ -227,7 +227,7 @@ fn read_by(
 
 /// Whether the administrator may have a file of the profile, in `/etc` or `/run`.
 ///
-/// A file that cannot be looked at may be there. Only a sure absence is one.
+/// If the look fails, the file may still exist, so the answer is yes.
 pub fn has_administrators_file(root: &Root, profile: &str) -> bool {
     ["/etc", "/run"].iter().any(|top| {
         let path = format!("{top}/modstamp/profiles.d/{profile}.toml");

@@ -65,7 +65,7 @@ pub struct Which {
 #[derive(clap::Args)]
 pub struct Place {
     /// Use the tree below DIR as if it were “/”. A link on the way to DIR must be root's or yours,
-    /// in a directory that nobody else can write
+    /// and nobody else may be able to replace it
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     root: Option<PathBuf>,
 }

@@ -90,10 +90,10 @@ impl<'a> Replacement<'a> {
         &self.file
     }
 
-    /// Puts the new file in the place of the old one, if `may_go` accepts the old one by its new
-    /// name.
+    /// Puts the new file in the place of the old one, if `may_go` accepts the old one.
     ///
-    /// Exchanges the two first, and then looks: nobody can put another file there in between.
+    /// The method exchanges the two first, then shows `may_go` the old file under its new name. So
+    /// nobody can swap the old file between that check and the replacement.
     pub(crate) fn take_place_if(
         self,
         may_go: impl Fn(&OsStr) -> bool,

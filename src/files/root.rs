@@ -54,8 +54,9 @@ impl Root {
     /// The tree below `directory`, as if it were `/`. It may belong to anybody.
     ///
     /// # Errors
-    /// If it does not exist, is no directory, or cannot be entered. Also if a link on the way could
-    /// be somebody else's: it could lead to another directory than the caller meant.
+    /// If it does not exist, is no directory, or cannot be entered. A link on the way that somebody
+    /// else could have made is an error, too: it could lead to a directory that the caller did not
+    /// mean.
     pub fn open(directory: &Path) -> Result<Root> {
         let system = Root::system()?;
         if directory == Path::new("/") {

@@ -116,10 +116,10 @@ impl Inputs {
         })
     }
 
-    /// Like [`Inputs::of`], for a caller that does not wait for long before it keeps what it sees.
+    /// Like [`Inputs::of`], for a caller that will keep the result, but cannot wait for long.
     ///
-    /// Right after a change it looks again some milliseconds later. Then most changes after the
-    /// look leave another stat identity.
+    /// If a change was recent, the function looks again some milliseconds later. Most changes after
+    /// that second look then leave another stat identity.
     pub(crate) fn soon_after_changes(
         profile: &Profile,
         older: Option<&Observation>,

@@ -44,9 +44,9 @@ impl Stamp {
     ///
     /// # Errors
     /// If the stamp's directory cannot be made or written, if somebody else could bend a step of
-    /// its path, or if the stamp is not a regular file. The old stamp then stays. It moved if only
-    /// the disk failed at the end, and the error says so. On a full file system a stamp still
-    /// moves, but its text stays the old one.
+    /// its path, or if the stamp is not a regular file. The old stamp then stays. If only the sync
+    /// to disk fails, the stamp has moved, and the error says so. On a full file system a stamp
+    /// still moves, but keeps its old text.
     pub fn touch(&self, by: &str, why: &str, durability: Durability) -> Result<Option<Mtime>> {
         self.touch_by(by, why, durability, Deadline::of_touch(), &mut Vec::new())
     }

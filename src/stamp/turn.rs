@@ -8,7 +8,7 @@
 //! not follow it ([`Memory`]). A stamp that is missing does: a repeated time would do more harm.
 //!
 //! A process that hangs may hold the lock for ever. So a touch that waited long enough goes on
-//! without it. `touch.rs` tells how its time is later than all others nevertheless.
+//! without it. `touch.rs` explains how even such a touch leaves a time later than all others.
 //!
 //! A look is slow, and a turn makes others wait. So a caller looks first, then takes the turn. It
 //! looks again only if the kept file's version changed meanwhile.
@@ -298,9 +298,9 @@ impl Turn<'_> {
         matches!(self.hold, Hold::Locked(_))
     }
 
-    /// Tells people that this turn keeps nobody out, or that the lock file has an absurd time.
+    /// Warns people if this turn keeps nobody out, or if the lock file has an absurd time.
     ///
-    /// The caller has not moved the stamp yet, because that sets the time right.
+    /// The caller must ask before it moves the stamp, because a move corrects the lock file's time.
     pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
         let lock = self.stamp.path().with_file_name(self.stamp.lock_name());
         let absurd = matches!(self.memory(), Memory::Absurd).then(|| {

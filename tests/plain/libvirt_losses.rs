@@ -1,4 +1,4 @@
-//! Nothing that a refresh or an eviction leaves undone is passed over in silence.
+//! A refresh and an eviction name everything that they leave undone.
 
 use std::ffi::OsStr;
 use std::fs;

@@ -1,5 +1,5 @@
-//! What was no evidence at a touch is never taken for untouched, and what was not touched costs
-//! no second probe.
+//! A file whose stat was no evidence at a touch counts as touched. An untouched file costs no
+//! second probe.
 
 use std::fs;
 use std::process::Stdio;

@@ -23,7 +23,7 @@
 //! - [`BACK`] Each touch leaves a time that is later than all that were left before. This is only of
 //!   touches that wait for the lock.
 //! - [`LAST`] Once no touch is under way, the stamp has the latest of the times that touches left.
-//!   This is only if nobody kills a touch, or changes the stamp by other means.
+//!   The promise ends if somebody kills a touch, or changes the stamp by other means.
 //!
 //! A trial that is named after a promise explores all states of its plans. A hole breaks one rule
 //! of the protocol, or shows a limit of it: the checker has to find a state in which the promise

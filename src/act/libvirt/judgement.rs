@@ -219,8 +219,9 @@ impl Judgement<'_> {
 
     /// A moved directory, and its modules, if they were touched.
     ///
-    /// An image and a network file system give no evidence. A change there that was undone is not
-    /// told. If it counted as not known, each boot would cost a probe.
+    /// A stat identity on an image or a network file system is no evidence. So this function misses
+    /// a change there that was undone. Calling it "not known" instead would cost a probe at each
+    /// boot.
     fn touched_in(&self, moved: &Moved) -> Vec<Reason> {
         let top = &*moved.path;
         let mut reasons = Vec::new();

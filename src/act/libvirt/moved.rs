@@ -76,7 +76,8 @@ pub(crate) struct Opened {
     directories: Vec<(PathBuf, io::Result<File>)>,
     /// A second that no answer has noted down.
     pub(crate) second: i64,
-    /// A last second that cannot be right. `second` may then be one of before.
+    /// The last chosen second, if it is too far ahead to be right. `second` may then repeat one
+    /// that an earlier refresh chose.
     pub(crate) not_followed: Option<i64>,
 }
 

@@ -237,8 +237,9 @@ impl<'a> SystemRefresh<'a> {
         let opened = Opened::open(root, targets.directories, last.seconds());
         let second = opened.second;
         self.warn_of_second(opened.not_followed);
-        // If the claim fails, a later refresh may choose the same second. If the last second is not
-        // known, this refresh may do so. Then the programs' ctimes must move, too.
+        // If the claim fails, a later refresh may repeat this second. If the last second is
+        // unknown, this refresh may repeat an earlier one. In both cases the programs' ctimes must
+        // move, too.
         let claim = |turn: &Turn| Record::claim_second(turn, second).is_ok();
         let is_known = opened.not_followed.is_none() && last.second != LastSecond::Unknown;
         let is_new = self.turn.as_ref().is_some_and(claim) && is_known;
