@@ -231,3 +231,44 @@ impl TryFrom<String> for Witness {
         text.parse()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    use crate::files::root::Root;
+
+    /// The mark in a witness of a directory that is too deep, and that of a failed disk.
+    const TOO_DEEP: &str = " !40 ";
+    const FAILED_DISK: &str = " !5 ";
+
+    #[test]
+    fn an_input_that_is_unreadable_for_another_cause_than_before_is_news() {
+        let scratch = tempfile::tempdir().unwrap();
+        let deep = format!("usr/lib64/qemu/{}", "a/".repeat(40));
+        fs::create_dir_all(scratch.path().join(deep)).unwrap();
+        let root = Root::open(scratch.path()).unwrap();
+        let profile = Profile::built_in("qemu", &root).unwrap();
+        let witness = profile.observe().unwrap();
+        let now = profile.inputs().unwrap();
+        assert!(witness.news(&now).is_empty(), "{:?}", witness.news(&now));
+        let text = witness.to_string();
+        assert_eq!(text.matches(TOO_DEEP).count(), 1, "{text}");
+        let witness: Witness = text.replace(TOO_DEEP, FAILED_DISK).parse().unwrap();
+        let news = witness.news(&now);
+        assert!(matches!(news[..], [Reason::Unknown { .. }]), "{news:?}");
+    }
+
+    #[test]
+    fn a_witness_has_the_name_of_its_profile() {
+        let observation = Observation {
+            profile: "qemu".to_owned(),
+            ..Observation::default()
+        };
+        let witness = Witness { observation };
+        assert_eq!(witness.profile(), "qemu");
+        let stored = String::from(witness.clone());
+        assert_eq!(stored, witness.to_string());
+    }
+}
