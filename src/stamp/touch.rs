@@ -208,3 +208,27 @@ fn one_line(text: &str) -> String {
     let printable = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().take(LONGEST_LINE).map(printable).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_moves_in_place_only_if_there_is_no_room_for_a_new_one() {
+        let is_full = |kind: ErrorKind| is_full(&Error::system("touch", "/a", kind, ""));
+        for kind in [
+            ErrorKind::StorageFull,
+            ErrorKind::QuotaExceeded,
+            ErrorKind::FileTooLarge,
+        ] {
+            assert!(is_full(kind), "{kind}");
+        }
+        for kind in [
+            ErrorKind::PermissionDenied,
+            ErrorKind::ReadOnlyFilesystem,
+            ErrorKind::NotFound,
+        ] {
+            assert!(!is_full(kind), "{kind}");
+        }
+    }
+}
