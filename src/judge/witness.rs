@@ -260,6 +260,35 @@ mod tests {
         assert!(matches!(news[..], [Reason::Unknown { .. }]), "{news:?}");
     }
 
+    /// The error of a witness with that first line and one more.
+    fn refusal(first: &str, line: &str) -> String {
+        let text = format!("{first}\n{line}\nend 2\n");
+        Witness::from_bytes(text.as_bytes())
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn a_variable_without_a_whole_value_is_no_line_of_a_witness() {
+        let witness = |value: &str| {
+            let text = format!("modstamp-witness 1 qemu\nvariable A {value}\nend 2\n");
+            Witness::from_bytes(text.as_bytes())
+        };
+        for whole in ["-", "=", "=/opt"] {
+            assert!(witness(whole).is_ok(), "{whole}");
+        }
+        for torn in ["", "/opt", "--"] {
+            assert!(witness(torn).is_err(), "{torn}");
+        }
+    }
+
+    #[test]
+    fn a_witness_of_a_later_version_is_told_from_one_without_a_version() {
+        let stamp = "stamp system -";
+        assert!(refusal("modstamp-witness 2 qemu", stamp).contains("of version 2"));
+        assert!(refusal("modstamp-witness 0 qemu", stamp).contains("“0” is not a version"));
+    }
+
     #[test]
     fn a_witness_has_the_name_of_its_profile() {
         let observation = Observation {
