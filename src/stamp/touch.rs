@@ -212,6 +212,7 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::root::Root;
 
     #[test]
     fn a_stamp_moves_in_place_only_if_there_is_no_room_for_a_new_one() {
@@ -230,5 +231,19 @@ mod tests {
         ] {
             assert!(!is_full(kind), "{kind}");
         }
+    }
+
+    #[test]
+    fn a_touch_that_fails_for_another_cause_leaves_the_stamp_as_it_was() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = Root::open(scratch.path()).unwrap();
+        let stamp = Stamp::system(&root, "qemu").unwrap();
+        let touch = || stamp.touch("a test", "", Durability::NotSynced);
+        touch().unwrap();
+        let before = stamp.mtime().unwrap();
+        let in_the_way = scratch.path().join("var/lib/modstamp/.qemu.stamp.new/full");
+        std::fs::create_dir_all(in_the_way).unwrap();
+        assert!(touch().is_err());
+        assert_eq!(stamp.mtime().unwrap(), before);
     }
 }
