@@ -246,4 +246,29 @@ mod tests {
         assert!(touch().is_err());
         assert_eq!(stamp.mtime().unwrap(), before);
     }
+
+    #[test]
+    fn a_touch_adds_a_number_of_its_own_only_without_the_lock() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = Root::open(scratch.path()).unwrap();
+        let stamp = Stamp::system(&root, "qemu").unwrap();
+        let turn = stamp.take_turn().unwrap();
+        turn.move_stamp("a test", "", Durability::NotSynced)
+            .unwrap();
+        // The clock is far behind, so each touch reckons from the last time.
+        let last = Mtime::new(4_000_000_000, 0);
+        last.store_in(&File::open(stamp.path()).unwrap()).unwrap();
+        let next = turn.move_stamp("a test", "", Durability::NotSynced);
+        let next = next.unwrap();
+        assert_eq!(next, last.plus(0, 1));
+        let late = Deadline::after(std::time::Duration::ZERO);
+        let without = stamp.take_turn_by(late).unwrap();
+        let third = without.move_stamp("a test", "", Durability::NotSynced);
+        assert!(third.unwrap() > next.plus(0, 1));
+    }
+
+    #[test]
+    fn two_touches_have_different_numbers() {
+        assert_ne!(own_number(), own_number());
+    }
 }
