@@ -327,6 +327,10 @@ mod tests {
     use super::*;
     use rustix::io::Errno;
 
+    use std::sync::Arc;
+
+    use crate::observe::content::digest_of_name;
+    use crate::observe::directory::{Directory, DirectoryState, Modules};
     use crate::observe::evidence::Identity;
 
     /// A program as a look saw it, or as one that failed on it.
@@ -411,5 +415,25 @@ mod tests {
             &found[..],
             [Difference::Reason(Reason::Unknown { .. })]
         ));
+    }
+
+    #[test]
+    fn a_witness_without_the_directory_that_an_alias_names_is_never_fresh() {
+        let only = |state: DirectoryState| Observation {
+            directories: vec![Directory {
+                name: "/a".into(),
+                rights: Rights::unknown(FileType::Directory),
+                state,
+            }],
+            ..Observation::default()
+        };
+        let then = only(DirectoryState::Alias(digest_of_name(Path::new("/b"))));
+        let now = only(DirectoryState::Walked(Modules {
+            sum: None,
+            own: None,
+            entries: Arc::default(),
+        }));
+        assert!(differences(&now, &now).is_empty());
+        assert!(!differences(&then, &now).is_empty());
     }
 }
