@@ -417,23 +417,42 @@ mod tests {
         ));
     }
 
-    #[test]
-    fn a_witness_without_the_directory_that_an_alias_names_is_never_fresh() {
-        let only = |state: DirectoryState| Observation {
-            directories: vec![Directory {
-                name: "/a".into(),
-                rights: Rights::unknown(FileType::Directory),
-                state,
-            }],
-            ..Observation::default()
+    fn directories(states: &[(&str, DirectoryState)]) -> Observation {
+        let directory = |(name, state): &(&str, DirectoryState)| Directory {
+            name: name.into(),
+            rights: Rights::unknown(FileType::Directory),
+            state: state.clone(),
         };
-        let then = only(DirectoryState::Alias(digest_of_name(Path::new("/b"))));
-        let now = only(DirectoryState::Walked(Modules {
+        Observation {
+            directories: states.iter().map(directory).collect(),
+            ..Observation::default()
+        }
+    }
+
+    fn walked() -> DirectoryState {
+        DirectoryState::Walked(Modules {
             sum: None,
             own: None,
             entries: Arc::default(),
-        }));
+        })
+    }
+
+    fn alias(name: &str) -> DirectoryState {
+        DirectoryState::Alias(digest_of_name(Path::new(name)))
+    }
+
+    #[test]
+    fn a_witness_without_the_directory_that_an_alias_names_is_never_fresh() {
+        let then = directories(&[("/a", alias("/b"))]);
+        let now = directories(&[("/a", walked())]);
         assert!(differences(&now, &now).is_empty());
         assert!(!differences(&then, &now).is_empty());
+    }
+
+    #[test]
+    fn an_alias_of_another_directory_than_before_is_a_difference() {
+        let of = |name| directories(&[("/a", walked()), ("/b", walked()), ("/c", alias(name))]);
+        assert!(differences(&of("/a"), &of("/a")).is_empty());
+        assert!(!differences(&of("/a"), &of("/b")).is_empty());
     }
 }
