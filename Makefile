@@ -41,7 +41,7 @@ REMAP  := $(if $(word 2,$(CURDIR)),,--remap-path-prefix=$(CURDIR)=)
 BUILD  := RUSTFLAGS="$$RUSTFLAGS $(REMAP) $(STATIC)" $(CARGO) build --release --locked --target $(HOST)
 
 .PHONY: all programs library manual install install-library install-units demo check test check-all check-proof check-root \
-	check-torture check-rpm check-dpkg check-pacman check-libvirt check-systemd check-security check-lab check-packages torture fuzz coverage miri check-release \
+	check-torture check-rpm check-dpkg check-pacman check-libvirt check-systemd check-security check-lab check-packages torture fuzz coverage miri mutants check-release \
 	api bench dist dist-vendored clean help
 
 all: programs library manual ## build all that `make install` installs
@@ -164,6 +164,10 @@ coverage:          ## print how many lines of each layer the tests run
 
 miri:              ## run under Miri what makes no system call, if a nightly toolchain has it
 	tests/miri $(TARGET_DIR)/miri
+
+mutants:           ## plant each fault of a long list, and print those that no test sees: MUTANTS=evidence (some 40 min)
+	tests/install-needs mutants
+	nice -n 19 tests/mutants/run $(TARGET_DIR)/mutants $(MUTANTS)
 
 check-release:     ## run the long forms, and write docs/check-release.md and docs/reliability.md (RELEASE min)
 	tests/install-needs lab packages torture fuzz coverage

@@ -327,6 +327,10 @@ mod tests {
     use super::*;
     use rustix::io::Errno;
 
+    use std::sync::Arc;
+
+    use crate::observe::content::digest_of_name;
+    use crate::observe::directory::{Directory, DirectoryState, Modules};
     use crate::observe::evidence::Identity;
 
     /// A program as a look saw it, or as one that failed on it.
@@ -356,5 +360,99 @@ mod tests {
                 [Difference::Reason(Reason::Unknown { .. })]
             ));
         }
+    }
+
+    /// The old and the new state in the one reason that a change of a program's entry gives.
+    fn told(change: impl Fn(&mut Entry)) -> (Aspect, String, String) {
+        let then = program(Content::Digest([1; 16]));
+        let mut now = program(Content::Digest([2; 16]));
+        change(&mut now.programs[0]);
+        let found = differences(&then, &now)
+            .into_iter()
+            .map(|found| match found {
+                Difference::Reason(reason) => Some(reason),
+                Difference::ContentNeeded(needed) => needed.settle(now.programs[0].content),
+            });
+        match &found.flatten().collect::<Vec<Reason>>()[..] {
+            [Reason::Changed { what, old, new, .. }] => (*what, old.clone(), new.clone()),
+            reasons => panic!("{reasons:?}"),
+        }
+    }
+
+    #[test]
+    fn a_reason_tells_the_old_and_the_new_state() {
+        let (what, old, new) = told(|_| ());
+        assert_eq!(
+            (what, old, new),
+            (Aspect::Content, "01".repeat(16), "02".repeat(16))
+        );
+        let (what, old, new) = told(|entry| entry.size = 10);
+        assert_eq!(
+            (what, old.as_str(), new.as_str()),
+            (Aspect::Size, "9", "10")
+        );
+        for (kind, name) in [
+            (FileType::Directory, "directory"),
+            (FileType::Symlink, "link"),
+            (FileType::Fifo, "FIFO"),
+            (FileType::Socket, "socket"),
+            (FileType::BlockDevice, "device"),
+        ] {
+            let (what, old, new) = told(|entry| entry.rights.mode = kind.as_raw_mode());
+            assert_eq!(
+                (what, old.as_str(), new.as_str()),
+                (Aspect::Type, "file", name)
+            );
+        }
+    }
+
+    #[test]
+    fn a_new_input_that_can_not_be_read_is_not_known() {
+        let now = program(Content::unreadable(Errno::ACCESS));
+        let then = Observation::default();
+        let found = differences(&then, &now);
+        assert!(matches!(
+            &found[..],
+            [Difference::Reason(Reason::Unknown { .. })]
+        ));
+    }
+
+    fn directories(states: &[(&str, DirectoryState)]) -> Observation {
+        let directory = |(name, state): &(&str, DirectoryState)| Directory {
+            name: name.into(),
+            rights: Rights::unknown(FileType::Directory),
+            state: state.clone(),
+        };
+        Observation {
+            directories: states.iter().map(directory).collect(),
+            ..Observation::default()
+        }
+    }
+
+    fn walked() -> DirectoryState {
+        DirectoryState::Walked(Modules {
+            sum: None,
+            own: None,
+            entries: Arc::default(),
+        })
+    }
+
+    fn alias(name: &str) -> DirectoryState {
+        DirectoryState::Alias(digest_of_name(Path::new(name)))
+    }
+
+    #[test]
+    fn a_witness_without_the_directory_that_an_alias_names_is_never_fresh() {
+        let then = directories(&[("/a", alias("/b"))]);
+        let now = directories(&[("/a", walked())]);
+        assert!(differences(&now, &now).is_empty());
+        assert!(!differences(&then, &now).is_empty());
+    }
+
+    #[test]
+    fn an_alias_of_another_directory_than_before_is_a_difference() {
+        let of = |name| directories(&[("/a", walked()), ("/b", walked()), ("/c", alias(name))]);
+        assert!(differences(&of("/a"), &of("/a")).is_empty());
+        assert!(!differences(&of("/a"), &of("/b")).is_empty());
     }
 }

@@ -231,3 +231,73 @@ impl TryFrom<String> for Witness {
         text.parse()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    use crate::files::root::Root;
+
+    /// The mark in a witness of a directory that is too deep, and that of a failed disk.
+    const TOO_DEEP: &str = " !40 ";
+    const FAILED_DISK: &str = " !5 ";
+
+    #[test]
+    fn an_input_that_is_unreadable_for_another_cause_than_before_is_news() {
+        let scratch = tempfile::tempdir().unwrap();
+        let deep = format!("usr/lib64/qemu/{}", "a/".repeat(40));
+        fs::create_dir_all(scratch.path().join(deep)).unwrap();
+        let root = Root::open(scratch.path()).unwrap();
+        let profile = Profile::built_in("qemu", &root).unwrap();
+        let witness = profile.observe().unwrap();
+        let now = profile.inputs().unwrap();
+        assert!(witness.news(&now).is_empty(), "{:?}", witness.news(&now));
+        let text = witness.to_string();
+        assert_eq!(text.matches(TOO_DEEP).count(), 1, "{text}");
+        let witness: Witness = text.replace(TOO_DEEP, FAILED_DISK).parse().unwrap();
+        let news = witness.news(&now);
+        assert!(matches!(news[..], [Reason::Unknown { .. }]), "{news:?}");
+    }
+
+    /// The error of a witness with that first line and one more.
+    fn refusal(first: &str, line: &str) -> String {
+        let text = format!("{first}\n{line}\nend 2\n");
+        Witness::from_bytes(text.as_bytes())
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn a_variable_without_a_whole_value_is_no_line_of_a_witness() {
+        let witness = |value: &str| {
+            let text = format!("modstamp-witness 1 qemu\nvariable A {value}\nend 2\n");
+            Witness::from_bytes(text.as_bytes())
+        };
+        for whole in ["-", "=", "=/opt"] {
+            assert!(witness(whole).is_ok(), "{whole}");
+        }
+        for torn in ["", "/opt", "--"] {
+            assert!(witness(torn).is_err(), "{torn}");
+        }
+    }
+
+    #[test]
+    fn a_witness_of_a_later_version_is_told_from_one_without_a_version() {
+        let stamp = "stamp system -";
+        assert!(refusal("modstamp-witness 2 qemu", stamp).contains("of version 2"));
+        assert!(refusal("modstamp-witness 0 qemu", stamp).contains("“0” is not a version"));
+    }
+
+    #[test]
+    fn a_witness_has_the_name_of_its_profile() {
+        let observation = Observation {
+            profile: "qemu".to_owned(),
+            ..Observation::default()
+        };
+        let witness = Witness { observation };
+        assert_eq!(witness.profile(), "qemu");
+        let stored = String::from(witness.clone());
+        assert_eq!(stored, witness.to_string());
+    }
+}

@@ -86,3 +86,20 @@ pub(crate) fn half(digest: blake3::Hash) -> [u8; 16] {
     half.copy_from_slice(&digest.as_bytes()[..16]);
     half
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_names_that_a_directory_was_walked_by_have_different_digests() {
+        let digest = |name| digest_of_name(Path::new(name));
+        assert_eq!(digest("/usr/lib64/qemu"), digest("/usr/lib64/qemu"));
+        assert_ne!(digest("/usr/lib64/qemu"), digest("/usr/lib/qemu"));
+    }
+
+    #[test]
+    fn two_devices_have_different_digests() {
+        assert_ne!(digest_of_device(1), digest_of_device(1 << 40));
+    }
+}

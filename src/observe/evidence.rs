@@ -16,13 +16,16 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, Stat, StatVfsMountFlags, StatxFlags};
+use rustix::fs::{AtFlags, Stat, StatVfsMountFlags, Statx, StatxFlags};
 
 use crate::ground::time::Mtime;
 use crate::observe::tick::{Tick, end};
 
 /// The longest time in seconds that a single write may take after it set the times.
 const WRITING: i64 = 3;
+
+/// Asks statx(2) for a mount number that no later mount gets.
+const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
 
 /// File systems whose ctimes this machine's own kernel keeps, by their `*_SUPER_MAGIC` in
 /// linux/magic.h.
@@ -261,12 +264,148 @@ fn reach(place: BorrowedFd<'_>) -> Reach {
 
 /// Identifies this mount in this boot. `None` before Linux 6.8, which has no unique mount numbers.
 fn mount(place: BorrowedFd<'_>) -> Option<u64> {
-    const STATX_MNT_ID_UNIQUE: u32 = 0x4000; // statx(2)
     let wanted = StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
     let statx = rustix::fs::statx(place, c"", AtFlags::EMPTY_PATH, wanted).ok()?;
-    if statx.stx_mask & STATX_MNT_ID_UNIQUE == 0 {
-        return None;
-    }
+    let number = unique_number(&statx)?;
     let boot = std::fs::read("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(hash(statx.stx_mnt_id, &boot))
+    Some(hash(number, &boot))
+}
+
+/// The number of a mount. `None` if a later mount may get the same number.
+fn unique_number(statx: &Statx) -> Option<u64> {
+    (statx.stx_mask & STATX_MNT_ID_UNIQUE != 0).then_some(statx.stx_mnt_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::OwnedFd;
+
+    use rustix::fs::MemfdFlags;
+
+    const NOWHERE: fn() -> Option<OwnedFd> = || None;
+
+    /// A device number that no test shows to [`reach`].
+    const LOCAL_DISK: u64 = 1;
+
+    /// The result of stat for a file on the local disk, which a package manager installed long ago.
+    fn settled() -> Stat {
+        let mut stat = rustix::fs::stat("/").unwrap();
+        stat.st_dev = LOCAL_DISK;
+        (stat.st_mtime, stat.st_mtime_nsec) = (1_000_000_000, 0);
+        (stat.st_ctime, stat.st_ctime_nsec) = (1_700_000_000, 123_456_789);
+        stat
+    }
+
+    /// A look that knows the local disk.
+    fn look() -> Evidence {
+        let mut look = Evidence::now();
+        look.reaches.push((LOCAL_DISK, Reach::Lasting));
+        look
+    }
+
+    fn is_evidence(look: &mut Evidence, stat: &Stat) -> bool {
+        look.identity(stat, NOWHERE).evidence().is_some()
+    }
+
+    fn changed_at(ctime: Mtime) -> Stat {
+        let mut stat = settled();
+        stat.st_ctime = ctime.seconds();
+        stat.st_ctime_nsec = ctime.nanoseconds().into();
+        stat
+    }
+
+    #[test]
+    fn a_change_in_the_tick_of_the_look_is_no_evidence_and_the_look_is_racy() {
+        let mut look = look();
+        assert!(is_evidence(&mut look, &settled()));
+        assert!(!look.tick.is_racy());
+        let begun = look.tick.begun();
+        assert!(!is_evidence(&mut look, &changed_at(begun)));
+        assert!(look.tick.is_racy());
+    }
+
+    #[test]
+    fn a_file_that_may_still_be_written_is_no_evidence() {
+        let mut look = look();
+        let begun = look.tick.begun();
+        let written = |ago: i64| {
+            let mut stat = changed_at(begun.plus(-ago, 1));
+            (stat.st_mtime, stat.st_mtime_nsec) = (stat.st_ctime, stat.st_ctime_nsec);
+            stat
+        };
+        for ago in [1, WRITING] {
+            assert!(!is_evidence(&mut look, &written(ago)), "{ago}");
+        }
+        assert!(is_evidence(&mut look, &written(WRITING + 2)));
+        // A package manager gave it its mtime, so it is done.
+        let installed = changed_at(begun.plus(-1, 1));
+        assert!(is_evidence(&mut look, &installed));
+    }
+
+    #[test]
+    fn an_identity_is_no_evidence_on_an_unknown_file_system_beside_a_known_one() {
+        let mut look = look();
+        let mut stat = settled();
+        stat.st_dev = LOCAL_DISK + 1;
+        let identity = look.identity(&stat, NOWHERE);
+        assert!(matches!(identity, Identity::Seen(_)), "{identity:?}");
+        assert!(is_evidence(&mut look, &settled()));
+    }
+
+    #[test]
+    fn an_identity_differs_with_each_number_that_stat_tells() {
+        let changes: [fn(&mut Stat); 10] = [
+            |stat| stat.st_dev += 1,
+            |stat| stat.st_ino += 1,
+            |stat| stat.st_mode ^= 0o4000,
+            |stat| stat.st_uid += 1,
+            |stat| stat.st_gid += 1,
+            |stat| stat.st_size += 1,
+            |stat| stat.st_mtime += 1,
+            |stat| stat.st_mtime_nsec += 1,
+            |stat| stat.st_ctime += 1,
+            |stat| stat.st_ctime_nsec += 1,
+        ];
+        let fingerprint = |stat: &Stat| look().identity(stat, NOWHERE).fingerprint();
+        for (index, change) in changes.into_iter().enumerate() {
+            let mut stat = settled();
+            change(&mut stat);
+            assert_ne!(fingerprint(&stat), fingerprint(&settled()), "{index}");
+        }
+    }
+
+    #[test]
+    fn a_writable_local_file_system_lasts_and_the_kernel_s_own_state_is_no_evidence() {
+        let memory = rustix::fs::memfd_create("test", MemfdFlags::CLOEXEC).unwrap();
+        assert_eq!(reach(memory.as_fd()), Reach::Lasting);
+        let state = File::open("/proc").unwrap();
+        assert_eq!(reach(state.as_fd()), Reach::State);
+        #[cfg(feature = "libvirt")]
+        {
+            assert!(epoch(memory.as_fd()).is_some());
+            assert_eq!(epoch(state.as_fd()), None);
+        }
+    }
+
+    #[test]
+    fn two_mounts_never_pass_for_one() {
+        let [one, other] = ["/", "/proc"].map(|path| File::open(path).unwrap());
+        if let (Some(one), Some(other)) = (mount(one.as_fd()), mount(other.as_fd())) {
+            assert_ne!(one, other);
+        }
+    }
+
+    #[test]
+    fn a_mount_number_counts_only_if_the_kernel_says_that_it_is_unique() {
+        let file = File::open("/").unwrap();
+        let mut statx =
+            rustix::fs::statx(&file, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS).unwrap();
+        statx.stx_mnt_id = 7;
+        statx.stx_mask = !STATX_MNT_ID_UNIQUE;
+        assert_eq!(unique_number(&statx), None);
+        statx.stx_mask = STATX_MNT_ID_UNIQUE;
+        assert_eq!(unique_number(&statx), Some(7));
+    }
 }

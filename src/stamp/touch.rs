@@ -173,13 +173,16 @@ impl Turn<'_> {
     }
 }
 
-/// A number that no other touch at this time has, of at most 2^28.
+/// A number that no other touch at this time has, of less than 2^28.
 ///
-/// Its lower 22 bits are the number of the process (`PID_MAX_LIMIT`, proc_sys_kernel(5)).
+/// It is mixed from the number of the process (below 2^22, `PID_MAX_LIMIT`, proc_sys_kernel(5)) and
+/// a count. Each step of the mixing is one to one, so numbers stay different. Without it, touches
+/// that follow each other in two orders would add up to the same time.
 fn own_number() -> u32 {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed) % 64;
-    std::process::id() + (count << 22)
+    let mix = |number: u32| (number ^ (number >> 14)).wrapping_mul(0x9e37_79b1) % (1 << 28);
+    mix(mix(mix(std::process::id() + (count << 22))))
 }
 
 /// Fills a new stamp, and gives it its mtime again.
@@ -208,4 +211,68 @@ fn is_full(error: &Error) -> bool {
 fn one_line(text: &str) -> String {
     let printable = |c: char| if is_unsafe(c) { ' ' } else { c };
     text.chars().take(LONGEST_LINE).map(printable).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::root::Root;
+
+    #[test]
+    fn a_stamp_moves_in_place_only_if_there_is_no_room_for_a_new_one() {
+        let is_full = |kind: ErrorKind| is_full(&Error::system("touch", "/a", kind, ""));
+        for kind in [
+            ErrorKind::StorageFull,
+            ErrorKind::QuotaExceeded,
+            ErrorKind::FileTooLarge,
+        ] {
+            assert!(is_full(kind), "{kind}");
+        }
+        for kind in [
+            ErrorKind::PermissionDenied,
+            ErrorKind::ReadOnlyFilesystem,
+            ErrorKind::NotFound,
+        ] {
+            assert!(!is_full(kind), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_touch_that_fails_for_another_cause_leaves_the_stamp_as_it_was() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = Root::open(scratch.path()).unwrap();
+        let stamp = Stamp::system(&root, "qemu").unwrap();
+        let touch = || stamp.touch("a test", "", Durability::NotSynced);
+        touch().unwrap();
+        let before = stamp.mtime().unwrap();
+        let in_the_way = scratch.path().join("var/lib/modstamp/.qemu.stamp.new/full");
+        std::fs::create_dir_all(in_the_way).unwrap();
+        assert!(touch().is_err());
+        assert_eq!(stamp.mtime().unwrap(), before);
+    }
+
+    #[test]
+    fn a_touch_adds_a_number_of_its_own_only_without_the_lock() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = Root::open(scratch.path()).unwrap();
+        let stamp = Stamp::system(&root, "qemu").unwrap();
+        let turn = stamp.take_turn().unwrap();
+        turn.move_stamp("a test", "", Durability::NotSynced)
+            .unwrap();
+        // The clock is far behind, so each touch reckons from the last time.
+        let last = Mtime::new(4_000_000_000, 0);
+        last.store_in(&File::open(stamp.path()).unwrap()).unwrap();
+        let next = turn.move_stamp("a test", "", Durability::NotSynced);
+        let next = next.unwrap();
+        assert_eq!(next, last.plus(0, 1));
+        let late = Deadline::after(std::time::Duration::ZERO);
+        let without = stamp.take_turn_by(late).unwrap();
+        let third = without.move_stamp("a test", "", Durability::NotSynced);
+        assert!(third.unwrap() > next.plus(0, 1));
+    }
+
+    #[test]
+    fn two_touches_have_different_numbers() {
+        assert_ne!(own_number(), own_number());
+    }
 }

@@ -456,4 +456,19 @@ mod tests {
         assert!(is_repeated(&stamp, Kept::Witness, touch));
         assert!(!is_repeated(&stamp, Kept::LibvirtRecord, touch));
     }
+
+    #[test]
+    fn the_time_of_a_lock_file_counts_only_if_the_file_is_not_empty() {
+        let ahead = Mtime::new(4_000_000_000, 0);
+        for (text, is_remembered) in [("", false), ("\0", true)] {
+            let (_scratch, stamp) = touched();
+            std::fs::remove_file(stamp.path()).unwrap();
+            let lock = stamp.path().with_file_name(stamp.lock_name());
+            std::fs::write(&lock, text).unwrap();
+            ahead.store_in(&File::open(&lock).unwrap()).unwrap();
+            let turn = stamp.take_turn().unwrap();
+            let next = turn.move_stamp("a test", "", Durability::NotSynced);
+            assert_eq!(next.unwrap() > ahead, is_remembered, "{text:?}");
+        }
+    }
 }
