@@ -8,23 +8,18 @@ use clap::Parser;
 use cli::{Arguments, Verb};
 
 fn main() -> ExitCode {
+    modstamp::trigger::ignore_signals_of_writes();
     // rpm passes a trigger's program no arguments, but can start it by another name.
     let mut arguments = std::env::args_os();
     let name = arguments.next().map(std::path::PathBuf::from);
     if name.as_ref().and_then(|name| name.file_name()) == Some("rpm-transaction".as_ref()) {
-        modstamp::trigger::ignore_signals_of_writes();
         return cli::trigger::rpm_transaction(arguments.next());
     }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return cli::refuse(&error),
     };
-    let verb = arguments.verb;
-    if !matches!(verb, Verb::Run(_)) {
-        // The command of `run` would inherit that.
-        modstamp::trigger::ignore_signals_of_writes();
-    }
-    match verb {
+    match arguments.verb {
         Verb::Touch(arguments) => arguments.run(),
         Verb::Trigger(arguments) => arguments.run(),
         Verb::Update(arguments) => arguments.run(),

@@ -183,9 +183,10 @@ impl Shelf {
         self.why_not_believed(&stat).is_none().then_some(())?;
         rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
             .ok()?;
-        remove_leftovers(&self.directory, |of| match self.holds {
+        remove_leftovers(&self.directory, |new, of| match self.holds {
             Holds::Answers => is_name_of_answer(of),
-            Holds::AnyFiles => of == name,
+            // A run that was killed may have left the caller's own file by that name.
+            Holds::AnyFiles => of == name && !matches!(self.find(new), Finding::LeftAlone(_)),
         });
         Some(Lock(file))
     }

@@ -244,14 +244,14 @@ pub fn has_administrators_file(root: &Root, profile: &str) -> bool {
 #[allow(unsafe_code)] // The standard library cannot ignore a signal.
 pub fn ignore_signals_of_writes() {
     unsafe extern "C" {
-        fn signal(number: i32, handler: usize) -> usize;
+        fn signal(number: i32, handler: extern "C" fn(i32)) -> usize;
     }
     const SIGPIPE: i32 = 13;
     const SIGXFSZ: i32 = 25;
-    const SIG_IGN: usize = 1;
+    extern "C" fn do_nothing(_: i32) {}
     for number in [SIGPIPE, SIGXFSZ] {
-        // SAFETY: signal(2) takes any number, and SIG_IGN runs no code.
-        unsafe { signal(number, SIG_IGN) };
+        // SAFETY: signal(2) takes any number, and a handler that does nothing may run at any time.
+        unsafe { signal(number, do_nothing) };
     }
 }
 

@@ -44,6 +44,9 @@ impl Drop for Lock {
 }
 
 /// Opens a file that only its owner can open, and so only its owner can lock.
+///
+/// # Errors
+/// The system's own, and `MLINK` if the file has a second name.
 pub(crate) fn open_private(directory: &OwnedFd, name: impl AsRef<str>) -> rustix::io::Result<File> {
     let name = CString::new(name.as_ref()).map_err(|_| Errno::INVAL)?;
     let name = name.as_c_str();
@@ -53,11 +56,14 @@ pub(crate) fn open_private(directory: &OwnedFd, name: impl AsRef<str>) -> rustix
     let file = rustix::fs::openat(directory, name, flags, private)?;
     let stat = rustix::fs::fstat(&file)?;
     let mine = stat.st_uid == rustix::process::geteuid().as_raw();
-    // By a second name it may be a file of the caller's for another purpose.
-    let is_alone = stat.st_nlink <= 1;
     let is_file = FileType::from_raw_mode(stat.st_mode).is_file();
-    if mine && is_alone && stat.st_mode & 0o077 == 0 && is_file {
-        return Ok(file.into());
+    if mine && stat.st_mode & 0o077 == 0 && is_file {
+        // By a second name it may be a file of the caller's for another purpose. Others can give
+        // the lock such a name, so a new lock in its place would let two callers in at once.
+        return match stat.st_nlink {
+            0 | 1 => Ok(file.into()),
+            _ => Err(Errno::MLINK),
+        };
     }
     // Somebody else may have it open already, so begin with a new one.
     rustix::fs::unlinkat(directory, name, AtFlags::empty())?;

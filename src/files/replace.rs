@@ -112,13 +112,17 @@ impl<'a> Replacement<'a> {
                 }
                 Err(Errno::NOENT) => match rename(new, name, RenameFlags::NOREPLACE) {
                     Err(Errno::EXIST) => continue,
-                    Err(Errno::INVAL | Errno::NOSYS) => {}
+                    Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
                     renamed => return renamed.map(|()| Placed::Yes),
                 },
-                Err(_) => {}
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+                Err(errno) => return Err(errno),
             }
             // The file system can do neither.
-            return renameat(directory, new, directory, name).map(|()| Placed::Yes);
+            return match may_go(name) {
+                true => renameat(directory, new, directory, name).map(|()| Placed::Yes),
+                false => Ok(Placed::No),
+            };
         }
     }
 
@@ -171,14 +175,15 @@ fn lock(file: &OwnedFd) -> rustix::io::Result<bool> {
     }
 }
 
-/// Removes the new files that killed writers left, if `is_ours` accepts the name of the file that
-/// they were to replace. Those of living writers stay.
-pub(crate) fn remove_leftovers(directory: &OwnedFd, is_ours: impl Fn(&OsStr) -> bool) {
+/// Removes the new files that killed writers left. Those of living writers stay.
+///
+/// `is_ours` gets the name of a new file, and that of the file that it was to replace.
+pub(crate) fn remove_leftovers(directory: &OwnedFd, is_ours: impl Fn(&OsStr, &OsStr) -> bool) {
     let mut left = Vec::new();
     if let Ok(listed) = open_for_reading(directory) {
         // The rest can be removed at another time.
         let _ = for_each_name(listed.as_fd(), |file| {
-            if replaced_by(os(file)).is_some_and(&is_ours) {
+            if replaced_by(os(file)).is_some_and(|of| is_ours(os(file), of)) {
                 left.push(os(file).to_owned());
             }
         });
@@ -280,10 +285,10 @@ mod tests {
             for name in [".file.new.1.0", ".file.new.1.1", ".other.new.1.0"] {
                 rustix::fs::openat(directory, name, dead, Mode::RUSR).unwrap();
             }
-            remove_leftovers(directory, |name| name == "file");
+            remove_leftovers(directory, |_, of| of == "file");
             assert!(living.take_place().is_ok());
             std::mem::forget(create(directory, Writers::Many)); // It is open, and so alive.
-            remove_leftovers(directory, |name| name == "file");
+            remove_leftovers(directory, |_, of| of == "file");
         });
         assert_eq!(names.len(), 3, "{names:?}");
         assert!(names[0].starts_with(".file.new.") && names[0] != ".file.new.1.0");

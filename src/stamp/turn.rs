@@ -269,7 +269,7 @@ impl Turn<'_> {
         prepare: impl FnOnce(&File) -> io::Result<()>,
     ) -> io::Result<()> {
         // rpm's program keeps nothing, so it spends no time on this.
-        remove_leftovers(&self.directory, |of| self.stamp.is_beside(of));
+        remove_leftovers(&self.directory, |_, of| self.stamp.is_beside(of));
         let name = kept.name(self.stamp);
         let new = self.replace(&name)?;
         new.file().write_all(text.as_bytes())?;

@@ -280,6 +280,19 @@ fn the_limit_of_file_sizes_ends_no_trigger_and_the_stamp_moves() {
     }
 }
 
+#[test]
+fn the_limit_of_file_sizes_costs_nobody_an_answer_of_a_command() {
+    let world = kept();
+    let script = r#"ulimit -f 0; exec "$0" run --root "$1" --cache "$2" -- echo an answer | cat"#;
+    let output = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_modstamp")])
+        .args([world.path(""), world.beside("cache")])
+        .output()
+        .unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.stdout, b"an answer\n", "{err}");
+}
+
 /// Each time of a watched stamp, whenever it is another one than before.
 fn watch(stamp: &Stamp, is_over: &AtomicBool) -> Vec<Mtime> {
     let mut seen = Vec::new();

@@ -3,8 +3,8 @@
 //!
 //! libvirt compares whole seconds, for equality. So a time must become a second that it never had.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -123,7 +123,13 @@ impl Opened {
             let directory = open(root, &path);
             (path, directory)
         };
-        let directories: Vec<_> = paths.into_iter().map(open).collect();
+        let mut directories: Vec<_> = paths.into_iter().map(open).collect();
+        // A second move by another name would change the ctime that the record has of the first.
+        let mut known = BTreeSet::new();
+        directories.retain(|(_, directory)| {
+            let stat = directory.as_ref().ok().and_then(|file| fstat(file).ok());
+            stat.is_none_or(|stat| known.insert((stat.st_dev, stat.st_ino)))
+        });
         let mtime = |directory: &io::Result<File>| {
             let stat = fstat(directory.as_ref().ok()?).ok()?;
             Some(stat.st_mtime)

@@ -243,7 +243,7 @@ impl<'a> SystemRefresh<'a> {
         let claim = |turn: &Turn| Record::claim_second(turn, second).is_ok();
         let is_known = opened.not_followed.is_none() && last.second != LastSecond::Unknown;
         let is_new = self.turn.as_ref().is_some_and(claim) && is_known;
-        let are_enough = is_new && targets.are_enough;
+        let are_enough = is_new && targets.are_enough && self.unseen.is_none();
         let directories = opened.move_all(root, self.durability);
         let moved = directories.moved.iter();
         let moved = moved.map(|moved| (root.outside(&moved.path), moved.second));
@@ -295,14 +295,18 @@ impl<'a> SystemRefresh<'a> {
         drivers
     }
 
-    /// Tells a person of a place where an unknown libvirt may be. The next update tries again.
+    /// Tells a person of a place where an unknown libvirt may be.
+    ///
+    /// The programs' new ctimes reach that libvirt, too. If none moved, the next update tries again.
     fn warn_of_unseen(&mut self, effect: &mut Effect) {
         if let Some(Failure { path, cause }) = self.unseen.take() {
             let path = self.profile.root().outside(&path);
             let remedy = "run “modstamp libvirt refresh” when that is over";
             let error = Error::system("look for libvirt's driver in", path, cause, remedy);
             self.done.warnings.push(error.to_string());
-            effect.reached = Reached::Partly;
+            if effect.changed.is_empty() {
+                effect.reached = Reached::Partly;
+            }
         }
     }
 
@@ -326,7 +330,8 @@ impl<'a> SystemRefresh<'a> {
         failed: Option<Failure>,
     ) -> Result<()> {
         // No program is changed for a libvirt that is not installed, unless a person asks for it.
-        let is_wanted = self.occasion == Occasion::Hand || !self.drivers().is_empty();
+        let is_wanted =
+            self.occasion == Occasion::Hand || !self.drivers().is_empty() || self.unseen.is_some();
         let programs: Vec<&Path> = inputs.programs().filter(|_| is_wanted).collect();
         let program = self.change_programs(&programs, record)?;
         // The programs stand in for a directory that is gone.
