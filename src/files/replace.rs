@@ -64,26 +64,31 @@ impl<'a> Replacement<'a> {
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // Nobody else can open it, and so lock it, before its writer has.
         let private = Mode::RUSR | Mode::WUSR;
-        let (new, file) = loop {
+        loop {
             let new = new_name(name, writers);
-            match (rustix::fs::openat(directory, &new, flags, private), writers) {
-                (Ok(file), Writers::Many) if !lock(&file)? => {} // It was taken for a leftover.
-                (Ok(file), _) => break (new, file),
+            let file = match (rustix::fs::openat(directory, &new, flags, private), writers) {
+                (Ok(file), _) => file.into(),
                 // A killed process left it.
-                (Err(Errno::EXIST), Writers::One) => remove(directory, &new)?,
+                (Err(Errno::EXIST), Writers::One) => {
+                    remove(directory, &new)?;
+                    continue;
+                }
                 // A process of this number in another container may write it. Take the next count.
-                (Err(Errno::EXIST), Writers::Many) => {}
+                (Err(Errno::EXIST), Writers::Many) => continue,
                 (Err(errno), _) => return Err(errno),
+            };
+            let replacement = Replacement {
+                directory,
+                name,
+                new,
+                file,
+            };
+            if writers == Writers::Many && !lock(&replacement.file)? {
+                continue; // It was taken for a leftover.
             }
-        };
-        let replacement = Replacement {
-            directory,
-            name,
-            new,
-            file: file.into(),
-        };
-        rustix::fs::fchmod(&replacement.file, mode)?; // The umask must not narrow it.
-        Ok(replacement)
+            rustix::fs::fchmod(&replacement.file, mode)?; // The umask must not narrow it.
+            return Ok(replacement);
+        }
     }
 
     pub(crate) fn file(&self) -> &File {
@@ -167,7 +172,7 @@ fn new_name(name: &OsStr, writers: Writers) -> OsString {
 }
 
 /// Locks a new file for as long as its writer has it open. `false` if it was taken for a leftover.
-fn lock(file: &OwnedFd) -> rustix::io::Result<bool> {
+fn lock(file: &File) -> rustix::io::Result<bool> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => Ok(false),
         // On a file system without locks nobody can take the file for a leftover.

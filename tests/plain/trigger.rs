@@ -129,7 +129,7 @@ fn a_list_whose_sender_does_not_close_it_is_not_waited_for_once_a_path_matches()
 
 #[test]
 fn a_sender_that_stays_silent_is_taken_for_a_change() {
-    let (reader, _writer) = rustix::pipe::pipe().unwrap();
+    let (reader, _writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     let root = Root::system().unwrap();
     let qemu = Profile::built_in("qemu", &root).unwrap();
     let start = Instant::now();

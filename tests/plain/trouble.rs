@@ -225,7 +225,7 @@ fn a_list_that_comes_slowly_or_without_an_end_is_taken_for_a_change() {
     let endless = File::open("/dev/zero").unwrap();
     let cause = trigger::read_paths(never, endless, Deadline::after(bound));
     assert!(matches!(cause, Some(Cause::Unknown(_))), "{cause:?}");
-    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(move || {
             while rustix::io::write(&writer, b"/etc/a\n").is_ok() {
