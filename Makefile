@@ -130,7 +130,7 @@ check-root:        ## run only what mounts file systems, becomes other users or 
 	$(ALL) --test trials changes::
 	$(ALL) --test trials manual::
 
-check-torture:     ## run only the short form of `make torture` (TIME min)
+check-torture:     ## run only the short form of `make torture` (3 min)
 	tests/install-needs torture
 	$(ALL) --test torture
 
@@ -169,7 +169,7 @@ mutants:           ## plant each fault of a long list, and print those that no t
 	tests/install-needs mutants
 	nice -n 19 tests/mutants/run $(TARGET_DIR)/mutants $(MUTANTS)
 
-check-release:     ## run the long forms, and write docs/check-release.md and docs/reliability.md (RELEASE min)
+check-release:     ## run the long forms, and write docs/check-release.md and docs/reliability.md
 	tests/install-needs lab packages torture fuzz coverage
 	tests/release
 	tests/reliability
