@@ -95,8 +95,9 @@ impl Profile {
             }
         };
         let touched = turn.and_then(|turn| {
-            own.extend(turn.warnings());
+            let of_turn: Vec<String> = turn.warnings().collect();
             let mtime = turn.move_stamp(due.by, due.why, durability)?;
+            own.extend(of_turn);
             let kept = observation.map(|observation| keep(&turn, observation, mtime));
             let lost = kept.and_then(Result::err);
             own.extend(lost.map(|error| error.to_string()));

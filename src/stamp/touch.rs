@@ -69,8 +69,9 @@ impl Stamp {
             return Ok(None);
         }
         let turn = self.take_turn_by(deadline)?;
-        warnings.extend(turn.warnings());
+        let own: Vec<String> = turn.warnings().collect();
         let mtime = turn.move_stamp(by, why, durability)?;
+        warnings.extend(own);
         turn.end(durability)?;
         Ok(Some(mtime))
     }
