@@ -341,6 +341,7 @@ fn the_last_modules_removal_moves_the_programs_ctimes_for_libvirt(host: &dyn Man
     host.transact(Remove, &["first"]);
     let nfs = host.module("nfs", "1", "nfs.so");
     for _ in 0..2 {
+        host.sh("sleep 1.1");
         host.transact(Install, &[&nfs]);
         let before = ctime();
         host.sh("sleep 1.1");
