@@ -95,9 +95,9 @@ impl Profile {
             }
         };
         let touched = turn.and_then(|turn| {
-            let of_turn: Vec<String> = turn.warnings().collect();
+            own.extend(turn.absurd_time());
             let mtime = turn.move_stamp(due.by, due.why, durability)?;
-            own.extend(of_turn);
+            own.extend(turn.missing_lock());
             let kept = observation.map(|observation| keep(&turn, observation, mtime));
             let lost = kept.and_then(Result::err);
             own.extend(lost.map(|error| error.to_string()));

@@ -182,9 +182,10 @@ fn move_for(
     durability: Durability,
 ) -> Result<Moved> {
     let why = verdict.reasons_for_people(MOST_REASONS).join("; ");
-    let warnings = turn.warnings().collect();
+    let absurd_time = turn.absurd_time();
     let mtime = turn.move_stamp("modstamp update", &why, durability)?;
     let kept = kept_witness::keep(&turn, observation, mtime, durability);
+    let warnings = absurd_time.into_iter().chain(turn.missing_lock()).collect();
     let ended = turn.end(durability);
     let errors = ended.err().into_iter().chain(kept.err()).collect();
     Ok(Moved {

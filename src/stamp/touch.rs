@@ -69,9 +69,9 @@ impl Stamp {
             return Ok(None);
         }
         let turn = self.take_turn_by(deadline)?;
-        let own: Vec<String> = turn.warnings().collect();
+        warnings.extend(turn.absurd_time());
         let mtime = turn.move_stamp(by, why, durability)?;
-        warnings.extend(own);
+        warnings.extend(turn.missing_lock());
         turn.end(durability)?;
         Ok(Some(mtime))
     }

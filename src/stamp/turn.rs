@@ -298,22 +298,25 @@ impl Turn<'_> {
         matches!(self.hold, Hold::Locked(_))
     }
 
-    /// Warns people if this turn keeps nobody out, or if the lock file has an absurd time.
+    /// Warns people if the lock file has an absurd time.
     ///
-    /// The caller must ask before it moves the stamp, because a move corrects the lock file's time.
-    pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
-        let lock = self.stamp.path().with_file_name(self.stamp.lock_name());
-        let absurd = matches!(self.memory(), Memory::Absurd).then(|| {
+    /// The caller must ask before it moves the stamp, because a move corrects that time.
+    pub(crate) fn absurd_time(&self) -> Option<String> {
+        matches!(self.memory(), Memory::Absurd).then(|| {
             format!(
                 "the time of {} is more than a day ahead of the clock and the stamp, so the stamp \
                  does not go on from there; see that nothing but modstamp changes that file",
-                Printable(lock.as_os_str())
+                Printable(self.lock_path().as_os_str())
             )
-        });
-        absurd.into_iter().chain(self.unlocked(lock))
+        })
     }
 
-    fn unlocked(&self, lock: PathBuf) -> Option<String> {
+    fn lock_path(&self) -> PathBuf {
+        self.stamp.path().with_file_name(self.stamp.lock_name())
+    }
+
+    /// Warns people if this turn kept nobody out, after the stamp moved.
+    pub(crate) fn missing_lock(&self) -> Option<String> {
         let (cause, remedy) = match self.hold {
             Hold::Locked(_) => return None,
             Hold::TooLong(_) => (
@@ -325,7 +328,7 @@ impl Turn<'_> {
                 "the stamp moved without it; make it writable",
             ),
         };
-        Some(Error::system("lock", lock, cause, remedy).to_string())
+        Some(Error::system("lock", self.lock_path(), cause, remedy).to_string())
     }
 
     fn lock_file(&self) -> Option<&File> {
