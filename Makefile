@@ -165,7 +165,7 @@ coverage:          ## print how many lines of each layer the tests run
 miri:              ## run under Miri what makes no system call, if a nightly toolchain has it
 	tests/miri $(TARGET_DIR)/miri
 
-mutants:           ## plant each fault of a long list, and print those that no test sees: MUTANTS=evidence (some 40 min)
+mutants:           ## plant each fault of a long list, and print those that no test sees: MUTANTS=evidence
 	tests/install-needs mutants
 	nice -n 19 tests/mutants/run $(TARGET_DIR)/mutants $(MUTANTS)
 
