@@ -142,18 +142,16 @@ impl Replay<'_> {
         let before = self.world.clone();
         let next = self.trace.plan.next_state(&before, action);
         self.world = next.expect("a trace has possible actions only");
-        let real = &mut self.real;
+        self.real.imitate(action, &before);
         match action {
-            Action::Tick => real.clock.tick(),
-            Action::Change(module, content) => real.change(module, content),
-            Action::Redeploy(module) => real.lay(module, before.tree.modules[module].content),
-            Action::HandTouch => real.touch_by_hand(before.clock),
-            Action::RemoveStamp => real.remove_stamp(),
-            Action::PowerLoss(unsynced) => {
-                real.lose_power(unsynced);
+            Action::Tick
+            | Action::Change(..)
+            | Action::Redeploy(_)
+            | Action::HandTouch
+            | Action::RemoveStamp => {}
+            Action::PowerLoss(_) | Action::ConsumerKilled(_) => {
                 self.askers.iter_mut().for_each(Asker::stop);
             }
-            Action::ConsumerKilled(_) => self.askers.iter_mut().for_each(Asker::stop),
             Action::Consumer(index) => self.consumer(&before, index),
             Action::Manager => self.manager(&before),
             Action::Person => {

@@ -12,7 +12,7 @@ use modstamp::{Durability, Mtime, Profile, Root, Stamp};
 use support::mounted::Mounted;
 use support::tally::Promise;
 
-use super::protocol::{Time, Unsynced};
+use super::protocol::{Action, Time, Unsynced, World};
 
 /// A directory for all worlds, with the module directories on a file system of whole seconds.
 pub struct Lab {
@@ -158,6 +158,19 @@ impl Real {
         self.highest = self.stamp.mtime().unwrap();
     }
 
+    /// Does what the surroundings do in this action of the model, if they do anything.
+    pub fn imitate(&mut self, action: Action, before: &World) {
+        match action {
+            Action::Tick => self.clock.tick(),
+            Action::Change(module, content) => self.change(module, content),
+            Action::Redeploy(module) => self.lay(module, before.tree.modules[module].content),
+            Action::HandTouch => self.touch_by_hand(before.clock),
+            Action::RemoveStamp => self.remove_stamp(),
+            Action::PowerLoss(unsynced) => self.lose_power(unsynced),
+            _ => {}
+        }
+    }
+
     fn module(&self, module: usize) -> PathBuf {
         self.modules.join(["a.so", "b.so"][module])
     }
@@ -186,7 +199,7 @@ impl Real {
     }
 
     /// Gives a module a content, in place.
-    pub fn change(&self, module: usize, content: u8) {
+    fn change(&self, module: usize, content: u8) {
         match content {
             0 => self.remove(module),
             _ => self.write(module, content),
@@ -252,7 +265,7 @@ impl Real {
     }
 
     /// A plain touch(1) of the stamp.
-    pub fn touch_by_hand(&mut self, time: Time) {
+    fn touch_by_hand(&mut self, time: Time) {
         self.set_stamp(Some(self.clock.by_hand(time)));
     }
 
@@ -267,7 +280,7 @@ impl Real {
         filetime::set_file_mtime(path, time).unwrap();
     }
 
-    pub fn remove_stamp(&self) {
+    fn remove_stamp(&self) {
         fs::remove_file(self.stamp.path()).unwrap();
     }
 
@@ -280,7 +293,7 @@ impl Real {
     }
 
     /// Leaves the files that a power loss leaves.
-    pub fn lose_power(&mut self, unsynced: Unsynced) {
+    fn lose_power(&mut self, unsynced: Unsynced) {
         if unsynced == Unsynced::Lost {
             self.set_stamp(self.durable);
             let _ = fs::remove_file(self.lock());

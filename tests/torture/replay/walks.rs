@@ -273,17 +273,9 @@ impl Walk {
     }
 
     fn imitate(&mut self, action: Action, before: &World) {
-        let real = &mut self.real;
+        self.real.imitate(action, before);
         match action {
-            Action::Tick => real.clock.tick(),
-            Action::Change(module, content) => real.change(module, content),
-            Action::Redeploy(module) => real.lay(module, before.tree.modules[module].content),
-            Action::HandTouch => real.touch_by_hand(before.clock),
-            Action::RemoveStamp => real.remove_stamp(),
-            Action::PowerLoss(unsynced) => {
-                real.lose_power(unsynced);
-                self.askers.iter_mut().for_each(Asker::stop);
-            }
+            Action::PowerLoss(_) => self.askers.iter_mut().for_each(Asker::stop),
             Action::ConsumerKilled(index) => self.askers[index].stop(),
             _ => {}
         }
