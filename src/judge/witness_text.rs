@@ -29,8 +29,8 @@
 //!    and two digits.
 //!
 //! `own` is the fingerprint of the directory itself, for [`Witness::disturbed`] alone: a redeploy
-//! moves it, too. `searched` has a pattern, and the fingerprint of the directory that it was
-//! searched in. The last line counts all lines before it.
+//! moves it, too. `searched` has a pattern, and a fingerprint of the directory that it was searched
+//! in and of the names that it matched. The last line counts all lines before it.
 //!
 //! [`Witness::disturbed`]: crate::judge::witness::Witness::disturbed
 
@@ -75,9 +75,9 @@ pub(crate) fn write(f: &mut fmt::Formatter<'_>, observation: &Observation) -> fm
             write_entry(&mut lines, what, entry)?;
         }
     }
-    for Searched { pattern, directory } in &observation.searched {
-        let pattern = Escaped(pattern.as_os_str());
-        writeln!(lines, "searched {directory:016x} {pattern}")?;
+    for searched in &observation.searched {
+        let pattern = Escaped(searched.pattern.as_os_str());
+        writeln!(lines, "searched {:016x} {pattern}", searched.fingerprint)?;
     }
     let count = lines.count;
     writeln!(lines, "end {count}")
@@ -217,10 +217,10 @@ fn parse_line(line: &str, observation: &mut Observation) -> Option<()> {
         "file" => observation.files.push(parse_entry(rest)?),
         "command" => observation.commands.push(parse_entry(rest)?),
         "searched" => {
-            let (directory, pattern) = rest.split_once(' ')?;
+            let (fingerprint, pattern) = rest.split_once(' ')?;
             observation.searched.push(Searched {
                 pattern: PathBuf::from(unescape(pattern)?),
-                directory: u64::from_str_radix(directory, 16).ok()?,
+                fingerprint: u64::from_str_radix(fingerprint, 16).ok()?,
             });
         }
         _ => return None,

@@ -5,12 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::ground::time::Mtime;
 use crate::observe::content::{Content, digest_of_name};
 use crate::observe::directory::{Directory, DirectoryState, Modules};
 use crate::observe::entry::Entry;
+use crate::observe::evidence::hash;
 use crate::observe::input::Input;
 use crate::observe::stamps::{StampState, Stamps};
 use crate::stamp::stamp::Owner;
@@ -42,12 +44,26 @@ pub(crate) struct Variable {
     pub(crate) value: Option<OsString>,
 }
 
-/// A pattern that was searched for, with the fingerprint of the directory that it was searched in:
-/// evidence that the directory still holds the same names.
+/// A pattern that was searched for, with a fingerprint of the directory that it was searched in and
+/// of the names that it matched: evidence that it still matches the same names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Searched {
     pub(crate) pattern: PathBuf,
-    pub(crate) directory: u64,
+    pub(crate) fingerprint: u64,
+}
+
+impl Searched {
+    /// A search in a directory with that stat identity, which found these sorted names.
+    ///
+    /// The names are part of the fingerprint, so that a text that lost one is no evidence.
+    pub(crate) fn new(pattern: PathBuf, directory: u64, names: &[OsString]) -> Searched {
+        let names = names.iter();
+        let fingerprint = names.fold(directory, |sum, name| hash(sum, name.as_bytes()));
+        Searched {
+            pattern,
+            fingerprint,
+        }
+    }
 }
 
 /// A module directory under one of its names.

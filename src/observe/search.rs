@@ -148,42 +148,45 @@ impl<'s, 'a> Search<'s, 'a> {
         rest: &[glob::Pattern],
     ) -> rustix::io::Result<Vec<OsString>> {
         let opened = open_for_reading(directory)?;
-        let searched = match self.names == Names::ReadOrKnown && rest.is_empty() {
-            true => self.searched(opened.as_fd(), path.join(component.as_str()))?,
-            false => None,
+        let opened = opened.as_fd();
+        if self.names == Names::Read || !rest.is_empty() {
+            return self.read_names(opened, component, rest);
+        }
+        let stat = rustix::fs::fstat(opened)?;
+        let identity = self.walk.evidence.identity(&stat, || Some(opened));
+        let Some(directory) = identity.evidence() else {
+            return self.read_names(opened, component, rest);
         };
-        let known = searched
-            .as_ref()
-            .and_then(|now| self.known_names(now, component));
-        let names = match known {
-            Some(names) => names,
-            None => self.read_names(opened.as_fd(), component, rest)?,
+        let pattern = path.join(component.as_str());
+        let known = self.known_names(path, component).and_then(|names| {
+            let searched = Searched::new(pattern.clone(), directory, &names);
+            let is_known = self.walk.older?.searched.contains(&searched);
+            is_known.then_some((names, searched))
+        });
+        let (names, searched) = match known {
+            Some(known) => known,
+            None => {
+                let mut names = self.read_names(opened, component, rest)?;
+                names.sort();
+                let searched = Searched::new(pattern, directory, &names);
+                (names, searched)
+            }
         };
-        self.searched.extend(searched);
+        self.searched.push(searched);
         Ok(names)
     }
 
-    /// The pattern with the directory's fingerprint of now. `None` if that is no evidence.
-    fn searched(
-        &mut self,
-        directory: BorrowedFd<'_>,
-        pattern: PathBuf,
-    ) -> rustix::io::Result<Option<Searched>> {
-        let stat = rustix::fs::fstat(directory)?;
-        let identity = self.walk.evidence.identity(&stat, || Some(directory));
-        let directory = identity.evidence();
-        Ok(directory.map(|directory| Searched { pattern, directory }))
-    }
-
-    /// The names that an older search for the same pattern found in the same directory.
-    fn known_names(&self, now: &Searched, component: &glob::Pattern) -> Option<Vec<OsString>> {
+    /// The names that an older observation has in a directory for a pattern, sorted.
+    fn known_names(&self, directory: &Path, component: &glob::Pattern) -> Option<Vec<OsString>> {
         let older = self.walk.older?;
-        older.searched.contains(now).then_some(())?;
         let entries = older.programs.iter().chain(&older.files);
-        let here = entries.filter(|entry| entry.name.parent() == now.pattern.parent());
+        let here = entries.filter(|entry| entry.name.parent() == Some(directory));
         let names = here.filter_map(|entry| entry.name.file_name());
         let names = names.filter(|name| is_match(component, name));
-        Some(names.map(OsStr::to_owned).collect())
+        let mut names: Vec<OsString> = names.map(OsStr::to_owned).collect();
+        names.sort();
+        names.dedup();
+        Some(names)
     }
 
     fn read_names(

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fs::{self, File};
 
-use modstamp::{Answer, Verdict, cached};
+use modstamp::{Answer, Verdict, Witness, cached};
 use support::world::{self, sentences};
 
 use crate::run;
@@ -69,6 +69,23 @@ fn a_damaged_answer_of_a_command_is_asked_again_and_told() {
     damaged[at] = b'Q';
     fs::write(&file, damaged).unwrap();
     assert_eq!(world.ask().0, "asked\nqxl.so\n");
+}
+
+#[test]
+fn a_witness_that_lost_a_program_or_a_file_is_stale() {
+    let world = world::World::new();
+    world.settle();
+    let text = world.profile.observe().unwrap().to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    let (_, lines) = lines.split_last().unwrap();
+    for what in ["program ", "file "] {
+        let at = lines.iter().position(|line| line.starts_with(what));
+        let mut rest = lines.to_vec();
+        let lost = rest.remove(at.unwrap());
+        let rest = format!("{}\nend {}\n", rest.join("\n"), rest.len());
+        let verdict = rest.parse::<Witness>().unwrap().check(&world.profile);
+        assert!(!verdict.unwrap().is_fresh(), "this line was lost: {lost}");
+    }
 }
 
 #[test]
