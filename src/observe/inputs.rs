@@ -174,6 +174,19 @@ impl Inputs {
         self.whole_tick.is_racy()
     }
 
+    /// Whether a later change can still get a time that this look saw.
+    #[cfg(feature = "libvirt")]
+    pub(crate) fn is_racy(&self) -> bool {
+        self.whole_tick.is_racy()
+    }
+
+    /// Like [`Inputs::wait_if_racy`], but only if that takes some milliseconds. Returns whether it
+    /// waited.
+    #[cfg(feature = "libvirt")]
+    pub(crate) fn wait_if_short(&self) -> bool {
+        self.whole_tick.wait_if_short()
+    }
+
     /// The content of an entry of this look, which is at `path`. Later calls get it from memory.
     pub(crate) fn content(&self, input: Input, entry: &Entry, path: PathBuf) -> Content {
         self.reader(input).content(entry, path)

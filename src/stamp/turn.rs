@@ -315,17 +315,17 @@ impl Turn<'_> {
         self.stamp.path().with_file_name(self.stamp.lock_name())
     }
 
-    /// Warns people if this turn kept nobody out, after the stamp moved.
+    /// Warns people if this turn kept nobody out. The caller asks after the stamp moved.
     pub(crate) fn missing_lock(&self) -> Option<String> {
         let (cause, remedy) = match self.hold {
             Hold::Locked(_) => return None,
             Hold::TooLong(_) => (
                 io::ErrorKind::TimedOut.into(),
-                "the stamp moved without it; if the process that lslocks(8) names hangs, end it",
+                "modstamp went on without it; if the process that lslocks(8) names hangs, end it",
             ),
             Hold::NoLock(errno) => (
                 io::Error::from(errno),
-                "the stamp moved without it; make it writable",
+                "modstamp went on without it; make it writable",
             ),
         };
         Some(Error::system("lock", self.lock_path(), cause, remedy).to_string())

@@ -1,9 +1,12 @@
 //! A refresh and an eviction name everything that they leave undone.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, SystemTime};
 
+use rustix::fs::FlockOperation;
 use support::libvirt::{ARM, DRIVER, Host, IPXE, RECORD, SYSTEM, WATCHED, X86};
 
 /// The programs of the profile `qemu`, in the root.
@@ -201,6 +204,81 @@ fn a_trigger_also_moves_what_libvirt_watches_if_the_record_is_lost() {
     }
 }
 
+/// Waits until a change leaves another ctime, in seconds, than one of before.
+fn leave_second() {
+    std::thread::sleep(Duration::from_millis(1100));
+}
+
+fn ctime_of(host: &Host, program: &str) -> i64 {
+    fs::metadata(host.path(&program[1..])).unwrap().ctime()
+}
+
+#[test]
+fn a_trigger_reaches_a_libvirt_that_came_after_the_last_refresh() {
+    let host = Host::new();
+    let fired = format!("/{WATCHED}");
+    host.refresh();
+    leave_second();
+    let before = ctime_of(&host, X86);
+    let fire = || assert_eq!(host.say(&["trigger", "dpkg", &fired]).1, "");
+    fire();
+    assert_eq!(ctime_of(&host, X86), before, "the known libvirt watches it");
+    // Like one before 6.8, this libvirt watches no directory.
+    let driver = DRIVER.replace("usr/lib/", "usr/local/lib/");
+    assert_ne!(driver, DRIVER);
+    fs::create_dir_all(host.path(&driver).parent().unwrap()).unwrap();
+    host.write(&driver, "a driver");
+    fire();
+    assert!(ctime_of(&host, X86) > before);
+}
+
+#[test]
+fn a_refresh_without_the_lock_is_told_and_goes_by_the_programs_too() {
+    let host = Host::new();
+    host.refresh();
+    let path = "var/lib/modstamp/.qemu.lock";
+    let lock = File::open(host.path(path)).unwrap();
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let (out, err) = host.say(&["libvirt", "refresh"]);
+    let sentence = format!("modstamp: warning: cannot lock /{path}: timed out; modstamp went on");
+    assert!(err.starts_with(&sentence), "{err}");
+    let moved = format!("moved the ctime of {X86}\n");
+    assert!(out.contains(&moved), "{out}");
+}
+
+#[test]
+fn a_transaction_reads_no_program() {
+    let host = Host::new();
+    let program = File::open(host.path(&X86[1..])).unwrap();
+    let yesterday = SystemTime::now() - Duration::from_secs(26 * 60 * 60);
+    let times = fs::FileTimes::new().set_accessed(yesterday);
+    program.set_times(times).unwrap();
+    host.settle();
+    host.say(&["update"]);
+    let last_read = || program.metadata().unwrap().accessed().unwrap();
+    let before = last_read();
+    assert_ne!(before, yesterday, "the update read it");
+    // The programs stand in for the directory that libvirt watches.
+    fs::remove_dir_all(host.path(WATCHED)).unwrap();
+    let changed = ctime_of(&host, X86);
+    assert_eq!(host.say(&["trigger", "dpkg", &format!("/{WATCHED}")]).1, "");
+    assert!(ctime_of(&host, X86) > changed);
+    // The first read after a change leaves another time (relatime, mount(8)).
+    assert_eq!(last_read(), before, "the trigger read {X86}");
+}
+
+#[test]
+fn an_answer_that_others_could_have_written_is_not_read() {
+    let host = Host::new();
+    host.refresh();
+    let file = host.ask(X86);
+    assert_eq!(host.words(X86), "fresh");
+    host.set_permissions(&file, 0o666);
+    let row = &host.rows(&[])[0];
+    let told = row["modstamp"]["reasons"].to_string();
+    assert!(told.contains("it can be written by every user"), "{row:#}");
+}
+
 #[test]
 fn a_libvirt_that_cannot_be_looked_for_is_told_and_reached_by_the_programs() {
     let host = Host::new();
@@ -212,7 +290,7 @@ fn a_libvirt_that_cannot_be_looked_for_is_told_and_reached_by_the_programs() {
     fs::rename(below, &away).unwrap();
     std::os::unix::fs::symlink("x".repeat(300), below).unwrap();
     // The programs were written in another second.
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    leave_second();
     let (_, err) = host.say(&["touch"]);
     let sentence = format!("modstamp: warning: cannot look for libvirt's driver in /{DRIVER}: ");
     assert!(err.starts_with(&sentence), "{err}");

@@ -16,6 +16,7 @@ use crate::act::libvirt::kind::Kind;
 use crate::files::directory::{for_each_name, open_file, os, stat_at};
 use crate::files::read::read_at_most;
 use crate::files::root::Root;
+use crate::files::trust::why_not_believed;
 use crate::files::way::Steps;
 use crate::ground::environment::home_directory;
 use crate::ground::error::{Error, Result};
@@ -221,7 +222,7 @@ impl CacheFile {
     }
 }
 
-/// Reads the content of a file. The error is a sentence about the file.
+/// Reads the content of a file of root's or the caller's. The error is a sentence about the file.
 fn read(
     directory: &CacheDirectory,
     name: &OsStr,
@@ -230,14 +231,18 @@ fn read(
     if !FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err("it is not a regular file".to_owned());
     }
-    let file = open_file(&directory.fd, name, OFlags::RDONLY);
-    let text = file
-        .map_err(io::Error::from)
-        .and_then(|file| read_at_most(MOST_BYTES, file));
-    let text = text.map_err(|error| match error.kind() {
+    let unread = |error: io::Error| match error.kind() {
         io::ErrorKind::FileTooLarge => format!("it is larger than {} MiB", MOST_BYTES >> 20),
         _ => format!("it cannot be read: {error}"),
-    })?;
+    };
+    let file = open_file(&directory.fd, name, OFlags::RDONLY);
+    let file = file.map_err(|errno| unread(errno.into()))?;
+    let stat = rustix::fs::fstat(&file).map_err(|errno| unread(errno.into()))?;
+    // Others may fill the directory with large files, and with lies.
+    if let Some(problem) = why_not_believed(&stat) {
+        return Err(format!("it {problem}"));
+    }
+    let text = read_at_most(MOST_BYTES, file).map_err(unread)?;
     let recorded = Recorded::parse(directory.kind, &text)?;
     let digest = Sha256::digest(recorded.program.as_os_str().as_encoded_bytes());
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();

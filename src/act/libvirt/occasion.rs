@@ -49,7 +49,8 @@ impl Occasion {
     /// libvirt may have probed since the programs changed. So a change that came and went
     /// meanwhile must differ from this witness.
     ///
-    /// `None` if anything else changed: the caller then keeps the earlier witness.
+    /// `None` if anything else changed, or if a transaction would have to wait: the caller then
+    /// keeps the earlier witness.
     pub(crate) fn witness_again(
         self,
         profile: &Profile,
@@ -57,17 +58,27 @@ impl Occasion {
     ) -> Result<Option<Witness>> {
         let mut now = Inputs::of(profile, Some(&before.observation))?;
         // The programs changed just now, and this witness knows them by stat alone.
-        if self == Occasion::Touch && now.wait_if_racy() {
+        if self == Occasion::Touch && now.is_racy() {
+            if !now.wait_if_short() {
+                return Ok(None);
+            }
             now = Inputs::of(profile, Some(&before.observation))?;
         }
         let after = now.clone().read(self.depth(), &[&before.observation]);
-        let verdict = before.judge(&now);
-        let is_same = verdict.reasons().iter().all(is_unknown_program);
-        let observation = Observation {
-            programs: after.programs,
-            searched: after.searched,
-            ..before.observation.clone()
+        let again = Witness {
+            observation: Observation {
+                programs: after.programs,
+                searched: after.searched,
+                ..before.observation.clone()
+            },
         };
-        Ok(is_same.then_some(Witness { observation }))
+        // Programs are large. A transaction has no time to compare what is in them.
+        let then = match self {
+            Occasion::Touch => &again,
+            Occasion::Hand | Occasion::Update => before,
+        };
+        let verdict = then.judge(&now);
+        let is_same = verdict.reasons().iter().all(is_unknown_program);
+        Ok(is_same.then_some(again))
     }
 }

@@ -33,7 +33,7 @@ use rustix::fs::{OFlags, fstat};
 use serde::{Deserialize, Serialize};
 
 use crate::act::libvirt::moved::{LastSeconds, Moved, TimeOf, move_to_second};
-use crate::files::directory::open_file;
+use crate::files::directory::{open_file, stat_at};
 use crate::files::read::read_at_most;
 use crate::files::trust::why_not_believed;
 use crate::judge::witness::Witness;
@@ -172,6 +172,12 @@ impl Record {
                 turn.keep_with(Kept::LibvirtRecord, "", durability, claim)
             }
         }
+    }
+
+    /// The second that was claimed last. `None` if it cannot be looked at.
+    pub(crate) fn claimed_second(turn: &Turn) -> Option<i64> {
+        let record = stat_at(&turn.directory, Kept::LibvirtRecord.name(turn.stamp));
+        record.ok()?.map(|stat| stat.st_mtime)
     }
 
     /// Puts this record in the place of the kept one, with `last_second` as its mtime.

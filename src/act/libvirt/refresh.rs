@@ -12,13 +12,13 @@ use crate::act::libvirt::daemons::daemons;
 use crate::act::libvirt::installation::Installed;
 use crate::act::libvirt::judgement::is_outdated;
 use crate::act::libvirt::kind::Kind;
-use crate::act::libvirt::moved::{Failure, Opened, change_all};
+use crate::act::libvirt::moved::{Failure, Moved, Opened, change_all};
 use crate::act::libvirt::occasion::Occasion;
 use crate::act::libvirt::record::{Effect, LastRefresh, LastSecond, Reached, Record};
 use crate::act::libvirt::targets::Targets;
 use crate::ground::error::{Error, Result};
 use crate::ground::text::Printable;
-use crate::ground::time::Deadline;
+use crate::ground::time::{Deadline, Mtime};
 use crate::judge::witness::Witness;
 use crate::observe::inputs::Inputs;
 use crate::observe::profile::Profile;
@@ -210,6 +210,8 @@ impl<'a> SystemRefresh<'a> {
         let turn = stamp
             .take_turn_by(deadline)
             .map_err(|error| done.warnings.push(error.to_string()));
+        let unlocked = turn.as_ref().ok().and_then(Turn::missing_lock);
+        done.warnings.extend(unlocked);
         Ok(SystemRefresh {
             occasion,
             profile,
@@ -237,10 +239,10 @@ impl<'a> SystemRefresh<'a> {
         let opened = Opened::open(root, targets.directories, last.seconds());
         let second = opened.second;
         self.warn_of_second(opened.not_followed);
-        // If the claim fails, a later refresh may repeat this second. If the last second is
-        // unknown, this refresh may repeat an earlier one. In both cases the programs' ctimes must
-        // move, too.
-        let claim = |turn: &Turn| Record::claim_second(turn, second).is_ok();
+        // If the claim fails, a later refresh may repeat this second. Without the lock, one at the
+        // same time may choose it. If the last second is unknown, this refresh may repeat an
+        // earlier one. In all these cases the programs' ctimes must move, too.
+        let claim = |turn: &Turn| turn.is_locked() && Record::claim_second(turn, second).is_ok();
         let is_known = opened.not_followed.is_none() && last.second != LastSecond::Unknown;
         let is_new = self.turn.as_ref().is_some_and(claim) && is_known;
         let are_enough = is_new && targets.are_enough && self.unseen.is_none();
@@ -275,17 +277,30 @@ impl<'a> SystemRefresh<'a> {
         last: Option<&Record>,
         inputs: &Inputs,
     ) -> Targets {
+        let drivers = self.drivers();
         let named = Targets::named(self.profile.root(), directories, last);
-        if !directories.is_empty() && last.is_some_and(Record::tells_all_directories) {
+        let is_known = |last: &Record| {
+            last.tells_all_directories() && self.are_older(&drivers, &last.effect.moved)
+        };
+        if !directories.is_empty() && last.is_some_and(is_known) {
             return named;
         }
-        let drivers = self.drivers();
         let (kind, profile) = (self.kind, self.profile);
         let mut targets = Targets::watched(kind, profile, inputs, &drivers, self.occasion);
         if !directories.is_empty() {
             targets.add(named.directories);
         }
         targets
+    }
+
+    /// Whether every driver was there when the directories were moved.
+    fn are_older(&self, drivers: &[PathBuf], moved: &[Moved]) -> bool {
+        let root = self.profile.root();
+        let first = moved.iter().map(|moved| moved.ctime).min();
+        drivers.iter().all(|driver| {
+            let since = root.target(driver).map(|stat| Mtime::of_ctime(&stat));
+            since.zip(first).is_some_and(|(since, first)| since < first)
+        })
     }
 
     /// The driver of each installed libvirt. Notes down a place at which nobody could look.
@@ -440,9 +455,11 @@ impl<'a> SystemRefresh<'a> {
         let Some(turn) = &self.turn else {
             return;
         };
-        // A file system of even seconds may have made it a later one.
+        // A file system of even seconds may have made it a later one. A refresh that did not wait
+        // for this one may have claimed a later one since.
+        let claimed = Record::claimed_second(turn).into_iter();
         let moved = record.effect.moved.iter().map(|moved| moved.second);
-        let second = Some(moved.fold(second, i64::max));
+        let second = Some(claimed.chain(moved).fold(second, i64::max));
         self.done.keep(record, turn, second, self.durability);
     }
 }
