@@ -87,13 +87,11 @@ impl Profile {
         let seen = stamp.look(Kept::Witness, look)?;
         let turn = stamp.take_turn_by(deadline);
         let mut own = Vec::new();
-        let (inputs, observation) = match stamp.look_again_if_changed(seen, look)? {
-            Ok((inputs, observation)) => (Some(inputs), Some(observation)),
-            Err(why) => {
-                own.push(only_touched(&why));
-                (None, None)
-            }
-        };
+        let looked = stamp.look_again_if_changed(seen, look)?;
+        if let Err(why) = &looked {
+            own.push(without_look(why, turn.is_ok()));
+        }
+        let (inputs, observation) = looked.ok().unzip();
         let touched = turn.and_then(|turn| {
             own.extend(turn.absurd_time());
             let mtime = turn.move_stamp(due.by, due.why, durability)?;
@@ -136,8 +134,12 @@ fn keep(turn: &Turn, observation: Observation, mtime: Mtime) -> Result<()> {
     kept_witness::keep(turn, observation, mtime, Durability::NotSynced)
 }
 
-fn only_touched(why: &str) -> String {
-    format!("{why}, so only the stamp was touched; “modstamp update” does the rest")
+/// Tells people that only the stamp is touched, if it can be.
+fn without_look(why: &str, is_touched: bool) -> String {
+    match is_touched {
+        true => format!("{why}, so only the stamp was touched; “modstamp update” does the rest"),
+        false => format!("{why}; “modstamp update” tries again"),
+    }
 }
 
 /// A quick look at the modules: by stat, with the contents for which stat is no evidence.

@@ -92,7 +92,10 @@ fn module_directory(
     place: &OwnedFd,
     walked: &mut BTreeMap<Inode, PathBuf>,
 ) -> Option<Directory> {
-    let stat = rustix::fs::fstat(place).ok()?;
+    let stat = match rustix::fs::fstat(place) {
+        Ok(stat) => stat,
+        Err(errno) => return Some(Directory::unreadable(name, errno)),
+    };
     let rights = Rights::of(&stat);
     rights.file_type().is_dir().then_some(())?;
     let state = match walked.get(&inode(&stat)) {
