@@ -45,15 +45,15 @@ pub fn tests() -> Vec<Test> {
     test::tests(&Needs::minutes(), SCENARIOS).collect()
 }
 
-const STALE: &str = "an old answer is served after an update";
+pub const STALE: &str = "an old answer is served after an update";
 const TWICE: &str = "two updates touch for one change";
 
 const MOST_TOUCHES: u8 = 4;
 
 /// The rules, and the bounds of one exploration.
 #[derive(Clone)]
-struct Plan {
-    steps: [Step; 4],
+pub struct Plan {
+    pub steps: [Step; 4],
     /// Whether an actor that got its turn looks again if somebody touched since it looked.
     looks_in_turn: bool,
     /// Whether a change may bring back an earlier content.
@@ -62,13 +62,13 @@ struct Plan {
     changes_at_rest: bool,
     changes: u8,
     kills: u8,
-    losses: u8,
+    pub losses: u8,
     /// Touches that are no updates.
     touches: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Step {
+pub enum Step {
     Look,
     /// Takes the turn. An update ends here if it is not needed.
     Turn,
@@ -78,7 +78,7 @@ enum Step {
 
 use Step::{Keep, Look, Touch, Turn};
 
-fn plan() -> Plan {
+pub fn plan() -> Plan {
     Plan {
         steps: [Look, Turn, Touch, Keep],
         looks_in_turn: true,
@@ -92,13 +92,13 @@ fn plan() -> Plan {
 }
 
 /// The actors: two updates, and another touch.
-const UPDATES: usize = 2;
+pub const UPDATES: usize = 2;
 const ACTORS: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-struct Actor {
+pub struct Actor {
     /// The number of steps that are done.
-    done: u8,
+    pub done: u8,
     /// The modules that it saw, and the files that it saw before them.
     seen: u8,
     mark: Files,
@@ -108,7 +108,7 @@ struct Actor {
 
 /// The files in the stamp's directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-struct Files {
+pub struct Files {
     /// The number of the touch that left it; 0 if there is no stamp.
     stamp: u8,
     /// The modules in the kept witness; 0 if there is no witness.
@@ -116,23 +116,23 @@ struct Files {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct World {
-    content: u8,
-    files: Files,
+pub struct World {
+    pub content: u8,
+    pub files: Files,
     /// The files that a power loss leaves.
-    durable: Files,
+    pub durable: Files,
     turn: Option<usize>,
-    actors: [Actor; ACTORS],
+    pub actors: [Actor; ACTORS],
     /// The stamp that the consumer saw, and then the modules.
-    asking: (Option<u8>, Option<u8>),
+    pub asking: (Option<u8>, Option<u8>),
     /// The stamp that it saw, and the content that it probed.
     answer: Option<(u8, u8)>,
     /// The number of changes so far; below are those of the other events.
-    changes: u8,
+    pub changes: u8,
     kills: u8,
     losses: u8,
     touches: u8,
-    times: u8,
+    pub times: u8,
     /// Ghost: an update that began after the last change has ended.
     is_told: bool,
     /// Ghost: how often updates touched since the last change.
@@ -140,7 +140,7 @@ struct World {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Act {
+pub enum Act {
     Change(u8),
     Step(usize),
     Kill(usize),
@@ -205,7 +205,8 @@ impl World {
         self.files.kept == seen && self.files.stamp > 0
     }
 
-    fn is_served(&self) -> Option<u8> {
+    /// The content that the consumer's answer was probed from, if the answer is served now.
+    pub fn is_served(&self) -> Option<u8> {
         let (stamp, value) = self.answer?;
         (stamp == self.files.stamp).then_some(value)
     }
@@ -363,25 +364,61 @@ fn updates_at_once_touch_once_for_a_change() {
     assert_eq!(broken(updates()), [""; 0]);
 }
 
-fn updates_that_do_not_look_again_in_their_turn_touch_twice() {
+/// A plan that lacks a rule, and the promise that does not hold then.
+pub struct Hole {
+    pub plan: Plan,
+    pub promise: &'static str,
+}
+
+pub fn no_second_look() -> Hole {
     let looks_in_turn = false;
-    assert_eq!(
-        broken(Plan {
-            looks_in_turn,
-            ..updates()
-        }),
-        [TWICE]
-    );
+    let plan = Plan {
+        looks_in_turn,
+        ..updates()
+    };
+    let promise = TWICE;
+    Hole { plan, promise }
+}
+
+pub fn kept_before_the_touch() -> Hole {
+    let steps = [Look, Turn, Keep, Touch];
+    let plan = Plan { steps, ..plan() };
+    let promise = STALE;
+    Hole { plan, promise }
+}
+
+pub fn looked_at_after_the_touch() -> Hole {
+    let steps = [Turn, Touch, Look, Keep];
+    let plan = Plan { steps, ..plan() };
+    let promise = STALE;
+    Hole { plan, promise }
+}
+
+impl Hole {
+    /// The shortest way to a state in which the promise does not hold.
+    pub fn trace(&self) -> Vec<Act> {
+        let checker = self.plan.clone().checker();
+        let checker = checker.finish_when(HasDiscoveries::Any).spawn_bfs().join();
+        let found = checker.discovery(self.promise);
+        found.map_or(Vec::new(), |path| path.into_actions())
+    }
+
+    #[track_caller]
+    fn is_found(self) {
+        assert_eq!(broken(self.plan), [self.promise]);
+    }
+}
+
+fn updates_that_do_not_look_again_in_their_turn_touch_twice() {
+    no_second_look().is_found();
 }
 
 fn what_is_kept_before_the_touch_is_not_to_be_believed() {
-    let steps = [Look, Turn, Keep, Touch];
-    assert_eq!(broken(Plan { steps, ..plan() }), [STALE]);
+    kept_before_the_touch().is_found();
 }
 
 fn what_is_looked_at_after_the_touch_is_not_to_be_believed() {
-    let steps = [Turn, Touch, Look, Keep];
-    assert_eq!(broken(Plan { steps, ..plan() }), [STALE]);
+    looked_at_after_the_touch().is_found();
 }
 
 /// A limit, which lib.rs and docs/images.md tell: only a check that folds in the modules sees it.

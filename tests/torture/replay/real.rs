@@ -86,10 +86,10 @@ impl Clock {
 pub struct Real {
     pub profile: Profile,
     pub clock: Clock,
-    stamp: Stamp,
+    pub stamp: Stamp,
     /// The root directory, as seen from outside.
-    root: PathBuf,
-    name: String,
+    pub root: PathBuf,
+    pub name: String,
     modules: PathBuf,
     /// Whether each change sets an mtime, as package managers do. Then no write can be under way,
     /// and an identity is evidence as soon as its tick is over.
@@ -175,7 +175,7 @@ impl Real {
         self.modules.join(["a.so", "b.so"][module])
     }
 
-    fn lock(&self) -> PathBuf {
+    pub fn lock(&self) -> PathBuf {
         let stamp = self.stamp.path();
         stamp.with_file_name(format!(".{}.lock", self.name))
     }

@@ -11,6 +11,7 @@
 //! `MODSTAMP_SEED=SEED/WALK` repeats one walk.
 
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -40,9 +41,14 @@ pub fn untimed() {
 }
 
 /// SplitMix64.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
+    /// The numbers of one walk.
+    pub fn of(seed: u64, walk: usize) -> Random {
+        Random(seed ^ (walk as u64) << 32)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -51,15 +57,15 @@ impl Random {
         z ^ z >> 31
     }
 
-    fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
 
-    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.below(of.len())]
     }
 
-    fn one_in(&mut self, bound: usize) -> bool {
+    pub fn one_in(&mut self, bound: usize) -> bool {
         self.below(bound) == 0
     }
 }
@@ -82,7 +88,8 @@ static SEEN: Seen = Seen {
     touches: AtomicU64::new(0),
 };
 
-fn walk_all(count: usize, at_once: usize, make: fn(&Lab, usize, Random) -> Walk) {
+/// The seed and the walks: `count` of them, or the one that `MODSTAMP_SEED` names.
+pub fn seed(count: usize) -> (u64, Range<usize>) {
     let given = std::env::var("MODSTAMP_SEED").unwrap_or_default();
     let (seed, only) = match given.split_once('/') {
         Some((seed, walk)) => (seed, Some(walk.parse::<usize>().expect("SEED/WALK"))),
@@ -93,9 +100,14 @@ fn walk_all(count: usize, at_once: usize, make: fn(&Lab, usize, Random) -> Walk)
         seed => seed.parse().expect("MODSTAMP_SEED=SEED, a number"),
     };
     println!("seed {seed}");
+    (seed, only.map_or(0..count, |only| only..only + 1))
+}
+
+fn walk_all(count: usize, at_once: usize, make: fn(&Lab, usize, Random) -> Walk) {
+    let (seed, Range { start, end }) = seed(count);
+    let is_one = end - start == 1;
     let lab = Lab::new();
-    let next = AtomicUsize::new(only.unwrap_or(0));
-    let end = only.map_or(count, |only| only + 1);
+    let next = AtomicUsize::new(start);
     let failed = Mutex::new(None);
     let work = || {
         while failed.lock().unwrap().is_none() {
@@ -103,8 +115,7 @@ fn walk_all(count: usize, at_once: usize, make: fn(&Lab, usize, Random) -> Walk)
             if number >= end {
                 return;
             }
-            let random = Random(seed ^ (number as u64) << 32);
-            let mut walk = make(&lab, number, random);
+            let mut walk = make(&lab, number, Random::of(seed, number));
             let run = catch_unwind(AssertUnwindSafe(|| walk.run()));
             if let Err(why) = run.unwrap_or_else(|_| Err("it panicked, as told above".to_owned())) {
                 let trace = walk.trace.join("\n");
@@ -134,7 +145,7 @@ fn walk_all(count: usize, at_once: usize, make: fn(&Lab, usize, Random) -> Walk)
     // Without these sights the verdicts might agree only because nothing happens.
     let is_rare = |count: u64| count < end as u64 / 10;
     assert!(
-        only.is_some() || ![fresh, stale, not_kept, touches].into_iter().any(is_rare),
+        is_one || ![fresh, stale, not_kept, touches].into_iter().any(is_rare),
         "one kind of verdict is too rare"
     );
 }
