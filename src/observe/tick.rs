@@ -95,3 +95,50 @@ pub(crate) fn end(time: Mtime) -> Mtime {
         _ => time.plus(0, 1),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_over_when_no_file_system_can_cut_a_later_clock_to_it() {
+        for (time, over) in [
+            ((2, 0), (4, 0)),
+            ((4, 0), (6, 0)),
+            ((3, 0), (4, 0)),
+            ((3, 20_000_000), (3, 30_000_000)),
+            ((3, 990_000_000), (4, 0)),
+            ((3, 20_000_001), (3, 20_000_002)),
+            ((3, 1_000_000), (3, 1_000_001)),
+        ] {
+            let mtime = |(seconds, nanoseconds)| Mtime::new(seconds, nanoseconds);
+            assert_eq!(end(mtime(time)), mtime(over), "{time:?}");
+        }
+    }
+
+    #[test]
+    fn a_time_counts_up_to_some_seconds_ahead_of_the_clock() {
+        let begun = Mtime::new(1_000_001, 5);
+        for (seen, is_counted) in [(-1, false), (0, true), (2, true), (3, true), (4, false)] {
+            let mut tick = Tick { begun, over: begun };
+            let seen = begun.plus(seen, 1);
+            tick.see(seen);
+            assert_eq!(tick.is_racy(), is_counted, "{seen}");
+        }
+    }
+
+    #[test]
+    fn a_quick_look_waits_for_a_short_tick_alone() {
+        let begun = now();
+        let wait = |seconds, milliseconds| {
+            let over = begun.plus(seconds, milliseconds * 1_000_000);
+            let tick = Tick { begun, over };
+            let has_waited = tick.wait_if_short();
+            (has_waited, now() >= over)
+        };
+        assert!(!wait(0, 0).0);
+        assert_eq!(wait(1_000_000, 0), (false, false));
+        assert_eq!(wait(0, SHORT), (true, true));
+        assert!(!wait(0, SHORT + 1).0);
+    }
+}

@@ -84,6 +84,28 @@ fn names_of_any_bytes_are_told_in_json_and_do_nothing_to_a_terminal() {
     assert_eq!(world.output(&["status", "--json"]).status.code(), Some(0));
 }
 
+/// Nobody can look for a name of 300 bytes, on any file system.
+#[test]
+fn a_link_that_nobody_can_follow_is_never_fresh() {
+    let world = World::prepared(|world| {
+        for link in ["usr/lib64/qemu/far.so", "etc/qemu/far.conf"] {
+            world.link(link, &"x".repeat(300));
+        }
+    });
+    world.settle();
+    let witness = world.profile.observe().unwrap();
+    let verdict = witness.check(&world.profile).unwrap();
+    let told = sentences(&verdict);
+    let starts = [
+        "module far.so in /usr/lib64/qemu not known: File name too long",
+        "file /etc/qemu/far.conf not known: File name too long",
+    ];
+    assert_eq!(told.len(), starts.len(), "{told:?}");
+    for (told, start) in told.iter().zip(starts) {
+        assert!(told.starts_with(start), "{told:?}");
+    }
+}
+
 #[test]
 fn links_in_circles_end() {
     let world = World::new();
