@@ -87,9 +87,10 @@ int modstamp_check(const char *profile, const char *witness, char **why);
  * and their own for other users. Every witness that was observed before is then stale. "reason"
  * is for people who look at the stamp later, and may be empty.
  *
- * It waits for the disk, and up to five seconds for others that touch at the same time. It does
- * not reach a libvirt that knows nothing of stamps; `modstamp touch` does. While an image is
- * built (SOURCE_DATE_EPOCH is set), it makes no first stamp, and that is no error.
+ * It waits for the disk, and up to five seconds for others that touch at the same time. If their
+ * lock is held for longer, it touches without the lock, and does not tell of that. It does not
+ * reach a libvirt that knows nothing of stamps; `modstamp touch` does. While an image is built
+ * (SOURCE_DATE_EPOCH is set), it makes no first stamp, and that is no error.
  */
 int modstamp_touch(const char *profile, const char *reason, char **why);
 
