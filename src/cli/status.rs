@@ -222,7 +222,7 @@ impl LastTouch {
         };
         let by = match note {
             Some(Note { by, why, .. }) => format!("by {}: {}", Sentence(by), Sentence(why)),
-            None => "without a note, as by hand".to_owned(),
+            None => "by whom is not known, as after a touch by hand".to_owned(),
         };
         let (local, ago) = (local(mtime), ago(age(mtime.seconds())));
         format!("touched {local} ({ago}), {by}")

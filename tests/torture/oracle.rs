@@ -112,7 +112,11 @@ impl Sound {
             return Some(left);
         }
         scene.set_module(LATER);
-        injection::run(&scene.command(verb), &scene.input(verb), &scene.scratch);
+        // rpm's program has no time to look for what others left. A touch does.
+        let touch = Some(Verb::Touch).filter(|_| verb == Verb::RpmTrigger);
+        for next in touch.into_iter().chain([verb]) {
+            injection::run(&scene.command(next), &scene.input(next), &scene.scratch);
+        }
         self.leftovers(scene, may_have_another_answer)
     }
 
