@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::fs::OFlags;
 
 use crate::files::directory::{open_file, stat_at};
+use crate::files::trust::why_linked;
 use crate::ground::environment::image_is_being_built;
 use crate::ground::error::{Error, Result};
 use crate::ground::text::is_unsafe;
@@ -147,6 +148,9 @@ impl Turn<'_> {
         let file = File::from(file.map_err(refused)?);
         let stat = rustix::fs::fstat(&file).map_err(refused)?;
         self.stamp.check_kind(&stat)?;
+        if let Some(problem) = why_linked(&stat, &self.directory).map_err(refused)? {
+            return Err(self.stamp.refused(io::Error::other(problem)));
+        }
         let mtime = self.move_past(last, &file)?;
         let not_on_disk = |errno| self.stamp.not_on_disk(errno);
         durability.sync(&file).map_err(not_on_disk)?;
@@ -250,6 +254,28 @@ mod tests {
         std::fs::create_dir_all(in_the_way).unwrap();
         assert!(touch().is_err());
         assert_eq!(stamp.mtime().unwrap(), before);
+    }
+
+    #[test]
+    fn a_stamp_that_others_could_have_linked_does_not_move_in_place() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = Root::open(scratch.path()).unwrap();
+        let stamp = Stamp::system(&root, "qemu").unwrap();
+        let turn = stamp.take_turn().unwrap();
+        let last = turn.move_stamp("a test", "", Durability::NotSynced);
+        let last = last.unwrap();
+        let private = scratch.path().join("private");
+        std::fs::hard_link(stamp.path(), &private).unwrap();
+        let in_place = || turn.move_in_place(last, Durability::NotSynced).is_ok();
+        let open_to = |mode: u32| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(stamp.path().parent().unwrap(), mode).unwrap();
+        };
+        open_to(0o1777);
+        assert!(!in_place());
+        assert_eq!(stamp.mtime().unwrap(), Some(last));
+        open_to(0o755);
+        assert!(in_place(), "nobody else could have linked it");
     }
 
     #[test]

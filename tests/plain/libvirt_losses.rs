@@ -268,6 +268,23 @@ fn a_transaction_reads_no_program() {
 }
 
 #[test]
+fn a_record_that_is_a_file_of_roots_by_another_name_is_left_as_it_is() {
+    let host = Host::new();
+    host.refresh();
+    host.write("private", "root's own");
+    host.set_permissions("private", 0o600);
+    host.remove(RECORD);
+    fs::hard_link(host.path("private"), host.path(RECORD)).unwrap();
+    host.set_permissions("var/lib/modstamp", 0o1777);
+    let modified = || fs::metadata(host.path("private")).unwrap().modified();
+    let before = modified().unwrap();
+    leave_second();
+    host.say(&["libvirt", "refresh"]);
+    assert_eq!(modified().unwrap(), before);
+    assert!(fs::read(host.path(RECORD)).unwrap().starts_with(b"version"));
+}
+
+#[test]
 fn an_answer_that_others_could_have_written_is_not_read() {
     let host = Host::new();
     host.refresh();

@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use crate::act::libvirt::moved::{LastSeconds, Moved, TimeOf, move_to_second};
 use crate::files::directory::{open_file, stat_at};
 use crate::files::read::read_at_most;
-use crate::files::trust::why_not_believed;
+use crate::files::trust::{why_linked, why_not_believed};
 use crate::judge::witness::Witness;
 use crate::stamp::stamp::{Durability, Owner, Stamp};
 use crate::stamp::turn::{Kept, Turn};
@@ -163,9 +163,14 @@ impl Record {
         let claim = |file: &File| move_to_second(file, second, Durability::NotSynced).map(drop);
         let name = Kept::LibvirtRecord.name(turn.stamp);
         let file = open_file(&turn.directory, &name, OFlags::RDWR);
-        let is_believed =
-            |file: &File| fstat(file).is_ok_and(|stat| why_not_believed(&stat).is_none());
-        match file.ok().map(File::from).filter(is_believed) {
+        let is_ours = |file: &File| {
+            let Ok(stat) = fstat(file) else {
+                return false;
+            };
+            let linked = why_linked(&stat, &turn.directory);
+            why_not_believed(&stat).is_none() && matches!(linked, Ok(None))
+        };
+        match file.ok().map(File::from).filter(is_ours) {
             Some(file) => claim(&file),
             None => {
                 let durability = Durability::NotSynced;
