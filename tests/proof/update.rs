@@ -395,30 +395,22 @@ pub fn looked_at_after_the_touch() -> Hole {
 }
 
 impl Hole {
-    /// The shortest way to a state in which the promise does not hold.
-    pub fn trace(&self) -> Vec<Act> {
-        let checker = self.plan.clone().checker();
-        let checker = checker.finish_when(HasDiscoveries::Any).spawn_bfs().join();
-        let found = checker.discovery(self.promise);
-        found.map_or(Vec::new(), |path| path.into_actions())
-    }
-
     #[track_caller]
-    fn is_found(self) {
+    fn must_be_found(self) {
         assert_eq!(broken(self.plan), [self.promise]);
     }
 }
 
 fn updates_that_do_not_look_again_in_their_turn_touch_twice() {
-    no_second_look().is_found();
+    no_second_look().must_be_found();
 }
 
 fn what_is_kept_before_the_touch_is_not_to_be_believed() {
-    kept_before_the_touch().is_found();
+    kept_before_the_touch().must_be_found();
 }
 
 fn what_is_looked_at_after_the_touch_is_not_to_be_believed() {
-    looked_at_after_the_touch().is_found();
+    looked_at_after_the_touch().must_be_found();
 }
 
 /// A limit, which lib.rs and docs/images.md tell: only a check that folds in the modules sees it.
