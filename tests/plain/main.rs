@@ -14,6 +14,7 @@ mod profile;
 mod readme;
 mod reasons;
 mod run;
+mod search;
 mod stamp;
 mod status;
 mod terminal;
