@@ -6,7 +6,7 @@
 //!   rule. The library has that rule, so its verdict has to be right.
 //! - [`walks`] replays random walks through the model of the protocol as it is. Each verdict has to
 //!   be the model's.
-//! - [`updates`] does the same with the model of updates.
+//! - [`updates`] replays the holes and random walks of the model of updates.
 //!
 //! [`real`] does a model's actions, and [`asker`] is a consumer. A tick of the model is a second or
 //! two on a file system that keeps whole seconds. Many walks and traces wait side by side.
