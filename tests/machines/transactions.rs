@@ -289,18 +289,20 @@ fn the_manager_from_outside_the_root_moves_the_stamp_in_it_alone(host: &dyn Mana
     }
 }
 
-/// Installs a stand-in for an emulator, and one for a libvirt.
+/// Installs a stand-in for an emulator, and one for a libvirt that watches each module directory.
 ///
 /// Returns a function for the emulator's ctime, in whole seconds as libvirt compares it.
 fn emulator(host: &dyn Manager) -> impl Fn() -> i64 {
     let path = "/usr/bin/qemu-system-x86_64";
     host.transact(Install, &[&host.package("emulator", "1", &[path])]);
     // A trigger leaves programs alone if there is no libvirt.
+    let watched = [&[host.modules()], host.facts().further_directories].concat();
     host.sh(&format!(
-        "cd {}/..
+        r"cd {}/..
          mkdir -p libvirt/connection-driver
-         touch libvirt/connection-driver/libvirt_driver_qemu.so",
-        host.modules()
+         printf 'a driver\0{}\0' > libvirt/connection-driver/libvirt_driver_qemu.so",
+        host.modules(),
+        watched.join(r"\0")
     ));
     let program = host.outside(path);
     move || program.metadata().unwrap().ctime()

@@ -247,6 +247,16 @@ fn a_refresh_without_the_lock_is_told_and_goes_by_the_programs_too() {
 }
 
 #[test]
+fn a_touch_that_refreshes_without_the_lock_tells_it_once() {
+    let host = Host::new();
+    host.refresh();
+    let lock = File::open(host.path("var/lib/modstamp/.qemu.lock")).unwrap();
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let (_, err) = host.say(&["touch"]);
+    assert_eq!(err.matches("cannot lock ").count(), 1, "{err}");
+}
+
+#[test]
 fn a_transaction_reads_no_program() {
     let host = Host::new();
     let program = File::open(host.path(&X86[1..])).unwrap();

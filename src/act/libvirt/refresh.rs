@@ -50,7 +50,8 @@ impl Refreshed {
         errors.is_empty()
     }
 
-    /// Keeps the record. `last_second` is as in [`Record::write`].
+    /// Keeps the record, and tells whether the lock was missing. `last_second` is as in
+    /// [`Record::write`].
     pub(crate) fn keep(
         &mut self,
         record: &Record,
@@ -65,6 +66,7 @@ impl Refreshed {
             self.warnings.push(error.to_string());
             return;
         }
+        self.warnings.extend(turn.missing_lock());
         self.is_done = record.effect.reached != Reached::Partly;
     }
 }
@@ -210,8 +212,6 @@ impl<'a> SystemRefresh<'a> {
         let turn = stamp
             .take_turn_by(deadline)
             .map_err(|error| done.warnings.push(error.to_string()));
-        let unlocked = turn.as_ref().ok().and_then(Turn::missing_lock);
-        done.warnings.extend(unlocked);
         Ok(SystemRefresh {
             occasion,
             profile,
