@@ -289,23 +289,26 @@ fn the_manager_from_outside_the_root_moves_the_stamp_in_it_alone(host: &dyn Mana
     }
 }
 
-/// Installs a stand-in for an emulator, and one for a libvirt that watches each module directory.
+/// Installs a stand-in for an emulator, and one for a libvirt.
 ///
 /// Returns a function for the emulator's ctime, in whole seconds as libvirt compares it.
 fn emulator(host: &dyn Manager) -> impl Fn() -> i64 {
     let path = "/usr/bin/qemu-system-x86_64";
     host.transact(Install, &[&host.package("emulator", "1", &[path])]);
     // A trigger leaves programs alone if there is no libvirt.
-    let watched = [&[host.modules()], host.facts().further_directories].concat();
+    libvirt_that_watches(host, host.modules());
+    let program = host.outside(path);
+    move || program.metadata().unwrap().ctime()
+}
+
+/// Installs a stand-in for a libvirt. The real one's driver has the path of the directory, too.
+fn libvirt_that_watches(host: &dyn Manager, directory: &str) {
     host.sh(&format!(
         r"cd {}/..
          mkdir -p libvirt/connection-driver
-         printf 'a driver\0{}\0' > libvirt/connection-driver/libvirt_driver_qemu.so",
-        host.modules(),
-        watched.join(r"\0")
+         printf 'a driver\0{directory}\0' > libvirt/connection-driver/libvirt_driver_qemu.so",
+        host.modules()
     ));
-    let program = host.outside(path);
-    move || program.metadata().unwrap().ctime()
 }
 
 fn a_transaction_moves_the_directory_that_libvirt_watches_to_a_second_that_it_never_had(
@@ -314,6 +317,7 @@ fn a_transaction_moves_the_directory_that_libvirt_watches_to_a_second_that_it_ne
     let ctime = emulator(host);
     let before = ctime();
     for directory in [&[host.modules()], host.facts().further_directories].concat() {
+        libvirt_that_watches(host, directory);
         let package = |name: &str| host.package(name, "1", &[&format!("{directory}/{name}.so")]);
         let (nfs, ssh) = (package("nfs"), package("ssh"));
         let mut latest = 0;
