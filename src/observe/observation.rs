@@ -169,11 +169,4 @@ impl Observation {
         *self.stamps.of_mut(owner) = StampState::At(mtime);
         self
     }
-
-    /// This observation, but with other stamps.
-    #[cfg(feature = "libvirt")]
-    pub(crate) fn with_stamps(mut self, stamps: Stamps) -> Observation {
-        self.stamps = stamps;
-        self
-    }
 }

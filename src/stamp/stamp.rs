@@ -72,7 +72,7 @@ pub struct Note {
     pub mtime: Mtime,
     /// The clock's time in UTC. The mtime can be later: it never goes back with the clock.
     pub when: String,
-    /// The author of the touch, for example "rpm" or "user 0".
+    /// The author of the touch, for example "rpm" or "root".
     pub by: String,
     /// The reason in a few words.
     pub why: String,
@@ -288,4 +288,27 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_remedy_for_a_refused_touch_fits_its_cause() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = Root::open(scratch.path()).unwrap();
+        let stamp = Stamp::system(&root, "qemu").unwrap();
+        let causes = [
+            (ErrorKind::StorageFull, "make room on its file system"),
+            (ErrorKind::QuotaExceeded, "make room on its file system"),
+            (ErrorKind::FileTooLarge, "raise “ulimit -f”"),
+            (ErrorKind::ReadOnlyFilesystem, "once its file system can"),
+            (ErrorKind::PermissionDenied, "run as root"),
+        ];
+        for (cause, remedy) in causes {
+            let error = stamp.refused(cause).to_string();
+            assert!(error.contains(remedy), "{error}");
+        }
+    }
 }

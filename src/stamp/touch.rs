@@ -179,15 +179,19 @@ impl Turn<'_> {
 }
 
 /// A number that no other touch at this time has, of less than 2^28.
-///
-/// It is mixed from the number of the process (below 2^22, `PID_MAX_LIMIT`, proc_sys_kernel(5)) and
-/// a count. Each step of the mixing is one to one, so numbers stay different. Without it, touches
-/// that follow each other in two orders would add up to the same time.
 fn own_number() -> u32 {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed) % 64;
+    number_of(std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Mixes a number from that of the process (below 2^22, `PID_MAX_LIMIT`, proc_sys_kernel(5)) and a
+/// count, which begins again after 64.
+///
+/// Each step of the mixing is one to one, so numbers stay different. Without it, touches that
+/// follow each other in two orders would add up to the same time.
+fn number_of(process: u32, count: u32) -> u32 {
     let mix = |number: u32| (number ^ (number >> 14)).wrapping_mul(0x9e37_79b1) % (1 << 28);
-    mix(mix(mix(std::process::id() + (count << 22))))
+    mix(mix(mix(process + ((count % 64) << 22))))
 }
 
 /// Fills a new stamp, and gives it its mtime again.
@@ -301,5 +305,21 @@ mod tests {
     #[test]
     fn two_touches_have_different_numbers() {
         assert_ne!(own_number(), own_number());
+    }
+
+    #[test]
+    fn touches_of_all_processes_have_different_numbers() {
+        // The lowest and the highest numbers of processes.
+        let processes = (1..500).chain((1 << 22) - 500..1 << 22);
+        let counts = processes.flat_map(|process| (0..64).map(move |count| (process, count)));
+        let mut numbers: Vec<u32> = counts
+            .map(|(process, count)| number_of(process, count))
+            .collect();
+        assert!(numbers.iter().all(|number| *number < 1 << 28));
+        let all = numbers.len();
+        numbers.sort();
+        numbers.dedup();
+        assert_eq!(numbers.len(), all);
+        assert_eq!(number_of(1, 64), number_of(1, 0));
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use modstamp::{Profile, Witness};
-use support::world::{GTK, MODULES, World, sentences};
+use support::world::{GTK, MODULES, SETTLED, World, sentences};
 
 /// Much longer than a look takes, and much shorter than one that goes on and on.
 const SECONDS: Duration = Duration::from_secs(20);
@@ -33,6 +33,10 @@ fn a_module_of_any_size_is_not_known_within_seconds() {
     assert!(!in_time(|| world.check(&before)).is_fresh());
     let large = in_time(|| world.observe());
     assert_eq!(sentences(&in_time(|| world.check(&large))), [TOO_LARGE]);
+    // Its stat identity is evidence by now, and proves nothing of what nobody read.
+    std::thread::sleep(SETTLED);
+    let settled = in_time(|| world.observe());
+    assert_eq!(sentences(&in_time(|| world.check(&settled))), [TOO_LARGE]);
     world.write(GTK, "before 1");
     let said = sentences(&world.check(&large));
     assert!(

@@ -91,3 +91,27 @@ fn names_of_two_directories_that_change_places_are_told() {
     world.link(FIRST, "/opt/two");
     assert!(!world.check(&before).is_fresh());
 }
+
+#[test]
+fn a_variable_whose_value_is_one_path_with_a_colon_names_that_directory_too() {
+    let world = World::new();
+    world.sh("mkdir -p usr/a:/b; echo 1 > usr/a:/b/module.so");
+    let profile = world.beside("own.toml");
+    fs::write(&profile, "module-directories = [\"$OWN_MODULES\"]").unwrap();
+    let stored = world.beside("witness");
+    let ask = |arguments: &[&str]| {
+        let mut command = world.modstamp(arguments);
+        command.arg("--profile").arg(&profile);
+        command.env("OWN_MODULES", "/usr/a:/b");
+        command
+    };
+    fs::write(&stored, ask(&["observe"]).output().unwrap().stdout).unwrap();
+    let check = || ask(&["check", stored.to_str().unwrap()]);
+    assert_eq!(check().status().unwrap().code(), Some(0));
+    let output = check().env_remove("OWN_MODULES").output().unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    let told = "variable OWN_MODULES changed: it was “/usr/a:/b”, now not set\n";
+    assert!(text.contains(told), "{text}");
+    world.write("usr/a:/b/module.so", "2");
+    assert_eq!(check().status().unwrap().code(), Some(1));
+}

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -291,10 +292,12 @@ fn a_link_inside_the_root_is_followed_as_the_system_there_would() {
 fn a_stamp_that_is_no_file_is_refused_and_left_alone() {
     let fifo =
         |path: PathBuf| assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
-    let makers: [(&str, &dyn Fn(PathBuf)); 3] = [
+    let socket = |path: PathBuf| drop(UnixListener::bind(path).unwrap());
+    let makers: [(&str, &dyn Fn(PathBuf)); 4] = [
         ("symbolic link", &|path| symlink("elsewhere", path).unwrap()),
         ("directory", &|path| fs::create_dir(path).unwrap()),
         ("FIFO", &fifo),
+        ("socket", &socket),
     ];
     for (kind, make) in makers {
         let world = World::new();

@@ -182,6 +182,14 @@ fn a_body_that_cannot_be_read_touches_every_stamp_and_makes_none() {
         let _ = fs::remove_dir_all(scratch.path().join("var"));
         let mut read = Body::read(Some(body.clone().into()));
         assert_eq!(read.profiles(&root), [""; 0]);
+        let is_no_error = |warnings: &[String]| !warnings.concat().contains("read the directory");
+        assert!(is_no_error(&read.warnings), "{:?}", read.warnings);
+        fs::create_dir(scratch.path().join("var")).unwrap();
+        fs::write(scratch.path().join("var/lib"), "no directory").unwrap();
+        let mut read = Body::read(Some(body.clone().into()));
+        assert_eq!(read.profiles(&root), [""; 0]);
+        assert!(!is_no_error(&read.warnings), "{:?}", read.warnings);
+        fs::remove_file(scratch.path().join("var/lib")).unwrap();
         for profile in ["gstreamer", "nbdkit"] {
             let stamp = Stamp::system(&root, profile).unwrap();
             stamp.touch("a test", "", Durability::NotSynced).unwrap();

@@ -13,6 +13,7 @@ type Scenario = fn();
 const SCENARIOS: &[(&str, Scenario)] = named![
     a_body_that_rpms_program_cannot_read_moves_every_stamp_and_a_closed_pipe_ends_nothing,
     a_touch_that_only_the_disk_refuses_says_that_the_stamp_moved,
+    a_touch_waits_for_the_disk_unless_it_is_told_not_to,
     run_prints_all_of_an_answer_without_threads_or_lseek,
     without_a_thread_a_touch_moves_the_stamp_and_says_why_it_did_no_more,
 ];
@@ -74,7 +75,25 @@ fn a_touch_that_only_the_disk_refuses_says_that_the_stamp_moved() {
     );
     let root = Root::open(scratch.path()).unwrap();
     let note = Stamp::system(&root, "qemu").unwrap().note().unwrap();
-    assert!(note.by.starts_with("user 0"), "{note:?}");
+    assert!(note.by.starts_with("root"), "{note:?}");
+}
+
+fn a_touch_waits_for_the_disk_unless_it_is_told_not_to() {
+    let scratch = tempfile::tempdir().unwrap();
+    let stamps = scratch.path().join("var/lib/modstamp");
+    let synced = |options: &[&str]| {
+        let trace = scratch.path().join("trace");
+        let mut command = Command::new("strace");
+        command.args(["-f", "-y", "-e", "trace=fsync", "-o"]);
+        command.arg(&trace).arg(support::program("modstamp"));
+        command.args(["touch", "--root"]).arg(scratch.path());
+        support::run(command.args(options));
+        let trace = fs::read_to_string(trace).unwrap();
+        let has = |path: PathBuf| trace.contains(&format!("<{}>)", path.display()));
+        [has(stamps.join(".qemu.stamp.new")), has(stamps.clone())]
+    };
+    assert_eq!(synced(&[]), [true, true], "the stamp, and its name");
+    assert_eq!(synced(&["--no-sync"]), [false, false]);
 }
 
 fn run_prints_all_of_an_answer_without_threads_or_lseek() {
@@ -103,5 +122,5 @@ fn without_a_thread_a_touch_moves_the_stamp_and_says_why_it_did_no_more() {
     assert!(text.contains("“modstamp update” does the rest"), "{text}");
     let root = Root::open(scratch.path()).unwrap();
     let note = Stamp::system(&root, "qemu").unwrap().note().unwrap();
-    assert!(note.by.starts_with("user 0"), "{note:?}");
+    assert!(note.by.starts_with("root"), "{note:?}");
 }

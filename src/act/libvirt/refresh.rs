@@ -21,6 +21,7 @@ use crate::ground::text::Printable;
 use crate::ground::time::{Deadline, Mtime};
 use crate::judge::witness::Witness;
 use crate::observe::inputs::Inputs;
+use crate::observe::observation::Observation;
 use crate::observe::profile::Profile;
 use crate::stamp::stamp::{Durability, Owner, Stamp};
 use crate::stamp::turn::{Kept, Turn, Versioned};
@@ -147,7 +148,10 @@ fn complete(
     let turn = stamp.take_turn_if_unchanged(&last);
     if let Some((turn, record)) = turn.zip(last.value.record) {
         let stamps = record.witness.observation.stamps;
-        let observation = witness.observation.with_stamps(stamps);
+        let observation = Observation {
+            stamps,
+            ..witness.observation
+        };
         let record = Record {
             witness: Witness { observation },
             ..record
