@@ -10,6 +10,7 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
+use crate::ground::environment::caller;
 use crate::ground::error::Error;
 use crate::judge::verdict::Verdict;
 use crate::judge::witness::Witness;
@@ -134,9 +135,8 @@ pub unsafe extern "C" fn modstamp_touch(
                 "it is not text in UTF-8; write it in UTF-8, or leave it empty",
             )
         })?;
-        let by = format!("user {}", rustix::process::geteuid().as_raw());
         let stamp = Stamp::own(profile.root(), profile.name())?;
-        stamp.touch(&by, reason, Durability::Synced)?;
+        stamp.touch(&caller(), reason, Durability::Synced)?;
         Ok(())
     };
     // SAFETY: the caller's promise.

@@ -277,6 +277,8 @@ pub use act::touch::Touched;
 pub use act::trigger;
 pub use act::update::Updated;
 pub use files::root::Root;
+#[doc(hidden)] // Only the programs use it.
+pub use ground::environment::caller;
 pub use ground::error::{Error, Result};
 #[doc(hidden)] // Only the programs use them.
 pub use ground::text::{Sentence, is_unsafe, printable};

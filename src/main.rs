@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return cli::refuse(&error),
+        Err(error) => return cli::refuse(error),
     };
     match arguments.verb {
         Verb::Touch(arguments) => arguments.run(),

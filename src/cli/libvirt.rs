@@ -10,7 +10,7 @@ use modstamp::{Durability, Error, Owner, Profile, Root, Verdict, printable};
 use serde_json::{Value, json};
 
 use super::status::{age, ago, state};
-use super::{Place, Which, end, print, print_json, say};
+use super::{Place, Which, end, load, print, print_json, say};
 
 /// Show, refresh or evict libvirt's own cache, for a libvirt that knows nothing of stamps
 #[derive(clap::Args)]
@@ -104,7 +104,7 @@ impl Status {
             // An error in one profile must not hide the others.
             match find(name, &root) {
                 Ok(found) => all.push(found),
-                Err(error) => say("", error),
+                Err(error) => say("", format_args!("{error:#}")),
             }
         }
         let errors = || all.iter().flat_map(|(_, cached)| cached.errors());
@@ -117,6 +117,7 @@ impl Status {
         all_told.for_each(|(label, sentence)| say(label, sentence));
         match self.json {
             true => print_json(&json(&all))?,
+            false if all.is_empty() => {}
             false => print(table(&all)?)?,
         }
         let is_all_shown = all.len() == names.len() && !errors().any(is_unexpected);
@@ -124,8 +125,8 @@ impl Status {
     }
 }
 
-fn find(name: &str, root: &Root) -> modstamp::Result<(Profile, Cached)> {
-    let profile = Profile::load_in(name, root)?;
+fn find(name: &str, root: &Root) -> anyhow::Result<(Profile, Cached)> {
+    let profile = load(name, root)?;
     let cached = Cached::find(&profile)?;
     Ok((profile, cached))
 }

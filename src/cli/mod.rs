@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::anyhow;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand, ValueHint};
 use modstamp::{Durability, Profile, Root, Sentence, is_unsafe};
 use serde::Serialize;
@@ -101,9 +102,33 @@ impl Which {
         self.place.root()
     }
 
-    pub fn load(&self) -> modstamp::Result<Profile> {
-        Profile::load_in(&self.profile, &self.root()?)
+    pub fn load(&self) -> anyhow::Result<Profile> {
+        load(&self.profile, &self.root()?)
     }
+}
+
+/// Loads a profile. If there is none of that name, the error tells which one was meant.
+pub fn load(name: &str, root: &Root) -> anyhow::Result<Profile> {
+    Profile::load_in(name, root).map_err(|error| match meant(name, root) {
+        Some(meant) => anyhow!("there is no profile “{name}”; {meant}"),
+        None => error.into(),
+    })
+}
+
+/// A guess at what a name that no profile has was meant to be.
+fn meant(name: &str, root: &Root) -> Option<String> {
+    let names = Profile::names(root);
+    if name.contains('/') || names.iter().any(|known| known == name) {
+        return None;
+    }
+    if Path::new(name).is_file() {
+        return Some(format!("write “./{name}” to name the file"));
+    }
+    let alike = names
+        .iter()
+        .map(|known| (strsim::jaro_winkler(name, known), known));
+    let (likeness, nearest) = alike.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (likeness > 0.8).then(|| format!("did you mean “{nearest}”?"))
 }
 
 /// Reads the bytes of a stored witness, which may be anything. “-” is standard input.
@@ -173,7 +198,14 @@ pub fn say_left_to_first_boot() {
 }
 
 /// Prints the help, or tells of a wrong argument. An argument can have any character.
-pub fn refuse(error: &clap::Error) -> ExitCode {
+pub fn refuse(mut error: clap::Error) -> ExitCode {
+    let usage = error.get(ContextKind::Usage).map(ToString::to_string);
+    let takes_a_command = usage.is_some_and(|usage| usage.contains(" -- <CMD>"));
+    let is_explained = error.get(ContextKind::Suggested).is_some();
+    if takes_a_command && !is_explained && error.kind() == ErrorKind::UnknownArgument {
+        let tip = "write “--” before the command".into();
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    }
     let text = error.render().to_string();
     if !error.use_stderr() {
         return end(print(text).map(|()| ExitCode::SUCCESS), 1);

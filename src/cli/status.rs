@@ -10,7 +10,7 @@ use modstamp::{
 };
 use serde_json::{Value, json};
 
-use super::{Place, end, print, print_json, say};
+use super::{Place, end, load, print, print_json, say};
 
 /// Show each profile's stamps, modules and programs, and whether the answers that “run” cached
 /// still hold
@@ -45,13 +45,14 @@ impl Arguments {
         let mut is_all_shown = true;
         for name in names {
             // One bad profile must not hide the others.
-            match Profile::load_in(&name, &root).and_then(ProfileStatus::of) {
+            let status = load(&name, &root).and_then(|profile| Ok(ProfileStatus::of(profile)?));
+            match status {
                 Ok(status) => {
                     is_all_shown &= status.tell_unread();
                     all.push(status);
                 }
                 Err(error) => {
-                    say("", error);
+                    say("", format_args!("{error:#}"));
                     is_all_shown = false;
                 }
             }
@@ -61,6 +62,7 @@ impl Arguments {
                 let all: Vec<Value> = all.iter().map(ProfileStatus::json).collect();
                 print_json(&json!({ "version": 1, "profiles": all }))?;
             }
+            false if all.is_empty() => {}
             false => print(table(&all)?)?,
         }
         Ok(match is_all_shown {

@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
-use modstamp::Stamp;
 use modstamp::trigger::Due;
+use modstamp::{Owner, Stamp, caller, printable};
 
-use super::{Sync, Which, end, say, say_left_to_first_boot};
+use super::libvirt::lines;
+use super::{Sync, Which, end, print, say, say_left_to_first_boot};
 
 /// Make every cached answer of the profile stale
 ///
@@ -25,6 +26,9 @@ pub struct Arguments {
     reason: String,
     #[command(flatten)]
     sync: Sync,
+    /// Print nothing but warnings and errors
+    #[arg(long, short)]
+    quiet: bool,
 }
 
 impl Arguments {
@@ -34,25 +38,40 @@ impl Arguments {
 
     fn touch(self) -> anyhow::Result<ExitCode> {
         let profile = self.which.load()?;
-        let user = rustix::process::geteuid().as_raw();
-        let by = match std::env::var("SUDO_USER") {
-            Ok(name) if user == 0 => format!("user 0, as {name} by sudo"),
-            _ => format!("user {user}"),
-        };
+        let by = caller();
         let stamp = Stamp::own(profile.root(), profile.name())?;
         let durability = self.sync.durability();
-        let due = Due::now(profile.name(), stamp, &by, &self.reason);
+        let due = Due::now(profile.name(), stamp.clone(), &by, &self.reason);
         let mut warnings = Vec::new();
         let touched = profile.touch_due(&due, &[], durability, &mut warnings);
         for warning in warnings {
             say("warning: ", warning);
         }
-        match &touched? {
-            Some(touched) => touched
-                .warnings()
-                .for_each(|warning| say("warning: ", warning)),
-            None => say_left_to_first_boot(),
+        let Some(touched) = touched? else {
+            say_left_to_first_boot();
+            return Ok(ExitCode::SUCCESS);
+        };
+        touched
+            .warnings()
+            .for_each(|warning| say("warning: ", warning));
+        if !self.quiet {
+            let text = [touch_of(&stamp)].into_iter();
+            let refreshed = touched.refreshed().into_iter().flat_map(lines);
+            print(text.chain(refreshed).collect::<String>())?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// One line on the touch. It tells an ordinary user whose answers it reaches.
+fn touch_of(stamp: &Stamp) -> String {
+    let path = stamp.path();
+    let path = printable(&path);
+    match stamp.owner() {
+        Owner::System => format!("touched {path}\n"),
+        Owner::User => format!(
+            "touched {path}, which counts for you alone; as root, “modstamp touch” touches the \
+             system's stamp, which counts for all\n"
+        ),
     }
 }

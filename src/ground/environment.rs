@@ -28,6 +28,17 @@ pub(crate) fn home_directory(name: &str, default: &str) -> Option<PathBuf> {
     absolute(name).or_else(|| Some(absolute("HOME")?.join(default)))
 }
 
+/// The caller, as a stamp's note names the author of a touch: “root”, “root, as alice by sudo”
+/// (sudo(8)) or “user 1000”.
+pub fn caller() -> String {
+    let user = rustix::process::geteuid();
+    if !user.is_root() {
+        return format!("user {}", user.as_raw());
+    }
+    let name = variable("SUDO_USER").and_then(|name| name.into_string().ok());
+    name.map_or("root".to_owned(), |name| format!("root, as {name} by sudo"))
+}
+
 /// Whether an image is being built, and not a host running: `SOURCE_DATE_EPOCH` is set to a number
 /// (reproducible-builds.org's specification).
 pub(crate) fn image_is_being_built() -> bool {

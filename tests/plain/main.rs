@@ -8,6 +8,7 @@ mod features;
 mod layers;
 mod libvirt;
 mod libvirt_losses;
+mod messages;
 mod names;
 mod probe;
 mod profile;

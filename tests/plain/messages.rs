@@ -1,0 +1,67 @@
+//! The program's messages tell what happened, and what to type.
+
+use std::process::{Command, Output};
+
+use support::world::{STAMP, World};
+
+/// The exit status, and what was printed.
+fn text(output: Output) -> (Option<i32>, String, String) {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+#[test]
+fn a_name_that_is_almost_a_profiles_brings_a_guess_and_no_table() {
+    let world = World::new();
+    let verbs: [&[&str]; 4] = [&["status"], &["libvirt", "status"], &["touch"], &["update"]];
+    for verb in verbs {
+        let (status, out, err) = text(world.output(&[verb, &["--profile", "quemu"]].concat()));
+        let sentence = "modstamp: there is no profile “quemu”; did you mean “qemu”?\n";
+        assert_eq!((status, &*out, &*err), (Some(1), "", sentence), "{verb:?}");
+    }
+    let (_, _, err) = text(world.output(&["status", "--profile", "mpv"]));
+    assert!(
+        err.contains("write it to /etc/modstamp/profiles.d/"),
+        "{err}"
+    );
+}
+
+#[test]
+fn the_name_of_a_file_here_brings_the_way_to_write_it() {
+    let world = World::new();
+    let here = tempfile::tempdir().unwrap();
+    std::fs::write(here.path().join("p.toml"), "").unwrap();
+    let mut command = world.modstamp(&["status", "--profile", "p.toml"]);
+    let (_, _, err) = text(command.current_dir(here.path()).output().unwrap());
+    let sentence = "modstamp: there is no profile “p.toml”; write “./p.toml” to name the file\n";
+    assert_eq!(err, sentence);
+}
+
+#[test]
+fn a_touch_tells_what_it_did_unless_it_shall_be_quiet() {
+    let world = World::new();
+    let (_, out, _) = text(world.output(&["touch"]));
+    let first = out.lines().next().unwrap();
+    assert_eq!(first, format!("touched {}", world.path(STAMP).display()));
+    for quiet in ["-q", "--quiet"] {
+        let (status, out, err) = text(world.output(&["touch", quiet]));
+        assert_eq!((status, &*out, &*err), (Some(0), "", ""));
+    }
+}
+
+#[test]
+fn a_command_without_the_dashes_before_it_brings_a_tip() {
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_modstamp"));
+        text(command.arg("run").args(arguments).output().unwrap())
+    };
+    let tip = "tip: write “--” before the command";
+    let (status, _, err) = run(&["date"]);
+    assert!(status == Some(2) && err.contains(tip), "{err}");
+    let (_, _, err) = run(&["--such", "--", "date"]);
+    assert!(!err.contains(tip), "{err}");
+}
