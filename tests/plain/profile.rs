@@ -242,6 +242,10 @@ fn a_profile_that_is_none_is_told() {
         ("directory", "/directory.toml: it is not a regular file"),
         ("fifo", "/fifo.toml: it is not a regular file"),
         (
+            directory.join("fifo.toml").to_str().unwrap(),
+            "/fifo.toml: it is not a regular file",
+        ),
+        (
             "missing",
             "there is no profile “missing”; write it to /etc/modstamp/profiles.d/missing.toml, or name one of: ",
         ),

@@ -30,6 +30,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_lock_that_another_user_planted_holds_nobody_up,
     what_another_user_could_have_written_beside_a_stamp_is_not_believed,
     another_user_can_not_bend_the_way_to_the_stamp_by_an_acl,
+    a_profile_in_the_home_of_another_user_is_none_of_roots,
     a_mode_is_only_given_to_the_directory_that_was_just_made,
     a_plain_touch_gives_a_mode_only_to_the_directory_that_was_just_made,
     a_cache_gives_a_mode_only_to_the_directory_that_was_just_made,
@@ -407,6 +408,22 @@ fn another_user_can_not_bend_the_way_to_the_stamp_by_an_acl() {
         assert!(error.contains(&expected), "{error}");
         assert!(!stamp_on(&disk).path().exists());
     }
+}
+
+/// Root has another user's home as HOME, as by sudo(8).
+fn a_profile_in_the_home_of_another_user_is_none_of_roots() {
+    let disk = Mounted::tmpfs("mode=755");
+    let below = disk.path().join("home/.config/modstamp/profiles.d");
+    fs::create_dir_all(&below).unwrap();
+    fs::write(below.join("qemu.toml"), "programs = 1").unwrap();
+    let mut command = Command::new(support::program("modstamp"));
+    command.args(["observe", "--root"]).arg(disk.path());
+    command.env("HOME", "/home").env_remove("XDG_CONFIG_HOME");
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "it is root's: {output:?}");
+    chown(&disk.path().join("home"), (NOBODY, NOBODY));
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
 fn copy_environment(from: &Command, to: &mut Command) {
