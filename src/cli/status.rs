@@ -26,6 +26,9 @@ pub struct Arguments {
     /// are]
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
+    /// In the table, show the profiles of which nothing is installed, too
+    #[arg(long)]
+    all: bool,
     #[command(flatten)]
     place: Place,
 }
@@ -63,7 +66,13 @@ impl Arguments {
                 print_json(&json!({ "version": 1, "profiles": all }))?;
             }
             false if all.is_empty() => {}
-            false => print(table(&all)?)?,
+            false => {
+                let is_shown = |status: &ProfileStatus| {
+                    self.all || self.profile.is_some() || !status.is_of_nothing()
+                };
+                let (shown, hidden): (Vec<_>, Vec<_>) = all.iter().partition(|it| is_shown(it));
+                print(table(&shown)? + &hidden_line(&hidden))?;
+            }
         }
         Ok(match is_all_shown {
             true => ExitCode::SUCCESS,
@@ -107,6 +116,19 @@ impl ProfileStatus {
             is_all_read = false;
         }
         is_all_read
+    }
+
+    /// Whether nothing that the profile names is installed, and nothing was touched or cached.
+    fn is_of_nothing(&self) -> bool {
+        let mut touches = self.stamps.iter().map(|(_, touch)| touch);
+        let mut answers = self.answers.iter().flatten();
+        self.inputs.module_directories().next().is_none()
+            && self.inputs.programs().next().is_none()
+            && self.inputs.files().next().is_none()
+            && self.inputs.unknown().is_empty()
+            && touches.all(|touch| matches!(touch, Ok(LastTouch::Never)))
+            && self.answers.is_ok()
+            && answers.next().is_none()
     }
 
     /// The lay-out of the version that `status` prints.
@@ -278,7 +300,10 @@ fn texts<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Vec<String> {
     paths.into_iter().map(text).collect()
 }
 
-fn table(all: &[ProfileStatus]) -> anyhow::Result<String> {
+fn table(all: &[&ProfileStatus]) -> anyhow::Result<String> {
+    if all.is_empty() {
+        return Ok(String::new());
+    }
     let mut table = tabwriter::TabWriter::new(Vec::new()).padding(2);
     writeln!(table, "PROFILE\tWHAT\tWHERE\tSTATE")?;
     for status in all {
@@ -287,6 +312,18 @@ fn table(all: &[ProfileStatus]) -> anyhow::Result<String> {
         }
     }
     Ok(String::from_utf8_lossy(&table.into_inner()?).into_owned())
+}
+
+/// One line on the profiles that the table leaves out.
+fn hidden_line(hidden: &[&ProfileStatus]) -> String {
+    let names: Vec<&str> = hidden.iter().map(|it| it.profile.name()).collect();
+    match names.is_empty() {
+        true => String::new(),
+        false => format!(
+            "nothing is installed of: {}; “modstamp status --all” shows them\n",
+            names.join(", ")
+        ),
+    }
 }
 
 #[cfg(test)]

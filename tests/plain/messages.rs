@@ -65,3 +65,26 @@ fn a_command_without_the_dashes_before_it_brings_a_tip() {
     let (_, _, err) = run(&["--such", "--", "date"]);
     assert!(!err.contains(tip), "{err}");
 }
+
+#[test]
+fn a_profile_of_which_nothing_is_installed_takes_one_line_unless_it_is_asked_for() {
+    let world = World::new();
+    let status = |arguments: &[&str]| text(world.output(&[&["status"], arguments].concat())).1;
+    let rows = |out: &str| {
+        out.lines()
+            .filter(|line| line.starts_with("nbdkit "))
+            .count()
+    };
+    let out = status(&[]);
+    let last = "nothing is installed of: nbdkit; “modstamp status --all” shows them";
+    assert_eq!((rows(&out), out.lines().last()), (0, Some(last)), "{out}");
+    for asked in [&["--all"][..], &["--profile", "nbdkit"]] {
+        let out = status(asked);
+        assert!(
+            rows(&out) > 0 && !out.contains("nothing is installed"),
+            "{out}"
+        );
+    }
+    assert!(text(world.output(&["touch", "--profile", "nbdkit"])).0 == Some(0));
+    assert!(rows(&status(&[])) > 0, "it was touched");
+}
