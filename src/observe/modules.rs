@@ -388,3 +388,23 @@ fn plus(sum: u64, name: &Path, identity: Identity) -> Option<u64> {
     let fingerprint = identity.evidence()?;
     Some(sum.wrapping_add(hash(fingerprint, name.as_os_str().as_bytes())))
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::FileType;
+
+    use super::*;
+
+    #[test]
+    fn a_partial_list_is_forgotten_and_all_before_it_kept() {
+        let entry =
+            |name: &str| Entry::unreadable(PathBuf::from(name), FileType::RegularFile, Errno::IO);
+        let mut found = Found::List(Vec::new());
+        found.add_entry(entry("a.so"));
+        let before = found.count();
+        found.add_entry(entry("below/b.so"));
+        found.forget_after(before);
+        let names: Vec<PathBuf> = found.sorted().into_iter().map(|it| it.name).collect();
+        assert_eq!(names, [Path::new("a.so")]);
+    }
+}

@@ -115,3 +115,27 @@ fn a_variable_whose_value_is_one_path_with_a_colon_names_that_directory_too() {
     world.write("usr/a:/b/module.so", "2");
     assert_eq!(check().status().unwrap().code(), Some(1));
 }
+
+#[test]
+fn a_link_to_a_directory_beside_it_is_told_if_it_is_written_otherwise() {
+    let world = World::new();
+    world.sh("mkdir -p usr/lib64/qemu/below; ln -s below usr/lib64/qemu/again");
+    let before = world.observe();
+    assert_eq!(sentences(&world.check(&before)), [""; 0]);
+    world.sh("ln -sfn ./below usr/lib64/qemu/again");
+    let told = "module again in /usr/lib64/qemu changed: its content differs";
+    assert_eq!(sentences(&world.check(&before)), [told]);
+}
+
+#[test]
+fn a_link_that_cannot_be_followed_is_not_known() {
+    let world = World::new();
+    world.link("usr/lib64/qemu/long.so", &"x".repeat(300));
+    let before = world.observe();
+    let told = sentences(&world.check(&before));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].starts_with("module long.so in /usr/lib64/qemu not known: "),
+        "{told:?}"
+    );
+}
