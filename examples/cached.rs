@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     };
 
-    // README: cached
+    // developers.md: cached
     let profile = Profile::load(name)?; // for example "qemu"
     let answer = modstamp::cached(&profile, file, probe)?;
     if let Some(Verdict::Stale(reasons)) = &answer.verdict {
@@ -33,6 +33,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         eprintln!("not kept: {why}");
     }
     io::stdout().write_all(&answer.bytes)?;
-    // README: end
+    // developers.md: end
     Ok(())
 }

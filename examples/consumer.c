@@ -28,7 +28,7 @@ static void ask(const char *profile, const char *command)
 {
     char *witness = NULL, *why = NULL;
 
-    /* README: by hand */
+    /* developers.md: by hand */
     int status = modstamp_observe(profile, &witness, &why);
 
     probe(command);
@@ -41,7 +41,7 @@ static void ask(const char *profile, const char *command)
         modstamp_free(why);
         modstamp_free(witness);
     }
-    /* README: end */
+    /* developers.md: end */
 }
 
 int main(int argc, char **argv)
@@ -51,14 +51,14 @@ int main(int argc, char **argv)
     if (argc != 3)
         return EXIT_FAILURE;
     while (fgets(request, sizeof request, stdin)) {
-        /* README: check */
+        /* developers.md: check */
         if (kept_witness && modstamp_check(profile, kept_witness, &why) != MODSTAMP_OK) {
             printf("asking again: %s\n", why);
             modstamp_free(why);
             modstamp_free(kept_witness);
             kept_witness = NULL;
         }
-        /* README: end */
+        /* developers.md: end */
         if (!kept_witness)
             ask(profile, argv[2]);
         printf("%s\n", answer);

@@ -28,18 +28,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     for request in io::stdin().lines() {
         request?;
         if let Some((_, witness)) = &kept {
-            // README: check
+            // developers.md: check
             if let Verdict::Stale(reasons) = witness.check(&profile)? {
                 println!("asking again: {}", reasons[0]);
                 kept = None;
             }
-            // README: end
+            // developers.md: end
         }
         if let Some((answer, _)) = &kept {
             println!("kept: {answer}");
             continue;
         }
-        // README: by hand
+        // developers.md: by hand
         let before = profile.observe()?; // before the probe
         let answer = probe()?;
         println!("new: {answer}");
@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             None => kept = Some((answer, before)), // or store both, with the witness as text
             Some(reason) => println!("used once: {reason}"),
         }
-        // README: end
+        // developers.md: end
     }
     Ok(())
 }

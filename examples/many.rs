@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let file = |program: &str| Path::new(directory).join(program.replace('/', "_"));
     let profile = Profile::load(name)?;
 
-    // README: many
+    // developers.md: many
     let now = profile.inputs()?; // one look, however many programs there are
     let mut stale = Vec::new();
     for program in programs {
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     }
-    // README: end
+    // developers.md: end
     for program in stale {
         let before = profile.observe()?; // before the probe
         let output = Command::new(program).args(["-device", "help"]).output()?;

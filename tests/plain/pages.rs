@@ -1,4 +1,5 @@
-//! Holds README.md's code against the programs in `examples/`, and runs those.
+//! Holds the pages' links against the files, and the code of docs/developers.md against the programs in
+//! `examples/`, which it runs.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -28,11 +29,11 @@ fn parts(text: &str, begins: impl Fn(&str) -> bool, ends: impl Fn(&str) -> bool)
     parts
 }
 
-/// README.md's blocks of code in a language: `rust` or `c`.
+/// The page's blocks of code in a language: `rust` or `c`.
 fn blocks(language: &str) -> Vec<String> {
-    let readme = fs::read_to_string(sources().join("README.md")).unwrap();
+    let page = fs::read_to_string(sources().join("docs/developers.md")).unwrap();
     let fence = format!("```{language}");
-    parts(&readme, |line| line == fence, |line| line == "```")
+    parts(&page, |line| line == fence, |line| line == "```")
 }
 
 /// The marked parts of the examples with this file name extension.
@@ -42,31 +43,34 @@ fn marked(extension: &str) -> Vec<String> {
     let files = files.filter(|file| file.extension().is_some_and(|own| own == extension));
     let mark = |line: &str| {
         line.trim_start_matches(['/', '*', ' '])
-            .starts_with("README: ")
+            .starts_with("developers.md: ")
     };
-    let is_end = |line: &str| mark(line) && line.contains("README: end");
+    let is_end = |line: &str| mark(line) && line.contains("developers.md: end");
     let marked = files.flat_map(|file| parts(&fs::read_to_string(file).unwrap(), mark, is_end));
     marked.collect()
 }
 
 #[test]
-fn the_code_in_the_readme_is_cut_from_the_examples() {
+fn the_code_in_the_page_for_developers_is_cut_from_the_examples() {
     for (language, extension) in [("rust", "rs"), ("c", "c")] {
         let (blocks, marked) = (blocks(language), marked(extension));
-        assert!(!blocks.is_empty(), "README.md has no ```{language}");
+        assert!(
+            !blocks.is_empty(),
+            "docs/developers.md has no ```{language}"
+        );
         for block in &blocks {
             assert!(
                 marked.contains(block),
-                "README.md has code that no compiled program has. It begins:\n\n    {}\n\nWrite the same code into a file \
-                 examples/*.{extension}, after a line “README: NAME” and before a line “README: end”, both comments.",
+                "docs/developers.md has code that no compiled program has. It begins:\n\n    {}\n\nWrite the same code into a file \
+                 examples/*.{extension}, after a line “developers.md: NAME” and before a line “developers.md: end”, both comments.",
                 block.lines().next().unwrap_or_default()
             );
         }
         for part in &marked {
             assert!(
                 blocks.contains(part),
-                "README.md lacks code that examples/*.{extension} mark for it. It begins:\n\n    {}\n\nCopy it into a block \
-                 ```{language} of README.md, or remove the comments “README: …” around it.",
+                "docs/developers.md lacks code that examples/*.{extension} mark for it. It begins:\n\n    {}\n\nCopy it into a block \
+                 ```{language} of docs/developers.md, or remove the comments “developers.md: …” around it.",
                 part.lines().next().unwrap_or_default()
             );
         }
@@ -251,4 +255,38 @@ fn the_consumer_in_c_is_plain_c99() {
         .current_dir(sources())
         .args(["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror"])
         .args(["-fsyntax-only", "-Iinclude", "examples/consumer.c"]));
+}
+
+/// The targets of a page's links.
+fn targets(page: &str) -> Vec<&str> {
+    let targets = page.split("](").skip(1);
+    let targets = targets.filter_map(|rest| Some(rest.split_once(')')?.0));
+    let files = targets.filter_map(|target| target.split('#').next());
+    files
+        .filter(|file| !file.is_empty() && !file.contains("://"))
+        .collect()
+}
+
+#[test]
+fn every_link_of_a_page_leads_to_a_file() {
+    let docs = fs::read_dir(sources().join("docs")).unwrap();
+    let docs = docs.map(|file| file.unwrap().path());
+    let first = ["README.md", "SECURITY.md", "CHANGELOG.md"];
+    let first = first.map(|name| sources().join(name));
+    let mut count = 0;
+    for page in docs.chain(first) {
+        let text = fs::read_to_string(&page).unwrap();
+        for target in targets(&text) {
+            let file = page.parent().unwrap().join(target);
+            assert!(file.exists(), "{}: {target}", page.display());
+            count += 1;
+        }
+    }
+    assert!(count > 10, "{count} links");
+}
+
+#[test]
+fn the_first_page_is_short() {
+    let readme = fs::read_to_string(sources().join("README.md")).unwrap();
+    assert!(readme.lines().count() <= 120);
 }
