@@ -401,10 +401,11 @@ mod tests {
             |name: &str| Entry::unreadable(PathBuf::from(name), FileType::RegularFile, Errno::IO);
         let mut found = Found::List(Vec::new());
         found.add_entry(entry("a.so"));
+        found.add_entry(entry("below"));
         let before = found.count();
         found.add_entry(entry("below/b.so"));
         found.forget_after(before);
         let names: Vec<PathBuf> = found.sorted().into_iter().map(|it| it.name).collect();
-        assert_eq!(names, [Path::new("a.so")]);
+        assert_eq!(names, [Path::new("a.so"), Path::new("below")]);
     }
 }
