@@ -418,13 +418,18 @@ fn packages_that_come_and_go_in_one_second_are_noticed(scene: &mut Scene) {
     scene.host.dpkg(&install);
     scene.fill();
     // Repeat until both fall into one second.
-    loop {
+    for attempt in 1.. {
         scene.host.dpkg("--remove qxl");
         await_a_new_second();
         scene.host.dpkg(&install);
         let second = scene.second();
         scene.while_probing(|host| drop(host.dpkg("--remove qxl")));
         if scene.second() == second {
+            break;
+        }
+        // A busy machine may never be so fast. libvirt compares nothing but this second.
+        if attempt == 5 {
+            scene.sh(&format!("touch -d @{second} $modules"));
             break;
         }
     }

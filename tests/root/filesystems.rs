@@ -578,7 +578,10 @@ fn an_ordinary_users_touch_does_not_refresh_libvirt() {
     let before = host.listing();
     let output = touch.arg("touch").output().unwrap();
     assert!(output.status.success());
-    assert_eq!(host.said(&output), (String::new(), String::new()));
+    let (out, err) = host.said(&output);
+    let told = "touched /home/me/.local/state/modstamp/qemu.stamp, which counts for you alone; ";
+    assert!(out.starts_with(told) && err.is_empty(), "{out}{err}");
+    assert_eq!(out.lines().count(), 1, "{out}");
     assert!(
         host.path("home/me/.local/state/modstamp/qemu.stamp")
             .exists()
