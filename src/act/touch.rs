@@ -113,7 +113,7 @@ impl Profile {
         let failed = followed.as_mut().and_then(Followed::take_error);
         own.extend(failed.map(|error| error.to_string()));
         let followed = followed.unwrap_or_default();
-        // Both may lack the same lock, which is told once.
+        // The touch and the refresh may lack the same lock. People read of it once.
         own.retain(|warning| followed.warnings().all(|other| other != warning));
         match touched {
             Ok(mtime) => Ok(Some(Touched {

@@ -202,6 +202,7 @@ pub fn refuse(mut error: clap::Error) -> ExitCode {
     let usage = error.get(ContextKind::Usage).map(ToString::to_string);
     let takes_a_command = usage.is_some_and(|usage| usage.contains(" -- <CMD>"));
     let is_explained = error.get(ContextKind::Suggested).is_some();
+    // clap has a tip of its own for an argument that begins with “-”.
     if takes_a_command && !is_explained && error.kind() == ErrorKind::UnknownArgument {
         let tip = "write “--” before the command".into();
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));

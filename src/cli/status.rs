@@ -26,7 +26,7 @@ pub struct Arguments {
     /// are]
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
-    /// In the table, show the profiles of which nothing is installed, too
+    /// Show profiles in the table even if nothing that they name is installed
     #[arg(long)]
     all: bool,
     #[command(flatten)]

@@ -57,7 +57,10 @@ impl Arguments {
         if !self.quiet {
             let text = [touch_of(&stamp)].into_iter();
             let refreshed = touched.refreshed().into_iter().flat_map(lines);
-            print(text.chain(refreshed).collect::<String>())?;
+            // The exit status tells whether the stamp was touched, and it was.
+            if let Err(error) = print(text.chain(refreshed).collect::<String>()) {
+                say("warning: ", error);
+            }
         }
         Ok(ExitCode::SUCCESS)
     }

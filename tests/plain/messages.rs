@@ -51,6 +51,15 @@ fn a_touch_tells_what_it_did_unless_it_shall_be_quiet() {
         let (status, out, err) = text(world.output(&["touch", quiet]));
         assert_eq!((status, &*out, &*err), (Some(0), "", ""));
     }
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let mut command = world.modstamp(&["touch"]);
+    let output = command.stdout(full.unwrap()).output().unwrap();
+    let (status, _, err) = text(output);
+    assert_eq!(status, Some(0), "it was touched: {err}");
+    assert!(
+        err.starts_with("modstamp: warning: cannot write to standard output: "),
+        "{err}"
+    );
 }
 
 #[test]

@@ -51,7 +51,7 @@ impl Refreshed {
         errors.is_empty()
     }
 
-    /// Keeps the record, and tells whether the lock was missing. `last_second` is as in
+    /// Keeps the record, and warns if it was written without the lock. `last_second` is as in
     /// [`Record::write`].
     pub(crate) fn keep(
         &mut self,
