@@ -137,6 +137,11 @@ fn directory_digest(root: &Root, path: &Path) -> io::Result<Option<blake3::Hash>
 
 /// Digests the bytes of a file, and its ACL and capabilities if it has any.
 fn file_digest(fd: OwnedFd) -> io::Result<blake3::Hash> {
+    digest_up_to(LARGEST_FILE, fd)
+}
+
+/// Like [`file_digest`], for a file of at most `most` bytes.
+fn digest_up_to(most: u64, fd: OwnedFd) -> io::Result<blake3::Hash> {
     let stat = rustix::fs::fstat(&fd)?;
     if !FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err(io::Error::other("it is no longer a regular file"));
@@ -144,7 +149,7 @@ fn file_digest(fd: OwnedFd) -> io::Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = [0; 32 * 1024];
     // A sparse file of any size is made in no time, and some of the kernel's files have no end.
-    while stat.st_size as u64 <= LARGEST_FILE && hasher.count() <= LARGEST_FILE {
+    while stat.st_size as u64 <= most && hasher.count() <= most {
         match rustix::io::retry_on_intr(|| rustix::io::read(fd.as_fd(), &mut buffer))? {
             0 => {
                 let bytes = hasher.finalize();
@@ -186,5 +191,18 @@ fn attribute(fd: &OwnedFd, name: &CStr) -> rustix::io::Result<Option<Vec<u8>>> {
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
         Err(Errno::RANGE) => read(vec![0; LONGEST_ATTRIBUTE]).map(Some),
         value => value.map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_kernel_that_has_no_end_is_too_large() {
+        // Its size is 0 by stat, and it has eight bytes for each page that there could be.
+        let endless = std::fs::File::open("/proc/self/pagemap").unwrap();
+        let error = digest_up_to(64 << 10, endless.into()).unwrap_err();
+        assert_eq!(Errno::from_io_error(&error), Some(TOO_LARGE));
     }
 }
