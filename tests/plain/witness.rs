@@ -1,7 +1,9 @@
 //! A witness as text, and its verdict. `changes.rs` has the changes that make an answer stale.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::Command;
 
 use modstamp::{Inputs, Verdict, Witness};
 use support::world::{GTK, MODULES, STAMP, World, bytes_read, sentences};
@@ -104,6 +106,44 @@ fn a_link_that_nobody_can_follow_is_never_fresh() {
     for (told, start) in told.iter().zip(starts) {
         assert!(told.starts_with(start), "{told:?}");
     }
+}
+
+/// A look holds descriptors at each level of a tree, so a low limit ends it below some level.
+#[test]
+fn modules_that_no_descriptor_was_left_for_are_never_fresh() {
+    let world = World::new();
+    let deep = world.module(&"below/".repeat(8)).join("deep.so");
+    fs::create_dir_all(deep.parent().unwrap()).unwrap();
+    let limited = |limit: u32, arguments: &[&str]| {
+        let verb = world.modstamp(arguments);
+        let mut command = Command::new("sh");
+        command
+            .arg("-c")
+            .arg(format!("ulimit -n {limit}; exec \"$0\" \"$@\""));
+        command.arg(verb.get_program()).args(verb.get_args());
+        command.output().unwrap()
+    };
+    let stored = world.path("w");
+    let mut verdicts = BTreeSet::new();
+    for limit in 5..40 {
+        fs::write(&deep, "old").unwrap();
+        world.settle();
+        let witness = limited(limit, &["observe"]);
+        if !witness.status.success() {
+            continue;
+        }
+        fs::write(&stored, witness.stdout).unwrap();
+        fs::write(&deep, "new!").unwrap();
+        let check = limited(limit, &["check", stored.to_str().unwrap()]);
+        assert_ne!(check.status.code(), Some(0), "{limit}");
+        let told = String::from_utf8(check.stdout).unwrap();
+        verdicts.insert(told.contains("Too many open files"));
+    }
+    assert_eq!(
+        verdicts,
+        [false, true].into(),
+        "the limits are too low, or too high"
+    );
 }
 
 #[test]
