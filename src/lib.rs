@@ -135,7 +135,7 @@
 //! | `<profile>.witness` | what the modules were at the last touch, for [`Profile::update`] |
 //! | `<profile>.libvirt` | the record of the last refresh of libvirt |
 //! | `~/.local/state/modstamp/` | the same files for a user's own stamp |
-//! | `~/.cache/modstamp/` | a file for each answer that `modstamp run` cached, and a lock beside it |
+//! | `~/.cache/modstamp/` | a file for each answer that `modstamp run` cached, and a lock beside it; 256 MiB at most, of which the oldest go first |
 //!
 //! A consumer keeps its witnesses itself. Stamps, answers and witnesses may be removed at any time.
 //! That costs a probe each.
@@ -199,6 +199,7 @@
 //! | ground | errors, text and its escaping, time, environment | ask for the time and the environment |
 
 mod act {
+    pub(crate) mod bound;
     pub(crate) mod cache;
     pub(crate) mod cached;
     pub(crate) mod command;

@@ -7,10 +7,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 
+use crate::act::bound::is_name_of_answer;
 use crate::act::command::{self, Transcript};
 use crate::act::inquiry::{Inquiry, Standing};
 use crate::act::not_kept::NotKept;
-use crate::act::shelf::{Finding, Holds, Shelf, is_name_of_answer};
+use crate::act::shelf::{Finding, Holds, Shelf};
 use crate::act::stored::Stored;
 use crate::act::stream::Stream;
 use crate::files::root::Root;
@@ -104,6 +105,9 @@ impl Cache {
     /// one question from another. If the system cannot tell the working directory, the answer is not
     /// kept. The command gets no standard input. Its answer is kept only if it
     /// succeeds and nothing changes while it runs. Concurrent callers share one run.
+    ///
+    /// All answers of a cache have 256 MiB at most. A larger answer is not kept, and the oldest
+    /// ones make room for a new one.
     ///
     /// # Errors
     /// If the command cannot be started, or if its output cannot be passed on ([`Error::Output`]).

@@ -12,6 +12,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::Access;
 
+use crate::act::bound::MOST_BYTES;
 use crate::act::not_kept::NotKept;
 use crate::act::shelf::Shelf;
 use crate::act::stored::{Part, Parts};
@@ -272,6 +273,9 @@ impl<'a> Transcript<'a> {
     }
 
     fn add(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), NotKept> {
+        if self.stdout.length + self.stderr.length + bytes.len() as u64 > MOST_BYTES {
+            return Err(NotKept::TooLarge { most: MOST_BYTES });
+        }
         let copy = match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,

@@ -1,4 +1,5 @@
-//! A shelf: a directory with stored answers, and with a lock beside each of them.
+//! A shelf: a directory with stored answers, and with a lock beside each of them. A cache is a shelf
+//! with a bound (`bound.rs`).
 //!
 //! An answer is replaced by rename, so that a reader finds a whole one or none. It is believed only
 //! if nobody but its reader and root could have written its file. So another user's file in a
@@ -11,12 +12,12 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use crate::act::bound::{is_name_of_answer, lock_name, make_room};
 use crate::act::not_kept::NotKept;
 use crate::act::stored::{Contents, Parts, Stored};
 use crate::files::directory::{for_each_name, open_file, open_for_reading, os};
@@ -42,13 +43,8 @@ pub(crate) struct Shelf {
     holds: Holds,
 }
 
-/// The length of an answer's name in a cache: a hash in hexadecimal digits.
-const NAME_LENGTH: usize = 16;
-
-/// Whether a cache may hold an answer of that name. A lock's name is longer.
-pub(crate) fn is_name_of_answer(name: &OsStr) -> bool {
-    name.len() == NAME_LENGTH && name.as_bytes().iter().all(u8::is_ascii_hexdigit)
-}
+/// How often a caller takes the turn anew because its lock was removed meanwhile.
+const MOST_TURNS: usize = 10;
 
 /// The files that a shelf's directory may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,18 +172,23 @@ impl Shelf {
     /// Waits until no other caller probes for the answer `name`. If no lock can be made, returns
     /// `None` at once.
     pub(crate) fn take_turn(&self, name: &OsStr) -> Option<Lock> {
-        let lock = format!(".{}.modstamp-lock", name.to_string_lossy());
-        let file = open_private(&self.directory, lock).ok()?;
-        let stat = rustix::fs::fstat(&file).ok()?;
-        // A lock file with a second name may be another program's lock, held for ever.
-        self.why_not_believed(&stat).is_none().then_some(())?;
-        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
-            .ok()?;
+        let mut turns = (0..MOST_TURNS).map(|_| self.wait_for_lock(name));
+        let lock = turns.find(|lock| lock.as_ref().is_none_or(is_in_place))??;
         remove_leftovers(&self.directory, |new, of| match self.holds {
             Holds::Answers => is_name_of_answer(of),
             // A run that was killed may have left the caller's own file by that name.
             Holds::AnyFiles => of == name && !matches!(self.find(new), Finding::LeftAlone(_)),
         });
+        Some(lock)
+    }
+
+    fn wait_for_lock(&self, name: &OsStr) -> Option<Lock> {
+        let file = open_private(&self.directory, lock_name(name)).ok()?;
+        let stat = rustix::fs::fstat(&file).ok()?;
+        // A lock file with a second name may be another program's lock, held for ever.
+        self.why_not_believed(&stat).is_none().then_some(())?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
+            .ok()?;
         Some(Lock(file))
     }
 
@@ -232,7 +233,13 @@ impl Shelf {
             Ok(new.take_place_if(|old| !matches!(self.find(old), Finding::LeftAlone(_)))?)
         };
         match write() {
-            Ok(Placed::Yes) => Ok(()),
+            Ok(Placed::Yes) => {
+                if self.holds == Holds::Answers {
+                    let is_ours = |stat: &Stat| self.why_not_believed(stat).is_none();
+                    make_room(&self.directory, name, is_ours);
+                }
+                Ok(())
+            }
             Ok(Placed::No) => match self.find(name) {
                 Finding::LeftAlone(why) => Err(why),
                 _ => Err(self.not_written(name, Errno::EXIST.into())),
@@ -261,6 +268,11 @@ impl Shelf {
         let path = self.path_of(name);
         NotKept::NotWritten(Error::system("keep the answer in", path, error, remedy))
     }
+}
+
+/// Whether a lock's file still has its name. Whoever made room in the cache may have removed it.
+fn is_in_place(lock: &Lock) -> bool {
+    rustix::fs::fstat(&lock.0).is_ok_and(|stat| stat.st_nlink > 0)
 }
 
 fn not_believed(path: &Path, problem: &str) -> String {
