@@ -242,6 +242,7 @@ mod judge {
     mod witness_text;
 }
 mod observe {
+    pub(crate) mod added;
     pub(crate) mod content;
     pub(crate) mod directory;
     pub(crate) mod entry;
@@ -277,6 +278,8 @@ pub use act::touch::Touched;
 #[doc(hidden)] // Only the programs use it.
 pub use act::trigger;
 pub use act::update::Updated;
+#[doc(hidden)] // Only the programs use them.
+pub use act::{command::is_program_of, inquiry::Ask};
 pub use files::root::Root;
 #[doc(hidden)] // Only the programs use it.
 pub use ground::environment::caller;
@@ -287,6 +290,8 @@ pub use ground::time::{Mtime, NotATime};
 pub use judge::reason::{Aspect, Reason, Subject};
 pub use judge::verdict::Verdict;
 pub use judge::witness::Witness;
+#[doc(hidden)] // Only the programs use it.
+pub use observe::added::Added;
 pub use observe::input::Input;
 pub use observe::inputs::Inputs;
 pub use observe::profile::Profile;

@@ -9,7 +9,7 @@ use std::process::{Command, ExitStatus, Output};
 
 use crate::act::bound::is_name_of_answer;
 use crate::act::command::{self, Transcript};
-use crate::act::inquiry::{Inquiry, Standing};
+use crate::act::inquiry::{Ask, Inquiry, Standing};
 use crate::act::not_kept::NotKept;
 use crate::act::shelf::{Finding, Holds, Shelf};
 use crate::act::stored::Stored;
@@ -20,6 +20,7 @@ use crate::ground::error::{Error, Result};
 use crate::ground::text::Escaped;
 use crate::judge::reason::Reason;
 use crate::judge::verdict::Verdict;
+use crate::observe::added::UNNAMED;
 use crate::observe::evidence::hash;
 use crate::observe::inputs::Inputs;
 use crate::observe::profile::Profile;
@@ -56,6 +57,9 @@ pub struct Outcome {
     pub verdict: Option<Verdict>,
     /// Why the command's answer was not kept; `None` if it was, or if the stored one was fresh.
     pub not_kept: Option<NotKept>,
+    /// The warnings for people about inputs that the profile names and that nobody found, one
+    /// sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// A command with a cached answer, and the verdict on that answer.
@@ -117,6 +121,21 @@ impl Cache {
         &self,
         profile: &Profile,
         command: &mut Command,
+        pass_on: impl FnMut(Stream, &[u8]) -> io::Result<()>,
+    ) -> Result<Outcome> {
+        self.ask(Ask::IfNeeded, profile, command, pass_on)
+    }
+
+    /// Like [`Cache::run`], but `ask` tells when the command runs.
+    ///
+    /// # Errors
+    /// Like [`Cache::run`].
+    #[doc(hidden)] // Only the programs use it.
+    pub fn ask(
+        &self,
+        ask: Ask,
+        profile: &Profile,
+        command: &mut Command,
         mut pass_on: impl FnMut(Stream, &[u8]) -> io::Result<()>,
     ) -> Result<Outcome> {
         let directory = match command::directory(command) {
@@ -128,6 +147,7 @@ impl Cache {
         let inquiry = Inquiry {
             profile,
             command: Some(&program),
+            ask,
             name: OsString::from(format!("{:016x}", hash(0, question.as_bytes()))),
             question,
             shelf: &self.shelf,
@@ -140,6 +160,7 @@ impl Cache {
                         status: ExitStatus::default(),
                         verdict: Some(Verdict::Fresh),
                         not_kept: None,
+                        warnings: profile.unseen(&stored.witness.observation),
                     });
                 }
                 Err(Unserved::Refused(error)) => return Err(Error::Output(error)),
@@ -153,6 +174,8 @@ impl Cache {
                 }
             },
         };
+        let seen = due.observation();
+        let warnings = seen.map_or_else(Vec::new, |seen| profile.unseen(seen));
         let transcript = Transcript::new(&self.shelf, &inquiry.name);
         let ran = command::run(command, transcript, &mut pass_on)?;
         let kept = ran.output.and_then(|output| due.keep(&output.parts()));
@@ -160,6 +183,7 @@ impl Cache {
             status: ran.status,
             verdict,
             not_kept: kept.err(),
+            warnings,
         })
     }
 
@@ -199,6 +223,29 @@ impl Cache {
         Ok(found)
     }
 
+    /// The profile without a name, with the inputs of all answers that have no other profile.
+    /// `None` if there is no such answer.
+    ///
+    /// # Errors
+    /// If the cache cannot be listed.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn unnamed_profile(&self, root: &Root) -> Result<Option<Profile>> {
+        let mut added = Vec::new();
+        for name in self
+            .shelf
+            .names()?
+            .iter()
+            .filter(|name| is_name_of_answer(name))
+        {
+            if let Finding::Answer(stored) = self.shelf.find(name) {
+                if stored.witness.profile() == UNNAMED {
+                    added.extend(command::added_inputs(&stored.question));
+                }
+            }
+        }
+        Ok((!added.is_empty()).then(|| Profile::unnamed(root, added)))
+    }
+
     /// Judges one answer. `None` if it is another profile's, or gone.
     fn verdict(
         &self,
@@ -218,7 +265,11 @@ impl Cache {
             }
             Finding::Answer(_) | Finding::Nothing | Finding::LeftAlone(_) => return Ok(None),
         };
-        let mut now = now.clone();
+        let added = command::added_inputs(&stored.question);
+        let mut now = match added == profile.added {
+            true => now.clone(),
+            false => profile.clone().with_added(added).inputs()?,
+        };
         for command in &stored.witness.observation.commands {
             now = now.with_command(&command.name)?;
         }
@@ -240,6 +291,7 @@ fn run_unkept(
         status: ran.status,
         verdict: None,
         not_kept: ran.output.err(),
+        warnings: Vec::new(),
     })
 }
 

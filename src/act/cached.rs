@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use crate::act::inquiry::{Inquiry, Standing};
+use crate::act::inquiry::{Ask, Inquiry, Standing};
 use crate::act::not_kept::NotKept;
 use crate::act::shelf::{Holds, Shelf};
 use crate::act::stored::{Part, Parts};
@@ -85,6 +85,7 @@ pub fn cached<B: Into<Vec<u8>>, E>(
     let inquiry = Inquiry {
         profile,
         command: None,
+        ask: Ask::IfNeeded,
         question: format!(
             "{} {}",
             Escaped(root.as_os_str()),

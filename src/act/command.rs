@@ -18,7 +18,8 @@ use crate::act::shelf::Shelf;
 use crate::act::stored::{Part, Parts};
 use crate::act::stream::Stream;
 use crate::ground::error::Error;
-use crate::ground::text::Escaped;
+use crate::ground::text::{Escaped, unescape};
+use crate::observe::added::{self, Added};
 use crate::observe::profile::Profile;
 
 /// As much as a pipe holds: pipe(7).
@@ -101,10 +102,19 @@ pub(crate) fn directory(command: &Command) -> Result<PathBuf, NotKept> {
     })
 }
 
-/// The line that tells one command from another. It has the working directory, the profile's root
-/// and name, the variables that the caller sets, the program and the arguments.
+/// Whether a profile names the program of a command, links followed.
 ///
-/// [`command_line`] reads it.
+/// # Errors
+/// If there is no such program.
+pub fn is_program_of(profile: &Profile, command: &Command) -> Result<bool, Error> {
+    Ok(profile.has_program(&program(command)?))
+}
+
+/// The line that tells one command from another. It has the working directory, the profile's root
+/// and name, the variables that the caller sets, the inputs that the caller added to the profile,
+/// the program and the arguments.
+///
+/// [`added_inputs`] and [`command_line`] read it.
 pub(crate) fn question(
     profile: &Profile,
     directory: &Path,
@@ -113,11 +123,13 @@ pub(crate) fn question(
 ) -> String {
     let root = profile.root().outside(Path::new("/"));
     let variables = variables(command);
+    let added = added::to_text(&profile.added);
     let words = [
         directory.as_os_str(),
         root.as_os_str(),
         OsStr::new(profile.name()),
         &variables,
+        &added,
         program.as_os_str(),
     ];
     let words = words.into_iter().chain(command.get_args());
@@ -140,9 +152,16 @@ fn variables(command: &Command) -> OsString {
     variables
 }
 
+/// The inputs that a question adds to its profile's.
+pub(crate) fn added_inputs(question: &str) -> Vec<Added> {
+    let text = question.split(' ').nth(4).and_then(unescape);
+    text.and_then(|text| added::of_text(&text))
+        .unwrap_or_default()
+}
+
 /// The program and the arguments of a question.
 pub(crate) fn command_line(question: &str) -> String {
-    let words = question.splitn(5, ' ').nth(4);
+    let words = question.splitn(6, ' ').nth(5);
     words.unwrap_or_default().to_owned()
 }
 

@@ -27,11 +27,21 @@ pub(crate) struct Inquiry<'a> {
     pub(crate) profile: &'a Profile,
     /// A program that counts besides those of the profile.
     pub(crate) command: Option<&'a Path>,
+    pub(crate) ask: Ask,
     /// One line that tells this question from others.
     pub(crate) question: String,
     pub(crate) shelf: &'a Shelf,
     /// The answer's name on the shelf.
     pub(crate) name: OsString,
+}
+
+/// When a probe is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// If no fresh answer is stored.
+    IfNeeded,
+    /// Whatever is stored.
+    Anew,
 }
 
 /// Whether the stored answer will do.
@@ -93,6 +103,9 @@ impl Inquiry<'_> {
 
     /// Finds the answer and judges it by the inputs of now.
     fn look(&self) -> Result<Seen, NotKept> {
+        if self.ask == Ask::Anew {
+            return self.nothing_stored(None);
+        }
         let useless = match self.shelf.find(&self.name) {
             Finding::Answer(stored) if stored.question == self.question => {
                 return self.judge(stored);
@@ -107,6 +120,10 @@ impl Inquiry<'_> {
             Finding::LeftAlone(why) => return Err(why),
         };
         let verdict = useless.map(|error| Verdict::Stale(vec![Reason::UselessAnswer { error }]));
+        self.nothing_stored(verdict)
+    }
+
+    fn nothing_stored(&self, verdict: Option<Verdict>) -> Result<Seen, NotKept> {
         Ok(Seen::Stale(Box::new(Stale {
             verdict,
             now: self.inputs(None)?,
@@ -166,6 +183,11 @@ impl Inquiry<'_> {
 }
 
 impl Due<'_> {
+    /// What the inputs were before the probe; `None` if they could not be looked at.
+    pub(crate) fn observation(&self) -> Option<&Observation> {
+        Some(&self.before.as_ref().ok()?.observation)
+    }
+
     /// Stores the probe's answer, if nothing moved while the probe ran.
     pub(crate) fn keep(self, parts: &Parts) -> Result<(), NotKept> {
         let before = self.before?;

@@ -3,19 +3,26 @@
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::ValueHint;
-use modstamp::{Cache, Error, Outcome, Profile, Root, Stream, Verdict};
+use modstamp::{
+    Added, Ask, Cache, Error, Outcome, Profile, Root, Stream, Verdict, is_program_of, printable,
+};
 
-use super::{Which, say};
+use super::{Place, load, say};
+
+/// The profile of a command without other inputs.
+const DEFAULT: &str = "qemu";
 
 /// Print CMD's cached output while it is fresh; otherwise run CMD, and cache what it prints
 ///
-/// The cache tells commands apart by program, arguments and working directory. CMD gets no standard
-/// input. An output is cached only if CMD succeeds and nothing changes while it runs.
+/// Name the inputs that CMD's output depends on by a profile, by --dir or by --file. CMD's own
+/// program is always one. The cache tells commands apart by program, arguments, working directory,
+/// --env, --dir and --file. CMD gets no standard input. An output is cached only if CMD succeeds and
+/// nothing changes while it runs. All outputs in a cache have 256 MiB at most: the oldest go first.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: CMD's own, or 128 and the signal's number if one ended it; 127 if CMD is not found, 126 if it cannot be started, 1 on another error, 2 if the arguments are wrong"
@@ -27,8 +34,24 @@ pub struct Arguments {
     /// Say on standard error whether CMD was run, and why
     #[arg(long)]
     explain: bool,
+    /// Ask CMD whatever is cached, and cache the new output
+    #[arg(long)]
+    force: bool,
+    /// Ask again if anything in DIR changes. May be repeated. Below --root, if that is given
+    #[arg(long = "dir", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    directories: Vec<PathBuf>,
+    /// Ask again if FILE changes. May be repeated. Below --root, if that is given
+    #[arg(long = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    files: Vec<PathBuf>,
+    /// Cache an output for each value of the environment variable NAME. May be repeated
+    #[arg(long = "env", value_name = "NAME", value_parser = variable)]
+    variables: Vec<String>,
+    /// The profile: a name, or the path of a profile's file (a value with a “/” in it)  [default:
+    /// none with --dir or --file, otherwise qemu, for QEMU's programs alone]
+    #[arg(long, value_name = "NAME|FILE")]
+    profile: Option<String>,
     #[command(flatten)]
-    which: Which,
+    place: Place,
     /// The command
     #[arg(value_name = "CMD", last = true, required = true, num_args = 1.., value_hint = ValueHint::CommandWithArguments)]
     command: Vec<OsString>,
@@ -38,14 +61,27 @@ impl Arguments {
     pub fn run(self) -> ExitCode {
         let mut command = Command::new(&self.command[0]);
         command.args(&self.command[1..]);
-        let (cache, profile) = match self.prepare() {
+        for name in &self.variables {
+            match std::env::var_os(name) {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let (cache, profile) = match self.prepare(&command) {
             Ok(prepared) => prepared,
             Err(error) => return run_without_a_cache(&mut command, &error),
         };
-        match cache.run(&profile, &mut command, print) {
+        let ask = match self.force {
+            true => Ask::Anew,
+            false => Ask::IfNeeded,
+        };
+        match cache.ask(ask, &profile, &mut command, print) {
             Ok(outcome) => {
+                for warning in &outcome.warnings {
+                    say("warning: ", warning);
+                }
                 if self.explain {
-                    explain(&outcome);
+                    explain(ask, &outcome);
                 }
                 ExitCode::from(as_a_shell_has_it(outcome.status))
             }
@@ -53,8 +89,25 @@ impl Arguments {
         }
     }
 
-    fn prepare(&self) -> anyhow::Result<(Cache, Profile)> {
-        let profile = self.which.load()?;
+    fn prepare(&self, command: &Command) -> anyhow::Result<(Cache, Profile)> {
+        let root = self.place.root()?;
+        let added = self.added(&root)?;
+        let profile = match (&self.profile, added.is_empty()) {
+            (Some(name), _) => load(name, &root)?.with_added(added),
+            (None, false) => Profile::unnamed(&root, added),
+            (None, true) => {
+                let profile = load(DEFAULT, &root)?;
+                // A program that cannot be found has an error of its own.
+                if !is_program_of(&profile, command).unwrap_or(true) {
+                    bail!(
+                        "{} is no program of the profile “{DEFAULT}”, which is the default; \
+                         name its inputs by --dir, --file or --profile",
+                        printable(command.get_program().as_ref())
+                    );
+                }
+                profile
+            }
+        };
         let cache = match &self.cache {
             Some(path) => Cache::open(&Root::system()?, &std::path::absolute(path)?)?,
             None => {
@@ -65,6 +118,36 @@ impl Arguments {
             }
         };
         Ok((cache, profile))
+    }
+
+    /// The inputs of --dir and --file, as absolute paths in the root directory.
+    fn added(&self, root: &Root) -> anyhow::Result<Vec<Added>> {
+        let directories = self.directories.iter();
+        let directories = directories.map(|path| Ok(Added::Directory(absolute(path, root)?)));
+        let files = self.files.iter();
+        let files = files.map(|path| Ok(Added::File(absolute(path, root)?)));
+        directories.chain(files).collect()
+    }
+}
+
+/// The absolute path of an input. A relative one begins at the working directory, or at the root
+/// directory that --root names.
+fn absolute(path: &Path, root: &Root) -> anyhow::Result<PathBuf> {
+    let path = match root.is_system() {
+        true => std::path::absolute(path).with_context(|| {
+            let path = printable(path);
+            format!("cannot find {path} from the working directory; name it by its absolute path")
+        })?,
+        false => Path::new("/").join(path),
+    };
+    Ok(path.components().collect())
+}
+
+/// Reads the name of an environment variable.
+fn variable(name: &str) -> Result<String, String> {
+    match name.is_empty() || name.contains('=') {
+        true => Err("it names no variable; write the NAME alone, and set it before “run”".into()),
+        false => Ok(name.to_owned()),
     }
 }
 
@@ -112,8 +195,9 @@ fn as_a_shell_has_it(status: ExitStatus) -> u8 {
     u8::try_from(status.code().unwrap_or_else(signal)).unwrap_or(u8::MAX)
 }
 
-fn explain(outcome: &Outcome) {
+fn explain(ask: Ask, outcome: &Outcome) {
     match &outcome.verdict {
+        None if ask == Ask::Anew => say("", "asked again: --force"),
         None => say("", "asked: no answer was cached"),
         Some(Verdict::Fresh) => say("", "served from the cache: nothing changed"),
         Some(verdict) => {

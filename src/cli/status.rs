@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use jiff::{Span, SpanRound, Timestamp, Unit, Zoned, tz::TimeZone};
 use modstamp::{
-    Cache, CachedCommand, Inputs, Mtime, Note, Profile, Reason, Sentence, Stamp, Verdict, printable,
+    Cache, CachedCommand, Inputs, Mtime, Note, Profile, Reason, Root, Sentence, Stamp, Verdict,
+    printable,
 };
 use serde_json::{Value, json};
 
@@ -60,6 +61,9 @@ impl Arguments {
                 }
             }
         }
+        if self.profile.is_none() {
+            all.extend(ProfileStatus::unnamed(&root)?);
+        }
         match self.json {
             true => {
                 let all: Vec<Value> = all.iter().map(ProfileStatus::json).collect();
@@ -99,6 +103,14 @@ impl ProfileStatus {
             answers: answers(&profile),
             profile,
         })
+    }
+
+    /// The answers of `run --dir` and `run --file`, which have a profile without a name.
+    fn unnamed(root: &Root) -> modstamp::Result<Option<ProfileStatus>> {
+        let cache = cache(root).ok().flatten();
+        // If the cache cannot be listed, the status of every other profile tells it.
+        let profile = cache.and_then(|cache| cache.unnamed_profile(root).ok().flatten());
+        profile.map(ProfileStatus::of).transpose()
     }
 
     /// Tells all that could not be read. Returns whether there was nothing to tell.
@@ -204,12 +216,16 @@ impl ProfileStatus {
 
 /// The answers in the caller's cache. A look does not create the cache.
 fn answers(profile: &Profile) -> modstamp::Result<Vec<CachedCommand>> {
-    let Some(path) = Cache::default_path() else {
-        return Ok(Vec::new());
-    };
-    match Cache::existing(profile.root(), &path)? {
+    match cache(profile.root())? {
         Some(cache) => cache.verdicts(profile),
         None => Ok(Vec::new()),
+    }
+}
+
+fn cache(root: &Root) -> modstamp::Result<Option<Cache>> {
+    match Cache::default_path() {
+        Some(path) => Cache::existing(root, &path),
+        None => Ok(None),
     }
 }
 

@@ -111,7 +111,6 @@ impl Root {
     }
 
     /// The state of the file at `path`, links followed; `None` if it cannot be reached.
-    #[cfg(feature = "libvirt")]
     pub(crate) fn target(&self, path: &Path) -> Option<Stat> {
         rustix::fs::fstat(self.place(path, Steps::Any).ok()?).ok()
     }

@@ -85,8 +85,8 @@ impl Inputs {
         let stamps = Stamps::of(profile);
         let mut walk = Walk::new(profile.root(), older);
         let directories = module_directories(&mut walk, profile);
-        let (programs, mut searched) = matching_entries(&mut walk, &profile.programs);
-        let (files, more) = matching_entries(&mut walk, &profile.files);
+        let (programs, mut searched) = matching_entries(&mut walk, &profile.programs, []);
+        let (files, more) = matching_entries(&mut walk, &profile.files, profile.added_files());
         searched.extend(more);
         let variables = profile.variables().into_iter();
         let mut whole_tick = walk.evidence.tick;

@@ -50,6 +50,7 @@ pub(crate) fn module_directories(walk: &mut Walk<'_>, profile: &Profile) -> Vec<
 /// The paths that a profile names, and the directories among them that nobody can look at.
 fn named_directories(walk: &mut Walk<'_>, profile: &Profile) -> (Vec<PathBuf>, Vec<Directory>) {
     let (mut paths, mut unreadable) = (Vec::new(), Vec::new());
+    paths.extend(profile.added_directories().map(Path::to_owned));
     let mut search = Search::new(walk, Names::Read);
     for source in &profile.directories {
         match source {

@@ -78,7 +78,6 @@ impl Glob {
     }
 
     /// Whether the glob matches `path` itself.
-    #[cfg(feature = "libvirt")]
     pub(crate) fn matches(&self, path: &Path) -> bool {
         // An absolute path's first component is “/”.
         path.iter().count() == self.0.len() + 1 && self.covers(path)

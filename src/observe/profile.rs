@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::files::root::Root;
 use crate::ground::environment::variable;
 use crate::ground::error::{Error, Result};
+use crate::observe::added::Added;
 use crate::observe::pattern::{Glob, Source};
 use crate::stamp::stamp::{Stamp, check_name};
 
@@ -35,6 +36,8 @@ pub struct Profile {
     pub(crate) directories: Vec<Source>,
     pub(crate) programs: Vec<Glob>,
     pub(crate) files: Vec<Glob>,
+    /// Sorted.
+    pub(crate) added: Vec<Added>,
     /// Whether a touch of the system's stamp also makes libvirt probe again.
     #[cfg_attr(not(feature = "libvirt"), allow(dead_code))]
     pub(crate) refreshes_libvirt: bool,
@@ -172,21 +175,29 @@ impl Profile {
     /// A profile that names nothing yet.
     pub(crate) fn begin(name: &str, root: &Root) -> Result<Profile> {
         check_name(name)?;
-        Ok(Profile {
+        Ok(Profile::of_nothing(name, root))
+    }
+
+    /// Like [`Profile::begin`]. A name that no stamp can have gives a profile without a stamp.
+    pub(crate) fn of_nothing(name: &str, root: &Root) -> Profile {
+        Profile {
             name: name.to_owned(),
             root: root.clone(),
             stamps: stamps(name, root),
             directories: Vec::new(),
             programs: Vec::new(),
             files: Vec::new(),
+            added: Vec::new(),
             refreshes_libvirt: false,
-        })
+        }
     }
 
     /// Refuses a profile that names nothing: a look at nothing would call every answer fresh.
     /// `what` names the profile, or its file, in the error.
     pub(crate) fn refuse_empty(&self, what: &str) -> Result<()> {
-        if self.directories.is_empty() && self.programs.is_empty() && self.files.is_empty() {
+        let has_patterns =
+            !(self.directories.is_empty() && self.programs.is_empty() && self.files.is_empty());
+        if !has_patterns && self.added.is_empty() {
             return Err(Error::NoProfile(format!(
                 "the profile {what} names nothing to watch; \
                  give it module-directories = [\"/usr/lib64/NAME\"]"

@@ -12,6 +12,7 @@ use crate::files::way::{Steps, Stop};
 use crate::observe::entry::Entry;
 use crate::observe::observation::Searched;
 use crate::observe::pattern::{Glob, is_match, is_wild};
+use crate::observe::profile::Profile;
 use crate::observe::walk::Walk;
 
 /// Called with the directory that a match is in, its name there, and its path in the root.
@@ -37,13 +38,23 @@ pub(crate) struct Search<'s, 'a> {
 }
 
 /// The programs or further files that patterns match, sorted by name, and where they were searched.
-pub(crate) fn matching_entries(walk: &mut Walk<'_>, globs: &[Glob]) -> (Vec<Entry>, Vec<Searched>) {
+///
+/// `added` are paths that count besides the patterns.
+pub(crate) fn matching_entries<'p>(
+    walk: &mut Walk<'_>,
+    globs: &[Glob],
+    added: impl IntoIterator<Item = &'p Path>,
+) -> (Vec<Entry>, Vec<Searched>) {
     let mut entries: Vec<Entry> = Vec::new();
     let mut search = Search::new(walk, Names::ReadOrKnown);
+    let mut on_match = |walk: &mut Walk<'_>, directory: BorrowedFd<'_>, name: &OsStr, path| {
+        entries.extend(walk.entry_in(directory, name, path));
+    };
     for glob in globs {
-        search.find(glob, &mut |walk, directory, name, path| {
-            entries.extend(walk.entry_in(directory, name, path));
-        });
+        search.find(glob, &mut on_match);
+    }
+    for path in added {
+        search.look_at(path, &mut on_match);
     }
     let unreadable = search.unreadable.into_iter();
     entries.extend(
@@ -52,6 +63,25 @@ pub(crate) fn matching_entries(walk: &mut Walk<'_>, globs: &[Glob]) -> (Vec<Entr
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     entries.dedup_by(|a, b| a.name == b.name);
     (entries, search.searched)
+}
+
+impl Profile {
+    /// Whether `file`, a path outside the root directory, is one of the programs, links followed.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn has_program(&self, file: &Path) -> bool {
+        let is_named = || self.programs.iter().any(|glob| glob.matches(file));
+        if self.root().is_system() && is_named() {
+            return true; // A search would read all names in `/usr/bin`.
+        }
+        let Ok(stat) = rustix::fs::stat(file) else {
+            return false;
+        };
+        let (found, _) = matching_entries(&mut Walk::new(self.root(), None), &self.programs, []);
+        let mut targets = found
+            .iter()
+            .filter_map(|entry| self.root().target(&entry.name));
+        targets.any(|target| (target.st_dev, target.st_ino) == (stat.st_dev, stat.st_ino))
+    }
 }
 
 impl<'s, 'a> Search<'s, 'a> {
@@ -75,6 +105,17 @@ impl<'s, 'a> Search<'s, 'a> {
         match self.walk.root.place(&path, Steps::Any) {
             Ok(place) => self.find_below(place.as_fd(), &path, rest, on_match),
             Err(stop) => self.give_up(path, stop),
+        }
+    }
+
+    /// Calls `on_match` for a path that is no pattern, whether or not something is there.
+    fn look_at(&mut self, path: &Path, on_match: &mut OnMatch<'_>) {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return; // Only a directory has such a path.
+        };
+        match self.walk.root.place(parent, Steps::Any) {
+            Ok(place) => on_match(self.walk, place.as_fd(), name, path.to_owned()),
+            Err(stop) => self.give_up(parent.to_owned(), stop),
         }
     }
 

@@ -256,7 +256,7 @@ const CASES: &[Case] = &[
     (
         "modstamp status",
         BY_ROOT,
-        &["modstamp run -- true"],
+        &["modstamp run --profile qemu -- true"],
         &["modstamp", "status"],
     ),
     (
@@ -323,13 +323,21 @@ const CASES: &[Case] = &[
         "modstamp run",
         BY_USER,
         &[],
-        &["modstamp", "run", "--", "cat", "/etc/passwd"],
+        &[
+            "modstamp",
+            "run",
+            "--profile",
+            "qemu",
+            "--",
+            "cat",
+            "/etc/passwd",
+        ],
     ),
     (
         "modstamp run",
         BY_ROOT,
-        &["modstamp run -- true"],
-        &["modstamp", "run", "--", "true"],
+        &["modstamp run --profile qemu -- true"],
+        &["modstamp", "run", "--profile", "qemu", "--", "true"],
     ),
     (
         "modstamp libvirt refresh",
@@ -435,7 +443,7 @@ fn another_users_home_gives_root_neither_profiles_nor_answers() {
         "setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=/home/nobody sh -ec '
             mkdir -p ~/.config/modstamp/profiles.d
             echo \"module-directories = [\\\"/etc\\\"]\" > ~/.config/modstamp/profiles.d/qemu.toml
-            modstamp run -- true
+            modstamp run --profile qemu -- true
             modstamp observe | grep -q /etc'",
     );
     let by_root = |command: &str| machine.sh(&format!("HOME=/home/nobody {command} 2>&1"));
@@ -444,7 +452,7 @@ fn another_users_home_gives_root_neither_profiles_nor_answers() {
         witness.contains(MODULES) && !witness.contains("/etc"),
         "{witness}"
     );
-    let said = by_root("modstamp run -- echo asked");
+    let said = by_root("modstamp run --profile qemu -- echo asked");
     assert!(
         said.contains("asked") && said.contains("belongs to user 65534"),
         "{said}"

@@ -194,12 +194,9 @@ fn status_shows_each_answer_with_its_verdict() {
     let home = world.path("home");
     let run = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_modstamp"));
-        command
-            .args(arguments)
-            .arg("--root")
-            .arg(world.0.path())
-            .arg("--");
+        command.args(arguments).arg("--root").arg(world.0.path());
         if arguments[0] == "run" {
+            command.args(["--profile", "qemu", "--"]);
             command.arg(world.path("ask"));
         }
         command

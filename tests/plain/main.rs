@@ -16,6 +16,7 @@ mod probe;
 mod profile;
 mod reasons;
 mod run;
+mod run_inputs;
 mod search;
 mod stamp;
 mod status;

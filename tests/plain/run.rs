@@ -30,15 +30,19 @@ impl World {
     }
 
     pub fn run(&self) -> Command {
+        let mut command = self.run_with(&["--profile", "qemu"]);
+        command.arg(self.path("ask"));
+        command
+    }
+
+    /// `run` with these options, up to the command.
+    pub fn run_with(&self, options: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_modstamp"));
         command
             .args(["run", "--explain", "--root"])
             .arg(self.0.path());
-        command
-            .arg("--cache")
-            .arg(self.path("cache"))
-            .arg("--")
-            .arg(self.path("ask"));
+        command.arg("--cache").arg(self.path("cache"));
+        command.args(options).arg("--");
         command.env("ROOT", self.0.path()).stdin(Stdio::null());
         command
     }
@@ -332,7 +336,7 @@ fn a_command_from_a_relative_directory_of_the_path_is_watched_too() {
         let directory = world.path("").join(path);
         let ask = || {
             let mut run = Command::new(env!("CARGO_BIN_EXE_modstamp"));
-            run.args(["run", "--cache"])
+            run.args(["run", "--profile", "qemu", "--cache"])
                 .arg(world.path("cache"))
                 .args(["--", "ask"]);
             run.current_dir(world.path(""))

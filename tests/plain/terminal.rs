@@ -255,6 +255,8 @@ fn run_tells_of_a_command_in_no_character_that_a_terminal_obeys() {
             .arg(&cache)
             .arg("--root")
             .arg(&scene.top)
+            .args(["--profile", "qemu", "--dir"])
+            .arg(hostile("missing", ""))
             .arg("--")
             .arg(program)
             .arg(HOSTILE);
@@ -269,11 +271,13 @@ fn run_tells_of_a_command_in_no_character_that_a_terminal_obeys() {
     }
     run(&ask);
     run(&scene.top.join(hostile("missing", "")));
+    let mut by_default = scene.modstamp(&["run".as_ref(), "--".as_ref(), ask.as_ref()]);
+    harmless(&by_default.output().unwrap(), "a program of no profile");
     fs::write(scene.top.join("file"), "").unwrap();
     let mut command = scene.modstamp(&["run".as_ref(), "--cache".as_ref()]);
     command
         .arg(scene.top.join("file").join(hostile("", "")))
-        .arg("--")
+        .args(["--profile", "qemu", "--"])
         .arg("true");
     harmless(&command.output().unwrap(), "a cache that is none");
 }

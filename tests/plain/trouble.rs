@@ -291,7 +291,7 @@ fn the_limit_of_file_sizes_ends_no_trigger_and_the_stamp_moves() {
 #[test]
 fn the_limit_of_file_sizes_costs_nobody_an_answer_of_a_command() {
     let world = kept();
-    let script = r#"ulimit -f 0; exec "$0" run --root "$1" --cache "$2" -- echo an answer | cat"#;
+    let script = r#"ulimit -f 0; exec "$0" run --profile qemu --root "$1" --cache "$2" -- echo an answer | cat"#;
     let output = Command::new("sh")
         .args(["-c", script, env!("CARGO_BIN_EXE_modstamp")])
         .args([world.path(""), world.beside("cache")])

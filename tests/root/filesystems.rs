@@ -177,7 +177,8 @@ fn a_read_only_cache_just_runs_the_command() {
     fs::create_dir(disk.path().join("cache")).unwrap();
     disk.mount(&["-o", "remount,ro"]);
     let mut run = Command::new(env!("CARGO_BIN_EXE_modstamp"));
-    run.args(["run", "--cache"]).arg(disk.path().join("cache"));
+    run.args(["run", "--profile", "qemu", "--cache"]);
+    run.arg(disk.path().join("cache"));
     let output = run.args(["--", "echo", "answer"]).output().unwrap();
     assert_eq!(output.stdout, b"answer\n");
     let text = String::from_utf8(output.stderr).unwrap();
@@ -193,7 +194,7 @@ fn a_full_cache_serves_whole_answers() {
     fs::write(disk.path().join("usr/lib64/qemu/a.so"), "").unwrap();
     let ask = || {
         let mut run = Command::new(env!("CARGO_BIN_EXE_modstamp"));
-        run.args(["run", "--root"])
+        run.args(["run", "--profile", "qemu", "--root"])
             .arg(disk.path())
             .arg("--cache")
             .arg(disk.path().join("cache"));

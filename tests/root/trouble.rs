@@ -101,7 +101,8 @@ fn run_prints_all_of_an_answer_without_threads_or_lseek() {
     let ask = |tool: &[&str]| {
         let mut command = Command::new(tool[0]);
         command.args(&tool[1..]).arg(support::program("modstamp"));
-        command.args(["run", "--cache"]).arg(scratch.path());
+        command.args(["run", "--profile", "qemu", "--cache"]);
+        command.arg(scratch.path());
         support::run(command.args(["--", "echo", "answer"]))
     };
     let strace = ["strace", "-o", "/dev/null", "-e"];

@@ -69,7 +69,8 @@ impl Shared {
         ask.args(["20", "setpriv", "--clear-groups"]);
         ask.args([format!("--reuid={user}"), format!("--regid={group}")]);
         ask.arg(modstamp_for_all());
-        ask.args(["run", "--explain", "--root"]).arg(self.path(""));
+        ask.args(["run", "--profile", "qemu", "--explain", "--root"]);
+        ask.arg(self.path(""));
         ask.arg("--cache").arg(self.path(cache)).arg("--");
         ask.arg(self.path("ask")).env("STATUS", status.to_string());
         let output = ask.current_dir("/").output().unwrap();
@@ -592,7 +593,7 @@ fn a_cache_gives_a_mode_only_to_the_directory_that_was_just_made() {
         let top = disk.path().to_owned();
         disks.push(disk);
         let mut run = Command::new(env!("CARGO_BIN_EXE_modstamp"));
-        run.args(["run", "--root"]).arg(&top);
+        run.args(["run", "--profile", "qemu", "--root"]).arg(&top);
         run.arg("--cache")
             .arg(top.join("a/b/c"))
             .args(["--", "echo", "asked"]);

@@ -119,7 +119,7 @@ impl Ground {
 
     /// `modstamp run` of a command that prints a word.
     pub fn run(&self, cache: &Path) -> Command {
-        let mut command = self.root("modstamp", &["run"]);
+        let mut command = self.root("modstamp", &["run", "--profile", "qemu"]);
         command.arg("--cache").arg(self.seen(cache));
         let print = match self.view {
             View::Named => "/usr/bin/cat",

@@ -355,7 +355,7 @@ fn an_evict_in_another_users_home_never_removes_outside() {
 
 fn answers_in_another_users_home_never_come_from_elsewhere() {
     let by_default = |ground: &Ground| {
-        let arguments = ["run", "--", "/programs/cat", "/word"];
+        let arguments = ["run", "--profile", "qemu", "--", "/programs/cat", "/word"];
         ground.root("modstamp", &arguments)
     };
     Attack {

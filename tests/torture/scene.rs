@@ -303,7 +303,7 @@ trait RunCommand {
 
 impl RunCommand for Host {
     fn run_command(&self, module: &Path) -> Command {
-        let mut command = self.modstamp(&["run"]);
+        let mut command = self.modstamp(&["run", "--profile", "qemu"]);
         command.args(["--", "cat"]).arg(module);
         command
     }
