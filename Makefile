@@ -10,6 +10,8 @@ MANDIR      ?= $(DATADIR)/man
 STATEDIR    ?= /var/lib
 UNITDIR     ?= $(PREFIX)/lib/systemd/system
 USERUNITDIR ?= $(PREFIX)/lib/systemd/user
+# python3 looks there for what the administrator installs.
+PYTHONDIR   ?= $(shell python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 # The architecture's part of Debian's library directories. It is empty on other distributions.
 MULTIARCH   ?= $(shell $(or $(CC),cc) -print-multiarch 2>/dev/null)
 # Set it to nothing if something else strips the library.
@@ -40,7 +42,7 @@ STATIC := $(shell echo 'int main(void) { return 0; }' | $(or $(CC),cc) -static -
 REMAP  := $(if $(word 2,$(CURDIR)),,--remap-path-prefix=$(CURDIR)=)
 BUILD  := RUSTFLAGS="$$RUSTFLAGS $(REMAP) $(STATIC)" $(CARGO) build --release --locked --target $(HOST)
 
-.PHONY: all programs library manual install install-library install-units demo check test check-all check-proof check-root \
+.PHONY: all programs library manual install install-library install-units install-python demo check test check-all check-proof check-root \
 	check-torture check-rpm check-dpkg check-pacman check-libvirt check-systemd check-security check-lab check-packages torture fuzz coverage miri mutants check-release \
 	api bench dist dist-vendored clean help
 
@@ -94,6 +96,9 @@ install-units:
 		install -D -m 0644 packaging/systemd/$$unit $$to; \
 		sed -i 's|@BINDIR@|$(BINDIR)|; $(if $(MULTIARCH),s|@MULTIARCH@|$(MULTIARCH)|,/@MULTIARCH@/d)' $$to; \
 	done
+
+install-python:    ## install the Python module, which loads the C library: DESTDIR=, PYTHONDIR=
+	install -D -m 0644 -t $(DESTDIR)$(PYTHONDIR)/modstamp python/modstamp/*.py python/modstamp/py.typed
 
 dist:              ## write dist/modstamp-VERSION.tar.gz for rpmbuild and dpkg-buildpackage
 	mkdir -p $(DISTDIR)

@@ -29,7 +29,7 @@ fn parts(text: &str, begins: impl Fn(&str) -> bool, ends: impl Fn(&str) -> bool)
     parts
 }
 
-/// The page's blocks of code in a language: `rust` or `c`.
+/// The page's blocks of code in a language: `rust`, `c` or `python`.
 fn blocks(language: &str) -> Vec<String> {
     let page = fs::read_to_string(sources().join("docs/developers.md")).unwrap();
     let fence = format!("```{language}");
@@ -42,7 +42,7 @@ fn marked(extension: &str) -> Vec<String> {
     let files = files.map(|file| file.unwrap().path());
     let files = files.filter(|file| file.extension().is_some_and(|own| own == extension));
     let mark = |line: &str| {
-        line.trim_start_matches(['/', '*', ' '])
+        line.trim_start_matches(['/', '*', '#', ' '])
             .starts_with("developers.md: ")
     };
     let is_end = |line: &str| mark(line) && line.contains("developers.md: end");
@@ -52,7 +52,7 @@ fn marked(extension: &str) -> Vec<String> {
 
 #[test]
 fn the_code_in_the_page_for_developers_is_cut_from_the_examples() {
-    for (language, extension) in [("rust", "rs"), ("c", "c")] {
+    for (language, extension) in [("rust", "rs"), ("c", "c"), ("python", "py")] {
         let (blocks, marked) = (blocks(language), marked(extension));
         assert!(
             !blocks.is_empty(),

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use support::test::{self, Needs, Test, test};
 use support::{kept, named, run};
 
-const PROGRAMS: [&str; 10] = [
+pub(super) const PROGRAMS: [&str; 10] = [
     "cargo",
     "flock",
     "gcc",
@@ -115,7 +115,8 @@ static INSTALLED: LazyLock<PathBuf> = LazyLock::new(|| {
     installed
 });
 
-fn library() -> PathBuf {
+/// The directory of the library.
+pub(super) fn library() -> PathBuf {
     INSTALLED.join("usr/lib")
 }
 

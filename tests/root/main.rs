@@ -8,6 +8,7 @@ mod bounds;
 mod c;
 mod filesystems;
 mod mapped;
+mod python;
 mod qemu;
 mod racy;
 mod tree;
@@ -34,6 +35,7 @@ fn main() {
         ("c", c::tests()),
         ("filesystems", filesystems::tests()),
         ("mapped", mapped::tests()),
+        ("python", python::tests()),
         ("qemu", qemu::tests()),
         ("racy", racy::tests()),
         ("trouble", trouble::tests()),

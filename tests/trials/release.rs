@@ -76,6 +76,9 @@ fn every_file_that_names_the_version_names_the_crates() {
         .rsplit_once('-')
         .map_or(debian, |(version, _)| version);
     assert_eq!(upstream, VERSION, "debian/changelog");
+    let python = text("python/pyproject.toml");
+    let python = after(&python, "version = ").trim_matches('"');
+    assert_eq!(python, VERSION, "python/pyproject.toml");
 }
 
 fn the_changelog_tells_what_is_in_this_version() {
