@@ -39,11 +39,12 @@ const SCENARIOS: &[(&str, Scenario)] = named![
 ];
 
 /// What `debian/` builds, each after what it depends on.
-const PACKAGES: [&str; 5] = [
+const PACKAGES: [&str; 6] = [
     "modstamp",
     "modstamp-qemu",
     "libmodstamp0",
     "libmodstamp-dev",
+    "python3-modstamp",
     "dh-modstamp",
 ];
 
@@ -88,7 +89,7 @@ fn the_packages_own_tests_pass(host: &Host) {
     command.args(of_kind("deb")).args(of_kind("dsc"));
     command.args(["--", "chroot"]).arg(&host.machine.root);
     let printed = run(&mut command);
-    for name in ["qemu-module", "c-library", "debhelper"] {
+    for name in ["qemu-module", "c-library", "debhelper", "python"] {
         let passed = printed
             .lines()
             .any(|line| line.split_whitespace().eq([name, "PASS"]));

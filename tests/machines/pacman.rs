@@ -20,7 +20,7 @@ use crate::manager::{self, Arguments, Facts, Manager, Rival};
 const PACMANS: [(&str, &str); 2] = [("pacman_6_0", "bookworm"), ("pacman_7_0", "trixie")];
 
 /// What making such machines and packages takes.
-const PROGRAMS: [&str; 15] = [
+const PROGRAMS: [&str; 16] = [
     "bsdtar",
     "cargo",
     "chroot",
@@ -33,6 +33,7 @@ const PROGRAMS: [&str; 15] = [
     "mmdebstrap",
     "mount",
     "pacman",
+    "python3",
     "timeout",
     "unshare",
     "zstd",
@@ -276,6 +277,9 @@ fn the_package_has_what_arch_expects(host: &Host) {
     ] {
         assert!(list.lines().any(|line| line == path), "{path} in {list}");
     }
+    // Its path has the version of Python.
+    let module = "/site-packages/modstamp/__init__.py";
+    assert!(list.lines().any(|line| line.ends_with(module)), "{list}");
     // What is rpm's alone, and where Arch has nothing.
     for path in ["/rpm-", "/usr/libexec", "/usr/lib64", "/usr/local"] {
         assert!(!list.contains(path), "{path} in {list}");

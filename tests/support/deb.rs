@@ -51,6 +51,7 @@ impl Release {
             "debhelper",
             "lintian",
             "pkg-config",
+            "python3",
         ];
         [&tools[..], &self.qemu()].concat()
     }
@@ -60,10 +61,11 @@ impl Release {
 pub const BLOCK: &str = "qemu-block-extra";
 
 /// What making such machines and packages takes.
-pub const PROGRAMS: [&str; 14] = [
+pub const PROGRAMS: [&str; 15] = [
     "cargo",
     "chroot",
     "dh",
+    "dh_python3",
     "dpkg",
     "dpkg-architecture",
     "dpkg-buildpackage",

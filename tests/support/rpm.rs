@@ -9,7 +9,7 @@ use crate::machine::Machine;
 use crate::{built, kept, run};
 
 /// What making them takes.
-pub const PROGRAMS: [&str; 12] = [
+pub const PROGRAMS: [&str; 13] = [
     "cargo",
     "chroot",
     "flock",
@@ -17,6 +17,7 @@ pub const PROGRAMS: [&str; 12] = [
     "make",
     "mmdebstrap",
     "mount",
+    "python3",
     "rpm",
     "rpmbuild",
     "strace",
