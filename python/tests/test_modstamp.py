@@ -385,7 +385,7 @@ class Cached(Scratch):
         callers = 4
 
         def until_the_others_wait():
-            end = time.monotonic() + 20
+            end = time.monotonic() + 5
             while self.waiting() < callers - 1 and time.monotonic() < end:
                 time.sleep(0.01)
 
