@@ -358,7 +358,7 @@ class Cached(Scratch):
             self.assertRegex(logs.output[0], f"^WARNING:modstamp:not kept: {why}")
 
     def test_a_value_that_json_cannot_hold_is_a_type_error(self):
-        for value in (1, 2), {1: 2}, {1}, float("nan"), b"", [(1,)], object():
+        for value in (1, 2), {1: 2}, {1}, float("nan"), float("inf"), b"", [(1,)], object():
             with self.assertRaisesRegex(TypeError, "cannot keep the value of .* as JSON: "):
                 modstamp.cached("cache", self.profile)(lambda: value)()
             with self.assertRaisesRegex(TypeError, "cannot keep the arguments of .* as JSON: "):
@@ -368,7 +368,7 @@ class Cached(Scratch):
     def test_the_first_value_is_like_the_later_ones(self):
         @modstamp.cached("cache", self.profile)
         def value():
-            return {"b": [1.0, True, None, "\udcff"], "a": {}}
+            return {"b": [1.0, True, None, "\udcff", signal.SIGKILL], "a": {}}
 
         first, later = value(), value()
         self.assertEqual(repr(first), repr(later))
