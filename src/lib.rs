@@ -285,7 +285,7 @@ pub use files::root::Root;
 pub use ground::environment::caller;
 pub use ground::error::{Error, Result};
 #[doc(hidden)] // Only the programs use them.
-pub use ground::text::{Sentence, is_unsafe, printable};
+pub use ground::text::{Sentence, is_unsafe, printable, unescape};
 pub use ground::time::{Mtime, NotATime};
 pub use judge::reason::{Aspect, Reason, Subject};
 pub use judge::verdict::Verdict;

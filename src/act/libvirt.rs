@@ -51,6 +51,8 @@ pub(crate) mod refresh;
 mod targets;
 
 pub use cache_file::CacheFile;
+#[doc(hidden)] // Only the programs use it.
+pub use cached::Next;
 pub use cached::{Cached, Evicted, Eviction};
 pub use capabilities::{Recorded, RecordedDirectory};
 pub use daemons::daemons;

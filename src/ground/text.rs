@@ -78,8 +78,8 @@ fn escape(
     Ok(())
 }
 
-/// The bytes that [`Escaped`] shows as `text`; `None` if there are no such bytes.
-pub(crate) fn unescape(text: &str) -> Option<OsString> {
+/// The bytes that `Escaped` shows as `text`; `None` if there are no such bytes.
+pub fn unescape(text: &str) -> Option<OsString> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('\\') {

@@ -43,7 +43,36 @@ pub struct CacheFile {
     directory: Arc<CacheDirectory>,
     name: OsString,
     stat: Stat,
-    recorded: std::result::Result<Recorded, String>,
+    content: Content,
+}
+
+/// The content of a cache file, or a sentence about the file.
+enum Content {
+    Recorded(Recorded),
+    /// The caller may not read it.
+    Closed(String),
+    /// It is not a whole cache file of libvirt's.
+    Wrong(String),
+}
+
+impl From<String> for Content {
+    fn from(sentence: String) -> Content {
+        Content::Wrong(sentence.chars().take(LONGEST_SENTENCE).collect())
+    }
+}
+
+impl From<io::Error> for Content {
+    fn from(error: io::Error) -> Content {
+        match error.kind() {
+            io::ErrorKind::FileTooLarge => {
+                Content::Wrong(format!("it is larger than {} MiB", MOST_BYTES >> 20))
+            }
+            io::ErrorKind::PermissionDenied => {
+                Content::Closed(format!("it cannot be read: {error}"))
+            }
+            _ => Content::Wrong(format!("it cannot be read: {error}")),
+        }
+    }
 }
 
 impl CacheDirectory {
@@ -145,12 +174,12 @@ impl CacheFile {
             Error::system("look at libvirt's cache file", path, errno, remedy)
         })?;
         Ok(stat.map(|stat| {
-            let recorded = read(directory, &name, &stat);
+            let read = read(directory, &name, &stat);
             CacheFile {
                 directory: Arc::clone(directory),
                 name,
                 stat,
-                recorded: recorded.map_err(|error| error.chars().take(LONGEST_SENTENCE).collect()),
+                content: read.map_or_else(|content| content, Content::Recorded),
             }
         }))
     }
@@ -175,14 +204,29 @@ impl CacheFile {
     /// # Errors
     /// A sentence about the file, if it is not a whole cache file of libvirt's.
     pub fn recorded(&self) -> std::result::Result<&Recorded, &str> {
-        self.recorded.as_ref().map_err(String::as_str)
+        match &self.content {
+            Content::Recorded(recorded) => Ok(recorded),
+            Content::Closed(sentence) | Content::Wrong(sentence) => Err(sentence),
+        }
+    }
+
+    /// Whether only root can tell of the file, because the system's cache is closed to the caller.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn is_for_root(&self) -> bool {
+        matches!(self.content, Content::Closed(_)) && self.is_foreign()
+    }
+
+    /// Whether the file is the system's, and neither the caller's own nor the caller root.
+    pub(crate) fn is_foreign(&self) -> bool {
+        let caller = rustix::process::geteuid();
+        self.owner() == Owner::System && !caller.is_root() && self.stat.st_uid != caller.as_raw()
     }
 
     /// The name that people know the file by, safe for a terminal.
     ///
     /// It is the program that was probed, or the file's own path if the file cannot be read.
     pub fn title(&self) -> String {
-        let path = match &self.recorded {
+        let path = match self.recorded() {
             Ok(recorded) => recorded.program.clone(),
             Err(_) => self.path(),
         };
@@ -227,31 +271,26 @@ fn read(
     directory: &CacheDirectory,
     name: &OsStr,
     stat: &Stat,
-) -> std::result::Result<Recorded, String> {
+) -> std::result::Result<Recorded, Content> {
     if !FileType::from_raw_mode(stat.st_mode).is_file() {
-        return Err("it is not a regular file".to_owned());
+        return Err("it is not a regular file".to_owned().into());
     }
-    let unread = |error: io::Error| match error.kind() {
-        io::ErrorKind::FileTooLarge => format!("it is larger than {} MiB", MOST_BYTES >> 20),
-        _ => format!("it cannot be read: {error}"),
-    };
-    let file = open_file(&directory.fd, name, OFlags::RDONLY);
-    let file = file.map_err(|errno| unread(errno.into()))?;
-    let stat = rustix::fs::fstat(&file).map_err(|errno| unread(errno.into()))?;
+    let file = open_file(&directory.fd, name, OFlags::RDONLY).map_err(io::Error::from)?;
+    let stat = rustix::fs::fstat(&file).map_err(io::Error::from)?;
     // Others may fill the directory with large files, and with lies.
     if let Some(problem) = why_not_believed(&stat) {
-        return Err(format!("it {problem}"));
+        return Err(format!("it {problem}").into());
     }
-    let text = read_at_most(MOST_BYTES, file).map_err(unread)?;
+    let text = read_at_most(MOST_BYTES, file)?;
     let recorded = Recorded::parse(directory.kind, &text)?;
     let digest = Sha256::digest(recorded.program.as_os_str().as_encoded_bytes());
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     // libvirt finds an answer by the digest of the program's path (virFileCacheGetFileName).
     match name.to_str() == Some(&format!("{digest}.xml")) {
         true => Ok(recorded),
-        false => Err(format!(
+        false => Err(Content::from(format!(
             "its name is not the SHA-256 digest of “{}”, the path that it has inside",
             Printable(recorded.program.as_os_str())
-        )),
+        ))),
     }
 }

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use crate::act::libvirt::cache_file::{CacheDirectory, CacheFile};
-use crate::act::libvirt::judgement::judge;
+use crate::act::libvirt::judgement::{is_rejected, judge};
 use crate::act::libvirt::kind::Kind;
 use crate::act::libvirt::record::Record;
 use crate::ground::error::{Error, Result};
+use crate::judge::reason::Reason;
 use crate::judge::verdict::Verdict;
 use crate::observe::inputs::Inputs;
 use crate::observe::profile::Profile;
@@ -21,6 +22,18 @@ pub struct Cached {
     /// cannot tell which answers are older.
     own_record: Option<Record>,
     inputs: Inputs,
+}
+
+/// What follows from a stale verdict.
+#[doc(hidden)] // Only the programs use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// libvirt itself rejects the answer at its next look-up. There is nothing to do.
+    AsksAgain,
+    /// libvirt may serve the answer until a refresh.
+    Refresh,
+    /// No refresh reaches the file, or makes it readable. An eviction removes it.
+    Evict,
 }
 
 /// The choice of files that an eviction removes.
@@ -104,18 +117,49 @@ impl Cached {
         judge(record, file, &self.inputs)
     }
 
-    /// Removes files from the caches. A link is never followed, and another user's file never
-    /// removed.
+    /// What follows if the verdict on a file is stale.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn next(&self, file: &CacheFile) -> Next {
+        let Ok(recorded) = file.recorded() else {
+            return Next::Evict;
+        };
+        if is_rejected(self.record.as_ref(), recorded, &self.inputs) {
+            return Next::AsksAgain;
+        }
+        match self.verdict(file).reasons().contains(&Reason::NotOwnCache) {
+            true => Next::Evict,
+            false => Next::Refresh,
+        }
+    }
+
+    /// The files of the system's cache that only root may remove.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn left_to_root(&self) -> usize {
+        self.files.iter().filter(|file| file.is_foreign()).count()
+    }
+
+    /// Removes files from the caches. A link is never followed. Another user's file is never
+    /// removed: an ordinary user's eviction passes over the system's, and any other is an error.
     pub fn evict(&self, which: Eviction) -> Evicted<'_> {
-        self.evict_by(which, CacheFile::remove)
+        self.evict_by(self.removable(), which, CacheFile::remove)
     }
 
     /// Like [`Cached::evict`], but only finds out which files it would remove.
     pub fn would_evict(&self, which: Eviction) -> Evicted<'_> {
-        self.evict_by(which, CacheFile::check_removal)
+        self.evict_by(self.removable(), which, CacheFile::check_removal)
     }
 
-    fn evict_by(&self, which: Eviction, remove: impl Fn(&CacheFile) -> Result<()>) -> Evicted<'_> {
+    /// All files but those that are left to root.
+    fn removable(&self) -> impl Iterator<Item = &CacheFile> {
+        self.files.iter().filter(|file| !file.is_foreign())
+    }
+
+    fn evict_by<'a>(
+        &'a self,
+        files: impl Iterator<Item = &'a CacheFile>,
+        which: Eviction,
+        remove: impl Fn(&CacheFile) -> Result<()>,
+    ) -> Evicted<'a> {
         let is_wanted = |file: &&CacheFile| match which {
             Eviction::All => true,
             Eviction::Stale => !self.verdict(file).is_fresh(),
@@ -124,7 +168,7 @@ impl Cached {
             files: Vec::new(),
             errors: Vec::new(),
         };
-        for file in self.files.iter().filter(is_wanted) {
+        for file in files.filter(is_wanted) {
             match remove(file) {
                 Ok(()) => evicted.files.push(file),
                 Err(error) => evicted.errors.push(error),
@@ -139,7 +183,8 @@ impl Cached {
     /// not be seen.
     pub(crate) fn evict_stale_of(mut self, owner: Owner) -> (Vec<PathBuf>, Vec<Error>) {
         self.files.retain(|file| file.owner() == owner);
-        let Evicted { files, mut errors } = self.evict(Eviction::Stale);
+        let Evicted { files, mut errors } =
+            self.evict_by(self.files.iter(), Eviction::Stale, CacheFile::remove);
         let paths = files.iter().map(|file| file.path()).collect();
         let unseen = self.errors.into_iter();
         errors.extend(

@@ -32,8 +32,12 @@ fn daemon(process: DirEntry) -> Option<String> {
     let user = process.metadata().ok()?.uid();
     let me = rustix::process::geteuid();
     (me.is_root() || me.as_raw() == user).then_some(())?;
+    let user = match user {
+        0 => "root".to_owned(),
+        user => format!("user {user}"),
+    };
     Some(format!(
-        "{name} of user {user}, process {pid}, may hold an older answer in memory; \
+        "{name} of {user}, process {pid}, may hold an older answer in memory; \
          restart it, which leaves guests running"
     ))
 }

@@ -43,6 +43,37 @@ pub(crate) fn is_outdated(record: Option<&Record>, now: &Inputs) -> bool {
     record.is_none_or(is_outdated)
 }
 
+/// Whether libvirt itself rejects an answer at its next look-up, because a time that it compares is
+/// another one. Only a difference that every libvirt since 6.8 sees counts.
+pub(crate) fn is_rejected(record: Option<&Record>, recorded: &Recorded, now: &Inputs) -> bool {
+    let root = now.root();
+    let ctime = root.target(&recorded.program).map(|stat| stat.st_ctime);
+    if ctime != Some(recorded.program_ctime) {
+        return true;
+    }
+    let mtime = |path: &Path| root.target(path).map(|stat| stat.st_mtime);
+    // QEMU's directory is one of those that a refresh moves or has to leave. Without a directory,
+    // libvirt compares nothing.
+    let effect = record.map(|record| &record.effect);
+    let moved = effect
+        .into_iter()
+        .flat_map(|it| &it.moved)
+        .map(|it| &it.path);
+    let left = effect
+        .into_iter()
+        .flat_map(|it| &it.left)
+        .map(|it| &it.path);
+    let watched: Vec<Option<i64>> = moved.chain(left).map(|path| mtime(path)).collect();
+    let mut directories = recorded.directories.iter();
+    directories.any(|directory| match &directory.path {
+        Some(path) => mtime(path).unwrap_or(0) != directory.mtime,
+        None => {
+            let is_other = |mtime: &Option<i64>| mtime.is_some_and(|it| it != directory.mtime);
+            !watched.is_empty() && watched.iter().all(is_other)
+        }
+    })
+}
+
 /// A record and the inputs of now, to judge any number of answers by.
 struct Judgement<'a> {
     record: &'a Record,
