@@ -1,15 +1,17 @@
 //! `modstamp libvirt`: libvirt's own cache, for a libvirt that knows nothing of stamps.
 
 use std::collections::BTreeSet;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use modstamp::libvirt::{self, CacheFile, Cached, Evicted, Refreshed};
+use modstamp::libvirt::{self, CacheFile, Cached, Evicted, Next, Refreshed};
 use modstamp::{Durability, Error, Owner, Profile, Root, Verdict, printable};
 use serde_json::{Value, json};
 
+use super::report::Report;
 use super::status::{age, ago, state};
+use super::table::{Cell, Table};
 use super::{Place, Which, end, load, print, print_json, say};
 
 /// Show, refresh or evict libvirt's own cache, for a libvirt that knows nothing of stamps
@@ -57,6 +59,9 @@ struct Status {
 struct Refresh {
     #[command(flatten)]
     which: Which,
+    /// Print what was done as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Remove stale files from libvirt's cache: your own, and the system's if you are root
@@ -118,7 +123,7 @@ impl Status {
         match self.json {
             true => print_json(&json(&all))?,
             false if all.is_empty() => {}
-            false => print(table(&all)?)?,
+            false => table(&all).print()?,
         }
         let is_all_shown = all.len() == names.len() && !errors().any(is_unexpected);
         Ok(status(is_all_shown))
@@ -151,20 +156,59 @@ fn json(all: &[(Profile, Cached)]) -> Value {
     json!({ "version": VERSION, "files": rows.collect::<Vec<_>>() })
 }
 
-fn table(all: &[(Profile, Cached)]) -> anyhow::Result<String> {
-    if all.iter().all(|(_, cached)| cached.files().is_empty()) {
-        return Ok("there is no file of libvirt's cache to see\n".to_owned());
+fn table(all: &[(Profile, Cached)]) -> Table<4> {
+    let mut table = Table::new(["PROGRAM", "WHOSE", "CACHED", "VERDICT"]);
+    let files = || {
+        all.iter()
+            .flat_map(|(_, it)| it.files().iter().map(move |file| (it, file)))
+    };
+    for (cached, file) in files() {
+        let state = match file.is_for_root() {
+            true => "run as root, to see whether it is stale".to_owned(),
+            false => state(&cached.verdict(file)),
+        };
+        let texts = [file.owner().to_string(), ago(age(file.written())), state];
+        let [owner, age, state] = texts.map(Cell::Text);
+        table.row([Cell::Path(file.title()), owner, age, state]);
     }
-    let mut table = tabwriter::TabWriter::new(Vec::new()).padding(2);
-    writeln!(table, "PROGRAM\tWHOSE\tCACHED\tVERDICT")?;
-    for (_, cached) in all {
-        for file in cached.files() {
-            let (title, owner, age) = (file.title(), file.owner(), ago(age(file.written())));
-            let state = state(&cached.verdict(file));
-            writeln!(table, "{title}\t{owner}\t{age}\t{state}")?;
-        }
+    if files().next().is_none() {
+        table.note("there is no file of libvirt's cache to see");
     }
-    Ok(String::from_utf8_lossy(&table.into_inner()?).into_owned())
+    let is_stale = |(cached, file): &(&Cached, &CacheFile)| {
+        !file.is_for_root() && !cached.verdict(file).is_fresh()
+    };
+    let stale = files().filter(is_stale);
+    let stale: Vec<(Next, String)> = stale
+        .map(|(it, file)| (it.next(file), file.title()))
+        .collect();
+    follow_ups(&stale).for_each(|note| table.note(note));
+    table
+}
+
+/// One line for each thing that follows from stale verdicts. Files are named if not all of them
+/// need the same.
+fn follow_ups(stale: &[(Next, String)]) -> impl Iterator<Item = String> {
+    [Next::Refresh, Next::Evict, Next::AsksAgain]
+        .into_iter()
+        .filter_map(|next| {
+            let titles = stale.iter().filter(|(of, _)| *of == next);
+            let titles: BTreeSet<&str> = titles.map(|(_, title)| title.as_str()).collect();
+            let is_of_all = stale.iter().all(|(of, _)| *of == next);
+            let which = match next {
+                _ if titles.is_empty() => return None,
+                _ if is_of_all => "stale".to_owned(),
+                Next::AsksAgain => "every other stale answer".to_owned(),
+                _ => titles.into_iter().collect::<Vec<_>>().join(", "),
+            };
+            let follow_up = match next {
+                Next::Refresh => {
+                    "libvirt may still serve it; run “modstamp libvirt refresh” as root"
+                }
+                Next::Evict => "no refresh reaches it; run “modstamp libvirt evict” as its owner",
+                Next::AsksAgain => "libvirt asks again at its next look-up; nothing to do",
+            };
+            Some(format!("{which}: {follow_up}"))
+        })
 }
 
 impl Refresh {
@@ -173,6 +217,19 @@ impl Refresh {
         let done = libvirt::refresh(&profile, Durability::Synced)?;
         for warning in &done.warnings {
             say("warning: ", warning);
+        }
+        if self.json {
+            let report = Report {
+                profile: &profile,
+                stamp: None,
+                touched: None,
+                reasons: &[],
+                refreshed: Some(&done),
+                warnings: done.warnings.clone(),
+                errors: Vec::new(),
+            };
+            report.print()?;
+            return Ok(status(done.is_done));
         }
         let mut lines: Vec<String> = lines(&done).collect();
         if lines.is_empty() && done.is_done {
@@ -196,6 +253,14 @@ impl Evict {
             false => ("removed", cached.evict(which)),
         };
         print(removals(verb, &files, &cached))?;
+        let is_closed = cached.errors().iter().any(|error| !is_unexpected(error));
+        if is_closed || cached.left_to_root() > 0 {
+            let remedy = "as root, “modstamp libvirt evict” removes what is stale there";
+            say(
+                "note: ",
+                format_args!("the system's cache was left alone; {remedy}"),
+            );
+        }
         let unseen = cached.errors().iter().filter(|error| is_unexpected(error));
         let errors: Vec<&Error> = unseen.map(|(_, error)| error).chain(&errors).collect();
         errors.iter().for_each(|error| say("", error));

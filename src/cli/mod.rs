@@ -3,12 +3,15 @@
 pub mod check;
 pub mod libvirt;
 pub mod observe;
+mod report;
 pub mod run;
 pub mod status;
+mod table;
 pub mod touch;
 pub mod trigger;
 pub mod update;
 
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -115,6 +118,13 @@ pub fn load(name: &str, root: &Root) -> anyhow::Result<Profile> {
     })
 }
 
+/// A word as a shell takes it, so that people can paste it.
+pub fn quoted(word: &OsStr) -> String {
+    os_display::Quoted::native_raw(word)
+        .force(false)
+        .to_string()
+}
+
 /// A guess at what a name that no profile has was meant to be.
 fn meant(name: &str, root: &Root) -> Option<String> {
     let names = Profile::names(root);
@@ -122,7 +132,8 @@ fn meant(name: &str, root: &Root) -> Option<String> {
         return None;
     }
     if Path::new(name).is_file() {
-        return Some(format!("write “./{name}” to name the file"));
+        let path = quoted(format!("./{name}").as_ref());
+        return Some(format!("write “{path}” to name the file"));
     }
     let alike = names
         .iter()
@@ -167,13 +178,23 @@ pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
 /// Prints lines to standard output. A reader that leaves early is no error: it has seen enough.
 pub fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
     let text = text.to_string();
-    let mut out = io::BufWriter::new(io::stdout().lock());
     let mut lines = text.split_inclusive('\n');
-    let written = lines.try_for_each(|line| match line.strip_suffix('\n') {
-        Some(line) => writeln!(out, "{}", Sentence(line)),
-        None => write!(out, "{}", Sentence(line)),
-    });
-    match written.and_then(|()| out.flush()) {
+    write_out(|out| {
+        lines.try_for_each(|line| match line.strip_suffix('\n') {
+            Some(line) => writeln!(out, "{}", Sentence(line)),
+            None => write!(out, "{}", Sentence(line)),
+        })
+    })
+}
+
+/// Like [`print()`], for lines with colours, in which all else is escaped already.
+fn print_escaped(lines: &[String]) -> anyhow::Result<()> {
+    write_out(|out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))
+}
+
+fn write_out(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(|error| {
             let remedy = "make room where it goes to, or send it elsewhere";

@@ -1,17 +1,17 @@
 //! `modstamp status`: stamps, modules and programs, and whether cached answers still hold.
 
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
 use jiff::{Span, SpanRound, Timestamp, Unit, Zoned, tz::TimeZone};
 use modstamp::{
     Cache, CachedCommand, Inputs, Mtime, Note, Profile, Reason, Root, Sentence, Stamp, Verdict,
-    printable,
+    printable, unescape,
 };
 use serde_json::{Value, json};
 
-use super::{Place, end, load, print, print_json, say};
+use super::table::{Cell, Table};
+use super::{Place, end, load, print_json, quoted, say};
 
 /// Show each profile's stamps, modules and programs, and whether the answers that “run” cached
 /// still hold
@@ -75,7 +75,7 @@ impl Arguments {
                     self.all || self.profile.is_some() || !status.is_of_nothing()
                 };
                 let (shown, hidden): (Vec<_>, Vec<_>) = all.iter().partition(|it| is_shown(it));
-                print(table(&shown)? + &hidden_line(&hidden))?;
+                table(&shown, &hidden).print()?;
             }
         }
         Ok(match is_all_shown {
@@ -170,13 +170,14 @@ impl ProfileStatus {
         })
     }
 
-    /// One line for each thing: what it is, where, and its state.
-    fn rows(&self) -> Vec<[String; 3]> {
-        let mut rows = Vec::new();
-        let mut row = |what: &str, place: String, state: String| {
-            rows.push([what.to_owned(), place, state]);
+    /// Adds a row for each thing: what it is, where, and its state.
+    fn add_rows(&self, table: &mut Table<4>) {
+        let mut row = |what: &str, place: Cell, state: String| {
+            let profile = self.profile.name().to_owned();
+            let what = Cell::Text(what.to_owned());
+            table.row([Cell::Text(profile), what, place, Cell::Text(state)]);
         };
-        let shown = |path: &Path| printable(path).to_string();
+        let shown = |path: &Path| Cell::Path(printable(path).to_string());
         let outside = |path: &Path| shown(&self.profile.root().outside(path));
         for (stamp, touch) in &self.stamps {
             let state = match touch {
@@ -190,7 +191,7 @@ impl ProfileStatus {
         let mut directories = self.inputs.module_directories().peekable();
         if directories.peek().is_none() {
             let state = "none of the profile's exists".to_owned();
-            row("module directory", "-".to_owned(), state);
+            row("module directory", Cell::Text("-".to_owned()), state);
         }
         for (path, modules) in directories {
             let is_unknown = |reason: &Reason| matches!(reason, Reason::Unknown { subject, .. } if subject.path == path);
@@ -208,9 +209,12 @@ impl ProfileStatus {
             row("file", outside(file), "found".to_owned());
         }
         for CachedCommand { command, verdict } in self.answers.iter().flatten() {
-            row("cached answer", command.clone(), state(verdict));
+            row(
+                "cached answer",
+                Cell::Command(pasted(command)),
+                state(verdict),
+            );
         }
-        rows
     }
 }
 
@@ -278,6 +282,14 @@ fn local(mtime: &Mtime) -> String {
     local.strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
 }
 
+/// A command, or an answer's file, whose words are escaped, in the quotes of a shell.
+fn pasted(command: &str) -> String {
+    let words = command.split(' ');
+    let words = words.map(|word| unescape(word).unwrap_or_else(|| word.into()));
+    let words: Vec<String> = words.map(|word| quoted(&word)).collect();
+    words.join(" ")
+}
+
 /// A verdict in one line of a table.
 pub fn state(verdict: &Verdict) -> String {
     match verdict {
@@ -308,38 +320,26 @@ pub fn ago(age: i64) -> String {
 }
 
 /// A path as JSON shows it. “\u{fffd}” stands for bytes that are not UTF-8.
-fn text(path: &Path) -> String {
+pub fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn texts<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Vec<String> {
+pub fn texts<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Vec<String> {
     paths.into_iter().map(text).collect()
 }
 
-fn table(all: &[&ProfileStatus]) -> anyhow::Result<String> {
-    if all.is_empty() {
-        return Ok(String::new());
-    }
-    let mut table = tabwriter::TabWriter::new(Vec::new()).padding(2);
-    writeln!(table, "PROFILE\tWHAT\tWHERE\tSTATE")?;
-    for status in all {
-        for row in status.rows() {
-            writeln!(table, "{}\t{}", status.profile.name(), row.join("\t"))?;
-        }
-    }
-    Ok(String::from_utf8_lossy(&table.into_inner()?).into_owned())
-}
-
-/// One line on the profiles that the table leaves out.
-fn hidden_line(hidden: &[&ProfileStatus]) -> String {
+/// The table of some profiles, and one line on those that it leaves out.
+fn table(shown: &[&ProfileStatus], hidden: &[&ProfileStatus]) -> Table<4> {
+    let mut table = Table::new(["PROFILE", "WHAT", "WHERE", "STATE"]);
+    shown.iter().for_each(|status| status.add_rows(&mut table));
     let names: Vec<&str> = hidden.iter().map(|it| it.profile.name()).collect();
-    match names.is_empty() {
-        true => String::new(),
-        false => format!(
-            "nothing is installed of: {}; “modstamp status --all” shows them\n",
+    if !names.is_empty() {
+        table.note(format_args!(
+            "nothing is installed of: {}; “modstamp status --all” shows them",
             names.join(", ")
-        ),
+        ));
     }
+    table
 }
 
 #[cfg(test)]

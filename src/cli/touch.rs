@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use modstamp::trigger::Due;
-use modstamp::{Owner, Stamp, caller, printable};
+use modstamp::{Owner, Stamp, Touched, caller, printable};
 
 use super::libvirt::lines;
+use super::report::Report;
 use super::{Sync, Which, end, print, say, say_left_to_first_boot};
 
 /// Make every cached answer of the profile stale
@@ -29,6 +30,9 @@ pub struct Arguments {
     /// Print nothing but warnings and errors
     #[arg(long, short)]
     quiet: bool,
+    /// Print what was done as JSON
+    #[arg(long, conflicts_with = "quiet")]
+    json: bool,
 }
 
 impl Arguments {
@@ -47,20 +51,39 @@ impl Arguments {
         for warning in warnings {
             say("warning: ", warning);
         }
-        let Some(touched) = touched? else {
+        let touched = touched?;
+        if touched.is_none() {
             say_left_to_first_boot();
-            return Ok(ExitCode::SUCCESS);
-        };
-        touched
-            .warnings()
+        }
+        let warnings: Vec<&str> = touched.iter().flat_map(Touched::warnings).collect();
+        warnings
+            .iter()
             .for_each(|warning| say("warning: ", warning));
-        if !self.quiet {
-            let text = [touch_of(&stamp)].into_iter();
-            let refreshed = touched.refreshed().into_iter().flat_map(lines);
-            // The exit status tells whether the stamp was touched, and it was.
-            if let Err(error) = print(text.chain(refreshed).collect::<String>()) {
-                say("warning: ", error);
+        let refreshed = touched.as_ref().and_then(Touched::refreshed);
+        let printed = match &touched {
+            _ if self.quiet => Ok(()),
+            _ if self.json => Report {
+                profile: &profile,
+                stamp: Some(&stamp),
+                touched: touched.as_ref().map(|touched| touched.mtime),
+                reasons: &[],
+                refreshed,
+                warnings: warnings.into_iter().map(str::to_owned).collect(),
+                errors: Vec::new(),
             }
+            .print(),
+            None => Ok(()),
+            Some(_) => {
+                let text = [touch_of(&stamp)].into_iter();
+                print(
+                    text.chain(refreshed.into_iter().flat_map(lines))
+                        .collect::<String>(),
+                )
+            }
+        };
+        // The exit status tells whether the stamp was touched, and it was.
+        if let Err(error) = printed {
+            say("warning: ", error);
         }
         Ok(ExitCode::SUCCESS)
     }

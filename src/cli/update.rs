@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use modstamp::Verdict;
+use modstamp::{Profile, Stamp, Updated, Verdict};
 
 use super::libvirt::lines;
+use super::report::Report;
 use super::{Sync, Which, end, print, say, say_left_to_first_boot};
 
 /// Touch the stamp only if the modules differ from those at its last touch: for boot, timers and
@@ -27,6 +28,9 @@ pub struct Arguments {
     which: Which,
     #[command(flatten)]
     sync: Sync,
+    /// Print what was done, and why, as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 impl Arguments {
@@ -38,6 +42,9 @@ impl Arguments {
         let profile = self.which.load()?;
         let Some(done) = profile.update(self.sync.durability())? else {
             say_left_to_first_boot();
+            if self.json {
+                report(&profile, None)?;
+            }
             return Ok(ExitCode::SUCCESS);
         };
         let refreshed = done.refreshed();
@@ -46,21 +53,45 @@ impl Arguments {
         done.errors.iter().for_each(|error| say("", error));
         let is_well = done.errors.is_empty() && refreshed.is_none_or(|done| done.is_done);
 
-        let mut text = Vec::new();
-        let what = match done.touched {
-            Some(_) => "touched the stamp",
-            None => "not touched",
-        };
-        let reasons = done.verdict.reasons_for_people(Verdict::MOST_LINES);
-        text.extend(reasons.iter().map(|reason| format!("{what}: {reason}\n")));
-        text.extend(refreshed.into_iter().flat_map(lines));
-        if text.is_empty() && is_well {
-            text.push("nothing changed since the last touch\n".to_owned());
+        match self.json {
+            true => report(&profile, Some(&done))?,
+            false => print(text(&done, is_well))?,
         }
-        print(text.concat())?;
         Ok(match is_well {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
         })
     }
+}
+
+/// The report as JSON. `done` is `None` if an image is being built.
+fn report(profile: &Profile, done: Option<&Updated>) -> anyhow::Result<()> {
+    let warnings = done.into_iter().flat_map(Updated::warnings);
+    let errors = done.into_iter().flat_map(|done| &done.errors);
+    Report {
+        profile,
+        stamp: Some(&Stamp::own(profile.root(), profile.name())?),
+        touched: done.and_then(|done| done.touched),
+        reasons: done.map_or(&[], |done| done.verdict.reasons()),
+        refreshed: done.and_then(Updated::refreshed),
+        warnings: warnings.map(str::to_owned).collect(),
+        errors: errors.map(ToString::to_string).collect(),
+    }
+    .print()
+}
+
+/// The report for people.
+fn text(done: &Updated, is_well: bool) -> String {
+    let mut text = Vec::new();
+    let what = match done.touched {
+        Some(_) => "touched the stamp",
+        None => "not touched",
+    };
+    let reasons = done.verdict.reasons_for_people(Verdict::MOST_LINES);
+    text.extend(reasons.iter().map(|reason| format!("{what}: {reason}\n")));
+    text.extend(done.refreshed().into_iter().flat_map(lines));
+    if text.is_empty() && is_well {
+        text.push("nothing changed since the last touch\n".to_owned());
+    }
+    text.concat()
 }

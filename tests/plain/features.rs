@@ -31,7 +31,7 @@ fn a_user_of_the_library_compiles_at_most_30_crates_and_no_command_line() {
         "clap",
         "anyhow",
         "jiff",
-        "tabwriter",
+        "comfy-table",
         "serde_json",
         "humantime",
         "quick-xml",

@@ -42,6 +42,10 @@ enum Libvirt {
 }
 use Libvirt::{Probes, Serves};
 
+/// What follows from a stale answer, in the status.
+const ASKS_AGAIN: &str = ": libvirt asks again at its next look-up; nothing to do\n";
+const MAY_SERVE: &str = ": libvirt may still serve it; run “modstamp libvirt refresh” as root\n";
+
 #[track_caller]
 fn assert_says(host: &Host, libvirt: Libvirt, modstamp: &str) {
     let does = match host.serves(X86) {
@@ -50,6 +54,12 @@ fn assert_says(host: &Host, libvirt: Libvirt, modstamp: &str) {
     };
     assert_eq!(does, libvirt);
     let verdict = host.words(X86);
+    let (out, _) = host.say(&["libvirt", "status"]);
+    assert!(does == Probes || !out.contains(ASKS_AGAIN), "{out}");
+    assert!(
+        does == Probes || verdict == "fresh" || out.contains(MAY_SERVE),
+        "{out}"
+    );
     match modstamp {
         "fresh" => assert_eq!(verdict, modstamp),
         _ => assert!(
@@ -149,6 +159,43 @@ fn an_answer_from_after_a_refresh_is_fresh_and_one_from_before_it_is_not() {
         host.row(X86)["modstamp"],
         json!({"version": 2, "fresh": true, "reasons": []})
     );
+}
+
+#[test]
+fn a_stale_answer_that_libvirt_rejects_needs_nothing_and_is_told_so() {
+    let host = Host::new();
+    host.ask(X86);
+    host.refresh();
+    assert!(!host.serves(X86));
+    let (out, _) = host.say(&["libvirt", "status"]);
+    assert!(out.ends_with(&format!("\nstale{ASKS_AGAIN}")), "{out}");
+    assert!(!out.contains(MAY_SERVE), "{out}");
+    host.ask(ARM);
+    host.write(QXL, "");
+    let (out, _) = host.say(&["libvirt", "status"]);
+    let told = format!("\n{ARM}{MAY_SERVE}every other stale answer{ASKS_AGAIN}");
+    assert!(host.serves(ARM) && out.ends_with(&told), "{out}");
+    host.write(&format!("{SYSTEM}/{}", x86()), "");
+    host.refresh();
+    let (out, _) = host.say(&["libvirt", "status"]);
+    let told = ": no refresh reaches it; run “modstamp libvirt evict” as its owner\n";
+    assert!(out.contains(told), "{out}");
+    host.say(&["libvirt", "evict"]);
+    let (out, _) = host.say(&["libvirt", "status"]);
+    assert_eq!(out, "there is no file of libvirt's cache to see\n");
+}
+
+#[test]
+fn a_refresh_by_ctimes_makes_libvirt_ask_again_and_the_status_says_so() {
+    let host = Host::new();
+    host.ask(X86);
+    fs::remove_dir_all(host.path(WATCHED)).unwrap();
+    next_second();
+    let (out, _) = host.say(&["libvirt", "status"]);
+    assert!(host.serves(X86) && out.contains(MAY_SERVE), "{out}");
+    host.refresh_by_ctime();
+    let (out, _) = host.say(&["libvirt", "status"]);
+    assert!(!host.serves(X86) && out.contains(ASKS_AGAIN), "{out}");
 }
 
 #[test]
@@ -790,7 +837,7 @@ fn a_terminal_gets_nothing_that_an_xml_error_quotes() {
     let (out, _) = host.say(&["libvirt", "status"]);
     assert!(out.contains("it is not XML as libvirt writes it"), "{out}");
     assert!(!out.contains(['\x1b', '\x07']), "{out:?}");
-    assert_eq!(out.lines().count(), 2, "{out}");
+    assert_eq!(out.lines().count(), 3, "{out}");
 }
 
 #[test]
@@ -1226,7 +1273,7 @@ fn what_a_cache_file_says_comes_to_a_terminal_in_printable_characters() {
         let lines = out.lines().count();
         assert_eq!(
             lines,
-            if arguments[1] == "status" { 3 } else { 2 },
+            if arguments[1] == "status" { 5 } else { 2 },
             "{out:?}"
         );
     }

@@ -20,6 +20,7 @@ mod run_inputs;
 mod search;
 mod stamp;
 mod status;
+mod tables;
 mod terminal;
 mod threats;
 mod trigger;

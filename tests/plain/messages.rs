@@ -1,7 +1,10 @@
 //! The program's messages tell what happened, and what to type.
 
+use std::fs;
 use std::process::{Command, Output};
 
+use serde_json::{Value, json};
+use support::libvirt::{Host, WATCHED};
 use support::world::{STAMP, World};
 
 /// The exit status, and what was printed.
@@ -34,11 +37,15 @@ fn a_name_that_is_almost_a_profiles_brings_a_guess_and_no_table() {
 fn the_name_of_a_file_here_brings_the_way_to_write_it() {
     let world = World::new();
     let here = tempfile::tempdir().unwrap();
-    std::fs::write(here.path().join("p.toml"), "").unwrap();
-    let mut command = world.modstamp(&["status", "--profile", "p.toml"]);
-    let (_, _, err) = text(command.current_dir(here.path()).output().unwrap());
-    let sentence = "modstamp: there is no profile “p.toml”; write “./p.toml” to name the file\n";
-    assert_eq!(err, sentence);
+    fs::write(here.path().join("p.toml"), "").unwrap();
+    fs::write(here.path().join("my p.toml"), "").unwrap();
+    for (name, path) in [("p.toml", "./p.toml"), ("my p.toml", "'./my p.toml'")] {
+        let mut command = world.modstamp(&["status", "--profile", name]);
+        let (_, _, err) = text(command.current_dir(here.path()).output().unwrap());
+        let sentence =
+            format!("modstamp: there is no profile “{name}”; write “{path}” to name the file\n");
+        assert_eq!(err, sentence);
+    }
 }
 
 #[test]
@@ -51,7 +58,7 @@ fn a_touch_tells_what_it_did_unless_it_shall_be_quiet() {
         let (status, out, err) = text(world.output(&["touch", quiet]));
         assert_eq!((status, &*out, &*err), (Some(0), "", ""));
     }
-    let full = std::fs::File::options().write(true).open("/dev/full");
+    let full = fs::File::options().write(true).open("/dev/full");
     let mut command = world.modstamp(&["touch"]);
     let output = command.stdout(full.unwrap()).output().unwrap();
     let (status, _, err) = text(output);
@@ -60,6 +67,90 @@ fn a_touch_tells_what_it_did_unless_it_shall_be_quiet() {
         err.starts_with("modstamp: warning: cannot write to standard output: "),
         "{err}"
     );
+}
+
+/// The JSON of a verb.
+#[track_caller]
+fn report(host: &Host, verb: &[&str]) -> Value {
+    let (out, _) = host.say(&[verb, &["--json"]].concat());
+    let json: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (&json["version"], &json["profile"]),
+        (&json!(1), &json!("qemu"))
+    );
+    json
+}
+
+#[test]
+fn the_json_of_a_change_says_changed_only_if_something_changed() {
+    let host = Host::new();
+    let (stamp, watched) = (format!("/{STAMP}"), format!("/{WATCHED}"));
+    let json = report(&host, &["update"]);
+    assert_eq!(
+        (&json["changed"], &json["stamp"]),
+        (&json!(true), &json!(stamp))
+    );
+    assert_eq!(json["reasons"][0]["cause"], "nothing-kept");
+    assert_eq!(json["moved"][0]["path"], *watched);
+    let before = host.listing();
+    let json = report(&host, &["update"]);
+    let nothing = json!({
+        "version": 1, "profile": "qemu", "changed": false, "stamp": stamp, "touched": null,
+        "reasons": [], "moved": [], "ctimes_moved": [], "removed": [], "warnings": [], "errors": []
+    });
+    assert_eq!((json, host.listing()), (nothing, before));
+    let json = report(&host, &["touch"]);
+    let mtime = host.mtime(STAMP).to_string();
+    let touched = json["touched"].as_str().unwrap();
+    assert!(
+        json["changed"] == true && touched.starts_with(&mtime),
+        "{json}"
+    );
+    let json = report(&host, &["libvirt", "refresh"]);
+    let moved = json!([{"path": watched, "mtime": host.mtime(WATCHED)}]);
+    assert_eq!((&json["changed"], &json["moved"]), (&json!(true), &moved));
+    assert_eq!(
+        (&json["stamp"], &json["touched"]),
+        (&Value::Null, &Value::Null)
+    );
+    fs::remove_dir_all(host.path(WATCHED)).unwrap();
+    let json = report(&host, &["libvirt", "refresh"]);
+    assert!(
+        json["ctimes_moved"]
+            .as_array()
+            .is_some_and(|all| all.len() > 1),
+        "{json}"
+    );
+}
+
+#[test]
+fn the_json_of_a_change_says_unchanged_while_an_image_is_built() {
+    let host = Host::new();
+    host.remove(STAMP);
+    for verb in ["touch", "update"] {
+        let mut command = host.modstamp(&[verb, "--json"]);
+        let output = command.env("SOURCE_DATE_EPOCH", "1").output().unwrap();
+        let (status, out, err) = text(output);
+        let json: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(
+            (status, &json["changed"]),
+            (Some(0), &json!(false)),
+            "{err}"
+        );
+        assert!(
+            err.starts_with("modstamp: note: no stamp was made"),
+            "{err}"
+        );
+    }
+    assert!(!host.path(STAMP).exists());
+}
+
+#[test]
+fn the_json_of_a_refresh_of_nothing_says_unchanged() {
+    let host = Host::new();
+    fs::remove_dir_all(host.path("usr")).unwrap();
+    let json = report(&host, &["libvirt", "refresh"]);
+    assert_eq!(json["changed"], false, "{json}");
 }
 
 #[test]

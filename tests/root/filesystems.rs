@@ -568,8 +568,26 @@ fn an_ordinary_user_sees_and_evicts_their_own_cache_alone() {
     );
     let (out, err) = ask(&["libvirt", "evict"]);
     assert!(out.starts_with(&format!("removed /{own}")), "{out}");
-    assert_eq!((out.lines().count(), &*err), (1, ""));
+    let left_alone = "modstamp: note: the system's cache was left alone; \
+                      as root, “modstamp libvirt evict” removes what is stale there\n";
+    assert_eq!((out.lines().count(), &*err), (1, left_alone));
     assert!(host.path(&theirs).exists() && !host.path(&own).exists());
+
+    host.sh(&format!("chmod 755 var/cache/libvirt; chmod 600 {theirs}"));
+    let (out, err) = ask(&["libvirt", "status"]);
+    let row = out.lines().nth(1).unwrap();
+    assert!(
+        row.contains("  system  ") && row.contains("  run as root"),
+        "{out}"
+    );
+    assert!(!out.contains("stale:") && err.is_empty(), "{out}{err}");
+    for arguments in [&["libvirt", "evict"][..], &["libvirt", "evict", "--all"]] {
+        assert_eq!(
+            ask(arguments),
+            ("nothing to remove\n".to_owned(), left_alone.to_owned())
+        );
+    }
+    assert!(host.path(&theirs).exists());
 }
 
 fn an_ordinary_users_touch_does_not_refresh_libvirt() {

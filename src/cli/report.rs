@@ -1,0 +1,65 @@
+//! The report of a verb that changes something, as JSON.
+
+use modstamp::libvirt::Refreshed;
+use modstamp::{Mtime, Profile, Reason, Stamp};
+use serde_json::{Value, json};
+
+use super::print_json;
+use super::status::{text, texts};
+
+/// The version of the JSON. It moves if a key goes or means something else.
+const VERSION: u32 = 1;
+
+/// What a verb did. A verb that fails before that prints no report.
+pub struct Report<'a> {
+    pub profile: &'a Profile,
+    /// The stamp that the verb touches; `None` if it touches none.
+    pub stamp: Option<&'a Stamp>,
+    /// The mtime that the stamp has now, if it was touched.
+    pub touched: Option<Mtime>,
+    /// The reasons for the touch, if they are known.
+    pub reasons: &'a [Reason],
+    /// The refresh of libvirt, if there was one.
+    pub refreshed: Option<&'a Refreshed>,
+    pub warnings: Vec<String>,
+    pub errors: Vec<String>,
+}
+
+impl Report<'_> {
+    pub fn print(&self) -> anyhow::Result<()> {
+        print_json(&self.json())
+    }
+
+    fn json(&self) -> Value {
+        let refreshed = || self.refreshed.into_iter();
+        let moved: Vec<Value> = refreshed()
+            .flat_map(|done| &done.moved)
+            .map(|(path, second)| json!({ "path": text(path), "mtime": second }))
+            .collect();
+        let changed = texts(
+            refreshed()
+                .flat_map(|it| &it.changed)
+                .map(|it| it.as_path()),
+        );
+        let removed = texts(
+            refreshed()
+                .flat_map(|it| &it.evicted)
+                .map(|it| it.as_path()),
+        );
+        let is_as_it_was =
+            self.touched.is_none() && moved.is_empty() && changed.is_empty() && removed.is_empty();
+        json!({
+            "version": VERSION,
+            "profile": self.profile.name(),
+            "changed": !is_as_it_was,
+            "stamp": self.stamp.map(|stamp| text(&stamp.path())),
+            "touched": self.touched,
+            "reasons": self.reasons,
+            "moved": moved,
+            "ctimes_moved": changed,
+            "removed": removed,
+            "warnings": self.warnings,
+            "errors": self.errors,
+        })
+    }
+}
