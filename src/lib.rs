@@ -134,6 +134,7 @@
 //! | `.<profile>.lock` beside it | makes touches take turns, and remembers the latest time that the stamp ever had |
 //! | `<profile>.witness` | what the modules were at the last touch, for [`Profile::update`] |
 //! | `<profile>.libvirt` | the record of the last refresh of libvirt |
+//! | `<profile>.log` | the last events, for `modstamp log` |
 //! | `~/.local/state/modstamp/` | the same files for a user's own stamp |
 //! | `~/.cache/modstamp/` | a file for each answer that `modstamp run` cached, and a lock beside it; 256 MiB at most, of which the oldest go first |
 //!
@@ -262,7 +263,9 @@ mod observe {
 }
 #[allow(clippy::module_inception)] // The layer has the name of its main word.
 mod stamp {
+    pub(crate) mod event;
     pub(crate) mod later;
+    pub(crate) mod log;
     pub(crate) mod stamp;
     pub(crate) mod touch;
     pub(crate) mod turn;
@@ -295,4 +298,8 @@ pub use observe::added::Added;
 pub use observe::input::Input;
 pub use observe::inputs::Inputs;
 pub use observe::profile::Profile;
+#[doc(hidden)] // Only the programs use them.
+pub use stamp::event::{Action, Event};
+#[doc(hidden)] // Only the programs use it.
+pub use stamp::log::Log;
 pub use stamp::stamp::{Durability, Note, Owner, Stamp};

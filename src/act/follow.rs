@@ -14,6 +14,7 @@ use crate::ground::error::Result;
 use crate::ground::time::Deadline;
 use crate::observe::inputs::Inputs;
 use crate::observe::profile::Profile;
+use crate::stamp::event::Event;
 #[cfg(feature = "libvirt")]
 use crate::stamp::stamp::Owner;
 use crate::stamp::stamp::{Durability, Stamp};
@@ -70,6 +71,13 @@ impl Followed {
         self.refreshed.as_ref()
     }
 
+    /// Adds to an event what the refresh did.
+    pub(crate) fn tell(&self, event: &mut Event) {
+        if let Some(refreshed) = &self.refreshed {
+            refreshed.tell(event);
+        }
+    }
+
     fn from(refreshed: Result<Option<Refreshed>>) -> Followed {
         let mut followed = Followed::default();
         match refreshed {
@@ -103,6 +111,8 @@ impl Followed {
     pub(crate) fn after_update(_: &Profile, _: &Stamp, _: Inputs, _: Durability) -> Followed {
         Followed::default()
     }
+
+    pub(crate) fn tell(&self, _: &mut Event) {}
 
     pub(crate) fn warnings(&self) -> impl Iterator<Item = &str> {
         self.warning.iter().map(String::as_str)

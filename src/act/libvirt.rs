@@ -34,6 +34,7 @@
 //! | `judgement` | the verdict on a cache file, by the record |
 //! | `cached` | all cache files of a profile, with their verdicts |
 //! | `occasion`, `targets`, `refresh` | why, where and how a refresh is made |
+//! | `told` | what the log has of a refresh or an eviction |
 //! | `own_cache` | a user's own cache, if no time can be moved |
 
 mod cache_file;
@@ -49,6 +50,7 @@ pub(crate) mod own_cache;
 mod record;
 pub(crate) mod refresh;
 mod targets;
+mod told;
 
 pub use cache_file::CacheFile;
 #[doc(hidden)] // Only the programs use it.

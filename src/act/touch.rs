@@ -12,6 +12,7 @@ use crate::ground::time::{Deadline, Mtime};
 use crate::observe::inputs::{Depth, Inputs};
 use crate::observe::observation::Observation;
 use crate::observe::profile::Profile;
+use crate::stamp::event::{Event, TOUCHED};
 use crate::stamp::stamp::{Durability, Stamp};
 use crate::stamp::turn::{Kept, Turn};
 
@@ -115,6 +116,16 @@ impl Profile {
         let followed = followed.unwrap_or_default();
         // The touch and the refresh may lack the same lock. People read of it once.
         own.retain(|warning| followed.warnings().all(|other| other != warning));
+        let mut event = Event::begin(due.action, due.by, due.why);
+        match &touched {
+            Ok(_) => event.add(TOUCHED),
+            Err(error) => event.fail([error]),
+        }
+        followed.tell(&mut event);
+        event.warn(own.iter().map(String::as_str).chain(followed.warnings()));
+        let not_logged = stamp.log(&event.end(deadline.spent()));
+        // If the stamp cannot be touched either, its error tells enough.
+        own.extend(not_logged.filter(|_| touched.is_ok()));
         match touched {
             Ok(mtime) => Ok(Some(Touched {
                 mtime,

@@ -19,7 +19,8 @@ use crate::files::way::Steps;
 use crate::ground::error::Result;
 pub use crate::ground::time::Deadline;
 use crate::ground::time::Mtime;
-use crate::stamp::stamp::Stamp;
+use crate::stamp::event::{Action, Event};
+use crate::stamp::stamp::{Durability, Stamp};
 
 /// No path is longer (PATH_MAX). A longer line is judged by its beginning.
 const LONGEST_PATH: usize = 4096;
@@ -57,6 +58,8 @@ pub struct Due<'a> {
     pub profile: &'a str,
     /// The system's stamp.
     pub stamp: Stamp,
+    /// The kind of touch, for the log.
+    pub action: Action,
     /// The author of the touch.
     pub by: &'a str,
     /// The reason for it.
@@ -66,15 +69,32 @@ pub struct Due<'a> {
 }
 
 impl<'a> Due<'a> {
-    /// A touch that may wait from now on.
+    /// A touch by a person or a program, which may wait from now on.
     pub fn now(profile: &'a str, stamp: Stamp, by: &'a str, why: &'a str) -> Due<'a> {
         Due {
             profile,
             stamp,
+            action: Action::Touch,
             by,
             why,
             deadline: Deadline::of_touch(),
         }
+    }
+}
+
+impl Due<'_> {
+    /// Touches the stamp alone, for a profile that cannot be loaded. Adds its warnings.
+    ///
+    /// # Errors
+    /// Like [`Stamp::touch`].
+    pub fn touch_stamp(
+        &self,
+        durability: Durability,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Mtime>> {
+        let event = Event::begin(self.action, self.by, self.why);
+        let stamp = &self.stamp;
+        stamp.touch_for(event, durability, self.deadline, warnings)
     }
 }
 
@@ -115,6 +135,7 @@ pub fn run(
             let due = Due {
                 profile,
                 stamp,
+                action: Action::Trigger,
                 by: &by,
                 why: &why,
                 deadline,

@@ -3,19 +3,26 @@
 //! It is for hosts on which no trigger runs: images, rollbacks, `make install`. The kept witness
 //! tells it the state of the modules at the last touch.
 
+use std::time::Instant;
+
 use crate::act::follow::Followed;
 use crate::act::kept_witness::{self, KeptWitness};
+use crate::ground::environment::caller;
 use crate::ground::error::{Error, Result};
 use crate::ground::time::Mtime;
 use crate::judge::verdict::Verdict;
 use crate::observe::inputs::{Depth, Inputs};
 use crate::observe::observation::Observation;
 use crate::observe::profile::Profile;
+use crate::stamp::event::{Action, Event, TOUCHED};
 use crate::stamp::stamp::{Durability, Stamp};
 use crate::stamp::turn::{Kept, Turn, Versioned};
 
 /// The most reasons that an update writes into the stamp.
 const MOST_REASONS: usize = 2;
+
+/// The reason for an update that touches no stamp, and makes libvirt probe again.
+const MISSED: &str = "something is not as at the last refresh of libvirt";
 
 /// The result of an update.
 #[derive(Debug)]
@@ -29,9 +36,16 @@ pub struct Updated {
     pub errors: Vec<Error>,
     warnings: Vec<String>,
     followed: Followed,
+    event: Option<Event>,
 }
 
 impl Updated {
+    /// The event in the log; `None` if nothing changed, which the log leaves out.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn event(&self) -> Option<&Event> {
+        self.event.as_ref()
+    }
+
     /// The warnings for people, one sentence each.
     pub fn warnings(&self) -> impl Iterator<Item = &str> {
         let own = self.warnings.iter().map(String::as_str);
@@ -61,6 +75,7 @@ impl Profile {
     /// # Errors
     /// Like [`Profile::inputs`]. Other failures are in [`Updated::errors`].
     pub fn update(&self, durability: Durability) -> Result<Option<Updated>> {
+        let begun = Instant::now();
         let profile = &self.without_variables();
         let stamp = &Stamp::own(self.root(), self.name())?;
         if stamp.waits_for_first_boot()? {
@@ -73,7 +88,32 @@ impl Profile {
         let mut followed = Followed::after_update(profile, stamp, inputs, durability);
         updated.errors.extend(followed.take_error());
         updated.followed = followed;
+        if let Some(event) = updated.as_event() {
+            let event = event.end(begun.elapsed());
+            updated.warnings.extend(stamp.log(&event));
+            updated.event = Some(event);
+        }
         Ok(Some(updated))
+    }
+}
+
+impl Updated {
+    /// The event for the log, without its end. `None` if nothing was done.
+    fn as_event(&self) -> Option<Event> {
+        let why = self.verdict.reasons_for_people(MOST_REASONS).join("; ");
+        let why = match self.verdict {
+            Verdict::Stale(_) => &*why,
+            Verdict::Fresh => MISSED,
+        };
+        let mut event = Event::begin(Action::Update, &caller(), why);
+        if self.touched.is_some() {
+            event.add(TOUCHED);
+        }
+        self.followed.tell(&mut event);
+        event.fail(&self.errors);
+        let is_done = !event.followed.is_empty();
+        event.warn(self.warnings());
+        is_done.then_some(event)
     }
 }
 
@@ -136,6 +176,7 @@ fn touch_if_changed(
         errors: Vec::new(),
         warnings: Vec::new(),
         followed: Followed::default(),
+        event: None,
     };
     if let Look::Unchanged { inputs, .. } = seen.value {
         return Ok((updated, inputs));

@@ -96,8 +96,7 @@ fn trigger(
         let mut watched = watched.iter();
         let watched = watched.find(|watched| watched.name == due.profile);
         let Some(profile) = watched.and_then(|watched| watched.or_built_in(&root)) else {
-            let (stamp, by, why) = (&due.stamp, due.by, due.why);
-            return stamp.touch_by(by, why, durability, due.deadline, warnings);
+            return due.touch_stamp(durability, warnings);
         };
         let touched = touch_profile(&profile, due, directories, durability, warnings)?;
         let own = touched.iter().flat_map(Touched::warnings);

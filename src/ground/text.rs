@@ -5,6 +5,9 @@ use std::fmt::{self, Write as _};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+/// The longest line that a file keeps for people, in characters.
+const LONGEST_LINE: usize = 500;
+
 /// Shows bytes as printable text without spaces. [`unescape`] reverses it.
 pub(crate) struct Escaped<'a>(pub(crate) &'a OsStr);
 
@@ -55,6 +58,12 @@ impl fmt::Display for Sentence<'_> {
 pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The beginning of a text as one line of printable characters.
+pub(crate) fn one_line(text: &str) -> String {
+    let printable = |c: char| if is_unsafe(c) { ' ' } else { c };
+    text.chars().take(LONGEST_LINE).map(printable).collect()
 }
 
 /// Writes each byte of special characters, and of anything but UTF-8, as `\x` and two digits.

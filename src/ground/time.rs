@@ -101,17 +101,29 @@ impl fmt::Display for Mtime {
 
 /// The end of all waiting. Each step may wait for as long as the steps before it left.
 #[derive(Debug, Clone, Copy)]
-pub struct Deadline(Instant);
+pub struct Deadline {
+    begun: Instant,
+    end: Instant,
+}
 
 impl Deadline {
     /// The moment that is `patience` from now.
     pub fn after(patience: Duration) -> Deadline {
-        Deadline(Instant::now() + patience)
+        let begun = Instant::now();
+        Deadline {
+            begun,
+            end: begun + patience,
+        }
+    }
+
+    /// The time since the first step began.
+    pub(crate) fn spent(self) -> Duration {
+        self.begun.elapsed()
     }
 
     /// The time that is left; zero once it is over.
     pub(crate) fn left(self) -> Duration {
-        self.0.saturating_duration_since(Instant::now())
+        self.end.saturating_duration_since(Instant::now())
     }
 }
 

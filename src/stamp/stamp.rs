@@ -6,14 +6,15 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Stat};
 
 use crate::files::read::read_at_most;
 use crate::files::root::Root;
-use crate::files::way::Steps;
+use crate::files::trust::why_not_believed;
+use crate::files::way::{Steps, Stop};
 use crate::ground::environment::home_directory;
 use crate::ground::error::{Error, Result};
 use crate::ground::text::Printable;
@@ -109,9 +110,7 @@ impl Stamp {
     /// Like [`Stamp::system`].
     pub fn user(root: &Root, profile: &str) -> Result<Option<Stamp>> {
         check_name(profile)?;
-        let state = home_directory("XDG_STATE_HOME", ".local/state");
-        let directory = state.map(|state| state.join("modstamp"));
-        Ok(directory.map(|directory| Stamp::new(root, directory, profile, Owner::User)))
+        Ok(user_directory().map(|directory| Stamp::new(root, directory, profile, Owner::User)))
     }
 
     /// The stamp that a touch by the caller moves.
@@ -192,22 +191,31 @@ impl Stamp {
     /// # Errors
     /// If the directory of the stamps cannot be read.
     pub(crate) fn all_of_system(root: &Root) -> Result<Vec<String>> {
-        let directory = Path::new(SYSTEM_DIRECTORY);
-        let names = match root.names(directory) {
-            Ok(names) => names,
-            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-            Err(error) => {
-                let (path, remedy) = (root.outside(directory), "make it readable for root");
-                return Err(Error::system("read the directory", path, error, remedy));
-            }
+        profiles_in(root, Path::new(SYSTEM_DIRECTORY), ".stamp")
+    }
+
+    /// The stamps of an owner beside which there is a file with that extension, such as `.log`.
+    ///
+    /// # Errors
+    /// If the directory of the stamps cannot be read.
+    pub(crate) fn all_beside(root: &Root, owner: Owner, extension: &str) -> Result<Vec<Stamp>> {
+        let directory = match owner {
+            Owner::System => Some(PathBuf::from(SYSTEM_DIRECTORY)),
+            Owner::User => user_directory(),
         };
-        let mut profiles = Vec::new();
-        for name in names {
-            if let Some(profile) = name.to_str().and_then(|name| name.strip_suffix(".stamp")) {
-                profiles.push(profile.to_owned());
-            }
-        }
-        Ok(profiles)
+        let Some(directory) = directory else {
+            return Ok(Vec::new());
+        };
+        let profiles = profiles_in(root, &directory, extension)?.into_iter();
+        let profiles = profiles.filter(|profile| check_name(profile).is_ok());
+        let stamp = |profile: String| Stamp::new(root, directory.clone(), &profile, owner);
+        Ok(profiles.map(stamp).collect())
+    }
+
+    /// The name of the stamp's profile.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn profile(&self) -> &str {
+        &self.profile
     }
 
     /// The stamp's own name in its directory.
@@ -220,9 +228,22 @@ impl Stamp {
         format!("{}.{extension}", self.profile)
     }
 
+    /// Opens a file beside the stamp for reading. Refuses one that somebody else could have written.
+    pub(crate) fn open_beside(&self, extension: &str) -> std::result::Result<OwnedFd, Stop> {
+        let path = self.directory.join(self.name_beside(extension));
+        let file = self.root.read(&path, Steps::Trusted)?;
+        match why_not_believed(&rustix::fs::fstat(&file)?) {
+            None => Ok(file),
+            Some(problem) => Err(Stop::Untrusted {
+                culprit: self.root.outside(&path),
+                problem,
+            }),
+        }
+    }
+
     /// Whether a name is that of this profile's stamp, or of a file that is kept beside it.
     pub(crate) fn is_beside(&self, name: &OsStr) -> bool {
-        let extensions = ["stamp", "witness", "libvirt"];
+        let extensions = ["stamp", "witness", "libvirt", "log"];
         extensions.iter().any(|it| name == &*self.name_beside(it))
     }
 
@@ -276,6 +297,31 @@ impl Stamp {
             Owner::User => "make its directory one that you can write",
         }
     }
+}
+
+/// The directory of the caller's own stamps (XDG Base Directory Specification).
+fn user_directory() -> Option<PathBuf> {
+    let state = home_directory("XDG_STATE_HOME", ".local/state");
+    state.map(|state| state.join("modstamp"))
+}
+
+/// The profiles that have a file with that extension in a directory.
+fn profiles_in(root: &Root, directory: &Path, extension: &str) -> Result<Vec<String>> {
+    let names = match root.names(directory) {
+        Ok(names) => names,
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) => {
+            let (path, remedy) = (root.outside(directory), "make it readable for its owner");
+            return Err(Error::system("read the directory", path, error, remedy));
+        }
+    };
+    let mut profiles = Vec::new();
+    for name in names {
+        if let Some(profile) = name.to_str().and_then(|name| name.strip_suffix(extension)) {
+            profiles.push(profile.to_owned());
+        }
+    }
+    Ok(profiles)
 }
 
 /// Refuses a name that no profile may have, because it becomes part of file names.

@@ -23,14 +23,12 @@ use crate::files::directory::{open_file, stat_at};
 use crate::files::trust::why_linked;
 use crate::ground::environment::image_is_being_built;
 use crate::ground::error::{Error, Result};
-use crate::ground::text::is_unsafe;
+use crate::ground::text::one_line;
 use crate::ground::time::{Deadline, Mtime};
+use crate::stamp::event::{Action, Event, TOUCHED};
 use crate::stamp::later::later_than;
 use crate::stamp::stamp::{Durability, Stamp};
 use crate::stamp::turn::{Kept, Turn};
-
-/// The longest text of a note's line, in characters.
-const LONGEST_LINE: usize = 500;
 
 impl Stamp {
     /// Moves the stamp, and so makes every answer stale: the mtime becomes one that it never had.
@@ -49,11 +47,37 @@ impl Stamp {
     /// to disk fails, the stamp has moved, and the error says so. On a full file system a stamp
     /// still moves, but keeps its old text.
     pub fn touch(&self, by: &str, why: &str, durability: Durability) -> Result<Option<Mtime>> {
-        self.touch_by(by, why, durability, Deadline::of_touch(), &mut Vec::new())
+        let event = Event::begin(Action::Touch, by, why);
+        self.touch_for(event, durability, Deadline::of_touch(), &mut Vec::new())
     }
 
-    /// Like [`Stamp::touch`], for a trigger, which has one deadline for all its waiting. Adds
+    /// Touches the stamp, and adds the event to the log. The wait for a turn ends at `deadline`.
+    ///
+    /// # Errors
+    /// Like [`Stamp::touch`].
+    pub(crate) fn touch_for(
+        &self,
+        mut event: Event,
+        durability: Durability,
+        deadline: Deadline,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Mtime>> {
+        let Some((turn, mtime)) =
+            self.move_by(&event.by, &event.why, durability, deadline, warnings)?
+        else {
+            return Ok(None);
+        };
+        event.add(TOUCHED);
+        warnings.extend(turn.log(&event.end(deadline.spent())));
+        turn.end(durability)?;
+        Ok(Some(mtime))
+    }
+
+    /// Like [`Stamp::touch`], for rpm's program, which has one deadline for all its waiting. Adds
     /// `warnings` for people.
+    ///
+    /// The log gets no line of it. rpm's program touches several times in a transaction, and the
+    /// touch at the end of the transaction is in the log.
     ///
     /// # Errors
     /// Like [`Stamp::touch`].
@@ -66,6 +90,22 @@ impl Stamp {
         deadline: Deadline,
         warnings: &mut Vec<String>,
     ) -> Result<Option<Mtime>> {
+        let Some((turn, mtime)) = self.move_by(by, why, durability, deadline, warnings)? else {
+            return Ok(None);
+        };
+        turn.end(durability)?;
+        Ok(Some(mtime))
+    }
+
+    /// Moves the stamp. `None` while an image is built.
+    fn move_by(
+        &self,
+        by: &str,
+        why: &str,
+        durability: Durability,
+        deadline: Deadline,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<(Turn<'_>, Mtime)>> {
         if self.waits_for_first_boot()? {
             return Ok(None);
         }
@@ -73,8 +113,7 @@ impl Stamp {
         warnings.extend(turn.absurd_time());
         let mtime = turn.move_stamp(by, why, durability)?;
         warnings.extend(turn.missing_lock());
-        turn.end(durability)?;
-        Ok(Some(mtime))
+        Ok(Some((turn, mtime)))
     }
 
     /// Whether the host's first boot has to make the stamp, because an image is being built.
@@ -214,12 +253,6 @@ fn is_full(error: &Error) -> bool {
         }
         _ => false,
     }
-}
-
-/// The beginning of a text as one line of printable characters.
-fn one_line(text: &str) -> String {
-    let printable = |c: char| if is_unsafe(c) { ' ' } else { c };
-    text.chars().take(LONGEST_LINE).map(printable).collect()
 }
 
 #[cfg(test)]

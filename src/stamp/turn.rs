@@ -25,7 +25,6 @@ use rustix::io::Errno;
 use crate::files::directory::stat_at;
 use crate::files::lock::{Lock, open_private};
 use crate::files::replace::{Replacement, Writers, remove, remove_leftovers};
-use crate::files::trust::why_not_believed;
 use crate::files::way::Steps;
 use crate::ground::error::{Error, Result};
 use crate::ground::text::Printable;
@@ -120,10 +119,14 @@ impl<T> Versioned<T> {
 impl Kept {
     /// The file's name in the stamp's directory.
     pub(crate) fn name(self, stamp: &Stamp) -> String {
-        stamp.name_beside(match self {
+        stamp.name_beside(self.extension())
+    }
+
+    fn extension(self) -> &'static str {
+        match self {
             Kept::Witness => "witness",
             Kept::LibvirtRecord => "libvirt",
-        })
+        }
     }
 }
 
@@ -132,10 +135,7 @@ impl Stamp {
     ///
     /// `None` if it is missing, cannot be reached, or could have been written by somebody else.
     pub(crate) fn open_kept(&self, kept: Kept) -> Option<OwnedFd> {
-        let path = self.directory.join(kept.name(self));
-        let file = self.root.read(&path, Steps::Trusted).ok()?;
-        let stat = rustix::fs::fstat(&file).ok()?;
-        why_not_believed(&stat).is_none().then_some(file)
+        self.open_beside(kept.extension()).ok()
     }
 
     /// Whether a look shows that a kept file is missing. If the look fails, it may be there.

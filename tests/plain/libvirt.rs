@@ -548,7 +548,7 @@ fn refreshes_at_once_leave_a_whole_record_and_a_second_each() {
     assert_fresh(&host, X86);
     assert_eq!(
         host.sh("ls -A var/lib/modstamp"),
-        ".qemu.lock\nqemu.libvirt\nqemu.stamp\n"
+        ".qemu.lock\nqemu.libvirt\nqemu.log\nqemu.stamp\n"
     );
     assert_eq!(
         fs::metadata(host.path(RECORD)).unwrap().mode() & 0o777,

@@ -131,7 +131,13 @@ fn touches_by_processes_at_once_all_succeed_and_leave_one_whole_stamp() {
     names.sort();
     assert_eq!(
         names,
-        [".qemu.lock", "qemu.libvirt", "qemu.stamp", "qemu.witness"]
+        [
+            ".qemu.lock",
+            "qemu.libvirt",
+            "qemu.log",
+            "qemu.stamp",
+            "qemu.witness"
+        ]
     );
 }
 

@@ -60,6 +60,7 @@ const STAMP: &[&str] = &[
     "var/lib/modstamp/.qemu.lock",
     "var/lib/modstamp/qemu.witness",
     "var/lib/modstamp/qemu.libvirt",
+    "var/lib/modstamp/qemu.log",
 ];
 
 const MODULES: &[&str] = &[

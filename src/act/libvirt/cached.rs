@@ -1,16 +1,19 @@
 //! All that libvirt cached of one profile's programs, with modstamp's verdict on each file.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use crate::act::libvirt::cache_file::{CacheDirectory, CacheFile};
 use crate::act::libvirt::judgement::{is_rejected, judge};
 use crate::act::libvirt::kind::Kind;
 use crate::act::libvirt::record::Record;
+use crate::ground::environment::caller;
 use crate::ground::error::{Error, Result};
 use crate::judge::reason::Reason;
 use crate::judge::verdict::Verdict;
 use crate::observe::inputs::Inputs;
 use crate::observe::profile::Profile;
+use crate::stamp::event::{Action, Event};
 use crate::stamp::stamp::{Owner, Stamp};
 
 /// The cache files of one profile's programs, of the system's daemon and of the caller's own.
@@ -22,6 +25,8 @@ pub struct Cached {
     /// cannot tell which answers are older.
     own_record: Option<Record>,
     inputs: Inputs,
+    /// The caller's. An eviction is in the log beside it.
+    stamp: Option<Stamp>,
 }
 
 /// What follows from a stale verdict.
@@ -51,6 +56,24 @@ pub struct Evicted<'a> {
     pub files: Vec<&'a CacheFile>,
     /// One error for each file that was not removed; in a dry run, for each that would not be.
     pub errors: Vec<Error>,
+}
+
+impl Evicted<'_> {
+    fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.errors.is_empty()
+    }
+
+    fn event(&self, which: Eviction) -> Event {
+        let why = match which {
+            Eviction::Stale => "asked to remove what is stale",
+            Eviction::All => "asked to remove all",
+        };
+        let mut event = Event::begin(Action::Evict, &caller(), why);
+        let paths: Vec<PathBuf> = self.files.iter().map(|file| file.path()).collect();
+        event.add_paths("removed", &paths);
+        event.fail(&self.errors);
+        event
+    }
 }
 
 impl Cached {
@@ -93,6 +116,7 @@ impl Cached {
             record,
             own_record,
             inputs,
+            stamp: Stamp::own(profile.root(), profile.name()).ok(),
         }
     }
 
@@ -140,8 +164,16 @@ impl Cached {
 
     /// Removes files from the caches. A link is never followed. Another user's file is never
     /// removed: an ordinary user's eviction passes over the system's, and any other is an error.
+    ///
+    /// If there was something to remove, the log beside the caller's stamp gets a line.
     pub fn evict(&self, which: Eviction) -> Evicted<'_> {
-        self.evict_by(self.removable(), which, CacheFile::remove)
+        let begun = Instant::now();
+        let evicted = self.evict_by(self.removable(), which, CacheFile::remove);
+        if let Some(stamp) = self.stamp.as_ref().filter(|_| !evicted.is_empty()) {
+            let event = evicted.event(which).end(begun.elapsed());
+            let _ = stamp.log(&event); // The caller has the same facts.
+        }
+        evicted
     }
 
     /// Like [`Cached::evict`], but only finds out which files it would remove.

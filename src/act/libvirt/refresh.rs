@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use crate::act::libvirt::cached::Cached;
 use crate::act::libvirt::daemons::daemons;
@@ -82,6 +83,7 @@ impl Refreshed {
 /// # Errors
 /// If the caller may do none of this, or if libvirt caches nothing of the profile's programs.
 pub fn refresh(profile: &Profile, durability: Durability) -> Result<Refreshed> {
+    let begun = Instant::now();
     let profile = &profile.without_variables();
     // Look before any move, so that every later probe sees inputs at least as new. Look before
     // taking the turn, so that no touch waits for the look.
@@ -90,7 +92,9 @@ pub fn refresh(profile: &Profile, durability: Durability) -> Result<Refreshed> {
     let seen = stamp.look(Kept::LibvirtRecord, look)?;
     let deadline = Deadline::of_touch();
     let refresh = SystemRefresh::begin(Occasion::Hand, profile, stamp, durability, deadline)?;
-    Ok(refresh.run(seen, &[])?.unwrap_or_default())
+    let mut done = refresh.run(seen, &[])?.unwrap_or_default();
+    done.log(stamp, begun.elapsed());
+    Ok(done)
 }
 
 /// Like [`refresh`], for a caller that already holds the inputs and has touched the stamp.

@@ -9,7 +9,13 @@ use super::disks::{PACKAGES, Said, fact};
 use support::rpm;
 
 /// What modstamp leaves beside its stamp.
-const BESIDE: [&str; 4] = [".qemu.lock", "qemu.libvirt", "qemu.stamp", "qemu.witness"];
+const BESIDE: [&str; 5] = [
+    ".qemu.lock",
+    "qemu.libvirt",
+    "qemu.log",
+    "qemu.stamp",
+    "qemu.witness",
+];
 
 /// A root on one of the disks, and what is known of it outside.
 pub struct Root {
