@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod libvirt;
+pub mod log;
 pub mod observe;
 mod report;
 pub mod run;
@@ -52,6 +53,7 @@ pub enum Verb {
     Check(check::Arguments),
     Run(run::Arguments),
     Status(status::Arguments),
+    Log(log::Arguments),
     Libvirt(libvirt::Arguments),
 }
 

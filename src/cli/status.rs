@@ -274,7 +274,7 @@ impl LastTouch {
 }
 
 /// The local time, with its offset from UTC.
-fn local(mtime: &Mtime) -> String {
+pub fn local(mtime: &Mtime) -> String {
     let Ok(time) = Timestamp::new(mtime.seconds(), mtime.nanoseconds() as i32) else {
         return mtime.to_string(); // The calendar ends with the year 9999.
     };

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use modstamp::{Profile, Stamp, Updated, Verdict};
 
 use super::libvirt::lines;
+use super::log::sentence;
 use super::report::Report;
 use super::{Sync, Which, end, print, say, say_left_to_first_boot};
 
@@ -90,8 +91,20 @@ fn text(done: &Updated, is_well: bool) -> String {
     let reasons = done.verdict.reasons_for_people(Verdict::MOST_LINES);
     text.extend(reasons.iter().map(|reason| format!("{what}: {reason}\n")));
     text.extend(done.refreshed().into_iter().flat_map(lines));
+    // A unit's run tells the journal what the log has.
+    let logged = done.event().filter(|_| prints_to_journal());
+    text.extend(logged.map(|event| sentence(event) + "\n"));
     if text.is_empty() && is_well {
         text.push("nothing changed since the last touch\n".to_owned());
     }
     text.concat()
+}
+
+/// Whether standard output is the journal's (`JOURNAL_STREAM`, systemd.exec(5)).
+fn prints_to_journal() -> bool {
+    let Ok(stat) = rustix::fs::fstat(std::io::stdout()) else {
+        return false;
+    };
+    let stream = format!("{}:{}", stat.st_dev, stat.st_ino);
+    std::env::var_os("JOURNAL_STREAM").is_some_and(|it| it == *stream)
 }

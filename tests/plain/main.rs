@@ -9,6 +9,7 @@ mod features;
 mod layers;
 mod libvirt;
 mod libvirt_losses;
+mod log;
 mod messages;
 mod names;
 mod pages;
