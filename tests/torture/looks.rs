@@ -36,6 +36,7 @@ const LOOKS: &[Look] = &[
     ("modstamp", &["check", "/usr/share/body"]),
     ("modstamp", &["status"]),
     ("modstamp", &["status", "--json"]),
+    ("modstamp", &["log"]),
     ("modstamp", &["libvirt", "status"]),
     ("modstamp", &["libvirt", "status", "--json"]),
     ("modstamp", &["libvirt", "evict", "--all", "--dry-run"]),
