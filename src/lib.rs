@@ -259,6 +259,7 @@ mod observe {
     pub(crate) mod search;
     pub(crate) mod stamps;
     pub(crate) mod tick;
+    mod unseen;
     pub(crate) mod walk;
 }
 #[allow(clippy::module_inception)] // The layer has the name of its main word.

@@ -20,10 +20,9 @@ use crate::ground::error::{Error, Result};
 use crate::ground::text::Escaped;
 use crate::judge::reason::Reason;
 use crate::judge::verdict::Verdict;
-use crate::observe::added::UNNAMED;
 use crate::observe::evidence::hash;
 use crate::observe::inputs::Inputs;
-use crate::observe::profile::Profile;
+use crate::observe::profile::{Profile, UNNAMED};
 
 /// One user's directory of cached command output.
 ///

@@ -5,16 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-
-use crate::files::root::Root;
-use crate::ground::text::Printable;
-use crate::observe::entry::Entry;
-use crate::observe::observation::Observation;
-use crate::observe::profile::Profile;
-
-/// The name of a profile without a name, which no other profile can have. So it has no stamp.
-pub(crate) const UNNAMED: &str = "-";
+use std::path::PathBuf;
 
 /// A path that a caller adds to a profile's inputs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,83 +14,6 @@ pub enum Added {
     Directory(PathBuf),
     /// A further file.
     File(PathBuf),
-}
-
-impl Profile {
-    /// A profile without a name, without a stamp, and with these inputs alone.
-    #[doc(hidden)] // Only the programs use it.
-    pub fn unnamed(root: &Root, added: Vec<Added>) -> Profile {
-        Profile::of_nothing(UNNAMED, root).with_added(added)
-    }
-
-    /// This profile, with these added inputs in the place of all earlier ones. Each path is
-    /// absolute.
-    #[doc(hidden)] // Only the programs use it.
-    pub fn with_added(mut self, mut added: Vec<Added>) -> Profile {
-        added.sort();
-        added.dedup();
-        self.added = added;
-        self
-    }
-
-    pub(crate) fn added_directories(&self) -> impl Iterator<Item = &Path> {
-        self.added.iter().filter_map(|added| match added {
-            Added::Directory(path) => Some(path.as_path()),
-            Added::File(_) => None,
-        })
-    }
-
-    pub(crate) fn added_files(&self) -> impl Iterator<Item = &Path> {
-        self.added.iter().filter_map(|added| match added {
-            Added::File(path) => Some(path.as_path()),
-            Added::Directory(_) => None,
-        })
-    }
-
-    /// The warnings about inputs that the profile names and that an observation of it lacks, one
-    /// sentence each.
-    pub(crate) fn unseen(&self, seen: &Observation) -> Vec<String> {
-        let unseen = |added: &Added| match added {
-            Added::Directory(path) => {
-                let is_missing = seen.directory(path).is_none();
-                is_missing.then(|| self.missing("directory", path))
-            }
-            Added::File(path) => match entry_of(&seen.files, path) {
-                None => Some(self.missing("file", path)),
-                Some(entry) if entry.file_type().is_dir() => {
-                    let path = self.root().outside(path);
-                    let path = Printable(path.as_os_str());
-                    Some(format!(
-                        "{path} is a directory, so the files in it do not count; \
-                         name it by --dir"
-                    ))
-                }
-                Some(_) => None,
-            },
-        };
-        let is_nothing =
-            seen.directories.is_empty() && seen.programs.is_empty() && seen.files.is_empty();
-        let nothing = (is_nothing && self.name() != UNNAMED).then(|| {
-            format!(
-                "nothing that the profile “{}” names is on this host, so no plug-in makes the \
-                 answer stale; correct the profile, or name another one",
-                self.name()
-            )
-        });
-        let unseen = self.added.iter().filter_map(unseen);
-        nothing.into_iter().chain(unseen).collect()
-    }
-
-    fn missing(&self, kind: &str, path: &Path) -> String {
-        let path = self.root().outside(path);
-        let path = Printable(path.as_os_str());
-        format!("there is no {kind} {path}; check its name, or ignore this until it comes")
-    }
-}
-
-fn entry_of<'a>(entries: &'a [Entry], path: &Path) -> Option<&'a Entry> {
-    let index = entries.binary_search_by(|entry| entry.name.as_path().cmp(path));
-    Some(&entries[index.ok()?])
 }
 
 /// Writes added inputs as text. A zero byte ends each, because no path has one in it.

@@ -12,6 +12,9 @@ use crate::observe::added::Added;
 use crate::observe::pattern::{Glob, Source};
 use crate::stamp::stamp::{Stamp, check_name};
 
+/// The name of a profile without a name, which no other profile can have. So it has no stamp.
+pub(crate) const UNNAMED: &str = "-";
+
 /// Names what one ecosystem's cached answers depend on: module directories, programs, further
 /// files.
 ///
@@ -170,6 +173,36 @@ impl Profile {
             Source::Glob(_) => None,
         });
         named.map(|name| (name.clone(), variable(name))).collect()
+    }
+
+    /// A profile without a name, without a stamp, and with these inputs alone.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn unnamed(root: &Root, added: Vec<Added>) -> Profile {
+        Profile::of_nothing(UNNAMED, root).with_added(added)
+    }
+
+    /// This profile, with these added inputs in the place of all earlier ones. Each path is
+    /// absolute.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn with_added(mut self, mut added: Vec<Added>) -> Profile {
+        added.sort();
+        added.dedup();
+        self.added = added;
+        self
+    }
+
+    pub(crate) fn added_directories(&self) -> impl Iterator<Item = &Path> {
+        self.added.iter().filter_map(|added| match added {
+            Added::Directory(path) => Some(path.as_path()),
+            Added::File(_) => None,
+        })
+    }
+
+    pub(crate) fn added_files(&self) -> impl Iterator<Item = &Path> {
+        self.added.iter().filter_map(|added| match added {
+            Added::File(path) => Some(path.as_path()),
+            Added::Directory(_) => None,
+        })
     }
 
     /// A profile that names nothing yet.
