@@ -155,8 +155,7 @@ class Witnesses(Scratch):
             "ctypes.CDLL = lambda name: load('missing-' + name)\n"
             "import modstamp\n"
         )
-        command = [sys.executable, "-c", program]
-        ended = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+        ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
         last = ended.stderr.splitlines()[-1]
         self.assertTrue(last.startswith("ImportError: cannot load modstamp's C library: "), last)
         self.assertIn("; install the package that has libmodstamp.so.0", last)
@@ -240,14 +239,9 @@ class Cached(Scratch):
         other = f"{self.here}/other.toml"
         with open(self.profile) as profile:
             write(other, profile.read())
+        first, second = (lambda: "first"), (lambda: "second")
+        first.__qualname__, second.__qualname__ = "first", "second"
         answers = []
-
-        def first():
-            return "first"
-
-        def second():
-            return "second"
-
         for function in first, second:
             for profile in self.profile, other:
                 answers.append(modstamp.cached("cache", profile)(function)())
