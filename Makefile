@@ -90,7 +90,7 @@ install-library: $(if $(shell command -v $(CARGO)),library)
 
 # This enables no unit. Packages and administrators do.
 install-units:
-	set -e; for unit in $$(cd packaging/systemd && find system user -type f); do \
+	set -e; for unit in $$(cd packaging/systemd && find system user ! -type d); do \
 		case $$unit in system/*) to=$(DESTDIR)$(UNITDIR) ;; *) to=$(DESTDIR)$(USERUNITDIR) ;; esac; \
 		to=$$to/$${unit#*/}; to=$${to%.in}; \
 		install -D -m 0644 packaging/systemd/$$unit $$to; \

@@ -5,6 +5,7 @@
 //! selects it. The parts share base roots, built packages and the processors. One part runs while
 //! another waits.
 
+mod booted;
 mod debhelper;
 mod debian;
 mod dpkg;
@@ -15,6 +16,7 @@ mod manager;
 mod pacman;
 mod qemu;
 mod repositories;
+mod restart;
 mod rpm;
 mod security;
 mod systemd;
@@ -40,6 +42,7 @@ fn main() {
         ("dpkg::debhelper", debhelper::tests()),
         ("libvirt", libvirt::tests()),
         ("systemd", systemd::tests()),
+        ("systemd::restart", restart::tests()),
         ("security", security::tests()),
         ("dpkg", qemu::tests()),
         ("dpkg", dpkg::tests()),

@@ -265,6 +265,7 @@ fn the_package_has_what_arch_expects(host: &Host) {
         "/usr/include/modstamp.h",
         "/usr/lib/libmodstamp.so.0",
         "/usr/lib/pkgconfig/modstamp.pc",
+        "/usr/lib/systemd/system/libvirtd.service.d/modstamp.conf",
         "/usr/lib/systemd/system/modstamp-update@.path",
         "/usr/lib/systemd/system/modstamp-update@qemu.path.d/directories.conf",
         "/usr/lib/systemd/user/modstamp-update@.service",

@@ -42,6 +42,9 @@ struct Half {
 /// By promise, and by what the machines have.
 static SEEN: Mutex<BTreeMap<(&str, With), Half>> = Mutex::new(BTreeMap::new());
 
+/// Masks the drop-in of libvirt's daemon, from its next start on.
+const MASK_DROP_IN: &str = "ln -sf /dev/null /etc/systemd/system/libvirtd.service.d/modstamp.conf; systemctl daemon-reload";
+
 /// Words of the kernel's command line that mask the units.
 const MASKED: [&str; 2] = [
     "systemd.mask=modstamp-update@qemu.service",
@@ -52,7 +55,7 @@ const MASKED: [&str; 2] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum With {
     Nothing,
-    /// modstamp, with its system units masked.
+    /// modstamp, with its system units and its drop-in masked.
     MaskedUnits,
     Modstamp,
 }
@@ -107,7 +110,10 @@ impl Scene {
             With::MaskedUnits => MASKED.iter().fold(boot, |boot, word| boot.word(word)),
             With::Nothing | With::Modstamp => boot,
         };
-        let machine = boot.start();
+        let mut machine = boot.start();
+        if self.with == With::MaskedUnits {
+            machine.sh(MASK_DROP_IN);
+        }
         self.seen().boots.push(machine.boot_time);
         machine
     }
