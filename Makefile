@@ -42,7 +42,7 @@ STATIC := $(shell echo 'int main(void) { return 0; }' | $(or $(CC),cc) -static -
 REMAP  := $(if $(word 2,$(CURDIR)),,--remap-path-prefix=$(CURDIR)=)
 BUILD  := RUSTFLAGS="$$RUSTFLAGS $(REMAP) $(STATIC)" $(CARGO) build --release --locked --target $(HOST)
 
-.PHONY: all programs library manual install install-library install-units install-python demo check test check-all check-proof check-root \
+.PHONY: all programs library manual install install-library install-units install-python uninstall demo check test check-all check-proof check-root \
 	check-torture check-rpm check-dpkg check-pacman check-libvirt check-systemd check-security check-lab check-packages torture fuzz coverage miri mutants check-release \
 	api bench dist dist-vendored clean help
 
@@ -88,14 +88,29 @@ install-library: $(if $(shell command -v $(CARGO)),library)
 		> $(DESTDIR)$(LIBDIR)/pkgconfig/modstamp.pc
 	chmod 0644 $(DESTDIR)$(LIBDIR)/pkgconfig/modstamp.pc
 
+UNITS = $(shell cd packaging/systemd && find system user ! -type d)
+unit_path = $(DESTDIR)$(patsubst user/%,$(USERUNITDIR)/%,$(patsubst system/%,$(UNITDIR)/%,$(1:.in=)))
+
 # This enables no unit. Packages and administrators do.
 install-units:
-	set -e; for unit in $$(cd packaging/systemd && find system user ! -type d); do \
-		case $$unit in system/*) to=$(DESTDIR)$(UNITDIR) ;; *) to=$(DESTDIR)$(USERUNITDIR) ;; esac; \
-		to=$$to/$${unit#*/}; to=$${to%.in}; \
-		install -D -m 0644 packaging/systemd/$$unit $$to; \
-		sed -i 's|@BINDIR@|$(BINDIR)|; $(if $(MULTIARCH),s|@MULTIARCH@|$(MULTIARCH)|,/@MULTIARCH@/d)' $$to; \
-	done
+	set -e; $(foreach unit,$(UNITS),install -D -m 0644 packaging/systemd/$(unit) $(call unit_path,$(unit));)
+	sed -i 's|@BINDIR@|$(BINDIR)|; $(if $(MULTIARCH),s|@MULTIARCH@|$(MULTIARCH)|,/@MULTIARCH@/d)' \
+		$(foreach unit,$(UNITS),$(call unit_path,$(unit)))
+
+# The stamps stay, as the host's data. So do directories in which others have files.
+uninstall:         ## remove what `make install` installed: DESTDIR=, PREFIX=
+	rm -f $(DESTDIR)$(BINDIR)/modstamp $(DESTDIR)$(LIBEXECDIR)/modstamp/rpm-trigger \
+		$(DESTDIR)$(LIBEXECDIR)/modstamp/rpm-transaction $(DESTDIR)$(MANDIR)/man1/modstamp.1 \
+		$(DESTDIR)$(MANDIR)/man1/modstamp-*.1 $(patsubst man/%.3,$(DESTDIR)$(MANDIR)/man3/%.3,$(wildcard man/*.3)) \
+		$(patsubst man/%.5,$(DESTDIR)$(MANDIR)/man5/%.5,$(wildcard man/*.5)) \
+		$(DESTDIR)$(DATADIR)/bash-completion/completions/modstamp $(DESTDIR)$(DATADIR)/zsh/site-functions/_modstamp \
+		$(DESTDIR)$(DATADIR)/fish/vendor_completions.d/modstamp.fish \
+		$(DESTDIR)$(LIBDIR)/$(LIBRARY) $(DESTDIR)$(LIBDIR)/libmodstamp.so.0 $(DESTDIR)$(LIBDIR)/libmodstamp.so \
+		$(DESTDIR)$(LIBDIR)/pkgconfig/modstamp.pc $(DESTDIR)$(INCLUDEDIR)/modstamp.h \
+		$(foreach unit,$(UNITS),$(call unit_path,$(unit)))
+	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(LIBEXECDIR)/modstamp $(DESTDIR)$(STATEDIR)/modstamp \
+		$(foreach directory,$(filter %.d/,$(dir $(UNITS))),$(call unit_path,$(directory))) 2>/dev/null || true
+	$(if $(DESTDIR),,ldconfig 2>/dev/null || true)
 
 install-python:    ## install the Python module, which loads the C library: DESTDIR=, PYTHONDIR=
 	install -D -m 0644 -t $(DESTDIR)$(PYTHONDIR)/modstamp python/modstamp/*.py python/modstamp/py.typed

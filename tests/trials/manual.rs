@@ -30,6 +30,7 @@ pub fn tests() -> Vec<Test> {
                 modstamp_profile_has_examples_that_load,
                 libmodstamp_names_just_what_the_header_has,
                 make_install_without_cargo_installs_what_was_built_before,
+                make_uninstall_removes_what_make_install_installed_and_nothing_else,
             ],
         ),
         (
@@ -526,9 +527,10 @@ fn the_example_of_libmodstamp_compiles_without_a_warning() {
     run(cc.arg("-I").arg(sources().join("include")).arg(file));
 }
 
-fn make_install_without_cargo_installs_what_was_built_before() {
+/// Runs `make install` below `root` without a cargo, on files that stand for what was built.
+fn make_install(root: &Path) {
     let scratch = tempfile::tempdir().unwrap();
-    let (target, root) = (scratch.path().join("target"), scratch.path().join("root"));
+    let target = scratch.path().join("target");
     let rustc = run(Command::new("rustc").arg("-vV"));
     let host = rustc
         .lines()
@@ -555,6 +557,47 @@ fn make_install_without_cargo_installs_what_was_built_before() {
         .env("CARGO_TARGET_DIR", &target)
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     run(&mut install);
+}
+
+fn make_uninstall_removes_what_make_install_installed_and_nothing_else() {
+    let scratch = tempfile::tempdir().unwrap();
+    let root = scratch.path().join("root");
+    let kept = [
+        "usr/bin/other",
+        "usr/lib/systemd/system/libvirtd.service.d/other.conf",
+        "usr/share/man/man1/modstampede.1",
+        "var/lib/modstamp/qemu.stamp",
+    ];
+    for path in kept {
+        fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+        fs::write(root.join(path), "").unwrap();
+    }
+    make_install(&root);
+    let uninstall = || {
+        let mut uninstall = make(&["uninstall", "CARGO=no-cargo", "PREFIX=/usr"]);
+        run(uninstall.arg(format!("DESTDIR={}", root.display())))
+    };
+    uninstall();
+    let left = run(Command::new("find")
+        .args([".", "-not", "-type", "d"])
+        .current_dir(&root));
+    let mut left: Vec<&str> = left.lines().map(|path| &path[2..]).collect();
+    left.sort_unstable();
+    assert_eq!(left, kept);
+    let own = run(Command::new("find")
+        .args([".", "-name", "*modstamp*", "-type", "d"])
+        .current_dir(&root));
+    assert_eq!(
+        own, "./var/lib/modstamp\n",
+        "a directory of its own is left"
+    );
+    uninstall();
+}
+
+fn make_install_without_cargo_installs_what_was_built_before() {
+    let scratch = tempfile::tempdir().unwrap();
+    let root = scratch.path().join("root");
+    make_install(&root);
 
     let installed = files(&root).into_keys();
     let installed =
