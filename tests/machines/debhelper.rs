@@ -38,6 +38,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_package_of_two_architectures_has_one_stamp,
     a_profile_that_is_wrong_fails_no_run,
     a_line_that_is_wrong_stops_the_build_with_a_sentence,
+    a_directory_that_nothing_has_is_a_warning_with_what_may_be_meant,
 ];
 
 /// Where the plug-ins of the package are.
@@ -364,4 +365,57 @@ fn a_line_that_is_wrong_stops_the_build_with_a_sentence(host: &Host) {
          ! dh_modstamp");
     let sentence = "debian/other.modstamp: debian/player.modstamp has the profile a already";
     assert!(printed.contains(sentence), "{printed}");
+}
+
+fn a_directory_that_nothing_has_is_a_warning_with_what_may_be_meant(host: &Host) {
+    host.sh("mkdir -p /opt/plug-ins/codecs /opt/filters /usr/lib/aliased");
+    // In the line, and expected; without a sentence there is no warning.
+    let cases = [
+        ("/opt/plug-ins/codecs", ""),
+        ("/lib/aliased", ""),
+        ("/opt/brought/by-it", ""),
+        ("/usr/lib/brought", ""),
+        (
+            "/opt/plug-ins/codes",
+            "“/opt/plug-ins/codes”; did you mean “/opt/plug-ins/codecs”?",
+        ),
+        (
+            "/opt/plugins/codecs",
+            "“/opt/plugins”; did you mean “/opt/plug-ins”?",
+        ),
+        (
+            "/opt/brought/by-him",
+            "“/opt/brought/by-him”; did you mean “/opt/brought/by-it”?",
+        ),
+        ("/srv/nowhere/at/all", "“/srv/nowhere”; is it spelt right?"),
+    ];
+    for (directory, sentence) in cases {
+        write(
+            host,
+            &[("debian/player.modstamp", &format!("a {directory}\n"))],
+        );
+        let printed = host.sh(
+            "cd /srv/player; mkdir -p debian/player/opt/brought/by-it debian/player/lib/brought; dh_modstamp",
+        );
+        match sentence {
+            "" => assert_eq!(printed, "", "{directory}"),
+            _ => {
+                let begin = format!(
+                    "dh_modstamp: warning: debian/player.modstamp: the profile a has the directory “{directory}”, "
+                );
+                let end = format!("has {sentence}\n");
+                assert!(
+                    printed.starts_with(&begin) && printed.ends_with(&end),
+                    "{printed}"
+                );
+            }
+        }
+    }
+    // In a build that has it all the same.
+    write(host, &[("debian/player.modstamp", "a /opt/plug-in\n")]);
+    let printed = host.sh("cd /srv/player; dpkg-buildpackage -b -us -uc");
+    assert!(
+        printed.contains("did you mean “/opt/plug-ins”?"),
+        "{printed}"
+    );
 }
