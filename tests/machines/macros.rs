@@ -10,13 +10,17 @@ use std::process::Command;
 use support::machine::Machine;
 use support::rpm::{self, MODULES, PACKAGES, Package};
 use support::test::{Needs, Test, test};
-use support::{named, run};
+use support::{named, run, sources};
 
 /// The rpms, and the suites of Debian that have them.
 const RPMS: [(&str, &str); 2] = [("rpm_4_18", "bookworm"), ("rpm_4_20", "trixie")];
 
 /// What the other packager's spec file says.
 const LINE: &str = "%modstamp_filetriggers -P gstreamer %{_libdir}/gstreamer-1.0";
+
+/// What a spec file says that is also built where there is no modstamp-devel.
+const GUARDED: &str =
+    "%{?modstamp_filetriggers:%modstamp_filetriggers -P gstreamer %{_libdir}/gstreamer-1.0}";
 
 /// Where that is.
 const PLUGINS: &str = "/usr/lib64/gstreamer-1.0";
@@ -27,6 +31,11 @@ pub fn tests() -> Vec<Test> {
             "rpmlint_has_nothing_to_say",
             &Needs::root_and(&[&rpm::PROGRAMS[..], &["rpmlint"]].concat()),
             rpmlint_has_nothing_to_say,
+        ),
+        test(
+            "rpmlint_has_nothing_to_say_of_the_spec_alone",
+            &Needs::of(&["rpmlint"]),
+            rpmlint_has_nothing_to_say_of_the_spec_alone,
         ),
         test(
             "the_library_is_named_as_each_distribution_wants_it",
@@ -64,6 +73,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_stored_witness_goes_stale_by_what_concerns_its_profile_alone,
     the_package_with_the_triggers_requires_modstamp_by_itself,
     a_sub_package_gets_the_triggers_that_are_meant_for_it,
+    the_guarded_line_makes_the_same_triggers_and_nothing_without_modstamp_devel,
     the_macro_makes_the_triggers_that_modstamp_qemu_has,
     what_the_macro_cannot_use_stops_the_build_with_a_sentence,
     removing_modstamp_takes_the_stamps_of_every_profile,
@@ -107,9 +117,13 @@ impl Host {
     /// Runs rpmbuild on a packager's spec file, with the file of the profile and `sections`;
     /// returns whether it succeeded, and what it printed as errors.
     fn try_build(&self, name: &str, sections: &str) -> (bool, String) {
+        let requires = match sections.starts_with("%{?") {
+            true => "",
+            false => "BuildRequires: modstamp-devel\n",
+        };
         let spec = format!(
             "Name: {name}\nVersion: 1\nRelease: 1\nSummary: Plug-ins\nLicense: MIT\n\
-             BuildRequires: modstamp-devel\n%global debug_package %{{nil}}\n%global __os_install_post %{{nil}}\n\
+             {requires}%global debug_package %{{nil}}\n%global __os_install_post %{{nil}}\n\
              %description\nPlug-ins.\n\
              %package doc\nSummary: Text\n%description doc\nText.\n\
              %install\nmkdir -p %{{buildroot}}/usr/lib/modstamp/profiles.d\n\
@@ -279,6 +293,37 @@ fn a_sub_package_gets_the_triggers_that_are_meant_for_it(host: &Host) {
     );
 }
 
+fn the_guarded_line_makes_the_same_triggers_and_nothing_without_modstamp_devel(host: &Host) {
+    let plain = host.triggers(&host.build("gstreamer", LINE));
+    let for_doc = "%{?modstamp_filetriggers:%modstamp_filetriggers -P gstreamer -n gstreamer-doc %{_libdir}/gstreamer-1.0}";
+    let doc = format!("{PACKAGES}/gstreamer-doc.rpm");
+    assert_eq!(plain, host.triggers(&host.build("gstreamer", GUARDED)));
+    let main = host.build("gstreamer", for_doc);
+    assert_eq!((host.triggers(&main), host.triggers(&doc)), (vec![], plain));
+    let (_, errors) = host.try_build(
+        "gstreamer",
+        "%{?modstamp_filetriggers:%modstamp_filetriggers lib}",
+    );
+    assert!(
+        errors.contains("error: %modstamp_filetriggers: "),
+        "{errors}"
+    );
+
+    host.rpm(&["-e", "modstamp-devel"]);
+    assert!(!host.try_build("gstreamer", LINE).0);
+    for line in [GUARDED, for_doc] {
+        let main = host.build("gstreamer", line);
+        assert_eq!(
+            (host.triggers(&main), host.triggers(&doc)),
+            (vec![], vec![])
+        );
+        let described = host
+            .machine
+            .sh(&format!("rpm -qp --qf '%{{description}}' {main} {doc}"));
+        assert_eq!(described, "Plug-ins.Text.", "nothing is left of the line");
+    }
+}
+
 fn the_macro_makes_the_triggers_that_modstamp_qemu_has(host: &Host) {
     let line = "%modstamp_filetriggers -P qemu %{_libdir}/qemu %{_libdir}/qemu-kvm";
     let made = host.triggers(&host.build("other-qemu", line));
@@ -346,6 +391,14 @@ fn removing_modstamp_takes_the_stamps_of_every_profile(host: &Host) {
     host.machine.sh("! test -e /var/lib/modstamp");
 }
 
+/// As a packager runs it, without options.
+fn rpmlint_has_nothing_to_say_of_the_spec_alone() {
+    let mut rpmlint = Command::new("rpmlint");
+    let said = run(rpmlint.arg("rpm/modstamp.spec").current_dir(sources()));
+    let nothing = "0 packages and 1 specfiles checked; 0 errors, 0 warnings";
+    assert!(said.contains(nothing), "{said}");
+}
+
 /// Neither on the spec nor on any package, by Fedora's names (release 1) or by openSUSE's
 /// (1.again).
 fn rpmlint_has_nothing_to_say() {
@@ -361,8 +414,13 @@ fn rpmlint_has_nothing_to_say() {
         }
     }
     assert_eq!(files.len(), 5 + 5 + 1, "{files:?}");
+    let filters = ["rpm/modstamp.rpmlintrc", "rpm/rpmlintrc.packages"];
+    let filters = filters.map(|path| std::fs::read_to_string(sources().join(path)).unwrap());
+    let all = scratch.path().join("rpmlintrc");
+    std::fs::write(&all, filters.concat()).unwrap();
     let output = Command::new("rpmlint")
-        .args(["-c", "rpm/rpmlint.toml", "-r", "rpm/modstamp.rpmlintrc"])
+        .args(["-c", "rpm/rpmlint.toml", "-r"])
+        .arg(all)
         .arg("rpm/modstamp.spec")
         .args(files)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
