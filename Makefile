@@ -42,7 +42,7 @@ STATIC := $(shell echo 'int main(void) { return 0; }' | $(or $(CC),cc) -static -
 REMAP  := $(if $(word 2,$(CURDIR)),,--remap-path-prefix=$(CURDIR)=)
 BUILD  := RUSTFLAGS="$$RUSTFLAGS $(REMAP) $(STATIC)" $(CARGO) build --release --locked --target $(HOST)
 
-.PHONY: all programs library manual install install-library install-units install-python uninstall demo check test check-all check-proof check-root \
+.PHONY: all programs library manual install install-library install-units install-python uninstall demo screen site check test check-all check-proof check-root \
 	check-torture check-rpm check-dpkg check-pacman check-libvirt check-systemd check-security check-lab check-packages torture fuzz coverage miri mutants check-release \
 	api bench dist dist-vendored clean help
 
@@ -125,6 +125,18 @@ dist-vendored:     ## write dist/modstamp-VERSION-vendored.tar.gz, which has all
 
 demo: programs        ## see it work, in a scratch directory
 	packaging/demo $(RELEASE)
+
+screen: programs      ## write docs/demo.svg, the screen of the first page, from `make demo` with a QEMU
+	packaging/demo $(RELEASE) 2>&1 | packaging/screen > docs/demo.svg
+
+# mdBook 0.4.52, of the Rust project, is built once; it takes some minutes.
+MDBOOK := $(TARGET_DIR)/mdbook/bin
+
+$(MDBOOK)/mdbook:
+	$(CARGO) install mdbook --version 0.4.52 --locked --no-default-features --features search --root $(TARGET_DIR)/mdbook
+
+site: $(MDBOOK)/mdbook ## build the pages as a book, target/site/book/index.html, and check its links
+	PATH="$(abspath $(MDBOOK)):$$PATH" packaging/site $(TARGET_DIR)/site
 
 check:             ## run the tests that need neither root nor packages (2 min from a fresh clone, 1 later)
 	tests/check

@@ -285,6 +285,22 @@ fn every_link_of_a_page_leads_to_a_file() {
     assert!(count > 10, "{count} links");
 }
 
+/// `make site` checks the links of what it builds from that.
+#[test]
+fn the_book_has_every_page() {
+    let docs = sources().join("docs");
+    let order = fs::read_to_string(docs.join("SUMMARY.md")).unwrap();
+    let listed = targets(&order);
+    for file in fs::read_dir(docs).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        let is_page = name.ends_with(".md") && name != "SUMMARY.md";
+        assert!(
+            !is_page || listed.contains(&name.as_str()),
+            "docs/SUMMARY.md lacks {name}"
+        );
+    }
+}
+
 #[test]
 fn the_first_page_is_short() {
     let readme = fs::read_to_string(sources().join("README.md")).unwrap();

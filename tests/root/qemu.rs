@@ -6,20 +6,26 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::named;
 use support::test::{Needs, Test, test};
+use support::{named, run, sources};
 
 pub fn tests() -> Vec<Test> {
     let missing = match (find("/usr/bin", "qemu-system-x86_64"), modules()) {
         (Some(_), Some(_)) => None,
         _ => Some("qemu-system-x86_64 with hw-display-qxl.so".to_owned()),
     };
-    let needs = Needs::root_and(&[]).and(missing);
+    let needs = Needs::root_and(&[]).and(missing.clone());
+    let drawing = Needs::of(&["python3"]).and(missing);
     let of = |(name, scenario): &(&str, Scenario)| {
         let scenario = *scenario;
         test(*name, &needs, move || scenario(&Qemu::copy()))
     };
-    SCENARIOS.iter().map(of).collect()
+    let screen = test(
+        "the_first_pages_screen_is_what_the_demo_prints_now",
+        &drawing,
+        the_first_pages_screen_is_what_the_demo_prints_now,
+    );
+    SCENARIOS.iter().map(of).chain([screen]).collect()
 }
 
 type Scenario = fn(&Qemu);
@@ -160,5 +166,18 @@ fn a_witness_of_qemus_modules_keeps_to_120_bytes_an_entry(qemu: &Qemu) {
         witness.len() <= 120 * entries,
         "{} bytes of {entries}",
         witness.len()
+    );
+}
+
+fn the_first_pages_screen_is_what_the_demo_prints_now() {
+    let programs = Path::new(env!("CARGO_BIN_EXE_modstamp")).parent().unwrap();
+    let drawn = run(Command::new("sh")
+        .args(["-ec", "packaging/demo \"$0\" 2>&1 | packaging/screen"])
+        .arg(programs)
+        .current_dir(sources()));
+    let kept = fs::read_to_string(sources().join("docs/demo.svg")).unwrap();
+    assert!(
+        drawn == kept,
+        "`make screen` would draw another one: {drawn}"
     );
 }
