@@ -204,6 +204,8 @@ mod act {
     pub(crate) mod cache;
     pub(crate) mod cached;
     pub(crate) mod command;
+    #[cfg(feature = "cli")]
+    pub mod doctor;
     pub(crate) mod follow;
     pub(crate) mod inquiry;
     pub(crate) mod kept_witness;
@@ -254,7 +256,7 @@ mod observe {
     pub(crate) mod observation;
     pub(crate) mod pattern;
     pub(crate) mod profile;
-    mod profile_file;
+    pub(crate) mod profile_file;
     pub(crate) mod reader;
     pub(crate) mod search;
     pub(crate) mod stamps;
@@ -274,6 +276,9 @@ mod stamp {
 
 pub use act::cache::{Cache, CachedCommand, Outcome};
 pub use act::cached::{Answer, cached};
+#[cfg(feature = "cli")]
+#[doc(hidden)] // Only the programs use it.
+pub use act::doctor;
 #[cfg(feature = "libvirt")]
 pub use act::libvirt;
 pub use act::not_kept::NotKept;

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Verb::Check(arguments) => arguments.run(),
         Verb::Run(arguments) => arguments.run(),
         Verb::Status(arguments) => arguments.run(),
+        Verb::Doctor(arguments) => arguments.run(),
         Verb::Log(arguments) => arguments.run(),
         Verb::Libvirt(arguments) => arguments.run(),
     }

@@ -1,6 +1,7 @@
 //! The verbs of the command line: one file each, with its arguments and its output.
 
 pub mod check;
+pub mod doctor;
 pub mod libvirt;
 pub mod log;
 pub mod observe;
@@ -53,6 +54,7 @@ pub enum Verb {
     Check(check::Arguments),
     Run(run::Arguments),
     Status(status::Arguments),
+    Doctor(doctor::Arguments),
     Log(log::Arguments),
     Libvirt(libvirt::Arguments),
 }

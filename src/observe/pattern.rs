@@ -23,6 +23,17 @@ pub(crate) struct Glob(pub(crate) Vec<glob::Pattern>);
 /// The fault of an item. It continues the sentence “… holds “ITEM”, ”.
 type Fault = String;
 
+/// Like the item that [`Source::parse`] parses.
+#[cfg(feature = "cli")]
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Source::Glob(Glob(names)) => names.iter().try_for_each(|name| write!(f, "/{name}")),
+            Source::Variable(name) => write!(f, "${name}"),
+        }
+    }
+}
+
 impl Source {
     /// Parses an item of `module-directories`.
     pub(crate) fn parse(text: &str) -> Result<Source, Fault> {

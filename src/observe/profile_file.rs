@@ -229,6 +229,14 @@ fn directories() -> impl Iterator<Item = PathBuf> {
     SYSTEM_DIRECTORIES.iter().map(PathBuf::from).chain(user)
 }
 
+/// The files of the profile `name` in the root directory. Each replaces keys of those before it.
+#[cfg(feature = "cli")]
+pub(crate) fn files_of(name: &str, root: &Root) -> Vec<PathBuf> {
+    let files = directories().map(|directory| directory.join(format!("{name}.toml")));
+    let is_read = |file: &PathBuf| !matches!(read_below(root, file), Ok(None));
+    files.filter(is_read).collect()
+}
+
 /// The text of a profile's file in the root directory. `None` if there is no such file, or if it is
 /// a user's and another user could have written it.
 fn read_below(root: &Root, path: &Path) -> Result<Option<String>> {

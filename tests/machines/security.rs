@@ -265,6 +265,7 @@ const CASES: &[Case] = &[
         &[],
         &["modstamp", "status", "--json"],
     ),
+    ("modstamp doctor", BY_ROOT, &[], &["modstamp", "doctor"]),
     (
         "modstamp libvirt status",
         BY_ROOT,

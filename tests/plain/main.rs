@@ -4,6 +4,7 @@ mod bound;
 mod cache;
 mod cached;
 mod damage;
+mod doctor;
 mod ends;
 mod features;
 mod layers;

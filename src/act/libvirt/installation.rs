@@ -63,15 +63,27 @@ impl Installed {
 /// Their paths are compiled into the driver (`QEMU_MODDIR`). The list is empty if the driver has
 /// none of them, like that of a libvirt before 6.8, or cannot be read.
 pub(crate) fn watched(driver: &Path, profile: &Profile) -> Vec<PathBuf> {
-    let file = profile.root().read(driver, Steps::Any).ok();
+    compiled_in(profile.root(), driver, |path| profile.has_directory(path))
+}
+
+/// The absolute paths that are compiled into a program or library, as far as they are wanted.
+///
+/// The list is empty if the file cannot be read.
+pub(crate) fn compiled_in(
+    root: &Root,
+    file: &Path,
+    is_wanted: impl Fn(&Path) -> bool,
+) -> Vec<PathBuf> {
+    let file = root.read(file, Steps::Any).ok();
     let bytes = file.and_then(|file| read_at_most(MOST_BYTES, file).ok());
     let bytes = bytes.unwrap_or_default();
     // A compiled-in text ends with a NUL, and so does the one before it.
     let texts = bytes.split(|byte| *byte == 0).skip(1);
     texts
         .filter(|text| text.starts_with(b"/"))
-        .map(|text| PathBuf::from(OsStr::from_bytes(text)))
-        .filter(|path| profile.has_directory(path))
+        .map(|text| Path::new(OsStr::from_bytes(text)))
+        .filter(|path| is_wanted(path))
+        .map(Path::to_owned)
         .collect()
 }
 

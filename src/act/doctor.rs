@@ -1,0 +1,66 @@
+//! The doctor: looks whether triggers, units, profiles, paths and rights are as they should be.
+//!
+//! It changes nothing. Each finding has what was seen, why it matters, and a command that mends
+//! it. It reads files below the root directory. It asks other programs about the running system
+//! alone, because another root's programs and databases may be anybody's.
+//!
+//! | file | checks |
+//! | --- | --- |
+//! | `dpkg`, `rpm`, `hooks` | the triggers of each package manager, and if the last run fired them |
+//! | `units` | systemd's units, and the room for their watches |
+//! | `profiles` | wrong profiles, directories that nobody has, profiles that replace others |
+//! | `stamps` | the stamps, their rights, labels, disk and time, and the modules since |
+//! | `libvirt` | module directories, stale answers, and the holes of libvirt's version |
+//!
+//! `host` is what is visited, and `report` is what is told.
+
+mod dpkg;
+mod hooks;
+mod host;
+mod libvirt;
+mod profiles;
+mod report;
+mod rpm;
+mod stamps;
+mod units;
+
+use crate::act::doctor::host::Host;
+pub use crate::act::doctor::report::{Examination, Finding, Health, Note, Unseen};
+use crate::files::root::Root;
+
+/// Looks at one thing, and reports what is wrong with it.
+type Check = fn(&Host, &mut Examination);
+
+const CHECKS: [Check; 18] = [
+    dpkg::triggers,
+    dpkg::last_run,
+    rpm::triggers,
+    hooks::pacman,
+    hooks::apk,
+    units::units,
+    units::inotify,
+    profiles::profiles,
+    profiles::directories,
+    stamps::exist,
+    stamps::rights,
+    stamps::labels,
+    stamps::disk,
+    stamps::clock,
+    stamps::modules,
+    libvirt::directories,
+    libvirt::answers,
+    libvirt::version,
+];
+
+/// Examines the host below `root`. It takes some milliseconds, unless rpm or systemd is slow.
+pub fn examine(root: &Root) -> Examination {
+    let host = Host::of(root);
+    let mut examination = Examination {
+        checks: CHECKS.len(),
+        ..Examination::default()
+    };
+    for check in CHECKS {
+        check(&host, &mut examination);
+    }
+    examination
+}

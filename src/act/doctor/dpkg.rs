@@ -1,0 +1,231 @@
+//! dpkg's triggers: whether they are there and alive, and whether the last run of dpkg fired them.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+use crate::act::doctor::host::{Host, InUse, PROGRAM, shell_word};
+use crate::act::doctor::report::Examination;
+
+const TRIGGER: &str = "dpkg-trigger";
+const LAST_RUN: &str = "dpkg-last-run";
+
+const STATUS: &str = "/var/lib/dpkg/status";
+const TRIGGERS: &str = "/var/lib/dpkg/triggers/File";
+const INFO: &str = "/var/lib/dpkg/info";
+const LOG: &str = "/var/log/dpkg.log";
+
+/// A package that dpkg starts for a directory (`DIRECTORY PACKAGE/noawait`, deb-triggers(5)).
+struct Trigger {
+    directory: PathBuf,
+    package: String,
+}
+
+/// Whether dpkg manages this host. Other distributions have dpkg with no package in it.
+pub(crate) fn is_here(host: &Host) -> bool {
+    let stat = host.stat(Path::new(STATUS));
+    stat.is_some_and(|stat| stat.st_size > 1)
+}
+
+/// Checks the triggers of each profile, and that of `qemu` even if there is none.
+pub(crate) fn triggers(host: &Host, report: &mut Examination) {
+    if !is_here(host) {
+        return;
+    }
+    let Some(status) = host.text(TRIGGER, Path::new(STATUS), report) else {
+        return;
+    };
+    for it in &host.in_use {
+        let triggers = triggers_of(host, it, report);
+        if triggers.is_empty() && it.name() == "qemu" {
+            let install = match state(&status, "modstamp-qemu") {
+                Some("installed") => "apt-get install --reinstall modstamp-qemu",
+                _ => "apt-get install modstamp-qemu",
+            };
+            report.finding(
+                TRIGGER,
+                "dpkg has no trigger that touches the stamp of the profile qemu",
+                "a package can bring or take a QEMU module, and nothing tells libvirt",
+                host.command(install),
+            );
+        }
+        let mut packages: Vec<&str> = triggers.iter().map(|it| &*it.package).collect();
+        packages.dedup();
+        for package in packages {
+            check_package(host, package, &status, report);
+        }
+    }
+}
+
+/// Checks that the triggered package is configured, and that its script can run.
+fn check_package(host: &Host, package: &str, status: &str, report: &mut Examination) {
+    let mend = match state(status, package) {
+        Some("triggers-pending") => Some("dpkg --triggers-only"),
+        Some("unpacked" | "half-configured" | "half-installed") => Some("dpkg --configure"),
+        _ => None,
+    };
+    if let Some(mend) = mend {
+        let state = state(status, package).unwrap_or_default();
+        report.finding(
+            TRIGGER,
+            format!("the package {package} is in the state “{state}”"),
+            "dpkg has not run its trigger, so the stamp was not touched for the last change",
+            host.command(&format!("{mend} {}", shell_word(package.as_ref()))),
+        );
+    }
+    let script = script(package);
+    if !host.is_program(&script) {
+        report.finding(
+            TRIGGER,
+            format!("{} is not executable", host.shown(&script)),
+            "dpkg cannot run the trigger, and fails",
+            format!("chmod 0755 {}", host.word(&script)),
+        );
+    }
+    if !host.is_program(Path::new(PROGRAM)) {
+        report.finding(
+            TRIGGER,
+            format!(
+                "the trigger of {package} starts {}, which is no executable file",
+                host.shown(Path::new(PROGRAM))
+            ),
+            "the trigger does nothing, so no package touches the stamp",
+            host.command("apt-get install --reinstall modstamp"),
+        );
+    }
+}
+
+/// Checks that a trigger ran after the last package that has files in its directories.
+///
+/// dpkg's own order tells it. The stamp's time counts as well, because an update, or a person, may
+/// have made up for the trigger.
+pub(crate) fn last_run(host: &Host, report: &mut Examination) {
+    if !is_here(host) {
+        return;
+    }
+    for it in &host.in_use {
+        let triggers = triggers_of(host, it, &mut Examination::default());
+        if triggers.is_empty() {
+            continue;
+        }
+        let Some(log) = host.text(LAST_RUN, Path::new(LOG), report) else {
+            return;
+        };
+        let Some((time, package)) = missed(host, &log, &triggers) else {
+            continue;
+        };
+        let touched = it.stamp.mtime().ok().flatten();
+        if seconds(&time)
+            .zip(touched)
+            .is_some_and(|(ran, touched)| touched.seconds() >= ran)
+        {
+            continue;
+        }
+        let name = it.name();
+        report.finding(
+            LAST_RUN,
+            format!(
+                "dpkg unpacked {package} at {time}, and did not run {}'s trigger since",
+                triggers[0].package
+            ),
+            "libvirt was not told of the package's modules, nor was the stamp touched",
+            host.modstamp(&format!(
+                "touch --profile {name} --reason 'the trigger did not run'"
+            )),
+        );
+    }
+}
+
+/// The last package that was unpacked with files in a directory of `triggers`, and the time, if no
+/// trigger ran after it.
+fn missed(host: &Host, log: &str, triggers: &[Trigger]) -> Option<(String, String)> {
+    let lines: Vec<Vec<&str>> = log.lines().map(|line| line.split(' ').collect()).collect();
+    let mut ran = None;
+    let mut unpacked: HashMap<&str, usize> = HashMap::new();
+    for (number, words) in lines.iter().enumerate() {
+        let [_, _, action, package, ..] = words[..] else {
+            continue;
+        };
+        let name = package.split(':').next().unwrap_or_default();
+        match action {
+            "install" | "upgrade" => {
+                unpacked.insert(package, number);
+            }
+            "trigproc" | "configure" if triggers.iter().any(|it| it.package == name) => {
+                ran = Some(number);
+            }
+            _ => {}
+        }
+    }
+    let mut late: Vec<(&str, usize)> = unpacked.into_iter().filter(|it| Some(it.1) > ran).collect();
+    late.sort_by_key(|it| std::cmp::Reverse(it.1));
+    let (package, number) = late.into_iter().find(|(package, _)| {
+        let fires = |file: &str| {
+            let mut directories = triggers.iter().map(|it| &it.directory);
+            let file = Path::new(file);
+            directories.any(|directory| file != directory && file.starts_with(directory))
+        };
+        files(host, package).lines().any(fires)
+    })?;
+    let time = lines[number][..2].join(" ");
+    Some((time, package.to_owned()))
+}
+
+/// The list of an installed package's files. It is empty if the package is gone.
+fn files(host: &Host, package: &str) -> String {
+    let name = package.split(':').next().unwrap_or_default();
+    let read = |name: &str| {
+        let path = Path::new(INFO).join(format!("{name}.list"));
+        host.text(LAST_RUN, &path, &mut Examination::default())
+    };
+    read(package).or_else(|| read(name)).unwrap_or_default()
+}
+
+/// A local time of dpkg's log, in seconds since 1970.
+fn seconds(time: &str) -> Option<i64> {
+    let time: DateTime = time.replace(' ', "T").parse().ok()?;
+    let time = time.to_zoned(TimeZone::system()).ok()?;
+    Some(time.timestamp().as_second())
+}
+
+/// dpkg's triggers for the module directories of a profile that touch its stamp.
+fn triggers_of(host: &Host, it: &InUse, report: &mut Examination) -> Vec<Trigger> {
+    let text = host.text(TRIGGER, Path::new(TRIGGERS), report);
+    let text = text.unwrap_or_default();
+    let triggers = text.lines().filter_map(|line| {
+        let (directory, package) = line.rsplit_once(' ')?;
+        let package = package.split('/').next()?;
+        Some(Trigger {
+            directory: PathBuf::from(directory),
+            package: package.to_owned(),
+        })
+    });
+    let of_profile = triggers.filter(|trigger| it.profile.covers(&trigger.directory));
+    let touches = |trigger: &Trigger| {
+        let script = host.text(
+            TRIGGER,
+            &script(&trigger.package),
+            &mut Examination::default(),
+        );
+        let call = format!("modstamp trigger dpkg --profile {} ", it.name());
+        script.is_some_and(|script| script.contains(&call))
+    };
+    of_profile.filter(touches).collect()
+}
+
+fn script(package: &str) -> PathBuf {
+    Path::new(INFO).join(format!("{package}.postinst"))
+}
+
+/// The last word of a package's `Status:`, such as "installed". `None` if it is not known.
+fn state<'a>(status: &'a str, package: &str) -> Option<&'a str> {
+    let name = package.split(':').next().unwrap_or_default();
+    let first = format!("Package: {name}");
+    let mut stanzas = status.split("\n\n");
+    let stanza = stanzas.find(|stanza| stanza.lines().any(|line| line == first))?;
+    let mut lines = stanza.lines();
+    let state = lines.find_map(|line| line.strip_prefix("Status: "))?;
+    state.rsplit(' ').next()
+}

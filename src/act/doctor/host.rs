@@ -1,0 +1,251 @@
+//! The host that is visited: its root directory, and the profiles of which something is installed.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::fs::{FileType, Stat};
+use rustix::io::Errno;
+
+use crate::act::doctor::report::Examination;
+use crate::act::kept_witness::KeptWitness;
+use crate::files::read::read_at_most;
+use crate::files::root::Root;
+use crate::files::way::Steps;
+use crate::ground::error::Error;
+use crate::ground::text::Printable;
+use crate::observe::inputs::Inputs;
+use crate::observe::profile::Profile;
+use crate::stamp::stamp::Stamp;
+
+/// The longest file that is read, in bytes. A package database's status has some megabytes.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// The longest that another program may take to answer, in seconds, for timeout(1).
+const PATIENCE: &str = "5";
+
+/// The program that the triggers of dpkg, pacman and apk start, and systemd's units.
+pub(crate) const PROGRAM: &str = "/usr/bin/modstamp";
+
+/// A profile of which a module directory or a program exists.
+pub(crate) struct InUse {
+    pub(crate) profile: Profile,
+    pub(crate) stamp: Stamp,
+    /// The modules at the stamp's last touch.
+    pub(crate) kept: KeptWitness,
+    pub(crate) inputs: Inputs,
+}
+
+impl InUse {
+    /// `None` if nothing of the profile is installed.
+    fn of(profile: &Profile) -> Result<Option<InUse>, Error> {
+        let profile = profile.without_variables();
+        let stamp = Stamp::system(profile.root(), profile.name())?;
+        let kept = KeptWitness::read(&profile, &stamp);
+        let inputs = Inputs::of(&profile, kept.observation())?;
+        let is_in_use =
+            inputs.module_directories().next().is_some() || inputs.programs().next().is_some();
+        Ok(is_in_use.then_some(InUse {
+            profile,
+            stamp,
+            kept,
+            inputs,
+        }))
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.profile.name()
+    }
+}
+
+/// The visited host.
+pub(crate) struct Host {
+    pub(crate) root: Root,
+    /// All profiles that could be loaded.
+    pub(crate) profiles: Vec<Profile>,
+    pub(crate) in_use: Vec<InUse>,
+    /// The errors of the profiles that could not be loaded, each with its name.
+    pub(crate) errors: Vec<(String, Error)>,
+}
+
+impl Host {
+    pub(crate) fn of(root: &Root) -> Host {
+        let mut host = Host {
+            root: root.clone(),
+            profiles: Vec::new(),
+            in_use: Vec::new(),
+            errors: Vec::new(),
+        };
+        for name in Profile::names(root) {
+            let loaded = Profile::load_in(&name, root).and_then(|profile| {
+                let in_use = InUse::of(&profile)?;
+                Ok((profile, in_use))
+            });
+            match loaded {
+                Ok((profile, in_use)) => {
+                    host.profiles.push(profile);
+                    host.in_use.extend(in_use);
+                }
+                Err(error) => host.errors.push((name, error)),
+            }
+        }
+        host
+    }
+
+    /// The profile `qemu`, for which modstamp has packages, if QEMU is installed.
+    pub(crate) fn qemu(&self) -> Option<&InUse> {
+        self.in_use.iter().find(|it| it.name() == "qemu")
+    }
+
+    /// A path, for people, as seen from outside the root.
+    pub(crate) fn shown(&self, path: &Path) -> String {
+        Printable(self.root.outside(path).as_os_str()).to_string()
+    }
+
+    /// A path as a word of a shell command, as seen from outside the root.
+    pub(crate) fn word(&self, path: &Path) -> String {
+        shell_word(self.root.outside(path).as_os_str())
+    }
+
+    /// A command of modstamp's for this host.
+    pub(crate) fn modstamp(&self, arguments: &str) -> String {
+        match self.root.is_system() {
+            true => format!("modstamp {arguments}"),
+            false => format!("modstamp {arguments} --root {}", self.word(Path::new("/"))),
+        }
+    }
+
+    /// A command that has to run on this host.
+    pub(crate) fn command(&self, command: &str) -> String {
+        match self.root.is_system() {
+            true => command.to_owned(),
+            false => format!("chroot {} {command}", self.word(Path::new("/"))),
+        }
+    }
+
+    /// The state of what is at `path`, links followed. `None` if there is nothing to reach.
+    pub(crate) fn stat(&self, path: &Path) -> Option<Stat> {
+        self.root.target(path)
+    }
+
+    pub(crate) fn is_directory(&self, path: &Path) -> bool {
+        let stat = self.stat(path);
+        stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir())
+    }
+
+    /// Whether a program can be started.
+    pub(crate) fn is_program(&self, path: &Path) -> bool {
+        let is_program = |stat: Stat| {
+            FileType::from_raw_mode(stat.st_mode).is_file() && stat.st_mode & 0o111 != 0
+        };
+        self.stat(path).is_some_and(is_program)
+    }
+
+    /// The names in a directory, sorted. None if it does not exist or cannot be read.
+    pub(crate) fn names(&self, path: &Path) -> Vec<PathBuf> {
+        let names = self.root.names(path).unwrap_or_default();
+        let mut names: Vec<PathBuf> = names.into_iter().map(PathBuf::from).collect();
+        names.sort();
+        names
+    }
+
+    /// The text of a file, for `check`. `None` if there is no such file, or if it is told as
+    /// unseen.
+    pub(crate) fn text(
+        &self,
+        check: &'static str,
+        path: &Path,
+        report: &mut Examination,
+    ) -> Option<String> {
+        let read = match self.root.read(path, Steps::Any) {
+            Ok(file) => read_at_most(MOST_BYTES, file),
+            Err(stop) if stop.leads_nowhere() => return None,
+            Err(stop) => Err(stop.into()),
+        };
+        match read {
+            Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(cause) => {
+                let seen = format!("cannot read {}: {cause}", self.shown(path));
+                report.unseen(check, seen, self.as_root());
+                None
+            }
+        }
+    }
+
+    /// A visit by root, as a command.
+    pub(crate) fn as_root(&self) -> String {
+        format!("sudo {}", self.modstamp("doctor"))
+    }
+}
+
+/// Runs a program of the running system that only looks. Returns its standard output.
+///
+/// # Errors
+/// A sentence, if it cannot be started or takes too long. Another exit status is no error.
+pub(crate) fn ask(program: &str, arguments: &[&str]) -> Result<String, String> {
+    // timeout(1) gives these for itself, and for what it could not start.
+    const NO_ANSWERS: [i32; 4] = [124, 125, 126, 127];
+    let mut command = Command::new("timeout");
+    command.args([PATIENCE, program]).args(arguments);
+    command.env("LC_ALL", "C").stdin(Stdio::null());
+    let output = command
+        .output()
+        .map_err(|cause| format!("timeout(1) cannot be started: {cause}"))?;
+    match output.status.code() {
+        Some(124) => Err(format!("{program} did not answer in {PATIENCE} seconds")),
+        Some(code) if !NO_ANSWERS.contains(&code) => {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        }
+        _ => Err(format!("{program} cannot be started")),
+    }
+}
+
+/// A text as one word of a shell command, without characters that a terminal obeys.
+pub(crate) fn shell_word(text: &OsStr) -> String {
+    let shown = Printable(text).to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._+-:@%,=".contains(c);
+    if !shown.is_empty() && shown.chars().all(is_plain) {
+        return shown;
+    }
+    // $'…' of ksh, bash and zsh reads what Printable escapes.
+    match text == OsStr::new(&shown) && !shown.contains('\'') {
+        true => format!("'{shown}'"),
+        false => format!("$'{}'", shown.replace('\'', "\\'")),
+    }
+}
+
+/// Whether an error says that the caller lacks a right.
+pub(crate) fn is_forbidden(error: &Error) -> bool {
+    match error {
+        Error::System { cause, .. } => cause.raw_os_error() == Some(Errno::ACCESS.raw_os_error()),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt;
+
+    #[test]
+    fn a_shell_reads_a_word_back_as_the_path_that_it_was() {
+        for path in [
+            "/a b",
+            "/it's",
+            "/a\x1b[2J\n",
+            "/$HOME/`id`",
+            "/back\\slash",
+            "/é",
+            "",
+        ] {
+            let script = format!("printf %s {}", shell_word(OsStr::new(path)));
+            let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+            assert_eq!(output.stdout, OsStr::new(path).as_bytes(), "{script}");
+            assert!(!script.contains(|c: char| c.is_control()), "{script:?}");
+        }
+        assert_eq!(
+            shell_word(OsStr::new("/var/lib/a.stamp")),
+            "/var/lib/a.stamp"
+        );
+    }
+}

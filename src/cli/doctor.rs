@@ -1,0 +1,96 @@
+//! `modstamp doctor`: whether triggers, units, profiles, paths and rights are as they should be.
+
+use std::process::ExitCode;
+
+use modstamp::doctor::{Examination, Finding, Health, Note, Unseen, examine};
+use serde_json::json;
+
+use super::{Place, end, print, print_json};
+
+/// Look whether triggers, units, profiles, paths and rights are as they should be
+///
+/// Each finding has three lines: what was seen, why it matters, and a command that mends it. The
+/// doctor changes nothing itself. It asks rpm and systemd about the running system alone. Below
+/// another root it reads files.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Exit status: 0 if all is well; 1 if something needs mending; 2 if not, but something could not be looked at, or if the arguments are wrong"
+)]
+pub struct Arguments {
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+impl Arguments {
+    pub fn run(self) -> ExitCode {
+        end(self.doctor(), 2)
+    }
+
+    fn doctor(self) -> anyhow::Result<ExitCode> {
+        let root = self.place.root()?;
+        let examination = examine(&root);
+        let health = examination.health();
+        match self.json {
+            true => print_json(&json!({
+                "version": 1,
+                "well": health == Health::Well,
+                "checks": examination.checks,
+                "findings": examination.findings,
+                "notes": examination.notes,
+                "unseen": examination.unseen,
+            }))?,
+            false => print(text(&examination))?,
+        }
+        Ok(ExitCode::from(match health {
+            Health::Well => 0,
+            Health::Ill => 1,
+            Health::NotKnown => 2,
+        }))
+    }
+}
+
+/// Three lines for each finding and each unseen place, two for each note, and a last one.
+fn text(examination: &Examination) -> String {
+    let findings = examination.findings.iter();
+    let findings = findings.map(
+        |Finding {
+             check,
+             seen,
+             why,
+             remedy,
+         }| format!("problem ({check}): {seen}\n  because of it: {why}\n  {remedy}\n"),
+    );
+    let unseen = examination.unseen.iter();
+    let unseen = unseen.map(
+        |Unseen {
+             check,
+             seen,
+             remedy,
+         }| format!("could not look ({check}): {seen}\n  {remedy}\n"),
+    );
+    let notes = examination.notes.iter();
+    let notes = notes.map(|Note { check, seen, why }| format!("note ({check}): {seen}\n  {why}\n"));
+    let all: String = findings.chain(unseen).chain(notes).collect();
+    all + &summary(examination)
+}
+
+fn summary(examination: &Examination) -> String {
+    let count = |count: usize, what: &str| match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    };
+    let checks = count(examination.checks, "check");
+    let problems = count(examination.problems(), "problem");
+    let unseen = examination.unseen.len();
+    match examination.health() {
+        Health::Well => format!("all is well: {checks}\n"),
+        Health::Ill | Health::NotKnown if unseen > 0 => {
+            let unseen = count(unseen, "place");
+            format!("{problems} found, and {unseen} not looked at: {checks}\n")
+        }
+        Health::Ill | Health::NotKnown => format!("{problems} found: {checks}\n"),
+    }
+}

@@ -1,0 +1,625 @@
+//! `modstamp doctor` finds nothing on a sound host, and finds each fault of a broken one. If a
+//! remedy can run here, it mends the host.
+
+use std::fs;
+use std::ops::Deref;
+use std::path::Path;
+use std::process::Command;
+
+use filetime::FileTime;
+use serde_json::Value;
+use support::libvirt::{DRIVER, Host, QXL, WATCHED};
+use support::world::STAMP;
+use support::{executable, program, run};
+
+const POSTINST: &str = "var/lib/dpkg/info/modstamp-qemu.postinst";
+const TRIGGERS: &str = "var/lib/dpkg/triggers/File";
+const STATUS: &str = "var/lib/dpkg/status";
+const LOG: &str = "var/log/dpkg.log";
+const PATH_UNIT: &str = "etc/systemd/system/paths.target.wants/modstamp-update@qemu.path";
+const UNITS: &str = "usr/lib/systemd/system";
+const INOTIFY: &str = "proc/sys/fs/inotify/max_user_instances";
+
+/// A host that is as it should be: Debian's, with systemd, QEMU and libvirt.
+struct Sound(Host);
+
+impl Deref for Sound {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.0
+    }
+}
+
+impl Sound {
+    fn new() -> Sound {
+        let host = Sound(Host::new());
+        fs::remove_file(host.path("etc/modstamp/profiles.d/qemu.toml")).unwrap();
+        host.start("usr/bin/modstamp", "");
+        host.dpkg();
+        host.systemd();
+        host.say(&["update"]);
+        host
+    }
+
+    fn dpkg(&self) {
+        let stanza = |name: &str| format!("Package: {name}\nStatus: install ok installed\n");
+        let names = ["base-files", "modstamp-qemu", "qemu-system-modules-spice"];
+        self.put(STATUS, &names.map(stanza).join("\n"));
+        let trigger = format!("/{WATCHED} modstamp-qemu/noawait\n/usr/share/man man-db/noawait\n");
+        self.put(TRIGGERS, &trigger);
+        let script = "modstamp trigger dpkg --profile qemu \"$2\" || true\n";
+        self.start(POSTINST, script);
+        let spice = "var/lib/dpkg/info/qemu-system-modules-spice:amd64.list";
+        self.put(spice, &format!("/.\n/{WATCHED}\n/{WATCHED}/ui-spice.so\n"));
+        self.put(
+            "var/lib/dpkg/info/base-files.list",
+            &format!("/{WATCHED}\n"),
+        );
+        let log = [
+            "2020-01-01 10:00:00 install qemu-system-modules-spice:amd64 <none> 1",
+            "2020-01-01 10:00:00 configure qemu-system-modules-spice:amd64 1 <none>",
+            "2020-01-01 10:00:00 trigproc modstamp-qemu:all 0.1.0-1 <none>",
+            "2020-01-01 10:00:05 upgrade base-files:amd64 1 2",
+        ];
+        self.put(LOG, &(log.join("\n") + "\n"));
+    }
+
+    fn systemd(&self) {
+        self.start("usr/lib/systemd/systemd", "");
+        let service = "[Service]\nExecStart=/usr/bin/modstamp update --profile %i\n";
+        self.put(&format!("{UNITS}/modstamp-update@.service"), service);
+        self.put(&format!("{UNITS}/modstamp-update@.path"), "[Path]\n");
+        fs::create_dir_all(self.path(PATH_UNIT).parent().unwrap()).unwrap();
+        self.link(PATH_UNIT, "/usr/lib/systemd/system/modstamp-update@.path");
+        let wants = "etc/systemd/system/basic.target.wants";
+        fs::create_dir_all(self.path(wants)).unwrap();
+        let service = format!("{wants}/modstamp-update@qemu.service");
+        self.link(&service, "/usr/lib/systemd/system/modstamp-update@.service");
+        self.put(INOTIFY, "2\n");
+        self.put("proc/sys/fs/inotify/max_user_watches", "8192\n");
+        fs::create_dir_all(self.path("proc/1/fd")).unwrap();
+        self.link("proc/1/fd/3", "anon_inode:inotify");
+    }
+
+    /// Writes a file, and makes its directory.
+    fn put(&self, path: &str, text: &str) {
+        fs::create_dir_all(self.path(path).parent().unwrap()).unwrap();
+        self.write(path, text);
+    }
+
+    /// Writes a script that can be started.
+    fn start(&self, path: &str, text: &str) {
+        fs::create_dir_all(self.path(path).parent().unwrap()).unwrap();
+        executable(&self.path(path), format!("#!/bin/sh\n{text}"));
+    }
+
+    /// The report as data, with paths as seen from inside the root; and the exit status.
+    fn examine(&self) -> (Value, i32) {
+        let output = self.modstamp(&["doctor", "--json"]).output().unwrap();
+        let report = serde_json::from_slice(&output.stdout);
+        let report = report.unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        (report, output.status.code().unwrap())
+    }
+
+    #[track_caller]
+    fn assert_well(&self) {
+        let (report, status) = self.examine();
+        assert_eq!((&report["well"], status), (&true.into(), 0), "{report:#}");
+        assert_eq!(report["findings"].as_array().unwrap().len(), 0);
+        assert_eq!(report["unseen"].as_array().unwrap().len(), 0);
+    }
+
+    /// The only finding, as its check, what was seen, and the remedy.
+    #[track_caller]
+    fn finding(&self) -> [String; 3] {
+        let (report, status) = self.examine();
+        assert_eq!((&report["well"], status), (&false.into(), 1), "{report:#}");
+        let [finding] = &report["findings"].as_array().unwrap()[..] else {
+            panic!("{report:#}");
+        };
+        assert!(!text(&finding["why"]).is_empty(), "{finding}");
+        ["check", "seen", "remedy"].map(|key| text(&finding[key]))
+    }
+
+    /// The checks that found something.
+    fn checks(&self) -> Vec<String> {
+        let (report, status) = self.examine();
+        assert_eq!(status, 1, "{report:#}");
+        let findings = report["findings"].as_array().unwrap().iter();
+        findings.map(|it| text(&it["check"])).collect()
+    }
+
+    /// Asserts that there is one finding alone, of `check`. Returns what was seen, and the remedy.
+    #[track_caller]
+    fn assert_ill(&self, check: &str) -> (String, String) {
+        let [found, seen, remedy] = self.finding();
+        assert_eq!(found, check, "{seen}");
+        (seen, remedy)
+    }
+
+    /// Like `assert_ill`. Then pastes the remedy into a shell, after which all must be well.
+    #[track_caller]
+    fn assert_mended(&self, check: &str) {
+        let (_, remedy) = self.assert_ill(check);
+        let own = program("modstamp");
+        let path = format!(
+            "{}:{}",
+            own.parent().unwrap().display(),
+            std::env::var("PATH").unwrap()
+        );
+        run(Command::new("bash")
+            .args(["-ec", &remedy])
+            .env("PATH", path));
+        self.assert_well();
+    }
+
+    /// The kinds and texts of the notes.
+    fn notes(&self) -> Vec<(String, String)> {
+        let (report, _) = self.examine();
+        let notes = report["notes"].as_array().unwrap().iter();
+        let note = |note: &Value| (text(&note["check"]), text(&note["why"]));
+        notes.map(note).collect()
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_doctor_finds_nothing_on_a_sound_host() {
+    let host = Sound::new();
+    host.assert_well();
+    let (out, err) = host.say(&["doctor"]);
+    assert_eq!((&*out, &*err), ("all is well: 18 checks\n", ""));
+    assert_eq!(host.notes(), []);
+}
+
+#[test]
+fn a_finding_has_three_lines_and_the_last_one_can_be_pasted() {
+    let host = Sound::new();
+    host.set_permissions(STAMP, 0o600);
+    let (out, _) = host.fail(&["doctor"]);
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "problem (stamp-rights): /var/lib/modstamp/qemu.stamp has mode 0600, so others cannot look",
+            "  because of it: libvirt's session daemon and other users do not see a touch",
+            "  chmod 0644 /var/lib/modstamp/qemu.stamp",
+            "1 problem found: 18 checks",
+        ]
+    );
+}
+
+#[test]
+fn a_host_without_qemu_or_triggers_is_well() {
+    let world = tempfile::tempdir().unwrap();
+    let mut command = Command::new(program("modstamp"));
+    let output = command
+        .args(["doctor", "--root"])
+        .arg(world.path())
+        .output();
+    let output = output.unwrap();
+    assert_eq!(output.stdout, b"all is well: 18 checks\n");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn a_root_that_cannot_be_entered_could_not_be_looked_at() {
+    let mut command = Command::new(program("modstamp"));
+    let output = command
+        .args(["doctor", "--root", "/such/a/directory"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty() && !output.stderr.is_empty());
+}
+
+#[test]
+fn a_place_that_cannot_be_read_is_told_and_the_status_is_2() {
+    let host = Sound::new();
+    // Not even root can read a file that is a directory.
+    fs::remove_file(host.path(LOG)).unwrap();
+    fs::create_dir(host.path(LOG)).unwrap();
+    let (report, status) = host.examine();
+    assert_eq!((status, &report["well"]), (2, &false.into()), "{report:#}");
+    let unseen = &report["unseen"][0];
+    assert_eq!(text(&unseen["check"]), "dpkg-last-run");
+    assert!(
+        text(&unseen["seen"]).contains("dpkg.log: Is a directory"),
+        "{unseen}"
+    );
+    host.set_permissions(STAMP, 0o600);
+    assert_eq!(host.examine().1, 1, "something needs mending");
+}
+
+#[test]
+fn a_missing_dpkg_trigger_is_found() {
+    let host = Sound::new();
+    host.write(TRIGGERS, "/usr/share/man man-db/noawait\n");
+    let (_, remedy) = host.assert_ill("dpkg-trigger");
+    assert!(
+        remedy.ends_with("apt-get install --reinstall modstamp-qemu"),
+        "{remedy}"
+    );
+    assert!(remedy.starts_with("chroot "), "{remedy}");
+    host.write(
+        STATUS,
+        "Package: base-files\nStatus: install ok installed\n",
+    );
+    let (_, remedy) = host.assert_ill("dpkg-trigger");
+    assert!(
+        remedy.ends_with("apt-get install modstamp-qemu"),
+        "{remedy}"
+    );
+}
+
+#[test]
+fn a_dpkg_trigger_that_touches_another_stamp_is_found() {
+    let host = Sound::new();
+    host.start(
+        POSTINST,
+        "modstamp trigger dpkg --profile gstreamer \"$2\" || true\n",
+    );
+    host.assert_ill("dpkg-trigger");
+}
+
+#[test]
+fn a_dpkg_trigger_that_is_pending_is_found() {
+    let host = Sound::new();
+    for (state, remedy) in [
+        ("triggers-pending", "dpkg --triggers-only modstamp-qemu"),
+        ("half-configured", "dpkg --configure modstamp-qemu"),
+    ] {
+        host.write(
+            STATUS,
+            &format!("Package: modstamp-qemu\nStatus: install ok {state}\n"),
+        );
+        let (seen, said) = host.assert_ill("dpkg-trigger");
+        assert!(
+            seen.contains(state) && said.ends_with(remedy),
+            "{seen}: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_dpkg_trigger_whose_script_is_not_executable_is_found() {
+    let host = Sound::new();
+    host.set_permissions(POSTINST, 0o644);
+    host.assert_mended("dpkg-trigger");
+}
+
+#[test]
+fn a_trigger_whose_program_is_gone_is_found() {
+    let host = Sound::new();
+    host.set_permissions("usr/bin/modstamp", 0o644);
+    assert_eq!(host.checks(), ["dpkg-trigger", "unit"]);
+}
+
+#[test]
+fn a_package_whose_trigger_did_not_run_is_found_by_dpkgs_log() {
+    let host = Sound::new();
+    let log = fs::read_to_string(host.path(LOG)).unwrap();
+    let line = "2099-01-01 10:00:00 upgrade qemu-system-modules-spice:amd64 1 2\n";
+    host.write(LOG, &(log + line));
+    let (seen, remedy) = host.assert_ill("dpkg-last-run");
+    assert!(seen.contains("qemu-system-modules-spice:amd64"), "{seen}");
+    assert!(
+        remedy.starts_with("modstamp touch --profile qemu "),
+        "{remedy}"
+    );
+    let trigger = "2099-01-01 10:00:00 trigproc modstamp-qemu:all 0.1.0-1 <none>\n";
+    let log = fs::read_to_string(host.path(LOG)).unwrap();
+    host.write(LOG, &(log + trigger));
+    host.assert_well();
+}
+
+#[test]
+fn a_touch_after_the_trigger_that_did_not_run_makes_up_for_it() {
+    let host = Sound::new();
+    let line = "2021-01-01 10:00:00 install qemu-system-modules-spice:amd64 <none> 1\n";
+    host.write(LOG, line);
+    host.assert_well();
+    let before = FileTime::from_unix_time(1_600_000_000, 0);
+    filetime::set_file_mtime(host.path(STAMP), before).unwrap();
+    // libvirt was not refreshed after this touch by hand.
+    assert_eq!(host.checks(), ["dpkg-last-run", "libvirt-answers"]);
+}
+
+/// A pacman in the place of dpkg.
+fn pacman() -> Sound {
+    let host = Sound::new();
+    fs::remove_dir_all(host.path("var/lib/dpkg")).unwrap();
+    host.put("var/lib/pacman/local/ALPM_DB_VERSION", "9\n");
+    fs::create_dir_all(host.path("var/lib/pacman/local/qemu-base-10.0-1")).unwrap();
+    let hook = fs::read_to_string(support::sources().join("packaging/arch/modstamp-qemu.hook"));
+    host.put("usr/share/libalpm/hooks/modstamp-qemu.hook", &hook.unwrap());
+    host
+}
+
+#[test]
+fn a_pacman_hook_that_is_missing_or_disabled_is_found() {
+    let host = pacman();
+    host.assert_well();
+    fs::create_dir_all(host.path("etc/pacman.d/hooks")).unwrap();
+    host.link("etc/pacman.d/hooks/modstamp-qemu.hook", "/dev/null");
+    host.assert_mended("pacman-hook");
+    host.remove("usr/share/libalpm/hooks/modstamp-qemu.hook");
+    let (_, remedy) = host.assert_ill("pacman-hook");
+    assert!(remedy.ends_with("pacman -S modstamp-qemu"), "{remedy}");
+}
+
+#[test]
+fn an_apk_trigger_that_is_missing_is_found() {
+    for database in ["lib/apk/db", "usr/lib/apk/db"] {
+        let host = Sound::new();
+        fs::remove_dir_all(host.path("var/lib/dpkg")).unwrap();
+        host.put(
+            &format!("{database}/installed"),
+            "C:Q1a=\nP:modstamp-qemu\nV:0.1.0-r0\n",
+        );
+        let triggers = format!("{database}/triggers");
+        host.put(&triggers, "Q1a= /usr/lib/qemu:/usr/lib/qemu/*\n");
+        host.assert_well();
+        host.write(&triggers, "Q1a= /usr/share/icons\n");
+        host.assert_ill("apk-trigger");
+        host.write(
+            &format!("{database}/installed"),
+            "C:Q1a=\nP:busybox\nV:1-r0\n",
+        );
+        let (_, remedy) = host.assert_ill("apk-trigger");
+        assert!(remedy.ends_with("apk add modstamp-qemu"), "{remedy}");
+    }
+}
+
+#[test]
+fn rpm_is_not_asked_about_another_root_and_that_is_told() {
+    let host = Sound::new();
+    host.put("usr/lib/sysimage/rpm/rpmdb.sqlite", "");
+    host.assert_well();
+    fs::remove_dir_all(host.path("var/lib/dpkg")).unwrap();
+    let (report, status) = host.examine();
+    assert_eq!(
+        (status, text(&report["unseen"][0]["check"])),
+        (2, "rpm-trigger".into())
+    );
+}
+
+#[test]
+fn a_unit_that_is_not_enabled_is_found() {
+    let host = Sound::new();
+    host.remove(PATH_UNIT);
+    let (seen, remedy) = host.assert_ill("unit");
+    assert!(
+        seen.contains("modstamp-update@qemu.path is not enabled"),
+        "{seen}"
+    );
+    assert!(
+        remedy.ends_with(" enable modstamp-update@qemu.path"),
+        "{remedy}"
+    );
+}
+
+#[test]
+fn a_unit_that_is_masked_is_found() {
+    let host = Sound::new();
+    let mask = "etc/systemd/system/modstamp-update@qemu.service";
+    host.link(mask, "/dev/null");
+    let (seen, remedy) = host.assert_ill("unit");
+    assert!(seen.ends_with("modstamp-update@qemu.service"), "{seen}");
+    assert!(
+        remedy.contains(" unmask modstamp-update@qemu.service && "),
+        "{remedy}"
+    );
+    host.remove(mask);
+    host.write(mask, ""); // As good as a link (systemd.unit(5)).
+    host.assert_ill("unit");
+}
+
+#[test]
+fn a_unit_that_is_missing_is_found() {
+    let host = Sound::new();
+    host.remove(&format!("{UNITS}/modstamp-update@.path"));
+    let (seen, _) = host.assert_ill("unit");
+    assert_eq!(seen, "there is no unit modstamp-update@.path");
+}
+
+#[test]
+fn inotify_without_room_for_a_watch_is_found() {
+    let host = Sound::new();
+    host.link("proc/1/fd/4", "anon_inode:inotify");
+    let (seen, remedy) = host.assert_ill("inotify");
+    assert!(seen.contains("2 of 2 inotify instances"), "{seen}");
+    assert_eq!(remedy, "sysctl -w fs.inotify.max_user_instances=128");
+}
+
+#[test]
+fn a_wrong_profile_is_found_and_hides_no_other_finding() {
+    let host = Sound::new();
+    host.put("etc/modstamp/profiles.d/wrong.toml", "program = []\n");
+    let (seen, remedy) = host.assert_ill("profile");
+    assert!(
+        seen.contains("wrong.toml:1: there is no key “program”"),
+        "{seen}"
+    );
+    let file = host.path("etc/modstamp/profiles.d/wrong.toml");
+    assert_eq!(remedy, format!("\"${{EDITOR:-vi}}\" {}", file.display()));
+}
+
+#[test]
+fn a_directory_that_a_profile_names_and_nobody_has_is_found_with_the_one_that_was_meant() {
+    let host = Sound::new();
+    fs::create_dir_all(host.path("usr/lib64/gstreamer-1.0")).unwrap();
+    let profile = |directories: &str| {
+        let text = format!("module-directories = [{directories}]\nprograms = [\"/usr/bin/gst\"]");
+        host.put("etc/modstamp/profiles.d/gst.toml", &text);
+    };
+    profile("\"/usr/lib64/gstreamer-10\"");
+    let (seen, _) = host.assert_ill("profile-directory");
+    assert!(
+        seen.ends_with("nobody has; /usr/lib64/gstreamer-1.0 exists"),
+        "{seen}"
+    );
+    // Those of other distributions are no typos.
+    profile("\"/usr/lib64/gstreamer-1.0\", \"/usr/lib/x/gstreamer-1.0\", \"/usr/lib/gst\"");
+    host.assert_well();
+    profile("\"/usr/lib/x/gstreamer-1.0\"");
+    host.assert_well();
+    host.start("usr/bin/gst", "");
+    let (seen, _) = host.assert_ill("profile-directory");
+    assert!(seen.starts_with("none of the module directories"), "{seen}");
+}
+
+#[test]
+fn a_profile_that_replaces_another_is_noted() {
+    let host = Sound::new();
+    host.put("etc/modstamp/profiles.d/qemu.toml", "files = []\n");
+    host.put(
+        "etc/modstamp/profiles.d/gst.toml",
+        "files = [\"/etc/gst\"]\n",
+    );
+    host.assert_well();
+    let note = (
+        "profile-override".to_owned(),
+        "the profile qemu is not that of its package".to_owned(),
+    );
+    assert_eq!(host.notes(), [note]);
+    host.put(
+        "usr/lib/modstamp/profiles.d/gst.toml",
+        "files = [\"/etc/gst\"]\n",
+    );
+    assert_eq!(host.notes().len(), 2);
+}
+
+#[test]
+fn a_stamp_that_is_missing_or_no_file_is_found() {
+    let host = Sound::new();
+    host.remove(STAMP);
+    let (report, _) = host.examine();
+    assert_eq!(text(&report["findings"][0]["check"]), "stamp", "{report:#}");
+    host.link(STAMP, "/etc/hostname");
+    let (report, _) = host.examine();
+    let finding = &report["findings"][0];
+    assert!(
+        text(&finding["seen"]).ends_with("is a symbolic link"),
+        "{finding}"
+    );
+    assert!(text(&finding["remedy"]).starts_with("rm -r "), "{finding}");
+}
+
+#[test]
+fn a_stamp_that_others_cannot_read_or_can_write_is_found_and_mended() {
+    let host = Sound::new();
+    for (path, mode) in [
+        (STAMP, 0o600),
+        (STAMP, 0o666),
+        ("var/lib/modstamp", 0o700),
+        ("var/lib", 0o750),
+        ("var", 0o775),
+        ("", 0o700),
+    ] {
+        host.set_permissions(path, mode);
+        host.assert_mended("stamp-rights");
+    }
+    host.set_permissions("var/lib/modstamp", 0o777);
+    // What others could have written is not believed.
+    assert_eq!(host.checks(), ["stamp-rights", "libvirt-answers"]);
+    host.set_permissions("var/lib/modstamp", 0o755);
+    host.assert_well();
+}
+
+#[test]
+fn a_missing_directory_of_stamps_is_found() {
+    let host = Sound::new();
+    fs::remove_dir_all(host.path("var/lib/modstamp")).unwrap();
+    assert_eq!(host.checks(), ["stamp", "stamp-rights", "libvirt-answers"]);
+}
+
+#[test]
+fn a_stamp_far_ahead_of_the_clock_is_found() {
+    let host = Sound::new();
+    let later = FileTime::from_unix_time(4_000_000_000, 0);
+    filetime::set_file_mtime(host.path(STAMP), later).unwrap();
+    // libvirt was not refreshed after this touch by hand.
+    assert_eq!(host.checks(), ["clock", "libvirt-answers"]);
+    let (report, _) = host.examine();
+    let seen = text(&report["findings"][0]["seen"]);
+    assert!(
+        seen.contains("is 2096-10-02T07:06:40Z, more than a day ahead"),
+        "{seen}"
+    );
+}
+
+#[test]
+fn a_change_that_no_trigger_saw_is_found_and_an_update_mends_it() {
+    let host = Sound::new();
+    host.write(QXL, "another module");
+    let (report, _) = host.examine();
+    let findings = report["findings"].as_array().unwrap();
+    let checks: Vec<String> = findings.iter().map(|it| text(&it["check"])).collect();
+    assert_eq!(checks, ["modules", "libvirt-answers"], "{report:#}");
+    assert!(
+        text(&findings[0]["seen"]).contains("hw-display-qxl.so"),
+        "{report:#}"
+    );
+    host.say(&["update"]);
+    host.assert_well();
+}
+
+#[test]
+fn a_libvirt_that_would_serve_a_stale_answer_is_found_and_a_refresh_mends_it() {
+    let host = Sound::new();
+    host.set_mtime(WATCHED, 1_600_000_000);
+    host.assert_mended("libvirt-answers");
+}
+
+#[test]
+fn a_module_directory_that_qemu_or_libvirt_has_and_the_profile_lacks_is_found() {
+    let host = Sound::new();
+    host.put("opt/qemu/lib/qemu/ui-gtk.so", "a module");
+    fs::create_dir_all(host.path("opt/share/qemu")).unwrap();
+    host.say(&["update"]);
+    let driver = fs::read_to_string(host.path(DRIVER)).unwrap();
+    host.write(DRIVER, &(driver + "/opt/qemu/lib/qemu\0/opt/share/qemu\0"));
+    let (seen, _) = host.assert_ill("module-directories");
+    assert!(
+        seen.contains("driver_qemu.so knows the module directory /opt/qemu/lib/qemu,"),
+        "{seen}"
+    );
+    host.write("usr/bin/qemu-system-arm", "\x7fELF\0/opt/qemu/lib/qemu\0");
+    host.say(&["update"]);
+    let (seen, remedy) = host.assert_ill("module-directories");
+    assert!(seen.contains("qemu-system-arm knows"), "{seen}");
+    run(Command::new("bash").args(["-ec", &remedy]));
+    host.say(&["update"]);
+    host.assert_well();
+    assert_eq!(
+        host.notes().len(),
+        1,
+        "the profile is the administrator's now"
+    );
+}
+
+#[test]
+fn the_holes_of_libvirts_version_are_noted() {
+    let host = Sound::new();
+    let library = Path::new(DRIVER).ancestors().nth(3).unwrap();
+    let put = |name: &str| host.put(library.join(name).to_str().unwrap(), "");
+    put("libvirt.so.0.6007.0");
+    let why = |host: &Sound| host.notes().pop().unwrap().1;
+    assert!(why(&host).starts_with("it looks at no module directory"));
+    host.remove(library.join("libvirt.so.0.6007.0").to_str().unwrap());
+    put("libvirt.so.0.11003.0");
+    put("libvirt.so.0");
+    assert!(why(&host).starts_with("it misses a module rewritten in place"));
+    assert!(why(&host).ends_with("modstamp's refresh makes up for them"));
+    host.assert_well();
+    host.put(
+        "etc/modstamp/profiles.d/qemu.toml",
+        "refresh-libvirt = false\n",
+    );
+    assert!(why(&host).ends_with("nothing makes up for them"));
+}
