@@ -6,6 +6,7 @@
 mod attributes;
 mod bounds;
 mod c;
+mod doctor;
 mod filesystems;
 mod mapped;
 mod python;
@@ -33,6 +34,7 @@ fn main() {
         ("attributes", attributes::tests()),
         ("bounds", bounds::tests()),
         ("c", c::tests()),
+        ("doctor", doctor::tests()),
         ("filesystems", filesystems::tests()),
         ("mapped", mapped::tests()),
         ("python", python::tests()),

@@ -1,0 +1,89 @@
+//! `modstamp doctor` finds what only root can break: labels, mounts, and another user's rights.
+
+use std::process::Command;
+
+use rustix::fs::XattrFlags;
+use support::named;
+use support::test::{self, Needs, Test};
+use support::world::{STAMP, World};
+
+pub fn tests() -> Vec<Test> {
+    test::tests(&Needs::root_and(&["mount", "umount"]), SCENARIOS).collect()
+}
+
+type Scenario = fn();
+
+const SCENARIOS: &[(&str, Scenario)] = named![
+    a_label_that_is_not_that_of_var_lib_is_found,
+    stamps_on_a_read_only_file_system_are_found,
+    a_stamp_of_another_users_is_found_and_mended,
+];
+
+/// What the doctor says about a world; nothing, if all is well.
+fn findings(world: &World) -> String {
+    let output = world.output(&["doctor"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    match output.status.code() {
+        Some(0) => {
+            assert!(said.ends_with("all is well: 18 checks\n"), "{said}");
+            String::new()
+        }
+        Some(1) => said,
+        status => panic!("{status:?}: {said}"),
+    }
+}
+
+fn sound() -> World {
+    let world = World::new();
+    assert!(world.output(&["update"]).status.success());
+    assert_eq!(findings(&world), "");
+    world
+}
+
+/// The last line of the only finding.
+#[track_caller]
+fn remedy(world: &World, check: &str) -> String {
+    let said = findings(world);
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(said.starts_with(&format!("problem ({check}): ")), "{said}");
+    assert!(said.contains("1 problem found"), "{said}");
+    lines[2].trim().to_owned()
+}
+
+fn a_label_that_is_not_that_of_var_lib_is_found() {
+    let world = sound();
+    let label = |value: &str| {
+        let (path, flags) = (world.path(STAMP), XattrFlags::empty());
+        rustix::fs::setxattr(path, "security.selinux", value.as_bytes(), flags).unwrap();
+    };
+    label("system_u:object_r:var_lib_t:s0\0");
+    assert_eq!(findings(&world), "");
+    label("system_u:object_r:user_home_t:s0\0");
+    let remedy = remedy(&world, "stamp-label");
+    let directory = world.path("var/lib/modstamp");
+    assert_eq!(
+        remedy,
+        format!("chcon -R -t var_lib_t {}", directory.display())
+    );
+}
+
+fn stamps_on_a_read_only_file_system_are_found() {
+    let world = sound();
+    let directory = world.path("var/lib/modstamp");
+    world.mount(&["--bind", directory.to_str().unwrap()], "var/lib/modstamp");
+    support::run(
+        Command::new("mount")
+            .args(["-o", "remount,bind,ro"])
+            .arg(&directory),
+    );
+    let remedy = remedy(&world, "stamp-disk");
+    assert!(remedy.starts_with("mount -o remount,rw "), "{remedy}");
+}
+
+fn a_stamp_of_another_users_is_found_and_mended() {
+    let world = sound();
+    std::os::unix::fs::chown(world.path(STAMP), Some(99), Some(99)).unwrap();
+    let remedy = remedy(&world, "stamp-rights");
+    world.sh(&remedy);
+    assert_eq!(findings(&world), "");
+}
