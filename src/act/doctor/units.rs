@@ -84,9 +84,14 @@ pub(crate) fn units(host: &Host, report: &mut Examination) {
             }
         }
     }
-    if host.root.is_system() && host.is_directory(Path::new("/run/systemd/system")) {
+    if is_running(host) {
         check_running(&alive, report);
     }
+}
+
+/// Whether systemd runs on this host (sd_booted(3)).
+fn is_running(host: &Host) -> bool {
+    host.root.is_system() && host.is_directory(Path::new("/run/systemd/system"))
 }
 
 fn has_work(host: &Host) -> bool {
@@ -274,10 +279,11 @@ fn systemctl(host: &Host, verb: &str, unit: &str) -> String {
 }
 
 fn enable(host: &Host, unit: &str) -> String {
-    match host.root.is_system() {
-        true => systemctl(host, "enable --now", unit),
-        false => systemctl(host, "enable", unit),
-    }
+    let verb = match is_running(host) {
+        true => "enable --now",
+        false => "enable",
+    };
+    systemctl(host, verb, unit)
 }
 
 /// The command that installs the units.
