@@ -8,6 +8,7 @@
 mod booted;
 mod debhelper;
 mod debian;
+mod doctor;
 mod dpkg;
 mod lab;
 mod libvirt;
@@ -46,6 +47,7 @@ fn main() {
         ("security", security::tests()),
         ("dpkg", qemu::tests()),
         ("dpkg", dpkg::tests()),
+        ("dpkg::doctor", doctor::tests()),
         ("rpm::macros", macros::tests()),
         ("rpm::repositories", repositories::tests()),
         ("rpm", rpm::tests()),

@@ -1,0 +1,201 @@
+//! `modstamp doctor` in machines of Debian's with a real QEMU, libvirt, dpkg and rpm, and with the
+//! scripts and units of modstamp's packages.
+
+use std::path::Path;
+use std::process::Command;
+
+use support::consumer;
+use support::deb::{self, Host, MODULES, Package, RELEASES, Release, module};
+use support::test::{Needs, Test, test};
+use support::{named, run, sources};
+
+pub fn tests() -> Vec<Test> {
+    let needs = Needs::root_and(&[&deb::PROGRAMS[..], &["rpmbuild"]].concat());
+    let of = |release: &'static Release| {
+        let needs = needs.clone();
+        SCENARIOS.iter().map(move |(name, scenario)| {
+            test(format!("{}::{name}", release.dpkg), &needs, move || {
+                scenario(&sound(release));
+            })
+        })
+    };
+    RELEASES.iter().flat_map(of).collect()
+}
+
+type Scenario = fn(&Host);
+
+const SCENARIOS: &[(&str, Scenario)] = named![
+    the_doctor_finds_nothing_wrong_with_the_packages,
+    the_doctor_finds_a_trigger_that_dpkg_put_off,
+    the_doctor_finds_a_trigger_that_did_not_run,
+    the_doctor_finds_a_unit_that_is_disabled,
+    the_doctor_finds_that_the_package_is_gone,
+    the_doctor_finds_what_rpms_triggers_lack,
+];
+
+/// A machine with QEMU and libvirt, the program under test, its units, and a package modstamp-qemu
+/// with the scripts of `debian/`. Its doctor finds nothing.
+fn sound(release: &'static Release) -> Host {
+    let host = consumer::host(release);
+    let program = Path::new(env!("CARGO_BIN_EXE_modstamp"));
+    host.machine.put(program, "/usr/bin/modstamp");
+    crate::booted::install_units(&host.machine.root, &["PREFIX=/usr"]);
+    install_modstamp_qemu(&host);
+    assert_eq!(findings(&host), NOTHING);
+    host
+}
+
+/// Builds the package as `dh_modstamp` does, which would take minutes, and installs it.
+fn install_modstamp_qemu(host: &Host) {
+    let read = |path: &str| std::fs::read_to_string(sources().join(path)).unwrap();
+    let modules = &**MODULES;
+    let touch = read("packaging/debhelper/autoscripts/postinst-modstamp")
+        .replace("#FIRED#", &format!("triggered*\" {modules} \"*"))
+        .replace("#PROFILE#", "qemu")
+        .replace("#PACKAGE#", "modstamp-qemu");
+    let script = read("debian/modstamp-qemu.postinst").replace("#DEBHELPER#", &touch);
+    let package = host.build(&Package {
+        name: "modstamp-qemu",
+        version: "1",
+        contents: &[("DEBIAN/triggers", &format!("interest-noawait {modules}\n"))],
+        script: Some(("postinst", &script)),
+        ..Package::default()
+    });
+    host.dpkg(&format!("--install {package}"));
+}
+
+const NOTHING: [String; 0] = [];
+
+/// What the doctor tells, a line for each finding and each unseen place: its check and the remedy.
+fn findings(host: &Host) -> Vec<String> {
+    let output = host
+        .machine
+        .command("modstamp")
+        .arg("doctor")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let mut findings = Vec::new();
+    for (number, line) in lines.iter().enumerate() {
+        let after = match line.split_once(" (") {
+            Some(("problem", _)) => 2,
+            Some(("could not look", _)) => 1,
+            _ => continue,
+        };
+        let (_, rest) = line.split_once(" (").unwrap();
+        let (check, _) = rest.split_once("): ").unwrap();
+        findings.push(format!("{check}: {}", lines[number + after].trim()));
+    }
+    let status = output.status.code();
+    assert_eq!(status == Some(0), findings.is_empty(), "{status:?}: {text}");
+    findings
+}
+
+/// Runs the remedy of a finding of `check` in the machine.
+#[track_caller]
+fn mend(host: &Host, check: &str) {
+    let all = findings(host);
+    let prefix = format!("{check}: ");
+    let remedy = all.iter().find_map(|line| line.strip_prefix(&prefix));
+    let remedy = remedy.unwrap_or_else(|| panic!("no {check} in {all:?}"));
+    host.sh(remedy);
+}
+
+/// The checks that found something.
+fn checks(host: &Host) -> Vec<String> {
+    let check = |line: String| line.split(':').next().unwrap().to_owned();
+    findings(host).into_iter().map(check).collect()
+}
+
+fn the_doctor_finds_nothing_wrong_with_the_packages(host: &Host) {
+    host.dpkg(&format!(
+        "--install {}",
+        host.package("first", "1", &[&module("first.so")])
+    ));
+    assert_eq!(findings(host), NOTHING);
+}
+
+fn the_doctor_finds_a_trigger_that_dpkg_put_off(host: &Host) {
+    let first = host.package("first", "1", &[&module("first.so")]);
+    host.dpkg(&format!("--no-triggers --install {first}"));
+    let all = [
+        "dpkg-trigger",
+        "dpkg-last-run",
+        "modules",
+        "libvirt-answers",
+    ];
+    assert_eq!(checks(host), all);
+    mend(host, "dpkg-trigger");
+    assert_eq!(findings(host), NOTHING);
+}
+
+fn the_doctor_finds_a_trigger_that_did_not_run(host: &Host) {
+    host.sh("sed -i.kept /modstamp-qemu/d /var/lib/dpkg/triggers/File");
+    let first = host.package("first", "1", &[&module("first.so")]);
+    host.dpkg(&format!("--install {first}"));
+    host.sh("mv /var/lib/dpkg/triggers/File.kept /var/lib/dpkg/triggers/File");
+    let all = ["dpkg-last-run", "modules", "libvirt-answers"];
+    assert_eq!(checks(host), all);
+    mend(host, "dpkg-last-run");
+    assert_eq!(findings(host), NOTHING);
+}
+
+fn the_doctor_finds_a_unit_that_is_disabled(host: &Host) {
+    host.sh("systemctl disable modstamp-update@qemu.path");
+    assert_eq!(checks(host), ["unit"]);
+    mend(host, "unit");
+    host.sh("systemctl mask modstamp-update@qemu.service");
+    assert_eq!(checks(host), ["unit"]);
+    mend(host, "unit");
+    assert_eq!(findings(host), NOTHING);
+}
+
+fn the_doctor_finds_that_the_package_is_gone(host: &Host) {
+    host.dpkg("--remove modstamp-qemu");
+    assert_eq!(checks(host), ["dpkg-trigger"]);
+    install_modstamp_qemu(host);
+    assert_eq!(findings(host), NOTHING);
+}
+
+/// A package with triggers as modstamp.spec has them, or without. It brings a module.
+fn rpm(host: &Host, name: &str, triggers: &str) -> String {
+    let scratch = tempfile::tempdir().unwrap();
+    let module = "/usr/lib64/qemu/rpm.so";
+    let spec = format!(
+        "Name: {name}\nVersion: 1\nRelease: 1\nSummary: a test's own\nLicense: MIT\n\
+         BuildArch: noarch\n%description\na test's own\n{triggers}\n\
+         %install\ninstall -D /dev/null %{{buildroot}}{module}\n%files\n{module}\n"
+    );
+    let path = scratch.path().join("package.spec");
+    std::fs::write(&path, spec).unwrap();
+    run(Command::new("rpmbuild")
+        .args(["-bb", "--quiet", "--define"])
+        .arg(format!("_topdir {}", scratch.path().display()))
+        .arg(&path));
+    let built = format!("RPMS/noarch/{name}-1-1.noarch.rpm");
+    let inside = format!("/srv/{name}.rpm");
+    host.machine.put(&scratch.path().join(built), &inside);
+    inside
+}
+
+fn the_doctor_finds_what_rpms_triggers_lack(host: &Host) {
+    // Debian 12's rpm has its database in the caller's home.
+    host.sh("mkdir -p /etc/rpm; echo '%_dbpath /var/lib/rpm' > /etc/rpm/macros.tests");
+    let install = |package: String| {
+        host.sh(&format!(
+            "rpm --install --nodeps --force --notriggers {package}; modstamp update"
+        ));
+    };
+    install(rpm(host, "modules", ""));
+    assert_eq!(findings(host), ["rpm-trigger: dnf install modstamp-qemu"]);
+    let trigger = "%filetriggerin -p /usr/libexec/modstamp/rpm-trigger -- /usr/lib64/qemu\n\
+        --profile qemu --no-sync /usr/lib64/qemu\n";
+    install(rpm(host, "triggers", trigger));
+    // The second package brought the same module, so the update did not touch.
+    assert_eq!(checks(host), ["rpm-trigger", "rpm-last-run"]);
+    assert_eq!(findings(host)[0], "rpm-trigger: dnf reinstall modstamp");
+    host.sh("install -D /usr/bin/modstamp /usr/libexec/modstamp/rpm-trigger");
+    mend(host, "rpm-last-run");
+    assert_eq!(findings(host), NOTHING);
+}
