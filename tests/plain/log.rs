@@ -171,8 +171,8 @@ fn a_touch_by_a_program_is_told_and_so_is_that_of_a_user_s_own_stamp() {
     let out = String::from_utf8(log.output().unwrap().stdout).unwrap();
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(lines.len(), 2, "{out}");
-    let own = " own (your own): touch by a program (why not ), 0 ms; touched the stamp";
-    assert!(lines[0].ends_with(own), "{out}");
+    let own = " own (your own): touch by a program (why not ), ";
+    assert!(lines[0].contains(own), "{out}");
     assert!(
         lines[1].contains(" thumbnails: touch by a program (second), "),
         "{out}"

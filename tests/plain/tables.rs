@@ -20,7 +20,7 @@ fn host() -> Host {
     host.sh(&format!("mkdir {LONG}; touch {LONG}/a.so {WIDE}"));
     let profile = "module-directories = [\"/usr/lib64/qemu*\"]\n";
     host.write("etc/modstamp/profiles.d/qemu.toml", profile);
-    let mut run = host.modstamp(&["run"]);
+    let mut run = host.modstamp(&["run", "--profile", "qemu"]);
     run.args(["--", "printf", "%s,", "it's", "$x; y", "a\\b", "*", ""]);
     let long = "a long argument ".repeat(10);
     assert!(run.arg(long).output().unwrap().status.success());

@@ -305,6 +305,7 @@ fn is_taken(verb: &Verb, option: &str) -> bool {
     let error = String::from_utf8_lossy(&output.stderr);
     match output.status.code() {
         Some(0) => true,
+        Some(2) if error.contains("invalid value") => true,
         Some(2) if error.contains("unexpected argument") => false,
         _ => panic!("{:?} {option}: {output:?}", verb.path),
     }
