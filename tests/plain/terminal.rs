@@ -162,6 +162,10 @@ fn a_look_shows_no_character_that_a_terminal_obeys() {
     }
     let witness = scene.run(&["observe"]);
     assert!(witness.contains(shown), "{witness}");
+    for verb in [&["doctor"][..], &["doctor", "--json"]] {
+        let said = scene.run(verb);
+        assert!(said.contains("unknown.toml"), "{said}");
+    }
 }
 
 #[test]
