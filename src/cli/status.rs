@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use jiff::{Span, SpanRound, Timestamp, Unit, Zoned, tz::TimeZone};
+use modstamp::doctor::{Examination, Health, examine};
 use modstamp::{
     Cache, CachedCommand, Inputs, Mtime, Note, Profile, Reason, Root, Sentence, Stamp, Verdict,
     printable, unescape,
@@ -11,7 +12,7 @@ use modstamp::{
 use serde_json::{Value, json};
 
 use super::table::{Cell, Table};
-use super::{Place, end, load, print_json, quoted, say};
+use super::{Place, end, load, print, print_json, quoted, say};
 
 /// Show each profile's stamps, modules and programs, and whether the answers that “run” cached
 /// still hold
@@ -75,6 +76,9 @@ impl Arguments {
                     self.all || self.profile.is_some() || !status.is_of_nothing()
                 };
                 let (shown, hidden): (Vec<_>, Vec<_>) = all.iter().partition(|it| is_shown(it));
+                if self.profile.is_none() {
+                    print(health(&examine(&root)))?;
+                }
                 table(&shown, &hidden).print()?;
             }
         }
@@ -83,6 +87,19 @@ impl Arguments {
             false => ExitCode::FAILURE,
         })
     }
+}
+
+/// The first line: whether the host is well.
+fn health(examination: &Examination) -> String {
+    let health = match (examination.health(), examination.problems()) {
+        (Health::Well, _) => "well",
+        (Health::Ill, 1) => "1 problem; see “modstamp doctor”",
+        (Health::Ill, count) => return format!("{count} problems; see “modstamp doctor”\n"),
+        (Health::NotKnown, _) => {
+            "no problem found, but not all was looked at; see “modstamp doctor”"
+        }
+    };
+    format!("{health}\n")
 }
 
 /// One profile, with all that the verb shows of it.

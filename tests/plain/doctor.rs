@@ -177,6 +177,15 @@ fn the_doctor_finds_nothing_on_a_sound_host() {
 }
 
 #[test]
+fn status_begins_with_the_health_of_the_host() {
+    let host = Sound::new();
+    let first = || host.say(&["status"]).0.lines().next().unwrap().to_owned();
+    assert_eq!(first(), "well");
+    fs::remove_file(host.path(TRIGGERS)).unwrap();
+    assert_eq!(first(), "1 problem; see “modstamp doctor”");
+}
+
+#[test]
 fn a_finding_has_three_lines_and_the_last_one_can_be_pasted() {
     let host = Sound::new();
     host.set_permissions(STAMP, 0o600);
