@@ -1,8 +1,11 @@
 //! `modstamp doctor` in machines of Debian's with a real QEMU, libvirt, dpkg and rpm, and with the
 //! scripts and units of modstamp's packages.
 
+use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
 
 use support::consumer;
 use support::deb::{self, Host, MODULES, Package, RELEASES, Release, module};
@@ -15,14 +18,48 @@ pub fn tests() -> Vec<Test> {
         let needs = needs.clone();
         SCENARIOS.iter().map(move |(name, scenario)| {
             test(format!("{}::{name}", release.dpkg), &needs, move || {
-                scenario(&sound(release));
+                let machine = consumer::host(release);
+                let scenario_of = format!("{}: {}", release.dpkg, name.replace('_', " "));
+                let host = Broken {
+                    machine,
+                    scenario: scenario_of,
+                };
+                make_sound(&host);
+                scenario(&host);
             })
         })
     };
     RELEASES.iter().flat_map(of).collect()
 }
 
-type Scenario = fn(&Host);
+/// A host that a scenario breaks.
+struct Broken {
+    machine: Host,
+    scenario: String,
+}
+
+impl Deref for Broken {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.machine
+    }
+}
+
+/// What the doctor told of each broken host, a line for each finding.
+static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// The table of broken hosts, if a test made one.
+pub fn table() -> String {
+    let told = TOLD.lock().unwrap();
+    if told.is_empty() {
+        return String::new();
+    }
+    let rows: String = told.iter().map(|line| format!("    {line}\n")).collect();
+    format!("\nWhat the doctor told of broken hosts, each finding with its remedy:\n{rows}")
+}
+
+type Scenario = fn(&Broken);
 
 const SCENARIOS: &[(&str, Scenario)] = named![
     the_doctor_finds_nothing_wrong_with_the_packages,
@@ -33,16 +70,14 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     the_doctor_finds_what_rpms_triggers_lack,
 ];
 
-/// A machine with QEMU and libvirt, the program under test, its units, and a package modstamp-qemu
-/// with the scripts of `debian/`. Its doctor finds nothing.
-fn sound(release: &'static Release) -> Host {
-    let host = consumer::host(release);
+/// Gives a machine with QEMU and libvirt the program under test, its units, and a package
+/// modstamp-qemu with the scripts of `debian/`. Its doctor then finds nothing.
+fn make_sound(host: &Broken) {
     let program = Path::new(env!("CARGO_BIN_EXE_modstamp"));
     host.machine.put(program, "/usr/bin/modstamp");
     crate::booted::install_units(&host.machine.root, &["PREFIX=/usr"]);
-    install_modstamp_qemu(&host);
-    assert_eq!(findings(&host), NOTHING);
-    host
+    install_modstamp_qemu(host);
+    assert_eq!(findings(host), NOTHING);
 }
 
 /// Builds the package as `dh_modstamp` does, which would take minutes, and installs it.
@@ -67,7 +102,7 @@ fn install_modstamp_qemu(host: &Host) {
 const NOTHING: [String; 0] = [];
 
 /// What the doctor tells, a line for each finding and each unseen place: its check and the remedy.
-fn findings(host: &Host) -> Vec<String> {
+fn findings(host: &Broken) -> Vec<String> {
     let output = host
         .machine
         .command("modstamp")
@@ -89,12 +124,16 @@ fn findings(host: &Host) -> Vec<String> {
     }
     let status = output.status.code();
     assert_eq!(status == Some(0), findings.is_empty(), "{status:?}: {text}");
+    let lines = findings
+        .iter()
+        .map(|line| format!("{}: {line}", host.scenario));
+    TOLD.lock().unwrap().extend(lines);
     findings
 }
 
 /// Runs the remedy of a finding of `check` in the machine.
 #[track_caller]
-fn mend(host: &Host, check: &str) {
+fn mend(host: &Broken, check: &str) {
     let all = findings(host);
     let prefix = format!("{check}: ");
     let remedy = all.iter().find_map(|line| line.strip_prefix(&prefix));
@@ -103,12 +142,12 @@ fn mend(host: &Host, check: &str) {
 }
 
 /// The checks that found something.
-fn checks(host: &Host) -> Vec<String> {
+fn checks(host: &Broken) -> Vec<String> {
     let check = |line: String| line.split(':').next().unwrap().to_owned();
     findings(host).into_iter().map(check).collect()
 }
 
-fn the_doctor_finds_nothing_wrong_with_the_packages(host: &Host) {
+fn the_doctor_finds_nothing_wrong_with_the_packages(host: &Broken) {
     host.dpkg(&format!(
         "--install {}",
         host.package("first", "1", &[&module("first.so")])
@@ -116,7 +155,7 @@ fn the_doctor_finds_nothing_wrong_with_the_packages(host: &Host) {
     assert_eq!(findings(host), NOTHING);
 }
 
-fn the_doctor_finds_a_trigger_that_dpkg_put_off(host: &Host) {
+fn the_doctor_finds_a_trigger_that_dpkg_put_off(host: &Broken) {
     let first = host.package("first", "1", &[&module("first.so")]);
     host.dpkg(&format!("--no-triggers --install {first}"));
     let all = [
@@ -130,7 +169,7 @@ fn the_doctor_finds_a_trigger_that_dpkg_put_off(host: &Host) {
     assert_eq!(findings(host), NOTHING);
 }
 
-fn the_doctor_finds_a_trigger_that_did_not_run(host: &Host) {
+fn the_doctor_finds_a_trigger_that_did_not_run(host: &Broken) {
     host.sh("sed -i.kept /modstamp-qemu/d /var/lib/dpkg/triggers/File");
     let first = host.package("first", "1", &[&module("first.so")]);
     host.dpkg(&format!("--install {first}"));
@@ -141,7 +180,7 @@ fn the_doctor_finds_a_trigger_that_did_not_run(host: &Host) {
     assert_eq!(findings(host), NOTHING);
 }
 
-fn the_doctor_finds_a_unit_that_is_disabled(host: &Host) {
+fn the_doctor_finds_a_unit_that_is_disabled(host: &Broken) {
     host.sh("systemctl disable modstamp-update@qemu.path");
     assert_eq!(checks(host), ["unit"]);
     mend(host, "unit");
@@ -151,7 +190,7 @@ fn the_doctor_finds_a_unit_that_is_disabled(host: &Host) {
     assert_eq!(findings(host), NOTHING);
 }
 
-fn the_doctor_finds_that_the_package_is_gone(host: &Host) {
+fn the_doctor_finds_that_the_package_is_gone(host: &Broken) {
     host.dpkg("--remove modstamp-qemu");
     assert_eq!(checks(host), ["dpkg-trigger"]);
     install_modstamp_qemu(host);
@@ -159,7 +198,7 @@ fn the_doctor_finds_that_the_package_is_gone(host: &Host) {
 }
 
 /// A package with triggers as modstamp.spec has them, or without. It brings a module.
-fn rpm(host: &Host, name: &str, triggers: &str) -> String {
+fn rpm(host: &Broken, name: &str, triggers: &str) -> String {
     let scratch = tempfile::tempdir().unwrap();
     let module = "/usr/lib64/qemu/rpm.so";
     let spec = format!(
@@ -179,7 +218,7 @@ fn rpm(host: &Host, name: &str, triggers: &str) -> String {
     inside
 }
 
-fn the_doctor_finds_what_rpms_triggers_lack(host: &Host) {
+fn the_doctor_finds_what_rpms_triggers_lack(host: &Broken) {
     // Debian 12's rpm has its database in the caller's home.
     host.sh("mkdir -p /etc/rpm; echo '%_dbpath /var/lib/rpm' > /etc/rpm/macros.tests");
     let install = |package: String| {

@@ -56,6 +56,6 @@ fn main() {
     let named = |(module, tests)| Vec::into_iter(tests).map(move |test: Test| test.of(module));
     let tests = tests.into_iter().flat_map(named).collect();
     let conclusion = support::test::run(&arguments, tests);
-    print!("{}{}", libvirt::table(), lab::table());
+    print!("{}{}{}", libvirt::table(), lab::table(), doctor::table());
     conclusion.exit();
 }
