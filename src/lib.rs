@@ -136,7 +136,7 @@
 //! | `<profile>.libvirt` | the record of the last refresh of libvirt |
 //! | `<profile>.log` | the last events, for `modstamp log` |
 //! | `~/.local/state/modstamp/` | the same files for a user's own stamp |
-//! | `~/.cache/modstamp/` | a file for each answer that `modstamp run` cached, and a lock beside it; 256 MiB at most, of which the oldest go first |
+//! | `~/.cache/modstamp/` | a file for each answer that `modstamp run` cached, and a lock beside it; 256 MiB at most, and the oldest go first |
 //!
 //! A consumer keeps its witnesses itself. Stamps, answers and witnesses may be removed at any time.
 //! That costs a probe each.

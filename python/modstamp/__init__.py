@@ -22,9 +22,9 @@ Later it checks before it uses the answer:
 A profile is "qemu", the name of another profile, or the path of a profile's file, which has a "/"
 in it. modstamp-profile(5) describes profiles, and libmodstamp(3) the C library that does the work.
 
-Many threads may call a function at once, and others run during a call. The library reads the
-environment: no other thread may change `os.environ` meanwhile. A thread needs a stack of 256 KiB
-(`threading.stack_size`).
+Any number of threads may call these functions at the same time. A call does not stop other threads.
+The library reads the environment, so no other thread may change `os.environ` during a call. A
+thread needs a stack of 256 KiB (`threading.stack_size`).
 """
 
 from modstamp._cached import cached

@@ -39,12 +39,13 @@ def cached(directory: _Path, profile: Profile = "qemu") -> Callable[[_Function],
     - A value is believed only if nobody but the caller and root could have written its file. Others
       must not be able to write the directory either. If it is missing, it is made for the caller
       alone. A leading "~" is the caller's home.
-    - Arguments and values are what JSON holds: text, numbers, truth values, `None`, lists, and
-      dicts with text as keys. Anything else is a `TypeError`, and so is a tuple.
-    - A directory belongs to one version of one program: the function's own code is no input.
+    - Arguments and values must fit into JSON: text, numbers, booleans, `None`, lists, and dicts
+      with text as keys. Anything else is a `TypeError`, and so is a tuple.
+    - A directory belongs to one version of one program, because a change of the function's own code
+      goes unnoticed.
 
     The logger "modstamp" tells why the function was called again (info), and why its value was not
-    kept (warning). An exception of the function is the caller's, and the stored value then stays.
+    kept (warning). An exception of the function reaches the caller, and the stored value stays.
     """
 
     def decorate(function: _Function) -> _Function:
@@ -130,7 +131,7 @@ class _Shelf:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """Waits until no other caller asks this. The kernel ends a turn with its holder."""
+        """Waits while another caller asks the same. The kernel ends a turn with its holder."""
         with contextlib.ExitStack() as held:
             with _attempt("take turns for", self._path):
                 lock = held.enter_context(open(f".{self._name}.lock", "ab", opener=self._open))
@@ -209,7 +210,7 @@ def _why_not_believed(status: os.stat_result) -> str | None:
 
 
 def _json(value: Any, what: str) -> str:
-    """Refuses a value that would come back from JSON as another."""
+    """Refuses a value that would come back from JSON as a different one."""
     try:
         text = json.dumps(value, allow_nan=False)
         same = bool(json.loads(text) == value)
@@ -224,5 +225,5 @@ def _json(value: Any, what: str) -> str:
 
 
 def _checksum(body: bytes) -> bytes:
-    """For damage by disks and tools, and for files of another version. It keeps nobody out."""
+    """Detects damage, and files of another version. It is no protection against forgery."""
     return hashlib.sha256(b"modstamp-python 1\n" + body).hexdigest().encode()

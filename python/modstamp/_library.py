@@ -36,7 +36,7 @@ _version = _function("modstamp_version", [], _TEXT)
 
 
 class Error(Exception):
-    """The library could not do it. Its text is a sentence: the cause, the path and the remedy."""
+    """The library failed. The text is a sentence with the cause, the path and the remedy."""
 
 
 def version() -> str:
@@ -71,7 +71,7 @@ def touch(profile: str, reason: str) -> None:
 
 
 def _call(function: Any, *arguments: Any) -> str | None:
-    """Returns `None` after MODSTAMP_OK, and the reasons after MODSTAMP_STALE. Others are errors."""
+    """Returns `None` after MODSTAMP_OK, and the reasons after MODSTAMP_STALE. Others raise."""
     why = _TEXT()
     try:
         code: int = function(*arguments, ctypes.byref(why))

@@ -39,7 +39,7 @@ class Witness:
         return self.text
 
     def check(self) -> Verdict:
-        """Judges the witness by the inputs of now. A text that is no witness is stale.
+        """Judges the witness by the current inputs. A text that is no witness is stale.
 
         Raises `Error` if the profile is wrong, or if the system refused. Probe again then.
         """

@@ -1,8 +1,8 @@
 //! The bound of a cache: how many bytes its answers may have together. The oldest go first.
 //!
-//! An answer goes under the lock of its question, together with that lock. So an answer that
-//! somebody is about to replace stays. A caller that waited for a lock that went takes the next one
-//! (`shelf.rs`).
+//! A caller removes an answer while it holds the answer's lock, and then removes the lock. So an
+//! answer that another caller is about to replace stays. A caller that waited for a removed lock
+//! takes a new one (`shelf.rs`).
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -16,7 +16,7 @@ use crate::files::directory::{for_each_name, open_file, open_for_reading, os, st
 use crate::files::lock::Lock;
 use crate::ground::time::Mtime;
 
-/// The most bytes of a cache's answers, and of one answer's output.
+/// The most bytes of all answers in a cache, and of one answer's output.
 pub(crate) const MOST_BYTES: u64 = 256 << 20;
 
 /// A small answer counts as this many bytes, because a file takes a block of its file system.
@@ -25,7 +25,7 @@ const FEWEST_BYTES: u64 = 4096;
 /// The length of an answer's name in a cache: a hash in hexadecimal digits.
 const NAME_LENGTH: usize = 16;
 
-/// Whether a cache may hold an answer of that name. A lock's name is longer.
+/// Whether an answer in a cache may have that name. A lock's name is longer.
 pub(crate) fn is_name_of_answer(name: &OsStr) -> bool {
     name.len() == NAME_LENGTH && name.as_bytes().iter().all(u8::is_ascii_hexdigit)
 }
@@ -37,7 +37,7 @@ pub(crate) fn lock_name(name: &OsStr) -> String {
     format!(".{}{LOCK}", name.to_string_lossy())
 }
 
-/// The name of the answer that a lock of that name belongs to.
+/// The name of the answer that belongs to the lock. `None` if `lock` is not a lock's name.
 fn locked_by(lock: &OsStr) -> Option<&OsStr> {
     let name = lock.as_bytes().strip_prefix(b".")?;
     let name = OsStr::from_bytes(name.strip_suffix(LOCK.as_bytes())?);
@@ -54,9 +54,9 @@ struct Kept {
 /// Removes the oldest answers of a cache until the rest is within its bound. Also removes locks
 /// without an answer.
 ///
-/// The answer `newest` and its lock stay. `is_ours` tells from a file's state whether nobody else
-/// could have made it. Other files neither count nor go. A failure leaves the rest for the next
-/// time.
+/// The answer `newest` and its lock stay. `is_ours` tells whether only root and the caller could
+/// have made a file. Other files are neither counted nor removed. A failure leaves the rest for the
+/// next time.
 pub(crate) fn make_room(directory: &OwnedFd, newest: &OsStr, is_ours: impl Fn(&Stat) -> bool) {
     let (mut answers, mut locks) = (Vec::new(), Vec::new());
     if let Ok(listed) = open_for_reading(directory) {
@@ -125,8 +125,8 @@ fn remove_lock(
     }
 }
 
-/// Takes the lock of the answer `name` if nobody holds it. `None` if there is no such lock, or only
-/// another's file.
+/// Takes the lock of the answer `name` if nobody holds it. `None` if there is no such lock, or if
+/// the file is somebody else's.
 fn take_lock(
     directory: &OwnedFd,
     name: &OsStr,

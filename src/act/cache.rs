@@ -56,7 +56,7 @@ pub struct Outcome {
     pub verdict: Option<Verdict>,
     /// Why the command's answer was not kept; `None` if it was, or if the stored one was fresh.
     pub not_kept: Option<NotKept>,
-    /// The warnings for people about inputs that the profile names and that nobody found, one
+    /// The warnings for people about inputs that the profile names and that were not found, one
     /// sentence each.
     pub warnings: Vec<String>,
 }
@@ -109,7 +109,7 @@ impl Cache {
     /// kept. The command gets no standard input. Its answer is kept only if it
     /// succeeds and nothing changes while it runs. Concurrent callers share one run.
     ///
-    /// All answers of a cache have 256 MiB at most. A larger answer is not kept, and the oldest
+    /// The answers in a cache take 256 MiB at most. A larger answer is not kept, and the oldest
     /// ones make room for a new one.
     ///
     /// # Errors
@@ -222,8 +222,8 @@ impl Cache {
         Ok(found)
     }
 
-    /// The profile without a name, with the inputs of all answers that have no other profile.
-    /// `None` if there is no such answer.
+    /// The profile without a name, with the added inputs of all its answers. `None` if it has no
+    /// answer.
     ///
     /// # Errors
     /// If the cache cannot be listed.

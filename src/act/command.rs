@@ -110,9 +110,15 @@ pub fn is_program_of(profile: &Profile, command: &Command) -> Result<bool, Error
     Ok(profile.has_program(&program(command)?))
 }
 
-/// The line that tells one command from another. It has the working directory, the profile's root
-/// and name, the variables that the caller sets, the inputs that the caller added to the profile,
-/// the program and the arguments.
+/// The line that tells one command from another. It has these words, in this order:
+///
+/// 1. the working directory
+/// 2. the profile's root
+/// 3. the profile's name
+/// 4. the variables that the caller sets
+/// 5. the inputs that the caller added to the profile
+/// 6. the program
+/// 7. the arguments
 ///
 /// [`added_inputs`] and [`command_line`] read it.
 pub(crate) fn question(

@@ -1,18 +1,18 @@
 //! The doctor: looks whether triggers, units, profiles, paths and rights are as they should be.
 //!
-//! It changes nothing. Each finding has what was seen, why it matters, and a command that mends
-//! it. It reads files below the root directory. It asks other programs about the running system
-//! alone, because another root's programs and databases may be anybody's.
+//! It changes nothing. Each finding says what was seen and why it matters, and has a command that
+//! mends it. The doctor reads files below the root directory. It asks other programs only about
+//! the running system, because anybody may have made another root's programs and databases.
 //!
 //! | file | checks |
 //! | --- | --- |
 //! | `dpkg`, `rpm`, `hooks` | the triggers of each package manager, and if the last run fired them |
 //! | `units` | systemd's units, and the room for their watches |
-//! | `profiles` | wrong profiles, directories that nobody has, profiles that replace others |
-//! | `stamps` | the stamps, their rights, labels, disk and time, and the modules since |
+//! | `profiles` | unloadable profiles, missing directories, files that replace others' keys |
+//! | `stamps` | the stamps, their rights, labels, disk and time, and changes of modules since |
 //! | `libvirt` | module directories, stale answers, and the holes of libvirt's version |
 //!
-//! `host` is what is visited, and `report` is what is told.
+//! `host` is the host under examination, and `report` holds the results.
 
 mod dpkg;
 mod hooks;
@@ -52,7 +52,7 @@ const CHECKS: [Check; 18] = [
     libvirt::version,
 ];
 
-/// Examines the host below `root`. It takes some milliseconds, unless rpm or systemd is slow.
+/// Examines the host below `root`. It takes a few milliseconds, unless rpm or systemd is slow.
 pub fn examine(root: &Root) -> Examination {
     let host = Host::of(root);
     let mut examination = Examination {

@@ -183,7 +183,7 @@ impl Inquiry<'_> {
 }
 
 impl Due<'_> {
-    /// What the inputs were before the probe; `None` if they could not be looked at.
+    /// The inputs before the probe; `None` if they could not be looked at.
     pub(crate) fn observation(&self) -> Option<&Observation> {
         Some(&self.before.as_ref().ok()?.observation)
     }

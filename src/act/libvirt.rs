@@ -34,7 +34,7 @@
 //! | `judgement` | the verdict on a cache file, by the record |
 //! | `cached` | all cache files of a profile, with their verdicts |
 //! | `occasion`, `targets`, `refresh` | why, where and how a refresh is made |
-//! | `told` | what the log has of a refresh or an eviction |
+//! | `told` | the facts about a refresh, for the log |
 //! | `own_cache` | a user's own cache, if no time can be moved |
 
 mod cache_file;

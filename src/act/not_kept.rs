@@ -18,10 +18,10 @@ pub enum NotKept {
     /// The reader of the output left early, so the command's answer may be cut off.
     #[error("the reader left before the command had printed all")]
     ReaderLeft,
-    /// The answer is larger than all answers of a cache may be together.
+    /// The answer is larger than a whole cache may be.
     #[error("the answer is larger than {} MiB, the most that the cache holds", .most >> 20)]
     TooLarge {
-        /// The most bytes of a cache's answers together.
+        /// The most bytes that all answers in a cache may have together.
         most: u64,
     },
     /// Something that the answer depends on changed while the probe ran.

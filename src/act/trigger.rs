@@ -69,7 +69,7 @@ pub struct Due<'a> {
 }
 
 impl<'a> Due<'a> {
-    /// A touch by a person or a program, which may wait from now on.
+    /// A touch by a person or a program. The time for its waiting begins now.
     pub fn now(profile: &'a str, stamp: Stamp, by: &'a str, why: &'a str) -> Due<'a> {
         Due {
             profile,

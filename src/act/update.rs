@@ -21,7 +21,7 @@ use crate::stamp::turn::{Kept, Turn, Versioned};
 /// The most reasons that an update writes into the stamp.
 const MOST_REASONS: usize = 2;
 
-/// The reason for an update that touches no stamp, and makes libvirt probe again.
+/// The reason for an update that touches no stamp and only makes libvirt probe again.
 const MISSED: &str = "something is not as at the last refresh of libvirt";
 
 /// The result of an update.
@@ -40,7 +40,7 @@ pub struct Updated {
 }
 
 impl Updated {
-    /// The event in the log; `None` if nothing changed, which the log leaves out.
+    /// The event in the log. `None` if nothing was done, because the log leaves that out.
     #[doc(hidden)] // Only the programs use it.
     pub fn event(&self) -> Option<&Event> {
         self.event.as_ref()

@@ -52,7 +52,7 @@ impl Arguments {
     }
 }
 
-/// Three lines for each finding and each unseen place, two for each note, and a last one.
+/// Three lines for each finding, two for each unseen place and each note, and a last line.
 fn text(examination: &Examination) -> String {
     let findings = examination.findings.iter();
     let findings = findings.map(

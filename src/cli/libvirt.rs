@@ -185,8 +185,8 @@ fn table(all: &[(Profile, Cached)]) -> Table<4> {
     table
 }
 
-/// One line for each thing that follows from stale verdicts. Files are named if not all of them
-/// need the same.
+/// One line for each thing to do about stale files. It names the files unless all of them need the
+/// same.
 fn follow_ups(stale: &[(Next, String)]) -> impl Iterator<Item = String> {
     [Next::Refresh, Next::Evict, Next::AsksAgain]
         .into_iter()

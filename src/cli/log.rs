@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::status::local;
 use super::{Place, end, load, print, print_json, say};
 
-/// The version of the JSON. It moves if a key goes or means something else.
+/// The version of the JSON. It rises if a key is removed or changes its meaning.
 const VERSION: u32 = 1;
 
 /// The time between two looks for new lines.
@@ -98,7 +98,7 @@ fn name_of(name: &str, root: &Root) -> anyhow::Result<String> {
 /// Waits for a while. Whether the reader of the output has left meanwhile.
 fn has_nobody_to_print_to() -> bool {
     let out = std::io::stdout();
-    // Errors are always among what is waited for (poll(2)).
+    // poll(2) reports errors even if it is asked for nothing.
     let mut fds = [PollFd::new(&out, PollFlags::empty())];
     let pause = Timespec {
         tv_sec: 0,
@@ -117,11 +117,11 @@ struct Shown {
     profile: Option<String>,
     since: Option<Timestamp>,
     logs: Vec<Log>,
-    /// What was told already.
+    /// The errors that were told already.
     errors: Vec<String>,
 }
 
-/// An event, and where it happened.
+/// An event, with the profile and the owner of its log.
 struct Line {
     profile: String,
     owner: Owner,
@@ -129,9 +129,9 @@ struct Line {
 }
 
 impl Shown {
-    /// The lines that no call has returned before, in the order of their times.
+    /// The lines that no earlier call returned, in the order of their times.
     ///
-    /// Tells an error once. One log that cannot be read must not hide the others.
+    /// Tells each error once. A log that cannot be read must not hide the others.
     fn news(&mut self) -> Vec<Line> {
         match Log::all(&self.root) {
             Ok(all) => self.add(all),
@@ -161,7 +161,7 @@ impl Shown {
         lines
     }
 
-    /// Adds the logs that are new among `all`.
+    /// Adds those logs of `all` that are new and wanted.
     fn add(&mut self, all: Vec<Log>) {
         for log in all {
             let path = log.stamp().path();
@@ -199,7 +199,7 @@ impl Line {
         format!("{time} {profile}{whose}: {}", sentence(&self.event))
     }
 
-    /// The lay-out of the version that `log` prints. docs/administrators.md lists the keys.
+    /// The object that `log --json` prints. docs/administrators.md lists its keys.
     fn json(&self) -> Value {
         let event = &self.event;
         json!({
@@ -231,7 +231,7 @@ pub fn sentence(event: &Event) -> String {
     format!("{action} by {by} ({why}), {took}{facts}")
 }
 
-/// Reads a time: a date, a date and a time of day, either with a zone or local, or an age.
+/// Reads a time: an age, or a date, perhaps with a time of day and a zone.
 fn since(text: &str) -> anyhow::Result<Timestamp> {
     since_at(text, &Zoned::now())
 }

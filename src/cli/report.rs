@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::print_json;
 use super::status::{text, texts};
 
-/// The version of the JSON. It moves if a key goes or means something else.
+/// The version of the JSON. It rises if a key is removed or changes its meaning.
 const VERSION: u32 = 1;
 
 /// What a verb did. A verb that fails before that prints no report.

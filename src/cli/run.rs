@@ -14,7 +14,7 @@ use modstamp::{
 
 use super::{Place, load, say};
 
-/// The profile of a command without other inputs.
+/// The profile if the caller names no inputs.
 const DEFAULT: &str = "qemu";
 
 /// Print CMD's cached output while it is fresh; otherwise run CMD, and cache what it prints
@@ -97,7 +97,7 @@ impl Arguments {
             (None, false) => Profile::unnamed(&root, added),
             (None, true) => {
                 let profile = load(DEFAULT, &root)?;
-                // A program that cannot be found has an error of its own.
+                // If the program cannot be found, a later error says so.
                 if !is_program_of(&profile, command).unwrap_or(true) {
                     bail!(
                         "{} is no program of the profile “{DEFAULT}”, which is the default; \

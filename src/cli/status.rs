@@ -125,7 +125,7 @@ impl ProfileStatus {
     /// The answers of `run --dir` and `run --file`, which have a profile without a name.
     fn unnamed(root: &Root) -> modstamp::Result<Option<ProfileStatus>> {
         let cache = cache(root).ok().flatten();
-        // If the cache cannot be listed, the status of every other profile tells it.
+        // If the cache cannot be listed, the status of every other profile says so.
         let profile = cache.and_then(|cache| cache.unnamed_profile(root).ok().flatten());
         profile.map(ProfileStatus::of).transpose()
     }
@@ -299,7 +299,7 @@ pub fn local(mtime: &Mtime) -> String {
     local.strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
 }
 
-/// A command, or an answer's file, whose words are escaped, in the quotes of a shell.
+/// Quotes a command, or an answer's file, for a shell. The words of `command` are escaped.
 fn pasted(command: &str) -> String {
     let words = command.split(' ');
     let words = words.map(|word| unescape(word).unwrap_or_else(|| word.into()));

@@ -1,8 +1,8 @@
-//! Tables of the verbs that show something: the only place that lays them out.
+//! The tables that verbs print. Only this file lays them out.
 //!
 //! A table fits the terminal: paths are shortened in the middle, and the last column is wrapped. If
 //! the terminal is too narrow for columns, each row becomes lines of its own. A pipe gets whole
-//! lines without colours, so that grep finds all that is there.
+//! lines without colours, so that grep finds everything. `COLUMNS` gives a pipe a width, too.
 
 use std::io::{self, IsTerminal};
 
@@ -19,10 +19,10 @@ const GAP: usize = 2;
 /// The fewest columns for a shortened path, and for a wrapped text.
 const LEAST: usize = 20;
 
-/// The columns that a wrapped text gets before a path is shown whole.
+/// The columns of a wrapped text for which a path is shortened.
 const READABLE: usize = 30;
 
-/// The narrowest lay-out. In a narrower terminal, the lines break.
+/// The width of the narrowest lay-out. A narrower terminal breaks its lines.
 const NARROWEST: usize = 24;
 
 /// Stands for a space in a quoted command while lines are wrapped, so that no command is broken.
@@ -60,7 +60,8 @@ pub struct Table<const N: usize> {
 
 /// The terminal that standard output leads to.
 struct Terminal {
-    /// The columns; `None` if there is no terminal, so that lines are as long as they are.
+    /// The width in columns. `None` without a terminal and `COLUMNS`. Lines may then have any
+    /// length.
     width: Option<usize>,
     has_colours: bool,
 }
@@ -166,7 +167,7 @@ impl<const N: usize> Table<N> {
     }
 }
 
-/// How rows are laid out, with the columns that a path has.
+/// How rows are laid out, and the width of a path or a value.
 #[derive(Clone, Copy)]
 enum Shape {
     Columns { path: usize },
@@ -176,7 +177,7 @@ enum Shape {
 impl Shape {
     const WHOLE: Shape = Shape::Columns { path: usize::MAX };
 
-    /// The columns that a path or a command has.
+    /// The width of a path or a command.
     fn most(self) -> usize {
         match self {
             Shape::Columns { path } => path,
@@ -201,7 +202,7 @@ impl Cell {
         }
     }
 
-    /// The text of the cell, if a path or a command has that many columns.
+    /// The text of the cell. A path or a command is shortened to `width` columns.
     fn shown(&self, width: usize) -> String {
         match self {
             Cell::Text(text) => unbroken(text),
@@ -267,7 +268,7 @@ fn start_of_last(grid: &Grid) -> usize {
     widths.map(|width| width + GAP).sum()
 }
 
-/// The lines of rows whose last cells are wrapped, if there is a width.
+/// Lays out rows. Wraps their last cells if there is a width.
 fn lay_out(grid: Grid, width: Option<usize>) -> Vec<String> {
     let mut table = comfy_table::Table::new();
     table.load_preset(presets::NOTHING);
@@ -296,7 +297,7 @@ fn lay_out(grid: Grid, width: Option<usize>) -> Vec<String> {
     lines.collect()
 }
 
-/// A text whose quoted commands stay in one line, if they fit.
+/// A text in which each quoted command stays on one line, if it fits.
 fn unbroken(text: &str) -> String {
     let mut is_quoted = false;
     let pieces = text.split_inclusive(['“', '”']).map(|piece| {

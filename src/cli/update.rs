@@ -91,7 +91,7 @@ fn text(done: &Updated, is_well: bool) -> String {
     let reasons = done.verdict.reasons_for_people(Verdict::MOST_LINES);
     text.extend(reasons.iter().map(|reason| format!("{what}: {reason}\n")));
     text.extend(done.refreshed().into_iter().flat_map(lines));
-    // A unit's run tells the journal what the log has.
+    // An update that systemd starts prints the log's line into the journal.
     let logged = done.event().filter(|_| prints_to_journal());
     text.extend(logged.map(|event| sentence(event) + "\n"));
     if text.is_empty() && is_well {

@@ -1,7 +1,7 @@
 //! An added input: a path that a caller names besides those of a profile.
 //!
-//! It is no pattern, and may have any bytes. It is a part of the question that is asked, so that
-//! the answer can be judged later by the same inputs.
+//! The path is not a pattern, and may have any bytes. The stored question includes it, so that the
+//! answer can be judged later by the same inputs.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;

@@ -12,7 +12,7 @@ use crate::observe::added::Added;
 use crate::observe::pattern::{Glob, Source};
 use crate::stamp::stamp::{Stamp, check_name};
 
-/// The name of a profile without a name, which no other profile can have. So it has no stamp.
+/// Stands for the name of a profile without one. No stamp can have this name.
 pub(crate) const UNNAMED: &str = "-";
 
 /// Names what one ecosystem's cached answers depend on: module directories, programs, further
@@ -175,14 +175,13 @@ impl Profile {
         named.map(|name| (name.clone(), variable(name))).collect()
     }
 
-    /// A profile without a name, without a stamp, and with these inputs alone.
+    /// A profile with these inputs alone. It has neither a name nor a stamp.
     #[doc(hidden)] // Only the programs use it.
     pub fn unnamed(root: &Root, added: Vec<Added>) -> Profile {
         Profile::of_nothing(UNNAMED, root).with_added(added)
     }
 
-    /// This profile, with these added inputs in the place of all earlier ones. Each path is
-    /// absolute.
+    /// Replaces the added inputs of this profile by these. Each path is absolute.
     #[doc(hidden)] // Only the programs use it.
     pub fn with_added(mut self, mut added: Vec<Added>) -> Profile {
         added.sort();

@@ -9,8 +9,7 @@ use crate::observe::observation::Observation;
 use crate::observe::profile::{Profile, UNNAMED};
 
 impl Profile {
-    /// The warnings about inputs that the profile names and that an observation of it lacks, one
-    /// sentence each.
+    /// The warnings about inputs that the profile names and `seen` lacks, one sentence each.
     pub(crate) fn unseen(&self, seen: &Observation) -> Vec<String> {
         let unseen = |added: &Added| match added {
             Added::Directory(path) => {

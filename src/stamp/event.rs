@@ -8,10 +8,10 @@
 //! 4. The author, such as `dpkg`, `root` or `user 1000`.
 //! 5. The duration in microseconds.
 //! 6. The reason.
-//! 7. Any number of facts: what followed. None of them is the word of the last field.
+//! 7. The facts: what followed. There may be none, and none is the word of the last field.
 //! 8. `end`. A line that a kill or a power cut tore lacks it, and a reader skips that line.
 //!
-//! A text is cut after some hundred characters. A space stands for each character in it that a
+//! A text is cut after a few hundred characters. A space stands for each character in it that a
 //! terminal may obey, so no text has a tab or a newline.
 
 use std::fmt::{self, Write as _};
@@ -97,7 +97,7 @@ impl fmt::Display for Action {
 }
 
 impl Event {
-    /// An event that begins, of which no fact is known yet.
+    /// Begins an event, which has no facts yet.
     pub(crate) fn begin(action: Action, by: &str, why: &str) -> Event {
         Event {
             time: Mtime::BEGINNING,
@@ -138,7 +138,7 @@ impl Event {
         warnings.for_each(|warning| self.add(&format!("warning: {warning}")));
     }
 
-    /// The event at its end, after that long.
+    /// Ends the event, which took that long.
     pub(crate) fn end(self, took: Duration) -> Event {
         Event {
             time: Mtime::now(),

@@ -1,15 +1,15 @@
 //! The log beside a stamp, `<profile>.log`: when it was touched, by whom, and what followed.
 //!
 //! It is for people, and nothing depends on it. Each [`Event`] is a line, which one write appends
-//! (`O_APPEND`, open(2)). Nobody waits for the disk or for a lock to write it, and a failure is a
+//! (`O_APPEND`, open(2)). A writer waits neither for the disk nor for a lock. A failure is a
 //! warning. While an image is built, nothing is written.
 //!
 //! A kill or a power cut may leave a torn line. A reader skips it, and the next event begins a new
-//! one. A log that would exceed [`MOST_BYTES`] is replaced by its newer half. So is, by an empty
-//! one, whatever else stands in its place: a link, a FIFO, or a file that others could have written.
+//! one. A log that would exceed [`MOST_BYTES`] is replaced by its newer half. A link, a FIFO, or
+//! a file that others could have written is replaced by a new log.
 //!
-//! A writer usually has the turn. One that could not get it at once may lose its line, if another
-//! replaces the log at that moment.
+//! A writer usually has the turn. A writer that could not get it at once may lose its line, if
+//! another one replaces the log at that moment.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -31,7 +31,7 @@ use crate::stamp::turn::Turn;
 /// The longest log.
 const MOST_BYTES: u64 = 64 << 10;
 
-/// The longest log that is read. Only somebody else's writer makes one as long.
+/// The longest log that is read. modstamp itself never makes one as long.
 const MOST_READ: u64 = 16 << 20;
 
 /// The extension of a log's name.
@@ -80,7 +80,7 @@ impl Turn<'_> {
     }
 }
 
-/// Writes a text in one piece, so that it stays together.
+/// Writes a text by one write(2), so that it stays together.
 fn write_all(file: impl AsFd, text: &[u8]) -> rustix::io::Result<()> {
     match rustix::io::write(file, text)? {
         all if all == text.len() => Ok(()),
@@ -88,7 +88,7 @@ fn write_all(file: impl AsFd, text: &[u8]) -> rustix::io::Result<()> {
     }
 }
 
-/// The whole lines in the last part of a log. They and another line are shorter than the bound.
+/// The whole lines at the end of a log. There is room for another line after them.
 fn newer_half(file: &OwnedFd, size: u64) -> rustix::io::Result<Vec<u8>> {
     let mut kept = vec![0; MOST_BYTES as usize / 2];
     let begin = size.saturating_sub(kept.len() as u64);
@@ -104,7 +104,7 @@ impl Stamp {
     /// Appends an event to the log beside the stamp, for a caller without a turn. Never waits for
     /// one. Returns a warning for people if it failed.
     ///
-    /// Without a directory for the stamp there is no log, which the caller's other work has told.
+    /// Without a directory for the stamp there is no log. The caller's other errors say so already.
     pub(crate) fn log(&self, event: &Event) -> Option<String> {
         if image_is_being_built() {
             return None;
@@ -118,7 +118,7 @@ impl Stamp {
 #[derive(Debug)]
 pub struct Log {
     stamp: Stamp,
-    /// The last event that the reader has.
+    /// The last event that was returned.
     last: Option<Event>,
 }
 
@@ -142,7 +142,7 @@ impl Log {
         &self.stamp
     }
 
-    /// The events that were added since the last call of this function; at first, all.
+    /// The events since the last call of this function. The first call returns all.
     ///
     /// # Errors
     /// If the log cannot be read, or if somebody else could have written it.
@@ -172,7 +172,7 @@ impl Log {
         let bytes = read_at_most(MOST_READ, file);
         let bytes = bytes.map_err(|cause| Error::system(attempt, path, cause, remedy))?;
         let lines = bytes.split_inclusive(|byte| *byte == b'\n');
-        // The last line may be under way.
+        // A writer may not have finished the last line.
         let lines = lines.filter_map(|line| line.strip_suffix(b"\n"));
         Ok(lines.filter_map(Event::of_line).collect())
     }

@@ -194,7 +194,7 @@ impl Stamp {
         profiles_in(root, Path::new(SYSTEM_DIRECTORY), ".stamp")
     }
 
-    /// The stamps of an owner beside which there is a file with that extension, such as `.log`.
+    /// An owner's stamps that have a file with that extension, such as `.log`, beside them.
     ///
     /// # Errors
     /// If the directory of the stamps cannot be read.

@@ -17,19 +17,20 @@ const TRIGGERS: &str = "/var/lib/dpkg/triggers/File";
 const INFO: &str = "/var/lib/dpkg/info";
 const LOG: &str = "/var/log/dpkg.log";
 
-/// A package that dpkg starts for a directory (`DIRECTORY PACKAGE/noawait`, deb-triggers(5)).
+/// A package whose postinst dpkg runs for a directory (`DIRECTORY PACKAGE/noawait`,
+/// deb-triggers(5)).
 struct Trigger {
     directory: PathBuf,
     package: String,
 }
 
-/// Whether dpkg manages this host. Other distributions have dpkg with no package in it.
+/// Whether dpkg manages this host. On other distributions dpkg's database may be empty.
 pub(crate) fn is_here(host: &Host) -> bool {
     let stat = host.stat(Path::new(STATUS));
     stat.is_some_and(|stat| stat.st_size > 1)
 }
 
-/// Checks the triggers of each profile, and that of `qemu` even if there is none.
+/// Checks the triggers of each profile. Only `qemu` has to have one.
 pub(crate) fn triggers(host: &Host, report: &mut Examination) {
     if !is_here(host) {
         return;
@@ -97,10 +98,10 @@ fn check_package(host: &Host, package: &str, status: &str, report: &mut Examinat
     }
 }
 
-/// Checks that a trigger ran after the last package that has files in its directories.
+/// Checks that a trigger ran after the last package with files in the trigger's directories.
 ///
-/// dpkg's own order tells it. The stamp's time counts as well, because an update, or a person, may
-/// have made up for the trigger.
+/// The order of the lines in dpkg's log decides. A later touch of the stamp counts, too: an update
+/// or a person may have made up for the trigger.
 pub(crate) fn last_run(host: &Host, report: &mut Examination) {
     if !is_here(host) {
         return;
@@ -138,8 +139,8 @@ pub(crate) fn last_run(host: &Host, report: &mut Examination) {
     }
 }
 
-/// The last package that was unpacked with files in a directory of `triggers`, and the time, if no
-/// trigger ran after it.
+/// The time and the name of the last unpacked package with files in a directory of `triggers`.
+/// `None` if a trigger ran after it.
 fn missed(host: &Host, log: &str, triggers: &[Trigger]) -> Option<(String, String)> {
     let lines: Vec<Vec<&str>> = log.lines().map(|line| line.split(' ').collect()).collect();
     let mut ran = None;
@@ -190,7 +191,7 @@ fn seconds(time: &str) -> Option<i64> {
     Some(time.timestamp().as_second())
 }
 
-/// dpkg's triggers for the module directories of a profile that touch its stamp.
+/// dpkg's triggers that touch a profile's stamp for its module directories.
 fn triggers_of(host: &Host, it: &InUse, report: &mut Examination) -> Vec<Trigger> {
     let text = host.text(TRIGGER, Path::new(TRIGGERS), report);
     let text = text.unwrap_or_default();
@@ -219,7 +220,7 @@ fn script(package: &str) -> PathBuf {
     Path::new(INFO).join(format!("{package}.postinst"))
 }
 
-/// The last word of a package's `Status:`, such as "installed". `None` if it is not known.
+/// The last word of a package's `Status:`, such as "installed". `None` if dpkg does not know it.
 fn state<'a>(status: &'a str, package: &str) -> Option<&'a str> {
     let name = package.split(':').next().unwrap_or_default();
     let first = format!("Package: {name}");

@@ -10,10 +10,10 @@ const APK: &str = "apk-trigger";
 
 const NOT_TOLD: &str = "a package can bring or take a QEMU module, and nothing tells libvirt";
 
-/// It has an entry for each installed package, and a file.
+/// It has a directory for each installed package, and the file `ALPM_DB_VERSION`.
 const PACMAN_DATABASE: &str = "/var/lib/pacman/local";
 
-/// The directories of hooks. A hook of the administrator's replaces a package's of the same name
+/// The directories of hooks. An administrator's hook replaces a package's hook of the same name
 /// (alpm-hooks(5)).
 const HOOKS: &str = "/usr/share/libalpm/hooks";
 const ADMINISTRATORS_HOOKS: &str = "/etc/pacman.d/hooks";

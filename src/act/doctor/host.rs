@@ -1,4 +1,5 @@
-//! The host that is visited: its root directory, and the profiles of which something is installed.
+//! The host under examination: its root directory, and the profiles of which something is
+//! installed.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -18,13 +19,13 @@ use crate::observe::inputs::Inputs;
 use crate::observe::profile::Profile;
 use crate::stamp::stamp::Stamp;
 
-/// The longest file that is read, in bytes. A package database's status has some megabytes.
+/// The longest file that is read, in bytes. dpkg's status file has some megabytes.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// The longest that another program may take to answer, in seconds, for timeout(1).
+/// The seconds that another program may take to answer, for timeout(1).
 const PATIENCE: &str = "5";
 
-/// The program that the triggers of dpkg, pacman and apk start, and systemd's units.
+/// The program that the triggers of dpkg, pacman and apk start.
 pub(crate) const PROGRAM: &str = "/usr/bin/modstamp";
 
 /// A profile of which a module directory or a program exists.
@@ -58,7 +59,7 @@ impl InUse {
     }
 }
 
-/// The visited host.
+/// The host under examination.
 pub(crate) struct Host {
     pub(crate) root: Root,
     /// All profiles that could be loaded.
@@ -97,7 +98,7 @@ impl Host {
         self.in_use.iter().find(|it| it.name() == "qemu")
     }
 
-    /// A path, for people, as seen from outside the root.
+    /// A path for people, as seen from outside the root.
     pub(crate) fn shown(&self, path: &Path) -> String {
         Printable(self.root.outside(path).as_os_str()).to_string()
     }
@@ -115,7 +116,7 @@ impl Host {
         }
     }
 
-    /// A command that has to run on this host.
+    /// A command to run on this host. For another root it begins with chroot(1).
     pub(crate) fn command(&self, command: &str) -> String {
         match self.root.is_system() {
             true => command.to_owned(),
@@ -123,7 +124,7 @@ impl Host {
         }
     }
 
-    /// The state of what is at `path`, links followed. `None` if there is nothing to reach.
+    /// The state of what is at `path`, links followed. `None` if it cannot be reached.
     pub(crate) fn stat(&self, path: &Path) -> Option<Stat> {
         self.root.target(path)
     }
@@ -141,7 +142,7 @@ impl Host {
         self.stat(path).is_some_and(is_program)
     }
 
-    /// The names in a directory, sorted. None if it does not exist or cannot be read.
+    /// The names in a directory, sorted. There are none if it is missing or cannot be read.
     pub(crate) fn names(&self, path: &Path) -> Vec<PathBuf> {
         let names = self.root.names(path).unwrap_or_default();
         let mut names: Vec<PathBuf> = names.into_iter().map(PathBuf::from).collect();
@@ -149,8 +150,8 @@ impl Host {
         names
     }
 
-    /// The text of a file, for `check`. `None` if there is no such file, or if it is told as
-    /// unseen.
+    /// The text of a file, for `check`. `None` if there is no such file, or if it cannot be read.
+    /// The latter is reported as unseen.
     pub(crate) fn text(
         &self,
         check: &'static str,
@@ -172,18 +173,18 @@ impl Host {
         }
     }
 
-    /// A visit by root, as a command.
+    /// The command that runs the doctor as root.
     pub(crate) fn as_root(&self) -> String {
         format!("sudo {}", self.modstamp("doctor"))
     }
 }
 
-/// Runs a program of the running system that only looks. Returns its standard output.
+/// Asks a program of the running system. Returns its standard output.
 ///
 /// # Errors
-/// A sentence, if it cannot be started or takes too long. Another exit status is no error.
+/// A sentence, if the program cannot be started or takes too long. Its own exit status is no error.
 pub(crate) fn ask(program: &str, arguments: &[&str]) -> Result<String, String> {
-    // timeout(1) gives these for itself, and for what it could not start.
+    // The exit statuses by which timeout(1) says that the program did not start or end by itself.
     const NO_ANSWERS: [i32; 4] = [124, 125, 126, 127];
     let mut command = Command::new("timeout");
     command.args([PATIENCE, program]).args(arguments);
@@ -207,14 +208,14 @@ pub(crate) fn shell_word(text: &OsStr) -> String {
     if !shown.is_empty() && shown.chars().all(is_plain) {
         return shown;
     }
-    // $'…' of ksh, bash and zsh reads what Printable escapes.
+    // In $'…', ksh, bash and zsh read the escapes that Printable writes.
     match text == OsStr::new(&shown) && !shown.contains('\'') {
         true => format!("'{shown}'"),
         false => format!("$'{}'", shown.replace('\'', "\\'")),
     }
 }
 
-/// Whether an error says that the caller lacks a right.
+/// Whether the system refused because the caller lacks a right.
 pub(crate) fn is_forbidden(error: &Error) -> bool {
     match error {
         Error::System { cause, .. } => cause.raw_os_error() == Some(Errno::ACCESS.raw_os_error()),

@@ -1,5 +1,5 @@
-//! libvirt: the module directories that it, QEMU and the profile name; answers that it would serve
-//! although they are stale; and the holes of its own rule.
+//! libvirt: whether the profile names all module directories, whether libvirt may serve a stale
+//! answer, and the holes of its own rule.
 
 use std::path::{Path, PathBuf};
 
@@ -17,10 +17,10 @@ const DIRECTORIES: &str = "module-directories";
 const ANSWERS: &str = "libvirt-answers";
 const VERSION: &str = "libvirt-version";
 
-/// The administrator's part of the profile.
+/// The administrator's file for the profile.
 const PROFILE: &str = "/etc/modstamp/profiles.d/qemu.toml";
 
-/// Since this version libvirt compares the module directory's mtime.
+/// The first libvirt that compares the module directory's mtime.
 const FIRST_WITH_DIRECTORY: Version = Version { major: 6, minor: 8 };
 
 /// A version of libvirt.
@@ -36,7 +36,7 @@ pub(crate) fn directories(host: &Host, report: &mut Examination) {
         return;
     };
     let drivers = Installed::find(&host.root).drivers;
-    // Reading a QEMU of 30 MB takes a while. All of them come from one build.
+    // Reading a QEMU of 30 MB takes a while. All of them come from one build, so one is enough.
     let programs = it.inputs.programs().take(1).map(Path::to_owned);
     let mut told: Vec<PathBuf> = Vec::new();
     for file in programs.chain(drivers) {
@@ -87,7 +87,7 @@ fn add_directory(host: &Host, it: &InUse, directory: &Path) -> String {
     format!("mkdir -p {parent} && printf '%s\\n' {list} > {file}")
 }
 
-/// Checks that libvirt would notice each change since the last refresh.
+/// Checks that nothing changed since the last refresh of libvirt.
 pub(crate) fn answers(host: &Host, report: &mut Examination) {
     if Installed::find(&host.root).drivers.is_empty() {
         return;
@@ -112,7 +112,7 @@ pub(crate) fn answers(host: &Host, report: &mut Examination) {
     }
 }
 
-/// Tells the version of each libvirt, and the holes of its rule that this host has.
+/// Notes the version of each libvirt, and the holes of its rule on this host.
 pub(crate) fn version(host: &Host, report: &mut Examination) {
     let Some(it) = host.qemu() else {
         return;
@@ -151,7 +151,7 @@ pub(crate) fn version(host: &Host, report: &mut Examination) {
 
 /// The version of the libvirt in a directory, by the name of its library.
 ///
-/// That is `libvirt.so.0.11003.0` for libvirt 11.3.0 (`meson.build`).
+/// libvirt 11.3.0 has the library `libvirt.so.0.11003.0` (`meson.build`).
 fn installed_version(host: &Host, library: &Path) -> Option<Version> {
     host.names(library).iter().find_map(|name| {
         let number = name.to_str()?.strip_prefix("libvirt.so.0.")?;

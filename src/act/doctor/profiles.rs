@@ -1,5 +1,5 @@
-//! Profiles: those that cannot be read, those that name a directory which nobody has, and those
-//! that replace others.
+//! Profiles that cannot be loaded, those that name missing directories, and files that replace
+//! keys of others.
 
 use std::path::{Path, PathBuf};
 
@@ -15,11 +15,11 @@ const PROFILE: &str = "profile";
 const DIRECTORY: &str = "profile-directory";
 const OVERRIDE: &str = "profile-override";
 
-/// Two names that are as alike as this are a typo of each other (the similarity of Jaro and
-/// Winkler).
+/// If two names are at least this similar, one counts as a typo of the other (Jaro–Winkler
+/// similarity).
 const ALIKE: f64 = 0.9;
 
-/// Checks that each profile can be loaded, and tells which replace others.
+/// Checks that each profile can be loaded, and notes the files that replace keys of others.
 pub(crate) fn profiles(host: &Host, report: &mut Examination) {
     for (name, error) in &host.errors {
         if is_forbidden(error) {
@@ -61,8 +61,11 @@ pub(crate) fn profiles(host: &Host, report: &mut Examination) {
 
 /// Checks the module directories that a profile's file names.
 ///
-/// A profile may name the directories of several distributions. So a missing one is a typo only if
-/// another one of almost the same name exists, or if none of them exists and the program does.
+/// A profile may name the directories of several distributions. So a missing one is a finding only
+/// in these cases:
+///
+/// - A directory of almost the same name exists.
+/// - None of the directories exists, but the program does.
 pub(crate) fn directories(host: &Host, report: &mut Examination) {
     for profile in &host.profiles {
         let missing = missing(host, profile);
@@ -108,7 +111,8 @@ pub(crate) fn directories(host: &Host, report: &mut Examination) {
     }
 }
 
-/// The plain paths of module directories that files name, and that do not exist.
+/// The missing module directories that files name by plain paths, unless the built-in profile has
+/// them, too.
 fn missing(host: &Host, profile: &Profile) -> Vec<PathBuf> {
     let built_in = Profile::built_in(profile.name(), &host.root);
     let built_in = built_in.iter().flat_map(plain).collect::<Vec<_>>();
@@ -130,7 +134,8 @@ fn plain(profile: &Profile) -> Vec<PathBuf> {
     plain.map(|(path, _)| path).collect()
 }
 
-/// An existing directory that differs from a missing one in one name alone, and not by much.
+/// An existing directory whose path differs from a missing one's in a single name, and only a
+/// little.
 fn alike(host: &Host, profile: &Profile, missing: &Path) -> Option<PathBuf> {
     let there = missing
         .ancestors()

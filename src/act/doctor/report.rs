@@ -1,4 +1,4 @@
-//! The report of a doctor's visit: findings, notes, and the places that could not be looked at.
+//! The doctor's report: findings, notes, and the places that could not be looked at.
 
 /// Something that needs mending.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -13,7 +13,7 @@ pub struct Finding {
     pub remedy: String,
 }
 
-/// Something to know. Nothing needs mending.
+/// Something worth knowing, which needs no mending.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Note {
     /// The check, as in a finding.
@@ -35,25 +35,25 @@ pub struct Unseen {
     pub remedy: String,
 }
 
-/// The state of a host, as far as a visit could see it.
+/// The state of a host, as far as the doctor could see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
     /// All is well.
     Well,
     /// Something needs mending.
     Ill,
-    /// Nothing needs mending of what was seen, but something was not seen.
+    /// Nothing that was seen needs mending, but something could not be looked at.
     NotKnown,
 }
 
-/// The result of a visit.
+/// The result of an examination.
 #[derive(Debug, Default)]
 pub struct Examination {
     /// The number of checks that were made.
     pub checks: usize,
     /// All that needs mending.
     pub findings: Vec<Finding>,
-    /// All that is good to know.
+    /// All that is worth knowing.
     pub notes: Vec<Note>,
     /// All that could not be looked at.
     pub unseen: Vec<Unseen>,

@@ -1,8 +1,8 @@
 //! rpm's file triggers: whether they are there and alive, and whether the last transaction ran
 //! them.
 //!
-//! rpm itself is asked, and only on the running system. Another root's database may be of another
-//! rpm, or written by somebody else.
+//! The doctor asks rpm itself, and only about the running system. Another version of rpm, or
+//! somebody else, may have written another root's database.
 
 use std::path::Path;
 
@@ -96,8 +96,8 @@ fn check_triggers(host: &Host, triggers: &str, report: &mut Examination) {
     }
 }
 
-/// The package that rpm installed last of those with modules or programs, and the time in seconds
-/// since 1970. `None` if rpm installed none of them.
+/// Of the packages with modules or programs, the one that rpm installed last, with the time in
+/// seconds since 1970. `None` if rpm installed none of them.
 fn newest_package(it: &InUse) -> Result<Option<(String, i64)>, String> {
     let directories = it.inputs.module_directories();
     let modules = directories.flat_map(|(top, names)| names.into_iter().map(|name| top.join(name)));
@@ -109,7 +109,7 @@ fn newest_package(it: &InUse) -> Result<Option<(String, i64)>, String> {
     let mut query = vec!["-qf", "--qf", "%{INSTALLTIME} %{NAME}\n"];
     query.extend(files.iter().map(String::as_str));
     let answer = ask("rpm", &query)?;
-    // “file PATH is not owned by any package” is no such line.
+    // A line such as “file PATH is not owned by any package” does not count.
     let packages = answer.lines().filter_map(|line| {
         let (time, name) = line.split_once(' ')?;
         Some((name.to_owned(), time.parse().ok()?))

@@ -1,5 +1,5 @@
-//! The system's stamps: whether they are there, can be read by everybody, can be touched by root,
-//! and are of this age; and whether the modules are those of the last touch.
+//! The system's stamps: whether they exist, everybody can read them, root can touch them, and their
+//! times are plausible. Also whether the modules are those of the last touch.
 
 use std::path::{Path, PathBuf};
 
@@ -21,17 +21,17 @@ const DISK: &str = "stamp-disk";
 const CLOCK: &str = "clock";
 const MODULES: &str = "modules";
 
-/// The way to the stamps, and their directory.
+/// The directories on the way to the one of the stamps.
 const WAY: [&str; 3] = ["/", "/var", "/var/lib"];
 const DIRECTORY: &str = "/var/lib/modstamp";
 
-/// The type that the policies of Debian and Fedora give to all below `/var/lib`.
+/// The SELinux type that the policies of Debian and Fedora give to files below `/var/lib`.
 const TYPE: &str = "var_lib_t";
 
 /// The longest label that is read, in bytes.
 const LONGEST_LABEL: usize = 1024;
 
-/// 2026-01-01 in seconds since 1970. Every clock that runs modstamp is later.
+/// 2026-01-01 in seconds since 1970. modstamp is younger, so a clock before that is wrong.
 const EARLIEST: i64 = 1_767_225_600;
 
 /// Checks that `qemu` has a stamp, and that each stamp is a regular file.
@@ -248,7 +248,7 @@ pub(crate) fn modules(host: &Host, report: &mut Examination) {
             continue; // That is no change. The next update touches.
         }
         let mut changes = it.kept.judge(&it.inputs).reasons().to_vec();
-        // A trigger had no time to read some contents. That is no change either.
+        // A trigger may have lacked the time to read some contents. That is no change either.
         changes.retain(|reason| !matches!(reason, Reason::Unknown { .. } | Reason::NotRead(_)));
         let verdict = Verdict::of_reasons(changes);
         if !verdict.is_fresh() {

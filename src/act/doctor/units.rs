@@ -134,7 +134,7 @@ fn is_enabled(host: &Host, unit: &str) -> bool {
     })
 }
 
-/// Checks that the program of a service exists. systemd skips the service without it.
+/// Checks that the program of a service exists. Without it, systemd skips the service.
 fn check_program(host: &Host, file: &Path, report: &mut Examination) {
     let text = host.text(CHECK, file, report).unwrap_or_default();
     let mut lines = text.lines();
@@ -157,7 +157,7 @@ fn check_program(host: &Host, file: &Path, report: &mut Examination) {
     }
 }
 
-/// Asks the running systemd about enabled units.
+/// Asks the running systemd whether a unit failed, or is enabled but was not started.
 fn check_running(enabled: &[&str], report: &mut Examination) {
     let mut query = vec!["show", "--property=Id,ActiveState"];
     query.extend(SERVICES);
@@ -237,7 +237,7 @@ pub(crate) fn inotify(host: &Host, report: &mut Examination) {
     }
 }
 
-/// The inotify instances of the user that process 1 belongs to, as far as the caller may see them.
+/// Counts the inotify instances of the user that owns process 1, as far as the caller may see them.
 fn instances(host: &Host, report: &mut Examination) -> usize {
     let own = Path::new("/proc/1/fd");
     let is_shut = |cause: std::io::Error| cause.kind() == ErrorKind::PermissionDenied;

@@ -210,13 +210,13 @@ impl CacheFile {
         }
     }
 
-    /// Whether only root can tell of the file, because the system's cache is closed to the caller.
+    /// Whether only root can read the file, because the system's cache is closed to the caller.
     #[doc(hidden)] // Only the programs use it.
     pub fn is_for_root(&self) -> bool {
         matches!(self.content, Content::Closed(_)) && self.is_foreign()
     }
 
-    /// Whether the file is the system's, and neither the caller's own nor the caller root.
+    /// Whether the file is in the system's cache, and the caller is neither root nor its owner.
     pub(crate) fn is_foreign(&self) -> bool {
         let caller = rustix::process::geteuid();
         self.owner() == Owner::System && !caller.is_root() && self.stat.st_uid != caller.as_raw()

@@ -25,7 +25,7 @@ pub struct Cached {
     /// cannot tell which answers are older.
     own_record: Option<Record>,
     inputs: Inputs,
-    /// The caller's. An eviction is in the log beside it.
+    /// The caller's stamp. The log beside it records an eviction.
     stamp: Option<Stamp>,
 }
 
@@ -156,14 +156,15 @@ impl Cached {
         }
     }
 
-    /// The files of the system's cache that only root may remove.
+    /// The number of files in the system's cache that only root may remove.
     #[doc(hidden)] // Only the programs use it.
     pub fn left_to_root(&self) -> usize {
         self.files.iter().filter(|file| file.is_foreign()).count()
     }
 
     /// Removes files from the caches. A link is never followed. Another user's file is never
-    /// removed: an ordinary user's eviction passes over the system's, and any other is an error.
+    /// removed. An ordinary user's eviction skips the system's files. Any other file of another
+    /// user is an error.
     ///
     /// If there was something to remove, the log beside the caller's stamp gets a line.
     pub fn evict(&self, which: Eviction) -> Evicted<'_> {

@@ -43,8 +43,8 @@ pub(crate) fn is_outdated(record: Option<&Record>, now: &Inputs) -> bool {
     record.is_none_or(is_outdated)
 }
 
-/// Whether libvirt itself rejects an answer at its next look-up, because a time that it compares is
-/// another one. Only a difference that every libvirt since 6.8 sees counts.
+/// Whether libvirt itself rejects an answer at its next look-up, because a time that it compares
+/// has changed. A difference counts only if every libvirt since 6.8 sees it.
 pub(crate) fn is_rejected(record: Option<&Record>, recorded: &Recorded, now: &Inputs) -> bool {
     let root = now.root();
     let ctime = root.target(&recorded.program).map(|stat| stat.st_ctime);
@@ -52,7 +52,7 @@ pub(crate) fn is_rejected(record: Option<&Record>, recorded: &Recorded, now: &In
         return true;
     }
     let mtime = |path: &Path| root.target(path).map(|stat| stat.st_mtime);
-    // QEMU's directory is one of those that a refresh moves or has to leave. Without a directory,
+    // QEMU's directory is one of those that a refresh moves or has to leave. If it is missing,
     // libvirt compares nothing.
     let effect = record.map(|record| &record.effect);
     let moved = effect

@@ -1,4 +1,4 @@
-//! The facts that the log of a stamp has of a refresh or an eviction.
+//! The facts about a refresh, for the log of a stamp.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::stamp::event::{Action, Event};
 use crate::stamp::stamp::Stamp;
 
 impl Refreshed {
-    /// Appends to the log that somebody asked for this refresh.
+    /// Logs a refresh that somebody asked for.
     pub(crate) fn log(&mut self, stamp: &Stamp, took: Duration) {
         let mut event = Event::begin(Action::Refresh, &caller(), "asked for");
         self.tell(&mut event);
@@ -17,7 +17,7 @@ impl Refreshed {
         self.warnings.extend(stamp.log(&event.end(took)));
     }
 
-    /// Adds to an event what the refresh did. Its warnings are the caller's to add.
+    /// Adds to an event what the refresh did. The caller adds the warnings.
     pub(crate) fn tell(&self, event: &mut Event) {
         if !self.moved.is_empty() || !self.changed.is_empty() {
             event.add("libvirt probes again");
