@@ -22,7 +22,7 @@ use crate::stamp::turn::{Kept, Turn, Versioned};
 const MOST_REASONS: usize = 2;
 
 /// The reason for an update that touches no stamp and only makes libvirt probe again.
-const MISSED: &str = "something is not as at the last refresh of libvirt";
+const MISSED: &str = "something changed since the last refresh of libvirt";
 
 /// The result of an update.
 #[derive(Debug)]

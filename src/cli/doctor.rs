@@ -7,14 +7,14 @@ use serde_json::json;
 
 use super::{Place, end, print, print_json};
 
-/// Look whether triggers, units, profiles, paths and rights are as they should be
+/// Check triggers, units, profiles, stamps, paths and rights
 ///
 /// Each finding has three lines: what was seen, why it matters, and a command that mends it. The
-/// doctor changes nothing itself. It asks rpm and systemd about the running system alone. Below
-/// another root it reads files.
+/// doctor changes nothing itself. It asks rpm and systemd only about the running system. Below
+/// another root it only reads files.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Exit status: 0 if all is well; 1 if something needs mending; 2 if not, but something could not be looked at, or if the arguments are wrong"
+    after_help = "Exit status: 0 if all is well; 1 if something needs mending; 2 if nothing was found, but something could not be checked, or if the arguments are wrong"
 )]
 pub struct Arguments {
     /// Print it as JSON
@@ -61,7 +61,7 @@ fn text(examination: &Examination) -> String {
              seen,
              why,
              remedy,
-         }| format!("problem ({check}): {seen}\n  because of it: {why}\n  {remedy}\n"),
+         }| format!("problem ({check}): {seen}\n  why it matters: {why}\n  {remedy}\n"),
     );
     let unseen = examination.unseen.iter();
     let unseen = unseen.map(
@@ -69,7 +69,7 @@ fn text(examination: &Examination) -> String {
              check,
              seen,
              remedy,
-         }| format!("could not look ({check}): {seen}\n  {remedy}\n"),
+         }| format!("could not check ({check}): {seen}\n  {remedy}\n"),
     );
     let notes = examination.notes.iter();
     let notes = notes.map(|Note { check, seen, why }| format!("note ({check}): {seen}\n  {why}\n"));
@@ -89,7 +89,7 @@ fn summary(examination: &Examination) -> String {
         Health::Well => format!("all is well: {checks}\n"),
         Health::Ill | Health::NotKnown if unseen > 0 => {
             let unseen = count(unseen, "place");
-            format!("{problems} found, and {unseen} not looked at: {checks}\n")
+            format!("{problems} found, and {unseen} not checked: {checks}\n")
         }
         Health::Ill | Health::NotKnown => format!("{problems} found: {checks}\n"),
     }

@@ -34,14 +34,14 @@ pub struct Arguments {
     /// Show only what happened since then, such as “2026-11-28 03:00”, “2 hours ago” or “-2h”
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = since)]
     since: Option<Timestamp>,
-    /// Show this profile alone: a name, or the path of a profile's file  [default: all that have a
+    /// Show only this profile: a name, or the path of a profile's file  [default: all that have a
     /// log]
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
     /// Print each line as a JSON object
     #[arg(long)]
     json: bool,
-    /// Go on, and print new lines as they come
+    /// Keep running, and print new lines as they come
     #[arg(long)]
     follow: bool,
     #[command(flatten)]
@@ -67,7 +67,7 @@ impl Arguments {
         let mut lines = shown.news();
         let is_all_shown = shown.errors.is_empty();
         if lines.is_empty() && is_all_shown && !self.json && !self.follow {
-            print("nothing is logged\n")?;
+            print("the log is empty\n")?;
         }
         loop {
             lines.iter().try_for_each(|line| match self.json {
@@ -248,7 +248,7 @@ fn since_at(text: &str, now: &Zoned) -> anyhow::Result<Timestamp> {
     let span = text.parse::<Span>().map(Span::abs);
     let then = span.and_then(|age| now.checked_sub(age));
     then.map(|then| then.timestamp()).map_err(|_| {
-        anyhow!("it is no time; write a date, such as “2026-11-28 03:00”, or an age, such as “2 hours ago”")
+        anyhow!("this is not a time; write a date, such as “2026-11-28 03:00”, or an age, such as “2 hours ago”")
     })
 }
 

@@ -34,13 +34,13 @@ pub struct Arguments {
     /// Say on standard error whether CMD was run, and why
     #[arg(long)]
     explain: bool,
-    /// Ask CMD whatever is cached, and cache the new output
+    /// Run CMD even if a fresh output is cached, and cache the new output
     #[arg(long)]
     force: bool,
-    /// Ask again if anything in DIR changes. May be repeated. Below --root, if that is given
+    /// Run CMD again if anything in DIR changes. May be repeated. Below --root, if that is given
     #[arg(long = "dir", value_name = "DIR", value_hint = ValueHint::DirPath)]
     directories: Vec<PathBuf>,
-    /// Ask again if FILE changes. May be repeated. Below --root, if that is given
+    /// Run CMD again if FILE changes. May be repeated. Below --root, if that is given
     #[arg(long = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
     files: Vec<PathBuf>,
     /// Cache an output for each value of the environment variable NAME. May be repeated
@@ -100,7 +100,7 @@ impl Arguments {
                 // If the program cannot be found, a later error says so.
                 if !is_program_of(&profile, command).unwrap_or(true) {
                     bail!(
-                        "{} is no program of the profile “{DEFAULT}”, which is the default; \
+                        "{} is not a program of the profile “{DEFAULT}”, which is the default; \
                          name its inputs by --dir, --file or --profile",
                         printable(command.get_program().as_ref())
                     );
@@ -146,7 +146,9 @@ fn absolute(path: &Path, root: &Root) -> anyhow::Result<PathBuf> {
 /// Reads the name of an environment variable.
 fn variable(name: &str) -> Result<String, String> {
     match name.is_empty() || name.contains('=') {
-        true => Err("it names no variable; write the NAME alone, and set it before “run”".into()),
+        true => Err(
+            "this is not a variable's name; write only the NAME, and set it before “run”".into(),
+        ),
         false => Ok(name.to_owned()),
     }
 }

@@ -24,7 +24,7 @@ pub struct Arguments {
     /// Print it as JSON
     #[arg(long)]
     json: bool,
-    /// Show this profile alone: a name, or the path of a profile's file  [default: all that there
+    /// Show only this profile: a name, or the path of a profile's file  [default: all that there
     /// are]
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
@@ -96,7 +96,7 @@ fn health(examination: &Examination) -> String {
         (Health::Ill, 1) => "1 problem; see “modstamp doctor”",
         (Health::Ill, count) => return format!("{count} problems; see “modstamp doctor”\n"),
         (Health::NotKnown, _) => {
-            "no problem found, but not all was looked at; see “modstamp doctor”"
+            "no problem found, but not everything could be checked; see “modstamp doctor”"
         }
     };
     format!("{health}\n")

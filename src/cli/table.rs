@@ -107,7 +107,7 @@ impl<const N: usize> Table<N> {
         let commands = commands.filter_map(|cell| cell.command_longer_than(shape.most()));
         let mut commands = commands.map(|command| format!("  {command}")).peekable();
         if commands.peek().is_some() {
-            lines.push("the commands that are shortened above:".to_owned());
+            lines.push("commands shortened above:".to_owned());
             lines.extend(commands);
         }
         for note in &self.notes {

@@ -115,7 +115,7 @@ fn findings(host: &Broken) -> Vec<String> {
     for (number, line) in lines.iter().enumerate() {
         let after = match line.split_once(" (") {
             Some(("problem", _)) => 2,
-            Some(("could not look", _)) => 1,
+            Some(("could not check", _)) => 1,
             _ => continue,
         };
         let (_, rest) = line.split_once(" (").unwrap();

@@ -195,7 +195,7 @@ fn a_finding_has_three_lines_and_the_last_one_can_be_pasted() {
         lines,
         [
             "problem (stamp-rights): /var/lib/modstamp/qemu.stamp has mode 0600, so others cannot look",
-            "  because of it: libvirt's session daemon and other users do not see a touch",
+            "  why it matters: libvirt's session daemon and other users do not see a touch",
             "  chmod 0644 /var/lib/modstamp/qemu.stamp",
             "1 problem found: 18 checks",
         ]
@@ -493,7 +493,7 @@ fn a_profile_that_replaces_another_is_noted() {
     host.assert_well();
     let note = (
         "profile-override".to_owned(),
-        "the profile qemu is not that of its package".to_owned(),
+        "the profile qemu differs from its package's".to_owned(),
     );
     assert_eq!(host.notes(), [note]);
     host.put(

@@ -305,7 +305,7 @@ fn a_log_that_others_could_have_written_is_not_believed() {
 fn the_log_shows_one_profile_or_the_time_since_one_in_local_time() {
     let world = quiet();
     let (out, _) = say(&world, &["log"]);
-    assert_eq!(out, "nothing is logged\n");
+    assert_eq!(out, "the log is empty\n");
     touch(&world, "now");
     say(&world, &["touch", "--profile", "nbdkit"]);
     let old = "1\t1700000000.000000000\ttouch\troot\t12345\tlong ago\ttouched the stamp\tend\n";

@@ -284,7 +284,7 @@ fn a_program_of_no_profile_is_run_each_time_and_the_caller_is_told_to_name_its_i
     let world = World::new();
     for count in 1..3 {
         let told = world.tells(&[]);
-        let rest = "/ask is no program of the profile “qemu”, which is the default; \
+        let rest = "/ask is not a program of the profile “qemu”, which is the default; \
             name its inputs by --dir, --file or --profile; \
             running the command without a cache\n";
         assert!(
@@ -325,7 +325,7 @@ fn a_program_of_the_default_profile_needs_no_options_by_whatever_name() {
         .output()
         .unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("is no program of the profile"), "{text}");
+    assert!(text.contains("is not a program of the profile"), "{text}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use unicode_width::UnicodeWidthStr;
 const LONG: &str = "usr/lib64/qemu-with-a-name-so-long-that-no-terminal-of-eighty-columns-has-room";
 const WIDE: &str =
     "usr/bin/qemu-system-日本日本日本日本日本日本日本日本日本日本日本日本日本日本日本";
-const IN_FULL: &str = "the commands that are shortened above:";
+const IN_FULL: &str = "commands shortened above:";
 
 /// A host with long paths, wide names, a long command with a stale answer, and libvirt's answers.
 fn host() -> Host {

@@ -89,7 +89,7 @@ fn check_package(host: &Host, package: &str, status: &str, report: &mut Examinat
         report.finding(
             TRIGGER,
             format!(
-                "the trigger of {package} starts {}, which is no executable file",
+                "the trigger of {package} starts {}, which is not an executable file",
                 host.shown(Path::new(PROGRAM))
             ),
             "the trigger does nothing, so no package touches the stamp",

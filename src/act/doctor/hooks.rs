@@ -40,7 +40,7 @@ pub(crate) fn pacman(host: &Host, report: &mut Examination) {
             let program = host.shown(Path::new(PROGRAM));
             report.finding(
                 PACMAN,
-                format!("pacman's hook starts {program}, which is no executable file"),
+                format!("pacman's hook starts {program}, which is not an executable file"),
                 NOT_TOLD,
                 host.command("pacman -S modstamp"),
             );
@@ -119,7 +119,7 @@ pub(crate) fn apk(host: &Host, report: &mut Examination) {
         let program = host.shown(Path::new(PROGRAM));
         report.finding(
             APK,
-            format!("apk's trigger starts {program}, which is no executable file"),
+            format!("apk's trigger starts {program}, which is not an executable file"),
             NOT_TOLD,
             host.command("apk fix --reinstall modstamp"),
         );

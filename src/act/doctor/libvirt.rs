@@ -103,7 +103,7 @@ pub(crate) fn answers(host: &Host, report: &mut Examination) {
                 ANSWERS,
                 match is_known {
                     true => "something changed since the last refresh of libvirt",
-                    false => "libvirt was not refreshed yet, or the record of it is lost",
+                    false => "libvirt was not refreshed yet, or its record is lost",
                 },
                 "libvirt may serve an answer of before the change, and guests fail to start",
                 host.modstamp("libvirt refresh"),

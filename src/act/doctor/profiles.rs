@@ -54,7 +54,7 @@ pub(crate) fn profiles(host: &Host, report: &mut Examination) {
             }
             _ => continue,
         };
-        let why = format!("the profile {} is not that of its package", profile.name());
+        let why = format!("the profile {} differs from its package's", profile.name());
         report.note(OVERRIDE, seen, why);
     }
 }

@@ -86,7 +86,7 @@ fn check_triggers(host: &Host, triggers: &str, report: &mut Examination) {
             report.finding(
                 TRIGGER,
                 format!(
-                    "rpm's trigger starts {}, which is no executable file",
+                    "rpm's trigger starts {}, which is not an executable file",
                     host.shown(program)
                 ),
                 "the trigger does nothing, so no package touches the stamp",

@@ -50,7 +50,7 @@ pub(crate) fn exist(host: &Host, report: &mut Examination) {
             Err(Error::NotAStamp { kind, .. }) => report.finding(
                 STAMP,
                 format!("the stamp {} is a {kind}", host.shown(&path(it))),
-                "nobody can touch it, and every check says stale",
+                "nobody can touch it, and every check calls its answer stale",
                 format!("rm -r {} && {touch}", host.word(&path(it))),
             ),
             Err(error) => report.unseen(STAMP, error.to_string(), host.as_root()),
@@ -227,7 +227,7 @@ pub(crate) fn clock(host: &Host, report: &mut Examination) {
                     host.shown(&stamp),
                     touched.utc()
                 ),
-                "each touch goes on from there, and people read a wrong time",
+                "each touch moves it on from there, and people read a wrong time",
                 format!(
                     "rm -f {} {} && {touch}",
                     host.word(&stamp),

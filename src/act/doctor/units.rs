@@ -147,7 +147,7 @@ fn check_program(host: &Host, file: &Path, report: &mut Examination) {
         report.finding(
             CHECK,
             format!(
-                "{} starts {}, which is no executable file",
+                "{} starts {}, which is not an executable file",
                 host.shown(file),
                 host.shown(program)
             ),

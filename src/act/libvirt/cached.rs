@@ -65,7 +65,7 @@ impl Evicted<'_> {
 
     fn event(&self, which: Eviction) -> Event {
         let why = match which {
-            Eviction::Stale => "asked to remove what is stale",
+            Eviction::Stale => "asked to remove stale files",
             Eviction::All => "asked to remove all",
         };
         let mut event = Event::begin(Action::Evict, &caller(), why);
