@@ -224,6 +224,7 @@ impl Refresh {
                 stamp: None,
                 touched: None,
                 reasons: &[],
+                why: None,
                 refreshed: Some(&done),
                 warnings: done.warnings.clone(),
                 errors: Vec::new(),

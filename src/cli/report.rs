@@ -19,6 +19,8 @@ pub struct Report<'a> {
     pub touched: Option<Mtime>,
     /// The reasons for the touch, if they are known.
     pub reasons: &'a [Reason],
+    /// Why anything was done, for people.
+    pub why: Option<&'a str>,
     /// The refresh of libvirt, if there was one.
     pub refreshed: Option<&'a Refreshed>,
     pub warnings: Vec<String>,
@@ -55,6 +57,7 @@ impl Report<'_> {
             "stamp": self.stamp.map(|stamp| text(&stamp.path())),
             "touched": self.touched,
             "reasons": self.reasons,
+            "why": self.why,
             "moved": moved,
             "ctimes_moved": changed,
             "removed": removed,

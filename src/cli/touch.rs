@@ -67,6 +67,7 @@ impl Arguments {
                 stamp: Some(&stamp),
                 touched: touched.as_ref().map(|touched| touched.mtime),
                 reasons: &[],
+                why: Some(&self.reason),
                 refreshed,
                 warnings: warnings.into_iter().map(str::to_owned).collect(),
                 errors: Vec::new(),

@@ -74,6 +74,7 @@ fn report(profile: &Profile, done: Option<&Updated>) -> anyhow::Result<()> {
         stamp: Some(&Stamp::own(profile.root(), profile.name())?),
         touched: done.and_then(|done| done.touched),
         reasons: done.map_or(&[], |done| done.verdict.reasons()),
+        why: done.and_then(Updated::event).map(|event| &*event.why),
         refreshed: done.and_then(Updated::refreshed),
         warnings: warnings.map(str::to_owned).collect(),
         errors: errors.map(ToString::to_string).collect(),
@@ -90,6 +91,9 @@ fn text(done: &Updated, is_well: bool) -> String {
     };
     let reasons = done.verdict.reasons_for_people(Verdict::MOST_LINES);
     text.extend(reasons.iter().map(|reason| format!("{what}: {reason}\n")));
+    // It can make libvirt probe again although the modules are as they were.
+    let missed = done.event().filter(|_| done.verdict.is_fresh());
+    text.extend(missed.map(|event| format!("{what}: {}\n", event.why)));
     text.extend(done.refreshed().into_iter().flat_map(lines));
     // An update that systemd starts prints the log's line into the journal.
     let logged = done.event().filter(|_| prints_to_journal());

@@ -96,7 +96,7 @@ fn the_json_of_a_change_says_changed_only_if_something_changed() {
     let json = report(&host, &["update"]);
     let nothing = json!({
         "version": 1, "profile": "qemu", "changed": false, "stamp": stamp, "touched": null,
-        "reasons": [], "moved": [], "ctimes_moved": [], "removed": [], "warnings": [], "errors": []
+        "reasons": [], "why": null, "moved": [], "ctimes_moved": [], "removed": [], "warnings": [], "errors": []
     });
     assert_eq!((json, host.listing()), (nothing, before));
     let json = report(&host, &["touch"]);
@@ -106,6 +106,7 @@ fn the_json_of_a_change_says_changed_only_if_something_changed() {
         json["changed"] == true && touched.starts_with(&mtime),
         "{json}"
     );
+    assert_eq!(json["why"], "touched by hand");
     let json = report(&host, &["libvirt", "refresh"]);
     let moved = json!([{"path": watched, "mtime": host.mtime(WATCHED)}]);
     assert_eq!((&json["changed"], &json["moved"]), (&json!(true), &moved));
