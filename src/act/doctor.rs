@@ -2,7 +2,8 @@
 //!
 //! It changes nothing. Each finding says what was seen and why it matters, and has a command that
 //! mends it. The doctor reads files below the root directory. It asks other programs only about
-//! the running system, because anybody may have made another root's programs and databases.
+//! the running system, because anybody may have made another root's programs and databases. For the
+//! same reason a command that mends another root has to be run inside that system.
 //!
 //! | file | checks |
 //! | --- | --- |
@@ -24,7 +25,7 @@ mod rpm;
 mod stamps;
 mod units;
 
-use crate::act::doctor::host::Host;
+use crate::act::doctor::host::{Host, INSIDE};
 pub use crate::act::doctor::report::{Examination, Finding, Health, Note, Unseen};
 use crate::files::root::Root;
 
@@ -61,6 +62,11 @@ pub fn examine(root: &Root) -> Examination {
     };
     for check in CHECKS {
         check(&host, &mut examination);
+    }
+    if !root.is_system() {
+        for finding in &mut examination.findings {
+            finding.remedy.insert_str(0, INSIDE);
+        }
     }
     examination
 }

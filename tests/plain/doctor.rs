@@ -1,14 +1,16 @@
 //! `modstamp doctor` finds nothing on a sound host, and finds each fault of a broken one. If a
 //! remedy can run here, it mends the host.
 
+mod stamps;
+mod triggers;
+
 use std::fs;
 use std::ops::Deref;
 use std::path::Path;
 use std::process::Command;
 
-use filetime::FileTime;
 use serde_json::Value;
-use support::libvirt::{DRIVER, Host, QXL, WATCHED};
+use support::libvirt::{DRIVER, Host, WATCHED};
 use support::world::STAMP;
 use support::{executable, program, run};
 
@@ -18,7 +20,9 @@ const STATUS: &str = "var/lib/dpkg/status";
 const LOG: &str = "var/log/dpkg.log";
 const PATH_UNIT: &str = "etc/systemd/system/paths.target.wants/modstamp-update@qemu.path";
 const UNITS: &str = "usr/lib/systemd/system";
-const INOTIFY: &str = "proc/sys/fs/inotify/max_user_instances";
+
+/// The beginning of each remedy for another root.
+const INSIDE: &str = "inside that system: ";
 
 /// A host that is as it should be: Debian's, with systemd, QEMU and libvirt.
 struct Sound(Host);
@@ -76,10 +80,6 @@ impl Sound {
         fs::create_dir_all(self.path(wants)).unwrap();
         let service = format!("{wants}/modstamp-update@qemu.service");
         self.link(&service, "/usr/lib/systemd/system/modstamp-update@.service");
-        self.put(INOTIFY, "2\n");
-        self.put("proc/sys/fs/inotify/max_user_watches", "8192\n");
-        fs::create_dir_all(self.path("proc/1/fd")).unwrap();
-        self.link("proc/1/fd/3", "anon_inode:inotify");
     }
 
     /// Writes a file, and makes its directory.
@@ -110,7 +110,7 @@ impl Sound {
         assert_eq!(report["unseen"].as_array().unwrap().len(), 0);
     }
 
-    /// The only finding, as its check, what was seen, and the remedy.
+    /// The only finding, as its check, what was seen, and the remedy as it is inside that system.
     #[track_caller]
     fn finding(&self) -> [String; 3] {
         let (report, status) = self.examine();
@@ -119,7 +119,9 @@ impl Sound {
             panic!("{report:#}");
         };
         assert!(!text(&finding["why"]).is_empty(), "{finding}");
-        ["check", "seen", "remedy"].map(|key| text(&finding[key]))
+        let [check, seen, remedy] = ["check", "seen", "remedy"].map(|key| text(&finding[key]));
+        let remedy = remedy.strip_prefix(INSIDE).expect(&remedy);
+        [check, seen, remedy.to_owned()]
     }
 
     /// The checks that found something.
@@ -138,19 +140,20 @@ impl Sound {
         (seen, remedy)
     }
 
-    /// Like `assert_ill`. Then pastes the remedy into a shell, after which all must be well.
+    /// Runs a remedy in a shell that takes the root's paths for its own, as chroot(1) would.
+    fn paste(&self, remedy: &str) {
+        let (own, top) = (program("modstamp"), self.path(""));
+        let top = top.to_str().unwrap().trim_end_matches('/');
+        let modstamp = format!("modstamp() {{ {} \"$@\" --root {top}; }}", own.display());
+        let remedy = remedy.replace(" /", &format!(" {top}/"));
+        run(Command::new("bash").args(["-ec", &format!("{modstamp}\n{remedy}")]));
+    }
+
+    /// Like `assert_ill`. Then runs the remedy, after which all must be well.
     #[track_caller]
     fn assert_mended(&self, check: &str) {
         let (_, remedy) = self.assert_ill(check);
-        let own = program("modstamp");
-        let path = format!(
-            "{}:{}",
-            own.parent().unwrap().display(),
-            std::env::var("PATH").unwrap()
-        );
-        run(Command::new("bash")
-            .args(["-ec", &remedy])
-            .env("PATH", path));
+        self.paste(&remedy);
         self.assert_well();
     }
 
@@ -196,7 +199,7 @@ fn a_finding_has_three_lines_and_the_last_one_can_be_pasted() {
         [
             "problem (stamp-rights): /var/lib/modstamp/qemu.stamp has mode 0600, so others cannot look",
             "  why it matters: libvirt's session daemon and other users do not see a touch",
-            "  chmod 0644 /var/lib/modstamp/qemu.stamp",
+            "  inside that system: chmod 0644 /var/lib/modstamp/qemu.stamp",
             "1 problem found: 18 checks",
         ]
     );
@@ -245,159 +248,6 @@ fn a_place_that_cannot_be_read_is_told_and_the_status_is_2() {
 }
 
 #[test]
-fn a_missing_dpkg_trigger_is_found() {
-    let host = Sound::new();
-    host.write(TRIGGERS, "/usr/share/man man-db/noawait\n");
-    let (_, remedy) = host.assert_ill("dpkg-trigger");
-    assert!(
-        remedy.ends_with("apt-get install --reinstall modstamp-qemu"),
-        "{remedy}"
-    );
-    assert!(remedy.starts_with("chroot "), "{remedy}");
-    host.write(
-        STATUS,
-        "Package: base-files\nStatus: install ok installed\n",
-    );
-    let (_, remedy) = host.assert_ill("dpkg-trigger");
-    assert!(
-        remedy.ends_with("apt-get install modstamp-qemu"),
-        "{remedy}"
-    );
-}
-
-#[test]
-fn a_dpkg_trigger_that_touches_another_stamp_is_found() {
-    let host = Sound::new();
-    host.start(
-        POSTINST,
-        "modstamp trigger dpkg --profile gstreamer \"$2\" || true\n",
-    );
-    host.assert_ill("dpkg-trigger");
-}
-
-#[test]
-fn a_dpkg_trigger_that_is_pending_is_found() {
-    let host = Sound::new();
-    for (state, remedy) in [
-        ("triggers-pending", "dpkg --triggers-only modstamp-qemu"),
-        ("half-configured", "dpkg --configure modstamp-qemu"),
-    ] {
-        host.write(
-            STATUS,
-            &format!("Package: modstamp-qemu\nStatus: install ok {state}\n"),
-        );
-        let (seen, said) = host.assert_ill("dpkg-trigger");
-        assert!(
-            seen.contains(state) && said.ends_with(remedy),
-            "{seen}: {said}"
-        );
-    }
-}
-
-#[test]
-fn a_dpkg_trigger_whose_script_is_not_executable_is_found() {
-    let host = Sound::new();
-    host.set_permissions(POSTINST, 0o644);
-    host.assert_mended("dpkg-trigger");
-}
-
-#[test]
-fn a_trigger_whose_program_is_gone_is_found() {
-    let host = Sound::new();
-    host.set_permissions("usr/bin/modstamp", 0o644);
-    assert_eq!(host.checks(), ["dpkg-trigger", "unit"]);
-}
-
-#[test]
-fn a_package_whose_trigger_did_not_run_is_found_by_dpkgs_log() {
-    let host = Sound::new();
-    let log = fs::read_to_string(host.path(LOG)).unwrap();
-    let line = "2099-01-01 10:00:00 upgrade qemu-system-modules-spice:amd64 1 2\n";
-    host.write(LOG, &(log + line));
-    let (seen, remedy) = host.assert_ill("dpkg-last-run");
-    assert!(seen.contains("qemu-system-modules-spice:amd64"), "{seen}");
-    assert!(
-        remedy.starts_with("modstamp touch --profile qemu "),
-        "{remedy}"
-    );
-    let trigger = "2099-01-01 10:00:00 trigproc modstamp-qemu:all 0.1.0-1 <none>\n";
-    let log = fs::read_to_string(host.path(LOG)).unwrap();
-    host.write(LOG, &(log + trigger));
-    host.assert_well();
-}
-
-#[test]
-fn a_touch_after_the_trigger_that_did_not_run_makes_up_for_it() {
-    let host = Sound::new();
-    let line = "2021-01-01 10:00:00 install qemu-system-modules-spice:amd64 <none> 1\n";
-    host.write(LOG, line);
-    host.assert_well();
-    let before = FileTime::from_unix_time(1_600_000_000, 0);
-    filetime::set_file_mtime(host.path(STAMP), before).unwrap();
-    // libvirt was not refreshed after this touch by hand.
-    assert_eq!(host.checks(), ["dpkg-last-run", "libvirt-answers"]);
-}
-
-/// A pacman in the place of dpkg.
-fn pacman() -> Sound {
-    let host = Sound::new();
-    fs::remove_dir_all(host.path("var/lib/dpkg")).unwrap();
-    host.put("var/lib/pacman/local/ALPM_DB_VERSION", "9\n");
-    fs::create_dir_all(host.path("var/lib/pacman/local/qemu-base-10.0-1")).unwrap();
-    let hook = fs::read_to_string(support::sources().join("packaging/arch/modstamp-qemu.hook"));
-    host.put("usr/share/libalpm/hooks/modstamp-qemu.hook", &hook.unwrap());
-    host
-}
-
-#[test]
-fn a_pacman_hook_that_is_missing_or_disabled_is_found() {
-    let host = pacman();
-    host.assert_well();
-    fs::create_dir_all(host.path("etc/pacman.d/hooks")).unwrap();
-    host.link("etc/pacman.d/hooks/modstamp-qemu.hook", "/dev/null");
-    host.assert_mended("pacman-hook");
-    host.remove("usr/share/libalpm/hooks/modstamp-qemu.hook");
-    let (_, remedy) = host.assert_ill("pacman-hook");
-    assert!(remedy.ends_with("pacman -S modstamp-qemu"), "{remedy}");
-}
-
-#[test]
-fn an_apk_trigger_that_is_missing_is_found() {
-    for database in ["lib/apk/db", "usr/lib/apk/db"] {
-        let host = Sound::new();
-        fs::remove_dir_all(host.path("var/lib/dpkg")).unwrap();
-        host.put(
-            &format!("{database}/installed"),
-            "C:Q1a=\nP:modstamp-qemu\nV:0.1.0-r0\n",
-        );
-        let triggers = format!("{database}/triggers");
-        host.put(&triggers, "Q1a= /usr/lib/qemu:/usr/lib/qemu/*\n");
-        host.assert_well();
-        host.write(&triggers, "Q1a= /usr/share/icons\n");
-        host.assert_ill("apk-trigger");
-        host.write(
-            &format!("{database}/installed"),
-            "C:Q1a=\nP:busybox\nV:1-r0\n",
-        );
-        let (_, remedy) = host.assert_ill("apk-trigger");
-        assert!(remedy.ends_with("apk add modstamp-qemu"), "{remedy}");
-    }
-}
-
-#[test]
-fn rpm_is_not_asked_about_another_root_and_that_is_told() {
-    let host = Sound::new();
-    host.put("usr/lib/sysimage/rpm/rpmdb.sqlite", "");
-    host.assert_well();
-    fs::remove_dir_all(host.path("var/lib/dpkg")).unwrap();
-    let (report, status) = host.examine();
-    assert_eq!(
-        (status, text(&report["unseen"][0]["check"])),
-        (2, "rpm-trigger".into())
-    );
-}
-
-#[test]
 fn a_unit_that_is_not_enabled_is_found() {
     let host = Sound::new();
     host.remove(PATH_UNIT);
@@ -420,7 +270,7 @@ fn a_unit_that_is_masked_is_found() {
     let (seen, remedy) = host.assert_ill("unit");
     assert!(seen.ends_with("modstamp-update@qemu.service"), "{seen}");
     assert!(
-        remedy.contains(" unmask modstamp-update@qemu.service && "),
+        remedy.starts_with("systemctl unmask modstamp-update@qemu.service && "),
         "{remedy}"
     );
     host.remove(mask);
@@ -437,12 +287,35 @@ fn a_unit_that_is_missing_is_found() {
 }
 
 #[test]
-fn inotify_without_room_for_a_watch_is_found() {
+fn the_doctor_does_not_read_the_processes_of_another_root() {
     let host = Sound::new();
-    host.link("proc/1/fd/4", "anon_inode:inotify");
-    let (seen, remedy) = host.assert_ill("inotify");
-    assert!(seen.contains("2 of 2 inotify instances"), "{seen}");
-    assert_eq!(remedy, "sysctl -w fs.inotify.max_user_instances=128");
+    host.put("proc/sys/fs/inotify/max_user_instances", "0\n");
+    host.put("proc/1/fd/3", "");
+    host.assert_well();
+}
+
+#[test]
+fn no_remedy_leads_out_of_another_root() {
+    let host = Sound::new();
+    let outside = tempfile::tempdir().unwrap();
+    fs::remove_dir_all(host.path("var/lib/modstamp")).unwrap();
+    let target = outside.path().to_str().unwrap();
+    host.link("var/lib/modstamp", target);
+    host.remove(TRIGGERS);
+    host.remove(PATH_UNIT);
+    host.put("etc/modstamp/profiles.d/wrong.toml", "program = []\n");
+    host.put("opt/$(id)/qemux/ui-gtk.so", "a module");
+    let driver = fs::read_to_string(host.path(DRIVER)).unwrap();
+    host.write(DRIVER, &(driver + "/opt/$(id)/qemux\0"));
+    let (report, _) = host.examine();
+    let findings = report["findings"].as_array().unwrap();
+    assert!(findings.len() >= 6, "{report:#}");
+    let top = host.path("");
+    for remedy in findings.iter().map(|it| text(&it["remedy"])) {
+        let command = remedy.strip_prefix(INSIDE).expect(&remedy);
+        assert!(!command.contains(top.to_str().unwrap()), "{command}");
+        assert!(!command.contains("chroot"), "{command}");
+    }
 }
 
 #[test]
@@ -454,8 +327,18 @@ fn a_wrong_profile_is_found_and_hides_no_other_finding() {
         seen.contains("wrong.toml:1: there is no key “program”"),
         "{seen}"
     );
-    let file = host.path("etc/modstamp/profiles.d/wrong.toml");
-    assert_eq!(remedy, format!("\"${{EDITOR:-vi}}\" {}", file.display()));
+    let edit = "\"${EDITOR:-vi}\" /etc/modstamp/profiles.d/wrong.toml";
+    assert_eq!(remedy, edit);
+}
+
+#[test]
+fn a_profile_that_nobody_reads_is_no_finding() {
+    let host = Sound::new();
+    let directory = "home/me/.config/modstamp/profiles.d";
+    host.put(&format!("{directory}/foo.toml"), "files = []\n");
+    // As if it were another user's: somebody else can replace it.
+    host.set_permissions(directory, 0o777);
+    host.assert_well();
 }
 
 #[test]
@@ -477,6 +360,10 @@ fn a_directory_that_a_profile_names_and_nobody_has_is_found_with_the_one_that_wa
     host.assert_well();
     profile("\"/usr/lib/x/gstreamer-1.0\"");
     host.assert_well();
+    // Nor are other versions.
+    profile("\"/usr/lib64/gstreamer-2.0\"");
+    host.assert_well();
+    profile("\"/usr/lib/x/gstreamer-1.0\"");
     host.start("usr/bin/gst", "");
     let (seen, _) = host.assert_ill("profile-directory");
     assert!(seen.starts_with("none of the module directories"), "{seen}");
@@ -504,81 +391,6 @@ fn a_profile_that_replaces_another_is_noted() {
 }
 
 #[test]
-fn a_stamp_that_is_missing_or_no_file_is_found() {
-    let host = Sound::new();
-    host.remove(STAMP);
-    let (report, _) = host.examine();
-    assert_eq!(text(&report["findings"][0]["check"]), "stamp", "{report:#}");
-    host.link(STAMP, "/etc/hostname");
-    let (report, _) = host.examine();
-    let finding = &report["findings"][0];
-    assert!(
-        text(&finding["seen"]).ends_with("is a symbolic link"),
-        "{finding}"
-    );
-    assert!(text(&finding["remedy"]).starts_with("rm -r "), "{finding}");
-}
-
-#[test]
-fn a_stamp_that_others_cannot_read_or_can_write_is_found_and_mended() {
-    let host = Sound::new();
-    for (path, mode) in [
-        (STAMP, 0o600),
-        (STAMP, 0o666),
-        ("var/lib/modstamp", 0o700),
-        ("var/lib", 0o750),
-        ("var", 0o775),
-        ("", 0o700),
-    ] {
-        host.set_permissions(path, mode);
-        host.assert_mended("stamp-rights");
-    }
-    host.set_permissions("var/lib/modstamp", 0o777);
-    // What others could have written is not believed.
-    assert_eq!(host.checks(), ["stamp-rights", "libvirt-answers"]);
-    host.set_permissions("var/lib/modstamp", 0o755);
-    host.assert_well();
-}
-
-#[test]
-fn a_missing_directory_of_stamps_is_found() {
-    let host = Sound::new();
-    fs::remove_dir_all(host.path("var/lib/modstamp")).unwrap();
-    assert_eq!(host.checks(), ["stamp", "stamp-rights", "libvirt-answers"]);
-}
-
-#[test]
-fn a_stamp_far_ahead_of_the_clock_is_found() {
-    let host = Sound::new();
-    let later = FileTime::from_unix_time(4_000_000_000, 0);
-    filetime::set_file_mtime(host.path(STAMP), later).unwrap();
-    // libvirt was not refreshed after this touch by hand.
-    assert_eq!(host.checks(), ["clock", "libvirt-answers"]);
-    let (report, _) = host.examine();
-    let seen = text(&report["findings"][0]["seen"]);
-    assert!(
-        seen.contains("is 2096-10-02T07:06:40Z, more than a day ahead"),
-        "{seen}"
-    );
-}
-
-#[test]
-fn a_change_that_no_trigger_saw_is_found_and_an_update_mends_it() {
-    let host = Sound::new();
-    host.write(QXL, "another module");
-    let (report, _) = host.examine();
-    let findings = report["findings"].as_array().unwrap();
-    let checks: Vec<String> = findings.iter().map(|it| text(&it["check"])).collect();
-    assert_eq!(checks, ["modules", "libvirt-answers"], "{report:#}");
-    assert!(
-        text(&findings[0]["seen"]).contains("hw-display-qxl.so"),
-        "{report:#}"
-    );
-    host.say(&["update"]);
-    host.assert_well();
-}
-
-#[test]
 fn a_libvirt_that_would_serve_a_stale_answer_is_found_and_a_refresh_mends_it() {
     let host = Sound::new();
     host.set_mtime(WATCHED, 1_600_000_000);
@@ -602,7 +414,8 @@ fn a_module_directory_that_qemu_or_libvirt_has_and_the_profile_lacks_is_found() 
     host.say(&["update"]);
     let (seen, remedy) = host.assert_ill("module-directories");
     assert!(seen.contains("qemu-system-arm knows"), "{seen}");
-    run(Command::new("bash").args(["-ec", &remedy]));
+    assert!(remedy.contains("$QEMU_MODULE_DIR"), "{remedy}");
+    host.paste(&remedy);
     host.say(&["update"]);
     host.assert_well();
     assert_eq!(

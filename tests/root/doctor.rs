@@ -3,9 +3,10 @@
 use std::process::Command;
 
 use rustix::fs::XattrFlags;
-use support::named;
+use support::libvirt::Host;
 use support::test::{self, Needs, Test};
 use support::world::{STAMP, World};
+use support::{executable, named};
 
 pub fn tests() -> Vec<Test> {
     test::tests(&Needs::root_and(&["mount", "umount"]), SCENARIOS).collect()
@@ -15,6 +16,7 @@ type Scenario = fn();
 
 const SCENARIOS: &[(&str, Scenario)] = named![
     a_label_that_is_not_that_of_var_lib_is_found,
+    a_tiny_limit_of_inotify_is_found_on_the_running_system,
     stamps_on_a_read_only_file_system_are_found,
     a_stamp_of_another_users_is_found_and_mended,
 ];
@@ -47,7 +49,8 @@ fn remedy(world: &World, check: &str) -> String {
     let lines: Vec<&str> = said.lines().collect();
     assert!(said.starts_with(&format!("problem ({check}): ")), "{said}");
     assert!(said.contains("1 problem found"), "{said}");
-    lines[2].trim().to_owned()
+    let remedy = lines[2].trim().strip_prefix("inside that system: ");
+    remedy.expect(lines[2]).to_owned()
 }
 
 fn a_label_that_is_not_that_of_var_lib_is_found() {
@@ -58,13 +61,25 @@ fn a_label_that_is_not_that_of_var_lib_is_found() {
     };
     label("system_u:object_r:var_lib_t:s0\0");
     assert_eq!(findings(&world), "");
-    label("system_u:object_r:user_home_t:s0\0");
+    label("system_u:object_r:user_home_t:s0\n  rm -r /\0");
+    assert_eq!(findings(&world), "", "SELinux is off");
+    world.sh("mkdir -p sys/fs/selinux; touch sys/fs/selinux/enforce");
+    let said = findings(&world);
+    assert!(said.contains("user_home_t:s0\\x0a  rm -r /\n"), "{said}");
     let remedy = remedy(&world, "stamp-label");
-    let directory = world.path("var/lib/modstamp");
-    assert_eq!(
-        remedy,
-        format!("chcon -R -t var_lib_t {}", directory.display())
-    );
+    assert_eq!(remedy, "chcon -R -t var_lib_t /var/lib/modstamp");
+}
+
+fn a_tiny_limit_of_inotify_is_found_on_the_running_system() {
+    let host = Host::new();
+    host.sh("mkdir -p usr/lib/systemd proc/sys/fs/inotify; echo 2 > proc/sys/fs/inotify/max_user_instances");
+    executable(&host.path("usr/lib/systemd/systemd"), "");
+    let output = host.inside(0, "/usr/bin/modstamp").arg("doctor").output();
+    let said = String::from_utf8(output.unwrap().stdout).unwrap();
+    let seen = "problem (inotify): fs.inotify.max_user_instances is 2, less than 16\n";
+    assert!(said.contains(seen), "{said}");
+    let remedy = "\n  sysctl -w fs.inotify.max_user_instances=128\n";
+    assert!(said.contains(remedy), "{said}");
 }
 
 fn stamps_on_a_read_only_file_system_are_found() {
@@ -84,6 +99,6 @@ fn a_stamp_of_another_users_is_found_and_mended() {
     let world = sound();
     std::os::unix::fs::chown(world.path(STAMP), Some(99), Some(99)).unwrap();
     let remedy = remedy(&world, "stamp-rights");
-    world.sh(&remedy);
+    world.sh(&remedy.replace(" /", " ")); // from the root's top
     assert_eq!(findings(&world), "");
 }

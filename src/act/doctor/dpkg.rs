@@ -1,12 +1,11 @@
 //! dpkg's triggers: whether they are there and alive, and whether the last run of dpkg fired them.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use crate::act::doctor::host::{Host, InUse, PROGRAM, shell_word};
+use crate::act::doctor::host::{Host, InUse, MOST_FILES, PROGRAM, shell_word};
 use crate::act::doctor::report::Examination;
 
 const TRIGGER: &str = "dpkg-trigger";
@@ -16,6 +15,9 @@ const STATUS: &str = "/var/lib/dpkg/status";
 const TRIGGERS: &str = "/var/lib/dpkg/triggers/File";
 const INFO: &str = "/var/lib/dpkg/info";
 const LOG: &str = "/var/log/dpkg.log";
+
+/// The most lines of the log that are looked at, the last ones.
+const MOST_LINES: usize = 100_000;
 
 /// A package whose postinst dpkg runs for a directory (`DIRECTORY PACKAGE/noawait`,
 /// deb-triggers(5)).
@@ -35,7 +37,7 @@ pub(crate) fn triggers(host: &Host, report: &mut Examination) {
     if !is_here(host) {
         return;
     }
-    let Some(status) = host.text(TRIGGER, Path::new(STATUS), report) else {
+    let Some(status) = host.database(TRIGGER, Path::new(STATUS), report) else {
         return;
     };
     for it in &host.in_use {
@@ -49,7 +51,7 @@ pub(crate) fn triggers(host: &Host, report: &mut Examination) {
                 TRIGGER,
                 "dpkg has no trigger that touches the stamp of the profile qemu",
                 "a package can bring or take a QEMU module, and nothing tells libvirt",
-                host.command(install),
+                install,
             );
         }
         let mut packages: Vec<&str> = triggers.iter().map(|it| &*it.package).collect();
@@ -73,7 +75,7 @@ fn check_package(host: &Host, package: &str, status: &str, report: &mut Examinat
             TRIGGER,
             format!("the package {package} is in the state “{state}”"),
             "dpkg has not run its trigger, so the stamp was not touched for the last change",
-            host.command(&format!("{mend} {}", shell_word(package.as_ref()))),
+            format!("{mend} {}", shell_word(package)),
         );
     }
     let script = script(package);
@@ -82,7 +84,7 @@ fn check_package(host: &Host, package: &str, status: &str, report: &mut Examinat
             TRIGGER,
             format!("{} is not executable", host.shown(&script)),
             "dpkg cannot run the trigger, and fails",
-            format!("chmod 0755 {}", host.word(&script)),
+            format!("chmod 0755 {}", shell_word(&script)),
         );
     }
     if !host.is_program(Path::new(PROGRAM)) {
@@ -93,7 +95,7 @@ fn check_package(host: &Host, package: &str, status: &str, report: &mut Examinat
                 host.shown(Path::new(PROGRAM))
             ),
             "the trigger does nothing, so no package touches the stamp",
-            host.command("apt-get install --reinstall modstamp"),
+            "apt-get install --reinstall modstamp",
         );
     }
 }
@@ -111,7 +113,7 @@ pub(crate) fn last_run(host: &Host, report: &mut Examination) {
         if triggers.is_empty() {
             continue;
         }
-        let Some(log) = host.text(LAST_RUN, Path::new(LOG), report) else {
+        let Some(log) = host.database(LAST_RUN, Path::new(LOG), report) else {
             return;
         };
         let Some((time, package)) = missed(host, &log, &triggers) else {
@@ -132,46 +134,41 @@ pub(crate) fn last_run(host: &Host, report: &mut Examination) {
                 triggers[0].package
             ),
             "libvirt was not told of the package's modules, nor was the stamp touched",
-            host.modstamp(&format!(
-                "touch --profile {name} --reason 'the trigger did not run'"
-            )),
+            format!("modstamp touch --profile {name} --reason 'the trigger did not run'"),
         );
     }
 }
 
 /// The time and the name of the last unpacked package with files in a directory of `triggers`.
-/// `None` if a trigger ran after it.
+/// `None` if a trigger ran after it, or if it was unpacked long ago.
 fn missed(host: &Host, log: &str, triggers: &[Trigger]) -> Option<(String, String)> {
-    let lines: Vec<Vec<&str>> = log.lines().map(|line| line.split(' ').collect()).collect();
-    let mut ran = None;
-    let mut unpacked: HashMap<&str, usize> = HashMap::new();
-    for (number, words) in lines.iter().enumerate() {
-        let [_, _, action, package, ..] = words[..] else {
+    let mut unpacked: Vec<&str> = Vec::new();
+    for line in log.lines().rev().take(MOST_LINES) {
+        let words: Vec<&str> = line.splitn(5, ' ').collect();
+        let [day, time, action, package, ..] = words[..] else {
             continue;
         };
         let name = package.split(':').next().unwrap_or_default();
         match action {
-            "install" | "upgrade" => {
-                unpacked.insert(package, number);
-            }
             "trigproc" | "configure" if triggers.iter().any(|it| it.package == name) => {
-                ran = Some(number);
+                return None;
             }
-            _ => {}
+            "install" | "upgrade" if !unpacked.contains(&package) => unpacked.push(package),
+            _ => continue,
         }
-    }
-    let mut late: Vec<(&str, usize)> = unpacked.into_iter().filter(|it| Some(it.1) > ran).collect();
-    late.sort_by_key(|it| std::cmp::Reverse(it.1));
-    let (package, number) = late.into_iter().find(|(package, _)| {
         let fires = |file: &str| {
             let mut directories = triggers.iter().map(|it| &it.directory);
             let file = Path::new(file);
             directories.any(|directory| file != directory && file.starts_with(directory))
         };
-        files(host, package).lines().any(fires)
-    })?;
-    let time = lines[number][..2].join(" ");
-    Some((time, package.to_owned()))
+        if files(host, package).lines().any(fires) {
+            return Some((format!("{day} {time}"), package.to_owned()));
+        }
+        if unpacked.len() == MOST_FILES {
+            return None;
+        }
+    }
+    None
 }
 
 /// The list of an installed package's files. It is empty if the package is gone.
@@ -213,7 +210,7 @@ fn triggers_of(host: &Host, it: &InUse, report: &mut Examination) -> Vec<Trigger
         let call = format!("modstamp trigger dpkg --profile {} ", it.name());
         script.is_some_and(|script| script.contains(&call))
     };
-    of_profile.filter(touches).collect()
+    of_profile.take(MOST_FILES).filter(touches).collect()
 }
 
 fn script(package: &str) -> PathBuf {

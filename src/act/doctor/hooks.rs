@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::act::doctor::host::{Host, PROGRAM};
+use crate::act::doctor::host::{Host, MOST_FILES, PROGRAM, shell_word};
 use crate::act::doctor::report::Examination;
 
 const PACMAN: &str = "pacman-hook";
@@ -42,14 +42,14 @@ pub(crate) fn pacman(host: &Host, report: &mut Examination) {
                 PACMAN,
                 format!("pacman's hook starts {program}, which is not an executable file"),
                 NOT_TOLD,
-                host.command("pacman -S modstamp"),
+                "pacman -S modstamp",
             );
         }
         None => report.finding(
             PACMAN,
             "pacman has no hook that touches the stamp of the profile qemu",
             NOT_TOLD,
-            host.command("pacman -S modstamp-qemu"),
+            "pacman -S modstamp-qemu",
         ),
         Some(hook) => {
             let by = replacement(hook).unwrap_or_default();
@@ -57,7 +57,7 @@ pub(crate) fn pacman(host: &Host, report: &mut Examination) {
                 PACMAN,
                 format!("{} disables the hook {}", host.shown(&by), host.shown(hook)),
                 NOT_TOLD,
-                format!("rm {}", host.word(&by)),
+                format!("rm {}", shell_word(by)),
             );
         }
     }
@@ -69,7 +69,7 @@ fn touching(host: &Host, directory: &str, report: &mut Examination) -> Vec<PathB
     let names = host.names(directory).into_iter();
     let hooks = names.filter(|name| name.extension().is_some_and(|it| it == "hook"));
     let mut touching = Vec::new();
-    for hook in hooks.map(|name| directory.join(name)) {
+    for hook in hooks.take(MOST_FILES).map(|name| directory.join(name)) {
         let text = host.text(PACMAN, &hook, report).unwrap_or_default();
         let mut lines = text.lines();
         let touches = |line: &str| {
@@ -92,14 +92,14 @@ pub(crate) fn apk(host: &Host, report: &mut Examination) {
     let Some(database) = databases.find(|it| host.stat(&it.join("installed")).is_some()) else {
         return;
     };
-    let installed = host.text(APK, &database.join("installed"), report);
+    let installed = host.database(APK, &database.join("installed"), report);
     let installed = installed.unwrap_or_default();
     if installed.is_empty() {
         return;
     }
     let is_installed = installed.lines().any(|line| line == "P:modstamp-qemu");
     // “CHECKSUM DIRECTORY:DIRECTORY”
-    let triggers = host.text(APK, &database.join("triggers"), report);
+    let triggers = host.database(APK, &database.join("triggers"), report);
     let triggers = triggers.unwrap_or_default();
     let mut directories = triggers.lines().flat_map(|line| {
         let (_, directories) = line.split_once(' ').unwrap_or_default();
@@ -110,10 +110,10 @@ pub(crate) fn apk(host: &Host, report: &mut Examination) {
             APK,
             "apk has no trigger that touches the stamp of the profile qemu",
             NOT_TOLD,
-            host.command(match is_installed {
+            match is_installed {
                 true => "apk fix --reinstall modstamp-qemu",
                 false => "apk add modstamp-qemu",
-            }),
+            },
         );
     } else if !host.is_program(Path::new(PROGRAM)) {
         let program = host.shown(Path::new(PROGRAM));
@@ -121,7 +121,7 @@ pub(crate) fn apk(host: &Host, report: &mut Examination) {
             APK,
             format!("apk's trigger starts {program}, which is not an executable file"),
             NOT_TOLD,
-            host.command("apk fix --reinstall modstamp"),
+            "apk fix --reinstall modstamp",
         );
     }
 }

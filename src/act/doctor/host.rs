@@ -14,16 +14,29 @@ use crate::files::read::read_at_most;
 use crate::files::root::Root;
 use crate::files::way::Steps;
 use crate::ground::error::Error;
-use crate::ground::text::Printable;
+use crate::ground::text::{Printable, is_unsafe};
 use crate::observe::inputs::Inputs;
 use crate::observe::profile::Profile;
 use crate::stamp::stamp::Stamp;
 
-/// The longest file that is read, in bytes. dpkg's status file has some megabytes.
-const MOST_BYTES: u64 = 64 << 20;
+/// The longest file that is read, in bytes.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// The longest database or log, in bytes. dpkg's status file has some megabytes.
+const MOST_BYTES_OF_DATABASE: u64 = 64 << 20;
+
+/// The most files that a check reads because another file names them.
+pub(crate) const MOST_FILES: usize = 100;
 
 /// The seconds that another program may take to answer, for timeout(1).
 const PATIENCE: &str = "5";
+
+/// The directories of the programs that are asked.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The beginning of a remedy for another root. Outside, a link in that tree could lead the command
+/// to a file of this system, and chroot(1) would start programs that anybody may have made.
+pub(crate) const INSIDE: &str = "inside that system: ";
 
 /// The program that the triggers of dpkg, pacman and apk start.
 pub(crate) const PROGRAM: &str = "/usr/bin/modstamp";
@@ -103,27 +116,6 @@ impl Host {
         Printable(self.root.outside(path).as_os_str()).to_string()
     }
 
-    /// A path as a word of a shell command, as seen from outside the root.
-    pub(crate) fn word(&self, path: &Path) -> String {
-        shell_word(self.root.outside(path).as_os_str())
-    }
-
-    /// A command of modstamp's for this host.
-    pub(crate) fn modstamp(&self, arguments: &str) -> String {
-        match self.root.is_system() {
-            true => format!("modstamp {arguments}"),
-            false => format!("modstamp {arguments} --root {}", self.word(Path::new("/"))),
-        }
-    }
-
-    /// A command to run on this host. For another root it begins with chroot(1).
-    pub(crate) fn command(&self, command: &str) -> String {
-        match self.root.is_system() {
-            true => command.to_owned(),
-            false => format!("chroot {} {command}", self.word(Path::new("/"))),
-        }
-    }
-
     /// The state of what is at `path`, links followed. `None` if it cannot be reached.
     pub(crate) fn stat(&self, path: &Path) -> Option<Stat> {
         self.root.target(path)
@@ -158,8 +150,28 @@ impl Host {
         path: &Path,
         report: &mut Examination,
     ) -> Option<String> {
+        self.text_of(MOST_BYTES, check, path, report)
+    }
+
+    /// Like `text`, for a package manager's database or log.
+    pub(crate) fn database(
+        &self,
+        check: &'static str,
+        path: &Path,
+        report: &mut Examination,
+    ) -> Option<String> {
+        self.text_of(MOST_BYTES_OF_DATABASE, check, path, report)
+    }
+
+    fn text_of(
+        &self,
+        most_bytes: u64,
+        check: &'static str,
+        path: &Path,
+        report: &mut Examination,
+    ) -> Option<String> {
         let read = match self.root.read(path, Steps::Any) {
-            Ok(file) => read_at_most(MOST_BYTES, file),
+            Ok(file) => read_at_most(most_bytes, file),
             Err(stop) if stop.leads_nowhere() => return None,
             Err(stop) => Err(stop.into()),
         };
@@ -175,11 +187,20 @@ impl Host {
 
     /// The command that runs the doctor as root.
     pub(crate) fn as_root(&self) -> String {
-        format!("sudo {}", self.modstamp("doctor"))
+        match self.root.is_system() {
+            true => "sudo modstamp doctor".to_owned(),
+            false => {
+                let root = self.root.outside(Path::new("/"));
+                format!("sudo modstamp doctor --root {}", shell_word(root))
+            }
+        }
     }
 }
 
 /// Asks a program of the running system. Returns its standard output.
+///
+/// The program gets none of the caller's variables. rpm would run the macros in another user's
+/// `$HOME/.rpmmacros`, even as root.
 ///
 /// # Errors
 /// A sentence, if the program cannot be started or takes too long. Its own exit status is no error.
@@ -187,13 +208,15 @@ pub(crate) fn ask(program: &str, arguments: &[&str]) -> Result<String, String> {
     // The exit statuses by which timeout(1) says that the program did not start or end by itself.
     const NO_ANSWERS: [i32; 4] = [124, 125, 126, 127];
     let mut command = Command::new("timeout");
-    command.args([PATIENCE, program]).args(arguments);
-    command.env("LC_ALL", "C").stdin(Stdio::null());
+    command.args(["-k", "1", PATIENCE, program]).args(arguments);
+    command.env_clear().stdin(Stdio::null());
+    command.envs([("PATH", PATH), ("LC_ALL", "C"), ("HOME", "/")]);
     let output = command
         .output()
         .map_err(|cause| format!("timeout(1) cannot be started: {cause}"))?;
     match output.status.code() {
-        Some(124) => Err(format!("{program} did not answer in {PATIENCE} seconds")),
+        // A program that SIGTERM does not end takes timeout(1) with it.
+        Some(124 | 137) | None => Err(format!("{program} did not answer in {PATIENCE} seconds")),
         Some(code) if !NO_ANSWERS.contains(&code) => {
             Ok(String::from_utf8_lossy(&output.stdout).into_owned())
         }
@@ -202,16 +225,15 @@ pub(crate) fn ask(program: &str, arguments: &[&str]) -> Result<String, String> {
 }
 
 /// A text as one word of a shell command, without characters that a terminal obeys.
-pub(crate) fn shell_word(text: &OsStr) -> String {
-    let shown = Printable(text).to_string();
+pub(crate) fn shell_word(text: impl AsRef<OsStr>) -> String {
+    let text = text.as_ref();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._+-:@%,=".contains(c);
-    if !shown.is_empty() && shown.chars().all(is_plain) {
-        return shown;
-    }
-    // In $'…', ksh, bash and zsh read the escapes that Printable writes.
-    match text == OsStr::new(&shown) && !shown.contains('\'') {
-        true => format!("'{shown}'"),
-        false => format!("$'{}'", shown.replace('\'', "\\'")),
+    match text.to_str().filter(|text| !text.contains(is_unsafe)) {
+        Some(text) if !text.is_empty() && text.chars().all(is_plain) => text.to_owned(),
+        Some(text) => format!("'{}'", text.replace('\'', r"'\''")),
+        // In $'…', ksh, bash and zsh read the escapes that Printable writes. dash does not know
+        // $'…', so no quote may be in it.
+        None => format!("$'{}'", Printable(text).to_string().replace('\'', r"\x27")),
     }
 }
 
@@ -233,20 +255,39 @@ mod tests {
         for path in [
             "/a b",
             "/it's",
+            "/it's\n",
             "/a\x1b[2J\n",
             "/$HOME/`id`",
             "/back\\slash",
             "/é",
             "",
         ] {
-            let script = format!("printf %s {}", shell_word(OsStr::new(path)));
+            let script = format!("printf %s {}", shell_word(path));
             let output = Command::new("bash").args(["-c", &script]).output().unwrap();
             assert_eq!(output.stdout, OsStr::new(path).as_bytes(), "{script}");
             assert!(!script.contains(|c: char| c.is_control()), "{script:?}");
         }
-        assert_eq!(
-            shell_word(OsStr::new("/var/lib/a.stamp")),
-            "/var/lib/a.stamp"
-        );
+        for path in ["/it's;echo ran;", "/it's;echo ran;\n"] {
+            let script = format!("printf '<%s>' {}", shell_word(path));
+            let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+            let said = String::from_utf8(output.stdout).unwrap();
+            assert!(said.starts_with('<') && said.ends_with('>'), "{said}");
+        }
+        assert_eq!(shell_word("/var/lib/a.stamp"), "/var/lib/a.stamp");
+    }
+
+    #[test]
+    fn the_doctor_starts_nothing_by_a_users_rpm_macros() {
+        let variables = ask("env", &[]).unwrap();
+        let mut variables: Vec<&str> = variables.lines().collect();
+        variables.sort();
+        let path = format!("PATH={PATH}");
+        assert_eq!(variables, ["HOME=/", "LC_ALL=C", &path]);
+    }
+
+    #[test]
+    fn a_program_that_does_not_heed_its_end_is_not_waited_for() {
+        let error = ask("sh", &["-c", "trap '' TERM; sleep 60"]).unwrap_err();
+        assert_eq!(error, "sh did not answer in 5 seconds");
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::StatVfsMountFlags;
 
-use crate::act::doctor::host::{Host, InUse, shell_word};
+use crate::act::doctor::host::{Host, shell_word};
 use crate::act::doctor::report::Examination;
 use crate::act::libvirt::installation::{Installed, compiled_in, watched};
 use crate::act::libvirt::judgement::is_outdated;
@@ -52,7 +52,7 @@ pub(crate) fn directories(host: &Host, report: &mut Examination) {
                     Printable(directory.as_os_str())
                 ),
                 "a change of the modules there goes unnoticed",
-                add_directory(host, it, &directory),
+                add_directory(host, &directory),
             );
             told.push(directory);
         }
@@ -74,17 +74,17 @@ fn of_modules(host: &Host, file: &Path) -> Vec<PathBuf> {
 }
 
 /// The command that adds a directory to the profile.
-fn add_directory(host: &Host, it: &InUse, directory: &Path) -> String {
-    let file = host.word(Path::new(PROFILE));
+fn add_directory(host: &Host, directory: &Path) -> String {
     if host.stat(Path::new(PROFILE)).is_some() {
-        return format!("\"${{EDITOR:-vi}}\" {file}");
+        return format!("\"${{EDITOR:-vi}}\" {PROFILE}");
     }
-    let texts = it.profile.directories.iter().map(ToString::to_string);
+    // As it is written, with its variables.
+    let written = host.profiles.iter().filter(|it| it.name() == "qemu");
+    let written = written.flat_map(|profile| &profile.directories);
+    let texts = written.map(ToString::to_string);
     let all: Vec<String> = texts.chain([directory.display().to_string()]).collect();
-    let list = format!("module-directories = {all:?}");
-    let list = shell_word(list.as_ref());
-    let parent = host.word(Path::new(PROFILE).parent().unwrap_or(Path::new("/")));
-    format!("mkdir -p {parent} && printf '%s\\n' {list} > {file}")
+    let list = shell_word(format!("module-directories = {all:?}"));
+    format!("install -d /etc/modstamp/profiles.d && printf '%s\\n' {list} > {PROFILE}")
 }
 
 /// Checks that nothing changed since the last refresh of libvirt.
@@ -106,7 +106,7 @@ pub(crate) fn answers(host: &Host, report: &mut Examination) {
                     false => "libvirt was not refreshed yet, or its record is lost",
                 },
                 "libvirt may serve an answer of before the change, and guests fail to start",
-                host.modstamp("libvirt refresh"),
+                "modstamp libvirt refresh",
             );
         }
     }

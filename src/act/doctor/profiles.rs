@@ -26,21 +26,25 @@ pub(crate) fn profiles(host: &Host, report: &mut Examination) {
             report.unseen(PROFILE, error.to_string(), host.as_root());
             continue;
         }
-        let file = match error {
+        let files = files_of(name, &host.root);
+        let is_wrong = |file: &&PathBuf| match error {
             Error::Profile { path, .. } | Error::System { path, .. } => {
-                shell_word(path.as_os_str())
+                host.root.outside(file) == *path
             }
-            _ => {
-                let files = files_of(name, &host.root);
-                let file = files.last().cloned().unwrap_or_default();
-                host.word(&file)
+            _ => false,
+        };
+        let Some(file) = files.iter().find(is_wrong).or(files.last()) else {
+            // It is built in, or another user's file, which nobody reads here.
+            if Profile::built_in(name, &host.root).is_some() {
+                report.unseen(PROFILE, error.to_string(), host.as_root());
             }
+            continue;
         };
         report.finding(
             PROFILE,
             error.to_string(),
             "nothing that uses the profile works, neither triggers nor checks",
-            edit(&file),
+            edit(file),
         );
     }
     for profile in &host.profiles {
@@ -87,7 +91,7 @@ pub(crate) fn directories(host: &Host, report: &mut Examination) {
                         shown(&alike)
                     ),
                     why,
-                    edit(&host.word(&file)),
+                    edit(&file),
                 );
             }
         }
@@ -105,7 +109,7 @@ pub(crate) fn directories(host: &Host, report: &mut Examination) {
                     shown(program)
                 ),
                 why,
-                edit(&host.word(&file)),
+                edit(&file),
             );
         }
     }
@@ -135,7 +139,7 @@ fn plain(profile: &Profile) -> Vec<PathBuf> {
 }
 
 /// An existing directory whose path differs from a missing one's in a single name, and only a
-/// little.
+/// little. Another version, such as `gtk-3.0` for `gtk-2.0`, is not meant.
 fn alike(host: &Host, profile: &Profile, missing: &Path) -> Option<PathBuf> {
     let there = missing
         .ancestors()
@@ -145,8 +149,12 @@ fn alike(host: &Host, profile: &Profile, missing: &Path) -> Option<PathBuf> {
     let wrong = rest.next()?.as_os_str().to_str()?;
     let rest = rest.as_path();
     let names = host.names(there);
-    let likeness = |name: &PathBuf| strsim::jaro_winkler(wrong, &name.to_string_lossy());
-    let alike = names.iter().filter(|name| likeness(name) >= ALIKE);
+    let is_alike = |name: &&PathBuf| {
+        let name = name.to_string_lossy();
+        let is_version = without_digits(wrong) == without_digits(&name);
+        !is_version && strsim::jaro_winkler(wrong, &name) >= ALIKE
+    };
+    let alike = names.iter().filter(is_alike);
     let paths = alike.map(|name| match rest.as_os_str().is_empty() {
         true => there.join(name),
         false => there.join(name).join(rest),
@@ -155,10 +163,14 @@ fn alike(host: &Host, profile: &Profile, missing: &Path) -> Option<PathBuf> {
     paths.next()
 }
 
+fn without_digits(name: &str) -> String {
+    name.replace(|c: char| c.is_ascii_digit(), "")
+}
+
 fn shown(path: &Path) -> impl std::fmt::Display + '_ {
     Printable(path.as_os_str())
 }
 
-fn edit(file: &str) -> String {
-    format!("\"${{EDITOR:-vi}}\" {file}")
+fn edit(file: &Path) -> String {
+    format!("\"${{EDITOR:-vi}}\" {}", shell_word(file))
 }

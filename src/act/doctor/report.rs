@@ -1,4 +1,8 @@
 //! The doctor's report: findings, notes, and the places that could not be looked at.
+//!
+//! Each text is one line of printable characters.
+
+use crate::ground::text::Sentence;
 
 /// Something that needs mending.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -9,7 +13,8 @@ pub struct Finding {
     pub seen: String,
     /// Why it matters, as a clause.
     pub why: String,
-    /// The command that mends it, ready to be pasted into a shell.
+    /// The command that mends it, ready to be pasted into a shell. For another root it begins with
+    /// “inside that system: ”.
     pub remedy: String,
 }
 
@@ -78,14 +83,14 @@ impl Examination {
         &mut self,
         check: &'static str,
         seen: impl Into<String>,
-        why: &str,
+        why: impl Into<String>,
         remedy: impl Into<String>,
     ) {
         self.findings.push(Finding {
             check,
-            seen: seen.into(),
-            why: why.to_owned(),
-            remedy: remedy.into(),
+            seen: line(seen),
+            why: line(why),
+            remedy: line(remedy),
         });
     }
 
@@ -95,7 +100,7 @@ impl Examination {
         seen: impl Into<String>,
         why: impl Into<String>,
     ) {
-        let (seen, why) = (seen.into(), why.into());
+        let (seen, why) = (line(seen), line(why));
         self.notes.push(Note { check, seen, why });
     }
 
@@ -105,11 +110,31 @@ impl Examination {
         seen: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        let (seen, remedy) = (seen.into(), remedy.into());
+        let (seen, remedy) = (line(seen), line(remedy));
         self.unseen.push(Unseen {
             check,
             seen,
             remedy,
         });
+    }
+}
+
+/// A text without line breaks, which would let a name look like a line of the report.
+fn line(text: impl Into<String>) -> String {
+    Sentence(&text.into()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_from_outside_looks_like_another_line_of_the_report() {
+        let mut report = Examination::default();
+        report.finding("label", "the label a\n  rm -r /", "a\nb", "a\nb");
+        report.note("label", "a\nb", "a\nb");
+        report.unseen("label", "a\nb", "a\nb");
+        assert_eq!(report.findings[0].seen, "the label a\\x0a  rm -r /");
+        assert!(!format!("{report:?}").contains("\\n"), "{report:?}");
     }
 }

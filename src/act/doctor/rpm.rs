@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use crate::act::doctor::dpkg;
-use crate::act::doctor::host::{Host, InUse, ask};
+use crate::act::doctor::host::{Host, INSIDE, InUse, ask};
 use crate::act::doctor::report::Examination;
 
 const TRIGGER: &str = "rpm-trigger";
@@ -16,8 +16,15 @@ const LAST_RUN: &str = "rpm-last-run";
 const DATABASES: [&str; 2] = ["/usr/lib/sysimage/rpm", "/var/lib/rpm"];
 const FILES: [&str; 3] = ["rpmdb.sqlite", "Packages.db", "Packages"];
 
-/// The program that rpm's triggers start for each package.
-const PROGRAM: &str = "/usr/libexec/modstamp/rpm-trigger";
+/// The program that rpm's triggers start for each package. SUSE's `%_libexecdir` was `/usr/lib`.
+const PROGRAMS: [&str; 2] = [
+    "/usr/libexec/modstamp/rpm-trigger",
+    "/usr/lib/modstamp/rpm-trigger",
+];
+
+/// The most files that one rpm is asked about. Its exit status is the number of those that no
+/// package owns, and from 124 on that would look like one of timeout(1).
+const MOST_FILES: usize = 100;
 
 /// Checks the triggers of `qemu`, if rpm installed a part of QEMU.
 pub(crate) fn triggers(host: &Host, report: &mut Examination) {
@@ -34,7 +41,7 @@ pub(crate) fn triggers(host: &Host, report: &mut Examination) {
     if !host.root.is_system() {
         if !dpkg::is_here(host) {
             let seen = "rpm is asked about the running system alone, not about another root";
-            report.unseen(TRIGGER, seen, host.command("modstamp doctor"));
+            report.unseen(TRIGGER, seen, format!("{INSIDE}modstamp doctor"));
         }
         return;
     }
@@ -48,7 +55,8 @@ fn check(host: &Host, it: &InUse, report: &mut Examination) -> Result<(), String
     let Some((package, installed)) = newest_package(it)? else {
         return Ok(());
     };
-    let query = ["-q", "--whatrequires", PROGRAM, "--filetriggers"];
+    let [program, of_suse] = PROGRAMS;
+    let query = ["-q", "--filetriggers", "--whatrequires", program, of_suse];
     check_triggers(host, &ask("rpm", &query)?, report);
     let touched = it.stamp.mtime().ok().flatten();
     if touched.is_some_and(|touched| touched.seconds() < installed) {
@@ -56,7 +64,7 @@ fn check(host: &Host, it: &InUse, report: &mut Examination) -> Result<(), String
             LAST_RUN,
             format!("rpm installed {package}, and the stamp was not touched since"),
             "libvirt was not told of the package's modules",
-            host.modstamp("touch --profile qemu --reason 'the trigger did not run'"),
+            "modstamp touch --profile qemu --reason 'the trigger did not run'",
         );
     }
     Ok(())
@@ -106,9 +114,12 @@ fn newest_package(it: &InUse) -> Result<Option<(String, i64)>, String> {
         .chain(programs)
         .filter_map(|path| path.to_str().map(str::to_owned))
         .collect();
-    let mut query = vec!["-qf", "--qf", "%{INSTALLTIME} %{NAME}\n"];
-    query.extend(files.iter().map(String::as_str));
-    let answer = ask("rpm", &query)?;
+    let mut answer = String::new();
+    for files in files.chunks(MOST_FILES) {
+        let mut query = vec!["-qf", "--qf", "%{INSTALLTIME} %{NAME}\n"];
+        query.extend(files.iter().map(String::as_str));
+        answer += &ask("rpm", &query)?;
+    }
     // A line such as “file PATH is not owned by any package” does not count.
     let packages = answer.lines().filter_map(|line| {
         let (time, name) = line.split_once(' ')?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Stat, StatVfsMountFlags};
 
-use crate::act::doctor::host::{Host, InUse};
+use crate::act::doctor::host::{Host, InUse, shell_word};
 use crate::act::doctor::report::Examination;
 use crate::act::kept_witness::KeptWitness;
 use crate::files::way::Steps;
@@ -28,6 +28,9 @@ const DIRECTORY: &str = "/var/lib/modstamp";
 /// The SELinux type that the policies of Debian and Fedora give to files below `/var/lib`.
 const TYPE: &str = "var_lib_t";
 
+/// This file exists while SELinux is on, unless the caller is in a container.
+const SELINUX: &str = "/sys/fs/selinux/enforce";
+
 /// The longest label that is read, in bytes.
 const LONGEST_LABEL: usize = 1024;
 
@@ -37,7 +40,7 @@ const EARLIEST: i64 = 1_767_225_600;
 /// Checks that `qemu` has a stamp, and that each stamp is a regular file.
 pub(crate) fn exist(host: &Host, report: &mut Examination) {
     for it in &host.in_use {
-        let touch = host.modstamp(&format!("touch --profile {}", it.name()));
+        let touch = format!("modstamp touch --profile {}", it.name());
         match it.stamp.mtime() {
             // Perhaps nobody needs the other profiles.
             Ok(None) if it.name() == "qemu" => report.finding(
@@ -51,7 +54,7 @@ pub(crate) fn exist(host: &Host, report: &mut Examination) {
                 STAMP,
                 format!("the stamp {} is a {kind}", host.shown(&path(it))),
                 "nobody can touch it, and every check calls its answer stale",
-                format!("rm -r {} && {touch}", host.word(&path(it))),
+                format!("rm -r {} && {touch}", shell_word(path(it))),
             ),
             Err(error) => report.unseen(STAMP, error.to_string(), host.as_root()),
         }
@@ -81,7 +84,7 @@ pub(crate) fn rights(host: &Host, report: &mut Examination) {
             RIGHTS,
             format!("there is no directory {}", host.shown(directory)),
             "there is no stamp to read, and an update in a confined unit cannot make one",
-            format!("install -d -m 0755 {}", host.word(directory)),
+            format!("install -d -m 0755 {}", shell_word(directory)),
         );
         return;
     };
@@ -117,7 +120,7 @@ fn too_closed(host: &Host, path: &Path, stat: &Stat, mend: &str, report: &mut Ex
             mode(stat)
         ),
         "libvirt's session daemon and other users do not see a touch",
-        format!("{mend} {}", host.word(path)),
+        format!("{mend} {}", shell_word(path)),
     );
 }
 
@@ -130,7 +133,7 @@ fn too_open(host: &Host, path: &Path, stat: &Stat, mend: &str, report: &mut Exam
             mode(stat)
         ),
         "others could undo a touch, and modstamp refuses to touch there",
-        format!("{mend} {}", host.word(path)),
+        format!("{mend} {}", shell_word(path)),
     );
 }
 
@@ -147,13 +150,18 @@ fn check_owner(host: &Host, path: &Path, stat: &Stat, report: &mut Examination) 
             RIGHTS,
             format!("{} belongs to user {owner}", host.shown(path)),
             "that user could undo a touch, and modstamp refuses to touch there",
-            format!("chown root:root {}", host.word(path)),
+            format!("chown root:root {}", shell_word(path)),
         );
     }
 }
 
-/// Checks the SELinux labels of the stamps and their directory.
+/// Checks the SELinux labels of the stamps and their directory, if SELinux is on.
+///
+/// Old labels may remain when it is turned off, and a container has labels of its own.
 pub(crate) fn labels(host: &Host, report: &mut Examination) {
+    if host.stat(Path::new(SELINUX)).is_none() {
+        return;
+    }
     let stamps = host.in_use.iter().map(path);
     let paths = std::iter::once(PathBuf::from(DIRECTORY)).chain(stamps);
     for path in paths {
@@ -161,12 +169,11 @@ pub(crate) fn labels(host: &Host, report: &mut Examination) {
             continue;
         };
         if label.split(':').nth(2) != Some(TYPE) {
-            let directory = host.word(Path::new(DIRECTORY));
             report.finding(
                 LABEL,
                 format!("{} has the label {label}", host.shown(&path)),
                 "SELinux may hide the stamp from confined daemons, such as libvirt's",
-                format!("chcon -R -t {TYPE} {directory}"),
+                format!("chcon -R -t {TYPE} {DIRECTORY}"),
             );
         }
     }
@@ -191,7 +198,7 @@ pub(crate) fn disk(host: &Host, report: &mut Examination) {
         return;
     };
     if !host.in_use.is_empty() && disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
-        let word = host.word(directory);
+        let word = shell_word(directory);
         report.finding(
             DISK,
             format!("{} is on a read-only file system", host.shown(directory)),
@@ -219,7 +226,7 @@ pub(crate) fn clock(host: &Host, report: &mut Examination) {
         if touched.seconds() > now.seconds().saturating_add(SECONDS_A_DAY) {
             let (stamp, name) = (path(it), it.name());
             let lock = stamp.with_file_name(it.stamp.lock_name());
-            let touch = host.modstamp(&format!("touch --profile {name}"));
+            let touch = format!("modstamp touch --profile {name}");
             report.finding(
                 CLOCK,
                 format!(
@@ -230,8 +237,8 @@ pub(crate) fn clock(host: &Host, report: &mut Examination) {
                 "each touch moves it on from there, and people read a wrong time",
                 format!(
                     "rm -f {} {} && {touch}",
-                    host.word(&stamp),
-                    host.word(&lock)
+                    shell_word(&stamp),
+                    shell_word(&lock)
                 ),
             );
         }
@@ -258,7 +265,7 @@ pub(crate) fn modules(host: &Host, report: &mut Examination) {
                 MODULES,
                 format!("the stamp of {name} was not touched since a change: {reasons}"),
                 "a consumer that looks at the stamp alone serves an older answer",
-                host.modstamp(&format!("update --profile {name}")),
+                format!("modstamp update --profile {name}"),
             );
         }
     }

@@ -1,14 +1,12 @@
 //! systemd's units for `qemu`: whether they are installed, enabled and alive, and whether the
-//! kernel has room for their watches.
+//! kernel gives room for their watches.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
 use crate::act::doctor::host::{Host, ask};
 use crate::act::doctor::report::Examination;
-use crate::files::way::Steps;
 
 const CHECK: &str = "unit";
 const INOTIFY: &str = "inotify";
@@ -35,6 +33,12 @@ const SERVICES: [&str; 3] = [
     "modstamp-update@qemu.service",
     "modstamp-update@qemu.path",
     "modstamp-settle@qemu.service",
+];
+
+/// The limits of inotify: each with the least that leaves room, and the kernel's usual value.
+const INOTIFY_LIMITS: [(&str, usize, usize); 2] = [
+    ("max_user_instances", 16, 128),
+    ("max_user_watches", 64, 8192),
 ];
 
 const NO_LOOK: &str =
@@ -66,11 +70,7 @@ pub(crate) fn units(host: &Host, report: &mut Examination) {
                 CHECK,
                 format!("the unit {unit} is masked by {}", host.shown(&by)),
                 NO_LOOK,
-                format!(
-                    "{} && {}",
-                    systemctl(host, "unmask", unit),
-                    enable(host, unit)
-                ),
+                format!("systemctl unmask {unit} && {}", enable(host, unit)),
             ),
             Unit::Installed(_) if !is_enabled(host, unit) => report.finding(
                 CHECK,
@@ -197,104 +197,46 @@ fn check_running(enabled: &[&str], report: &mut Examination) {
     }
 }
 
-/// Checks that the kernel has room for another watch by systemd.
+/// Checks that the running kernel gives room for the watches of systemd.
 ///
 /// systemd takes an inotify instance for each path of a unit (`path_spec_watch`, core/path.c). The
 /// limit of instances is per user (inotify(7)).
 pub(crate) fn inotify(host: &Host, report: &mut Examination) {
-    if !has_work(host) {
+    if !host.root.is_system() || !has_work(host) {
         return;
     }
-    let limit = |name: &str, report: &mut Examination| {
+    for (name, least, usual) in INOTIFY_LIMITS {
         let path = Path::new("/proc/sys/fs/inotify").join(name);
-        host.text(INOTIFY, &path, report)?
-            .trim()
-            .parse::<usize>()
-            .ok()
-    };
-    let why = "modstamp-update@qemu.path fails at its next start, so nothing watches the modules";
-    if let Some(most) = limit("max_user_instances", report) {
-        let used = instances(host, report);
-        if used >= most {
+        let text = host.text(INOTIFY, &path, report).unwrap_or_default();
+        let limit = text.trim().parse::<usize>();
+        if limit.is_ok_and(|limit| limit < least) {
             report.finding(
                 INOTIFY,
-                format!("the user of systemd has {used} of {most} inotify instances in use"),
-                why,
-                format!(
-                    "sysctl -w fs.inotify.max_user_instances={}",
-                    (most * 2).max(128)
-                ),
+                format!("fs.inotify.{name} is {}, less than {least}", text.trim()),
+                "modstamp-update@qemu.path may not start, so nothing would watch the modules",
+                format!("sysctl -w fs.inotify.{name}={usual}"),
             );
         }
     }
-    if limit("max_user_watches", report).is_some_and(|most| most < 64) {
-        report.finding(
-            INOTIFY,
-            "fs.inotify.max_user_watches is below 64",
-            why,
-            "sysctl -w fs.inotify.max_user_watches=8192",
-        );
-    }
 }
 
-/// Counts the inotify instances of the user that owns process 1, as far as the caller may see them.
-fn instances(host: &Host, report: &mut Examination) -> usize {
-    let own = Path::new("/proc/1/fd");
-    let is_shut = |cause: std::io::Error| cause.kind() == ErrorKind::PermissionDenied;
-    if host.root.names(own).is_err_and(is_shut) {
-        let seen = format!("cannot count the inotify instances in {}", host.shown(own));
-        report.unseen(INOTIFY, seen, host.as_root());
-    }
-    let user = |process: &Path| host.stat(process).map(|stat| stat.st_uid);
-    let systemd = user(Path::new("/proc/1"));
-    let processes = host.names(Path::new("/proc")).into_iter();
-    let processes = processes.filter(|name| name.to_string_lossy().parse::<u32>().is_ok());
-    let processes = processes.map(|name| Path::new("/proc").join(name));
-    let of_systemd = processes.filter(|process| user(process) == systemd);
-    let instances = of_systemd.map(|process| {
-        let descriptors = process.join("fd");
-        let Ok(place) = host.root.place(&descriptors, Steps::Any) else {
-            return 0;
-        };
-        let is_instance = |name: &PathBuf| {
-            let target = rustix::fs::readlinkat(&place, name, Vec::new());
-            target.is_ok_and(|target| target.as_bytes() == b"anon_inode:inotify")
-        };
-        host.names(&descriptors)
-            .into_iter()
-            .filter(is_instance)
-            .count()
-    });
-    instances.sum()
-}
-
-fn systemctl(host: &Host, verb: &str, unit: &str) -> String {
-    match host.root.is_system() {
-        true => format!("systemctl {verb} {unit}"),
-        false => format!(
-            "systemctl --root={} {verb} {unit}",
-            host.word(Path::new("/"))
-        ),
-    }
-}
-
+/// The command that enables a unit.
 fn enable(host: &Host, unit: &str) -> String {
     let verb = match is_running(host) {
         true => "enable --now",
         false => "enable",
     };
-    systemctl(host, verb, unit)
+    format!("systemctl {verb} {unit}")
 }
 
 /// The command that installs the units.
-fn install(host: &Host) -> String {
+fn install(host: &Host) -> &'static str {
     let exists = |path: &str| host.is_program(Path::new(path));
-    let command = match () {
+    match () {
         () if exists("/usr/bin/apt-get") => "apt-get install --reinstall modstamp modstamp-qemu",
         () if exists("/usr/bin/dnf") => "dnf reinstall modstamp modstamp-qemu",
         () if exists("/usr/bin/zypper") => "zypper install --force modstamp modstamp-qemu",
         () if exists("/usr/bin/pacman") => "pacman -S modstamp modstamp-qemu",
-        () => return "make install-units".to_owned(),
-    };
-    host.command(command)
+        () => "make install-units",
+    }
 }

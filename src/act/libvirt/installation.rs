@@ -28,6 +28,9 @@ const DRIVER: &str = "libvirt/connection-driver/libvirt_driver_qemu.so";
 /// A driver has some 2 MB.
 const MOST_BYTES: u64 = 64 << 20;
 
+/// The most compiled-in paths of a file that are believed. A driver has one or two.
+const MOST_PATHS: usize = 100;
+
 /// The libvirts that a search found.
 pub(crate) struct Installed {
     /// The driver for QEMU of each, the distribution's first.
@@ -83,6 +86,7 @@ pub(crate) fn compiled_in(
         .filter(|text| text.starts_with(b"/"))
         .map(|text| Path::new(OsStr::from_bytes(text)))
         .filter(|path| is_wanted(path))
+        .take(MOST_PATHS)
         .map(Path::to_owned)
         .collect()
 }

@@ -1,0 +1,85 @@
+//! The doctor finds each fault of the stamps.
+
+use std::fs;
+
+use filetime::FileTime;
+use support::libvirt::QXL;
+use support::world::STAMP;
+
+use super::{INSIDE, Sound, text};
+
+#[test]
+fn a_stamp_that_is_missing_or_no_file_is_found() {
+    let host = Sound::new();
+    host.remove(STAMP);
+    let (report, _) = host.examine();
+    assert_eq!(text(&report["findings"][0]["check"]), "stamp", "{report:#}");
+    host.link(STAMP, "/etc/hostname");
+    let (report, _) = host.examine();
+    let finding = &report["findings"][0];
+    assert!(
+        text(&finding["seen"]).ends_with("is a symbolic link"),
+        "{finding}"
+    );
+    let remedy = format!("{INSIDE}rm -r /{STAMP} && ");
+    assert!(text(&finding["remedy"]).starts_with(&remedy), "{finding}");
+}
+
+#[test]
+fn a_stamp_that_others_cannot_read_or_can_write_is_found_and_mended() {
+    let host = Sound::new();
+    for (path, mode) in [
+        (STAMP, 0o600),
+        (STAMP, 0o666),
+        ("var/lib/modstamp", 0o700),
+        ("var/lib", 0o750),
+        ("var", 0o775),
+        ("", 0o700),
+    ] {
+        host.set_permissions(path, mode);
+        host.assert_mended("stamp-rights");
+    }
+    host.set_permissions("var/lib/modstamp", 0o777);
+    // What others could have written is not believed.
+    assert_eq!(host.checks(), ["stamp-rights", "libvirt-answers"]);
+    host.set_permissions("var/lib/modstamp", 0o755);
+    host.assert_well();
+}
+
+#[test]
+fn a_missing_directory_of_stamps_is_found() {
+    let host = Sound::new();
+    fs::remove_dir_all(host.path("var/lib/modstamp")).unwrap();
+    assert_eq!(host.checks(), ["stamp", "stamp-rights", "libvirt-answers"]);
+}
+
+#[test]
+fn a_stamp_far_ahead_of_the_clock_is_found() {
+    let host = Sound::new();
+    let later = FileTime::from_unix_time(4_000_000_000, 0);
+    filetime::set_file_mtime(host.path(STAMP), later).unwrap();
+    // libvirt was not refreshed after this touch by hand.
+    assert_eq!(host.checks(), ["clock", "libvirt-answers"]);
+    let (report, _) = host.examine();
+    let seen = text(&report["findings"][0]["seen"]);
+    assert!(
+        seen.contains("is 2096-10-02T07:06:40Z, more than a day ahead"),
+        "{seen}"
+    );
+}
+
+#[test]
+fn a_change_that_no_trigger_saw_is_found_and_an_update_mends_it() {
+    let host = Sound::new();
+    host.write(QXL, "another module");
+    let (report, _) = host.examine();
+    let findings = report["findings"].as_array().unwrap();
+    let checks: Vec<String> = findings.iter().map(|it| text(&it["check"])).collect();
+    assert_eq!(checks, ["modules", "libvirt-answers"], "{report:#}");
+    assert!(
+        text(&findings[0]["seen"]).contains("hw-display-qxl.so"),
+        "{report:#}"
+    );
+    host.say(&["update"]);
+    host.assert_well();
+}

@@ -1,0 +1,157 @@
+//! The doctor finds each fault of a package manager's triggers.
+
+use std::fs;
+
+use filetime::FileTime;
+use support::world::STAMP;
+
+use super::{LOG, POSTINST, STATUS, Sound, TRIGGERS, text};
+
+#[test]
+fn a_missing_dpkg_trigger_is_found() {
+    let host = Sound::new();
+    host.write(TRIGGERS, "/usr/share/man man-db/noawait\n");
+    let (_, remedy) = host.assert_ill("dpkg-trigger");
+    assert_eq!(remedy, "apt-get install --reinstall modstamp-qemu");
+    host.write(
+        STATUS,
+        "Package: base-files\nStatus: install ok installed\n",
+    );
+    let (_, remedy) = host.assert_ill("dpkg-trigger");
+    assert!(
+        remedy.ends_with("apt-get install modstamp-qemu"),
+        "{remedy}"
+    );
+}
+
+#[test]
+fn a_dpkg_trigger_that_touches_another_stamp_is_found() {
+    let host = Sound::new();
+    host.start(
+        POSTINST,
+        "modstamp trigger dpkg --profile gstreamer \"$2\" || true\n",
+    );
+    host.assert_ill("dpkg-trigger");
+}
+
+#[test]
+fn a_dpkg_trigger_that_is_pending_is_found() {
+    let host = Sound::new();
+    for (state, remedy) in [
+        ("triggers-pending", "dpkg --triggers-only modstamp-qemu"),
+        ("half-configured", "dpkg --configure modstamp-qemu"),
+    ] {
+        host.write(
+            STATUS,
+            &format!("Package: modstamp-qemu\nStatus: install ok {state}\n"),
+        );
+        let (seen, said) = host.assert_ill("dpkg-trigger");
+        assert!(
+            seen.contains(state) && said.ends_with(remedy),
+            "{seen}: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_dpkg_trigger_whose_script_is_not_executable_is_found() {
+    let host = Sound::new();
+    host.set_permissions(POSTINST, 0o644);
+    host.assert_mended("dpkg-trigger");
+}
+
+#[test]
+fn a_trigger_whose_program_is_gone_is_found() {
+    let host = Sound::new();
+    host.set_permissions("usr/bin/modstamp", 0o644);
+    assert_eq!(host.checks(), ["dpkg-trigger", "unit"]);
+}
+
+#[test]
+fn a_package_whose_trigger_did_not_run_is_found_by_dpkgs_log() {
+    let host = Sound::new();
+    let log = fs::read_to_string(host.path(LOG)).unwrap();
+    let line = "2099-01-01 10:00:00 upgrade qemu-system-modules-spice:amd64 1 2\n";
+    host.write(LOG, &(log + line));
+    let (seen, remedy) = host.assert_ill("dpkg-last-run");
+    assert!(seen.contains("qemu-system-modules-spice:amd64"), "{seen}");
+    assert!(
+        remedy.starts_with("modstamp touch --profile qemu "),
+        "{remedy}"
+    );
+    let trigger = "2099-01-01 10:00:00 trigproc modstamp-qemu:all 0.1.0-1 <none>\n";
+    let log = fs::read_to_string(host.path(LOG)).unwrap();
+    host.write(LOG, &(log + trigger));
+    host.assert_well();
+}
+
+#[test]
+fn a_touch_after_the_trigger_that_did_not_run_makes_up_for_it() {
+    let host = Sound::new();
+    let line = "2021-01-01 10:00:00 install qemu-system-modules-spice:amd64 <none> 1\n";
+    host.write(LOG, line);
+    host.assert_well();
+    let before = FileTime::from_unix_time(1_600_000_000, 0);
+    filetime::set_file_mtime(host.path(STAMP), before).unwrap();
+    // libvirt was not refreshed after this touch by hand.
+    assert_eq!(host.checks(), ["dpkg-last-run", "libvirt-answers"]);
+}
+
+/// A pacman in the place of dpkg.
+fn pacman() -> Sound {
+    let host = Sound::new();
+    fs::remove_dir_all(host.path("var/lib/dpkg")).unwrap();
+    host.put("var/lib/pacman/local/ALPM_DB_VERSION", "9\n");
+    fs::create_dir_all(host.path("var/lib/pacman/local/qemu-base-10.0-1")).unwrap();
+    let hook = fs::read_to_string(support::sources().join("packaging/arch/modstamp-qemu.hook"));
+    host.put("usr/share/libalpm/hooks/modstamp-qemu.hook", &hook.unwrap());
+    host
+}
+
+#[test]
+fn a_pacman_hook_that_is_missing_or_disabled_is_found() {
+    let host = pacman();
+    host.assert_well();
+    fs::create_dir_all(host.path("etc/pacman.d/hooks")).unwrap();
+    host.link("etc/pacman.d/hooks/modstamp-qemu.hook", "/dev/null");
+    host.assert_mended("pacman-hook");
+    host.remove("usr/share/libalpm/hooks/modstamp-qemu.hook");
+    let (_, remedy) = host.assert_ill("pacman-hook");
+    assert!(remedy.ends_with("pacman -S modstamp-qemu"), "{remedy}");
+}
+
+#[test]
+fn an_apk_trigger_that_is_missing_is_found() {
+    for database in ["lib/apk/db", "usr/lib/apk/db"] {
+        let host = Sound::new();
+        fs::remove_dir_all(host.path("var/lib/dpkg")).unwrap();
+        host.put(
+            &format!("{database}/installed"),
+            "C:Q1a=\nP:modstamp-qemu\nV:0.1.0-r0\n",
+        );
+        let triggers = format!("{database}/triggers");
+        host.put(&triggers, "Q1a= /usr/lib/qemu:/usr/lib/qemu/*\n");
+        host.assert_well();
+        host.write(&triggers, "Q1a= /usr/share/icons\n");
+        host.assert_ill("apk-trigger");
+        host.write(
+            &format!("{database}/installed"),
+            "C:Q1a=\nP:busybox\nV:1-r0\n",
+        );
+        let (_, remedy) = host.assert_ill("apk-trigger");
+        assert!(remedy.ends_with("apk add modstamp-qemu"), "{remedy}");
+    }
+}
+
+#[test]
+fn rpm_is_not_asked_about_another_root_and_that_is_told() {
+    let host = Sound::new();
+    host.put("usr/lib/sysimage/rpm/rpmdb.sqlite", "");
+    host.assert_well();
+    fs::remove_dir_all(host.path("var/lib/dpkg")).unwrap();
+    let (report, status) = host.examine();
+    assert_eq!(
+        (status, text(&report["unseen"][0]["check"])),
+        (2, "rpm-trigger".into())
+    );
+}
