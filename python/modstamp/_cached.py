@@ -11,6 +11,7 @@ and its value is returned without being kept.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import functools
 import hashlib
@@ -29,6 +30,11 @@ _Path = Union[str, os.PathLike[str]]
 
 _log = logging.getLogger("modstamp")
 
+_REMEDY = "name a directory of your own"
+
+_MOST_LINKS = 40
+"""The kernel follows as many (path_resolution(7))."""
+
 
 def cached(directory: _Path, profile: Profile = "qemu") -> Callable[[_Function], _Function]:
     """Keeps a function's values in files of `directory`, one file for each list of arguments.
@@ -37,8 +43,9 @@ def cached(directory: _Path, profile: Profile = "qemu") -> Callable[[_Function],
     - Callers with the same arguments, threads as well as processes, share one call. The others
       wait. So the function must not call itself with the same arguments.
     - A value is believed only if nobody but the caller and root could have written its file. Others
-      must not be able to write the directory either. If it is missing, it is made for the caller
-      alone. A leading "~" is the caller's home.
+      must not be able to write the directory either, or to replace one above it. Only links of
+      root's may lead to it. If it is missing, it is made for the caller alone. A leading "~" is the
+      caller's home.
     - Arguments and values must fit into JSON: text, numbers, booleans, `None`, lists, and dicts
       with text as keys. Anything else is a `TypeError`, and so is a tuple.
     - A directory belongs to one version of one program, because a change of the function's own code
@@ -114,10 +121,7 @@ class _Shelf:
             except FileNotFoundError:
                 return None, None
             with stored:
-                status = os.fstat(stored.fileno())
-                problem = _why_not_believed(status)
-                if problem is None and not stat.S_ISREG(status.st_mode):
-                    problem = "is not a regular file"
+                problem = _why_no_own_file(os.fstat(stored.fileno()))
                 if problem is not None:
                     return None, f"{self._path!r} {problem}, so its answer is not believed"
                 checksum, _, body = stored.read().partition(b"\n")
@@ -131,10 +135,18 @@ class _Shelf:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """Waits while another caller asks the same. The kernel ends a turn with its holder."""
+        """Waits while another caller asks the same. The kernel ends a turn with its holder.
+
+        Whoever could have made the lock could hold it for ever, so such a lock is not waited for.
+        """
         with contextlib.ExitStack() as held:
             with _attempt("take turns for", self._path):
-                lock = held.enter_context(open(f".{self._name}.lock", "ab", opener=self._open))
+                name = f".{self._name}.lock"
+                lock = held.enter_context(open(name, "ab", opener=self._open))
+                problem = _why_no_own_file(os.fstat(lock.fileno()))
+                if problem is not None:
+                    path = os.path.join(os.path.dirname(self._path), name)
+                    raise _NotKept(f"the lock {path!r} {problem}; remove it")
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 # A forked child may still have the descriptor.
                 held.callback(fcntl.flock, lock, fcntl.LOCK_UN)
@@ -176,13 +188,11 @@ def _open_shelf(path: _Path, question: str) -> Iterator[_Shelf]:
     path = os.path.abspath(os.path.expanduser(path))
     with contextlib.ExitStack() as held:
         with _attempt("use the directory", path):
-            os.makedirs(path, 0o700, exist_ok=True)
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            directory = os.open(path, flags)
+            directory = _open_directory(path)
             held.callback(os.close, directory)
             problem = _why_not_believed(os.fstat(directory))
         if problem is not None:
-            raise _NotKept(f"{path!r} {problem}; name a directory of your own")
+            raise _NotKept(f"{path!r} {problem}; {_REMEDY}")
         yield _Shelf(directory, path, question)
 
 
@@ -193,9 +203,92 @@ def _attempt(attempt: str, path: str) -> Iterator[None]:
         yield
     except OSError as error:
         cause = error.strerror or error
-        raise _NotKept(
-            f"cannot {attempt} {path!r}: {cause}; name a directory of your own"
-        ) from error
+        raise _NotKept(f"cannot {attempt} {path!r}: {cause}; {_REMEDY}") from error
+
+
+def _open_directory(path: str) -> int:
+    """Opens the directory at an absolute path. Makes missing levels for the caller alone.
+
+    Refuses a way that somebody else could bend. A link above the directory is followed if it is
+    root's, such as /home on some systems.
+    """
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    steps = _steps(path)
+    level, links = "/", 0
+    directory = os.open(level, flags)
+    try:
+        while steps:
+            problem = _why_bendable(directory)
+            if problem is not None:
+                raise _NotKept(f"cannot use the directory {path!r}: {level!r} {problem}; {_REMEDY}")
+            name = steps.pop()
+            try:
+                status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            except FileNotFoundError:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, 0o700, dir_fd=directory)
+            else:
+                if stat.S_ISLNK(status.st_mode):
+                    links += 1
+                    is_roots = status.st_uid == 0 and status.st_nlink == 1
+                    if not is_roots or not steps or links > _MOST_LINKS:
+                        link = os.path.join(level, name)
+                        raise _NotKept(
+                            f"cannot use the directory {path!r}: {link!r} is a symbolic link; "
+                            f"{_REMEDY}"
+                        )
+                    steps += _steps(os.readlink(name, dir_fd=directory))
+                    continue
+            below = os.open(name, flags, dir_fd=directory)
+            os.close(directory)
+            level, directory = os.path.join(level, name), below
+    except BaseException:
+        os.close(directory)
+        raise
+    return directory
+
+
+def _steps(path: str) -> list[str]:
+    """The names in a path, the last one first. An absolute path begins at "/"."""
+    names = [name for name in path.split("/") if name]
+    return names[::-1] + (["/"] if path.startswith("/") else [])
+
+
+def _why_bendable(directory: int) -> str | None:
+    """Tells why somebody else could replace what is in a directory (src/files/trust.rs)."""
+    status = os.fstat(directory)
+    problem = _why_not_believed(status)
+    if problem is None or status.st_uid not in (0, os.geteuid()):
+        return problem
+    if status.st_mode & stat.S_ISVTX:
+        return None  # Like /tmp: others may add files, but only replace their own.
+    is_own_group = status.st_gid in (0, os.getegid())
+    if status.st_mode & stat.S_IWOTH or not is_own_group or _has_acl(directory):
+        return problem
+    return None  # Distributions give each user a group (USERGROUPS_ENAB, login.defs(5)).
+
+
+def _has_acl(directory: int) -> bool:
+    # An `O_PATH` descriptor cannot read it (open(2)).
+    readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        return "system.posix_acl_access" in os.listxattr(readable)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return False
+        raise
+    finally:
+        os.close(readable)
+
+
+def _why_no_own_file(status: os.stat_result) -> str | None:
+    """Tells why an opened file may be somebody else's, or another program's."""
+    problem = _why_not_believed(status)
+    if problem is None and not stat.S_ISREG(status.st_mode):
+        problem = "is not a regular file"
+    if problem is None and status.st_nlink > 1:
+        problem = f"has {status.st_nlink} names"
+    return problem
 
 
 def _why_not_believed(status: os.stat_result) -> str | None:

@@ -293,6 +293,83 @@ class Cached(Scratch):
         os.symlink("moved", "cache")
         self.assert_asked("not kept: cannot use the directory ")
 
+    def ask_in(self, directory, why):
+        """Asks with another directory. The value is not kept, for that reason."""
+        ask = modstamp.cached(directory, self.profile)(lambda: "value")
+        with self.assertLogs("modstamp", logging.WARNING) as logs:
+            self.assertEqual(ask(), "value")
+        self.assertRegex(logs.output[0], f"^WARNING:modstamp:not kept: {why}")
+
+    @unittest.skipUnless(IS_ROOT, "only root gives files away")
+    def test_nothing_is_made_where_a_link_of_another_user_leads(self):
+        os.mkdir("target")
+        os.mkdir("home")
+        os.symlink(f"{self.here}/target", "home/.cache")
+        os.chown("home/.cache", NOBODY, NOBODY, follow_symlinks=False)
+        link = "cannot use the directory '.*/home/.cache/x': '.*/home/.cache' is a symbolic link"
+        self.ask_in("home/.cache/x", link)
+        os.chown("home", NOBODY, NOBODY)
+        home = f"cannot use the directory '.*/home/.cache/x': '.*/home' belongs to user {NOBODY}"
+        before = os.environ["HOME"]
+        self.addCleanup(os.environ.update, HOME=before)
+        os.environ["HOME"] = f"{self.here}/home"
+        self.ask_in("~/.cache/x", home)
+        self.assertEqual(os.listdir("target"), [])
+
+    @unittest.skipUnless(IS_ROOT, "only a link of root's is followed")
+    def test_a_link_of_roots_leads_to_the_directory(self):
+        os.makedirs("var/home")
+        os.symlink("var/home", "relative")
+        os.symlink(f"{self.here}/relative", "absolute")
+        ask = modstamp.cached("absolute/cache/below", self.profile)(lambda: "value")
+        self.assertEqual(ask(), "value")
+        self.assertEqual(len(os.listdir("var/home/cache/below")), 2)
+        os.symlink("circle", "circle")
+        self.ask_in("circle/cache", "cannot use .* is a symbolic link")
+
+    def test_nothing_is_made_below_a_directory_that_others_can_write(self):
+        os.mkdir("open")
+        for mode in 0o702, 0o777:
+            os.chmod("open", mode)
+            self.ask_in("open/a/b", "cannot use .* '.*/open' can be written by every user")
+            self.assertEqual(os.listdir("open"), [])
+        if IS_ROOT:
+            os.chown("open", 0, NOBODY)
+            os.chmod("open", 0o770)
+            self.ask_in("open/a/b", f"cannot use .* can be written by group {NOBODY}")
+        os.chmod("open", 0o1777)  # Like /tmp.
+        before = os.umask(0)
+        self.addCleanup(os.umask, before)
+        ask = modstamp.cached("open/a/b", self.profile)(lambda: "value")
+        self.assertEqual(ask(), "value")
+        for path in "open/a", "open/a/b":
+            self.assertEqual(os.stat(path).st_mode & 0o7777, 0o700)
+        self.assertEqual(len(os.listdir("open/a/b")), 2)
+
+    def test_a_lock_that_others_could_have_made_is_not_waited_for(self):
+        self.names()
+        [lock] = [f"cache/{name}" for name in os.listdir("cache") if name.endswith(".lock")]
+
+        def spoiled():
+            yield "can be written by every user", lambda: os.chmod(lock, 0o602)
+            yield "has 2 names", lambda: os.link(lock, "second")
+            if IS_ROOT:
+                yield "belongs to user", lambda: os.chown(lock, NOBODY, NOBODY)
+
+        for number, (why, spoil) in enumerate(spoiled()):
+            spoil()
+            write(f"modules/new{number}.so")
+            with open(lock) as held:
+                fcntl.flock(held, fcntl.LOCK_EX)
+                signal.alarm(20)  # Ends a test that waits.
+                self.assert_asked(f"not kept: the lock '.*' {why}")
+                signal.alarm(0)
+            os.unlink(lock)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink("second")
+            self.names()
+            self.assert_served()
+
     def test_what_is_made_is_the_callers_alone(self):
         before = os.umask(0)
         self.addCleanup(os.umask, before)
