@@ -12,6 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{AtFlags, FlockOperation, OFlags, Stat, flock, fstat, unlinkat};
 use rustix::io::Errno;
 
+use crate::act::stored::Stored;
 use crate::files::directory::{for_each_name, open_file, open_for_reading, os, stat_at};
 use crate::files::lock::Lock;
 use crate::ground::time::Mtime;
@@ -27,7 +28,8 @@ const NAME_LENGTH: usize = 16;
 
 /// Whether an answer in a cache may have that name. A lock's name is longer.
 pub(crate) fn is_name_of_answer(name: &OsStr) -> bool {
-    name.len() == NAME_LENGTH && name.as_bytes().iter().all(u8::is_ascii_hexdigit)
+    let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    name.len() == NAME_LENGTH && name.as_bytes().iter().all(is_digit)
 }
 
 const LOCK: &str = ".modstamp-lock";
@@ -55,8 +57,8 @@ struct Kept {
 /// without an answer.
 ///
 /// The answer `newest` and its lock stay. `is_ours` tells whether only root and the caller could
-/// have made a file. Other files are neither counted nor removed. A failure leaves the rest for the
-/// next time.
+/// have made a file. Other files are neither counted nor removed, nor are files that hold no answer:
+/// the caller may keep a file with an answer's name. A failure leaves the rest for the next time.
 pub(crate) fn make_room(directory: &OwnedFd, newest: &OsStr, is_ours: impl Fn(&Stat) -> bool) {
     let (mut answers, mut locks) = (Vec::new(), Vec::new());
     if let Ok(listed) = open_for_reading(directory) {
@@ -87,8 +89,11 @@ pub(crate) fn make_room(directory: &OwnedFd, newest: &OsStr, is_ours: impl Fn(&S
     }
 }
 
+/// The answer `name`; `None` if that file is somebody else's, or holds no answer.
 fn kept(directory: &OwnedFd, name: &OsStr, is_ours: impl Fn(&Stat) -> bool) -> Option<Kept> {
-    let stat = stat_at(directory, name).ok().flatten().filter(is_ours)?;
+    let file = File::from(open_file(directory, name, OFlags::RDONLY).ok()?);
+    let stat = fstat(&file).ok().filter(is_ours)?;
+    Stored::is_in(&file).ok()?.then_some(())?;
     Some(Kept {
         name: name.to_owned(),
         mtime: Mtime::of(&stat),
@@ -99,13 +104,15 @@ fn kept(directory: &OwnedFd, name: &OsStr, is_ours: impl Fn(&Stat) -> bool) -> O
 /// Removes an answer and its lock.
 ///
 /// # Errors
-/// If somebody holds the lock, or the system fails.
+/// If somebody holds the lock, if the answer is gone, or if the system fails.
 fn remove_answer(
     directory: &OwnedFd,
     name: &OsStr,
     is_ours: impl Fn(&Stat) -> bool,
 ) -> rustix::io::Result<()> {
-    let lock = take_lock(directory, name, is_ours)?;
+    let lock = take_lock(directory, name, &is_ours)?;
+    // The caller may have put another file there since.
+    kept(directory, name, is_ours).ok_or(Errno::NOENT)?;
     unlinkat(directory, name, AtFlags::empty())?;
     match lock {
         Some(_) => unlinkat(directory, lock_name(name), AtFlags::empty()),

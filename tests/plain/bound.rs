@@ -1,7 +1,7 @@
 //! The bound of a cache: 256 MiB of answers, of which the oldest go first. These tests need nothing.
 
 use std::fs::{self, File, FileTimes};
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Stdio;
@@ -14,12 +14,15 @@ use crate::run::World;
 const MIB: u64 = 1 << 20;
 
 impl World {
-    /// Keeps something large by an answer's name, with a lock. The file has a hole.
+    /// Keeps something large that begins like an answer, with a lock. The file has a hole.
     fn keep(&self, name: &str, mib: u64, age: u64) {
         fs::create_dir_all(self.path("cache")).unwrap();
         fs::set_permissions(self.path("cache"), fs::Permissions::from_mode(0o700)).unwrap();
         for name in [name, &lock(name)] {
-            let file = File::create(self.path(&format!("cache/{name}"))).unwrap();
+            let mut file = File::create(self.path(&format!("cache/{name}"))).unwrap();
+            if !name.starts_with('.') {
+                file.write_all(b"modstamp-cache ").unwrap();
+            }
             file.set_permissions(fs::Permissions::from_mode(0o600))
                 .unwrap();
             let time = SystemTime::now() - Duration::from_secs(age);
@@ -170,6 +173,29 @@ fn a_file_that_others_could_have_written_neither_counts_nor_goes() {
     fs::write(world.path("cache/another file"), "").unwrap();
     ask_anew(&world);
     assert_eq!(world.names(&own).len(), 5);
+}
+
+#[test]
+fn a_file_of_the_caller_s_own_neither_counts_nor_goes_whatever_its_name() {
+    let (world, own) = asked();
+    let foreign = "0123456789abcdef";
+    world.keep(foreign, 0, 30);
+    let mut file = File::create(world.path(&format!("cache/{foreign}"))).unwrap();
+    file.write_all(b"a disk image").unwrap();
+    file.set_len(300 * MIB).unwrap();
+    let locks = [&lock("0123456789ABCDEF"), &lock("0123")];
+    for name in locks {
+        fs::write(world.path(&format!("cache/{name}")), "").unwrap();
+    }
+    world.keep(OLD, 100, 20);
+    ask_anew(&world);
+    let names = world.names(&own);
+    assert_eq!(names.len(), 6, "{names:?}");
+    world.keep(YOUNG, 200, 10);
+    ask_anew(&world);
+    let names = world.names(&own);
+    assert!(!names.contains(&OLD.to_owned()), "{names:?}");
+    assert!(names.contains(&foreign.to_owned()), "{names:?}");
 }
 
 #[test]
