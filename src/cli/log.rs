@@ -1,5 +1,7 @@
 //! `modstamp log`: when stamps were touched, by whom, why, and what followed.
 
+use std::collections::HashSet;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,6 +21,12 @@ const VERSION: u32 = 1;
 
 /// The time between two looks for new lines.
 const PAUSE: Duration = Duration::from_millis(250);
+
+/// The most logs that are shown.
+const MOST_LOGS: usize = 1000;
+
+/// The owners of stamps that may have a log.
+const OWNERS: [Owner; 2] = [Owner::System, Owner::User];
 
 /// Show when stamps were touched, by whom, why, how long it took, and what followed
 ///
@@ -62,10 +70,11 @@ impl Arguments {
             profile,
             since: self.since,
             logs: Vec::new(),
-            errors: Vec::new(),
+            known: HashSet::new(),
+            told: HashSet::new(),
         };
         let mut lines = shown.news();
-        let is_all_shown = shown.errors.is_empty();
+        let is_all_shown = shown.told.is_empty();
         if lines.is_empty() && is_all_shown && !self.json && !self.follow {
             print("the log is empty\n")?;
         }
@@ -88,8 +97,13 @@ impl Arguments {
 
 /// The name of a profile. A profile without a file has a name, too, if it has a log.
 fn name_of(name: &str, root: &Root) -> anyhow::Result<String> {
-    let logs = Log::all(root)?;
-    if logs.iter().any(|log| log.stamp().profile() == name) {
+    // An error here is told when the logs are read.
+    let logs = OWNERS.map(|owner| Log::all(root, owner).unwrap_or_default());
+    if logs
+        .iter()
+        .flatten()
+        .any(|log| log.stamp().profile() == name)
+    {
         return Ok(name.to_owned());
     }
     Ok(load(name, root)?.name().to_owned())
@@ -117,8 +131,10 @@ struct Shown {
     profile: Option<String>,
     since: Option<Timestamp>,
     logs: Vec<Log>,
-    /// The errors that were told already.
-    errors: Vec<String>,
+    /// The paths of their stamps.
+    known: HashSet<PathBuf>,
+    /// The sentences that were told already.
+    told: HashSet<String>,
 }
 
 /// An event, with the profile and the owner of its log.
@@ -133,9 +149,11 @@ impl Shown {
     ///
     /// Tells each error once. A log that cannot be read must not hide the others.
     fn news(&mut self) -> Vec<Line> {
-        match Log::all(&self.root) {
-            Ok(all) => self.add(all),
-            Err(error) => self.tell(&error),
+        for owner in OWNERS {
+            match Log::all(&self.root, owner) {
+                Ok(all) => self.add(all),
+                Err(error) => self.tell(error.to_string()),
+            }
         }
         let mut lines = Vec::new();
         let mut errors = Vec::new();
@@ -151,7 +169,7 @@ impl Shown {
                 event,
             }));
         }
-        errors.iter().for_each(|error| self.tell(error));
+        errors.iter().for_each(|error| self.tell(error.to_string()));
         let since = self.since.map(|since| {
             let nanoseconds = since.subsec_nanosecond();
             (since.as_second(), u32::try_from(nanoseconds).unwrap_or(0))
@@ -165,22 +183,29 @@ impl Shown {
     fn add(&mut self, all: Vec<Log>) {
         for log in all {
             let path = log.stamp().path();
-            let is_named = self
-                .profile
-                .as_deref()
-                .is_none_or(|it| it == log.stamp().profile());
-            if is_named && self.logs.iter().all(|known| known.stamp().path() != path) {
-                self.logs.push(log);
+            let profile = self.profile.as_deref();
+            let is_named = profile.is_none_or(|it| it == log.stamp().profile());
+            if !is_named || self.known.contains(&path) {
+                continue;
             }
+            if self.logs.len() == MOST_LOGS {
+                return self.tell(format!(
+                    "there are more than {MOST_LOGS} logs, and the others are not shown; \
+                     name one with “--profile”"
+                ));
+            }
+            self.known.insert(path);
+            self.logs.push(log);
         }
     }
 
-    fn tell(&mut self, error: &modstamp::Error) {
-        let sentence = error.to_string();
-        if !self.errors.contains(&sentence) {
-            say("", &sentence);
-            self.errors.push(sentence);
+    /// Tells a sentence once.
+    fn tell(&mut self, sentence: String) {
+        if self.told.contains(&sentence) {
+            return;
         }
+        say("", &sentence);
+        self.told.insert(sentence);
     }
 }
 

@@ -170,7 +170,16 @@ impl Root {
 
     /// The names in the directory at `path`, in the file system's order.
     pub(crate) fn names(&self, path: &Path) -> io::Result<Vec<OsString>> {
-        let directory = self.read(path, Steps::Any)?;
+        Ok(self.names_by(path, Steps::Any)?)
+    }
+
+    /// Like [`Root::names`], but `steps` tells whether others may bend the way there.
+    pub(crate) fn names_by(
+        &self,
+        path: &Path,
+        steps: Steps,
+    ) -> std::result::Result<Vec<OsString>, Stop> {
+        let directory = self.read(path, steps)?;
         let mut names = Vec::new();
         for_each_name(directory.as_fd(), |name| names.push(os(name).to_owned()))?;
         Ok(names)

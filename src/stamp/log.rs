@@ -123,18 +123,13 @@ pub struct Log {
 }
 
 impl Log {
-    /// The logs in `root`: the system's, and the caller's own.
+    /// The logs of an owner in `root`.
     ///
     /// # Errors
-    /// If a directory of stamps cannot be read.
-    pub fn all(root: &Root) -> Result<Vec<Log>> {
-        let mut logs = Vec::new();
-        for owner in [Owner::System, Owner::User] {
-            for stamp in Stamp::all_beside(root, owner, ".log")? {
-                logs.push(Log { stamp, last: None });
-            }
-        }
-        Ok(logs)
+    /// If the directory of the stamps cannot be read, or if somebody else could write it.
+    pub fn all(root: &Root, owner: Owner) -> Result<Vec<Log>> {
+        let stamps = Stamp::all_beside(root, owner, ".log")?.into_iter();
+        Ok(stamps.map(|stamp| Log { stamp, last: None }).collect())
     }
 
     /// The stamp that the log lies beside.

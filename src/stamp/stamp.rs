@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Stat};
+use rustix::io::Errno;
 
 use crate::files::read::read_at_most;
 use crate::files::root::Root;
@@ -191,13 +192,13 @@ impl Stamp {
     /// # Errors
     /// If the directory of the stamps cannot be read.
     pub(crate) fn all_of_system(root: &Root) -> Result<Vec<String>> {
-        profiles_in(root, Path::new(SYSTEM_DIRECTORY), ".stamp")
+        profiles_in(root, Path::new(SYSTEM_DIRECTORY), ".stamp", Steps::Any)
     }
 
     /// An owner's stamps that have a file with that extension, such as `.log`, beside them.
     ///
     /// # Errors
-    /// If the directory of the stamps cannot be read.
+    /// If the directory of the stamps cannot be read, or if somebody else could bend the way to it.
     pub(crate) fn all_beside(root: &Root, owner: Owner, extension: &str) -> Result<Vec<Stamp>> {
         let directory = match owner {
             Owner::System => Some(PathBuf::from(SYSTEM_DIRECTORY)),
@@ -206,7 +207,10 @@ impl Stamp {
         let Some(directory) = directory else {
             return Ok(Vec::new());
         };
-        let profiles = profiles_in(root, &directory, extension)?.into_iter();
+        if matches!(root.stat(&directory), Ok(None)) {
+            return Ok(Vec::new()); // Whatever could have been there.
+        }
+        let profiles = profiles_in(root, &directory, extension, Steps::Trusted)?.into_iter();
         let profiles = profiles.filter(|profile| check_name(profile).is_ok());
         let stamp = |profile: String| Stamp::new(root, directory.clone(), &profile, owner);
         Ok(profiles.map(stamp).collect())
@@ -306,13 +310,18 @@ fn user_directory() -> Option<PathBuf> {
 }
 
 /// The profiles that have a file with that extension in a directory.
-fn profiles_in(root: &Root, directory: &Path, extension: &str) -> Result<Vec<String>> {
-    let names = match root.names(directory) {
+fn profiles_in(
+    root: &Root,
+    directory: &Path,
+    extension: &str,
+    steps: Steps,
+) -> Result<Vec<String>> {
+    let names = match root.names_by(directory, steps) {
         Ok(names) => names,
-        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-        Err(error) => {
+        Err(Stop::System(Errno::NOENT)) => Vec::new(),
+        Err(stop) => {
             let (path, remedy) = (root.outside(directory), "make it readable for its owner");
-            return Err(Error::system("read the directory", path, error, remedy));
+            return Err(stop.into_error("read the directory", path, remedy));
         }
     };
     let mut profiles = Vec::new();

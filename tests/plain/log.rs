@@ -302,6 +302,41 @@ fn a_log_that_others_could_have_written_is_not_believed() {
 }
 
 #[test]
+fn a_directory_that_others_can_write_is_not_listed_and_hides_no_other_log() {
+    let world = quiet();
+    touch(&world, "mine");
+    world.sh("mkdir -p home/me/.local/state/modstamp");
+    world.sh("cd home/me/.local/state/modstamp; touch a.log b.log c.log; chmod 777 .");
+    for arguments in [&["log"][..], &["log", "--profile", "qemu"]] {
+        let mut log = world.modstamp(arguments);
+        let log = log.env("HOME", "/home/me").env_remove("XDG_STATE_HOME");
+        let output = log.output().unwrap();
+        let [out, err] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
+        assert_eq!(output.status.code(), Some(1), "{out}{err}");
+        assert!(out.contains("(mine)"), "{out}{err}");
+        assert_eq!(err.lines().count(), 1, "{err}");
+        let problem = "state/modstamp can be written by every user";
+        assert!(err.contains(problem), "{err}");
+    }
+}
+
+#[test]
+fn more_logs_than_are_shown_are_told_in_one_sentence() {
+    let world = quiet();
+    touch(&world, "mine");
+    for number in 0..1002 {
+        world.write(&format!("var/lib/modstamp/p{number}.log"), "");
+    }
+    let output = world.output(&["log"]);
+    assert_eq!(output.status.code(), Some(1));
+    let err = String::from_utf8(output.stderr).unwrap();
+    let sentence = "modstamp: there are more than 1000 logs, and the others are not shown; \
+                    name one with “--profile”\n";
+    assert_eq!(err, sentence);
+    assert_eq!(lines(&world, &["--profile", "qemu"]).len(), 1);
+}
+
+#[test]
 fn the_log_shows_one_profile_or_the_time_since_one_in_local_time() {
     let world = quiet();
     let (out, _) = say(&world, &["log"]);
