@@ -377,3 +377,43 @@ fn wrong_arguments_are_the_one_thing_that_fails() {
     assert_eq!(status(&["apt"]), Some(2));
     assert_eq!(status(&["rpm", "--no-such-option"]), Some(2));
 }
+
+#[test]
+fn a_purge_leaves_no_file_of_a_killed_writer_and_all_of_another_profile() {
+    let script = include_str!("../../packaging/debhelper/autoscripts/postrm-modstamp");
+    let scratch = tempfile::tempdir().unwrap();
+    let state = scratch.path().join("var/lib/modstamp");
+    fs::create_dir_all(&state).unwrap();
+    let names = |profile: &str| -> Vec<String> {
+        let mut names = vec![format!(".{profile}.lock")];
+        for extension in ["libvirt", "log", "stamp", "witness"] {
+            let name = format!("{profile}.{extension}");
+            names.extend(["new", "new.123", "new.12.3"].map(|end| format!(".{name}.{end}")));
+            names.push(name);
+        }
+        names.sort();
+        names
+    };
+    let others = names("qemu.more");
+    for name in names("qemu").iter().chain(&others) {
+        fs::write(state.join(name), "").unwrap();
+    }
+    let run = |action: &str| {
+        let mut sh = Command::new("sh");
+        sh.args([
+            "-euc",
+            &script.replace("#PROFILE#", "qemu"),
+            "postrm",
+            action,
+        ])
+        .env("DPKG_ROOT", scratch.path());
+        assert!(sh.status().unwrap().success());
+        let left = fs::read_dir(&state).unwrap();
+        let left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut left: Vec<String> = left.collect();
+        left.sort();
+        left
+    };
+    assert_eq!(run("remove").len(), 2 * others.len());
+    assert_eq!(run("purge"), others);
+}
