@@ -57,8 +57,8 @@ struct Kept {
 /// without an answer.
 ///
 /// The answer `newest` and its lock stay. `is_ours` tells whether only root and the caller could
-/// have made a file. Other files are neither counted nor removed, nor are files that hold no answer:
-/// the caller may keep a file with an answer's name. A failure leaves the rest for the next time.
+/// have made a file. Other files are neither counted nor removed. The same holds for a file of the
+/// caller's own that only has an answer's name. A failure leaves the rest for the next time.
 pub(crate) fn make_room(directory: &OwnedFd, newest: &OsStr, is_ours: impl Fn(&Stat) -> bool) {
     let (mut answers, mut locks) = (Vec::new(), Vec::new());
     if let Ok(listed) = open_for_reading(directory) {
