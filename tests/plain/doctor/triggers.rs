@@ -97,6 +97,20 @@ fn a_touch_after_the_trigger_that_did_not_run_makes_up_for_it() {
     assert_eq!(host.checks(), ["dpkg-last-run", "libvirt-answers"]);
 }
 
+#[test]
+fn a_long_log_of_dpkgs_costs_the_doctor_few_files() {
+    let host = Sound::new();
+    let spice = "2099-01-01 10:00:00 install qemu-system-modules-spice:amd64 <none> 1\n";
+    let others = |count: usize| -> String {
+        let line = |number| format!("2099-01-01 10:00:01 install other-{number}:all <none> 1\n");
+        (0..count).map(line).collect()
+    };
+    host.write(LOG, &(spice.to_owned() + &others(99)));
+    host.assert_ill("dpkg-last-run");
+    host.write(LOG, &(spice.to_owned() + &others(100)));
+    host.assert_well();
+}
+
 /// A pacman in the place of dpkg.
 fn pacman() -> Sound {
     let host = Sound::new();
