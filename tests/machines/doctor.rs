@@ -18,11 +18,9 @@ pub fn tests() -> Vec<Test> {
         let needs = needs.clone();
         SCENARIOS.iter().map(move |(name, scenario)| {
             test(format!("{}::{name}", release.dpkg), &needs, move || {
-                let machine = consumer::host(release);
-                let scenario_of = format!("{}: {}", release.dpkg, name.replace('_', " "));
                 let host = Broken {
-                    machine,
-                    scenario: scenario_of,
+                    host: consumer::host(release),
+                    scenario: format!("{}: {}", release.dpkg, name.replace('_', " ")),
                 };
                 make_sound(&host);
                 scenario(&host);
@@ -34,7 +32,7 @@ pub fn tests() -> Vec<Test> {
 
 /// A host that a scenario breaks.
 struct Broken {
-    machine: Host,
+    host: Host,
     scenario: String,
 }
 
@@ -42,7 +40,7 @@ impl Deref for Broken {
     type Target = Host;
 
     fn deref(&self) -> &Host {
-        &self.machine
+        &self.host
     }
 }
 
