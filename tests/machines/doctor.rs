@@ -228,6 +228,7 @@ fn the_doctor_finds_what_rpms_triggers_lack(host: &Broken) {
     assert_eq!(findings(host), ["rpm-trigger: dnf install modstamp-qemu"]);
     let trigger = "%filetriggerin -p /usr/libexec/modstamp/rpm-trigger -- /usr/lib64/qemu\n\
         --profile qemu --no-sync /usr/lib64/qemu\n";
+    host.sh("sleep 1.1"); // rpm keeps whole seconds.
     install(rpm(host, "triggers", trigger));
     // The second package brought the same module, so the update did not touch.
     assert_eq!(checks(host), ["rpm-trigger", "rpm-last-run"]);

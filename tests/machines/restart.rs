@@ -144,6 +144,7 @@ fn a_look_that_fails_or_hangs_stops_no_daemon(machine: &mut Booted) {
     drop(frozen);
 
     let program = machine.host.outside("/usr/bin/modstamp");
+    fs::remove_file(&program).unwrap(); // A unit may be running it.
     executable(&program, "#!/bin/sh\nexit 1\n");
     started(machine);
     executable(

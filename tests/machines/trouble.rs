@@ -38,15 +38,16 @@ fn complains(
     );
 }
 
-/// Whether a complaint is modstamp's, and says this of the stamp.
+/// Whether a complaint is modstamp's, and says this of the stamp or of its log.
 fn says(verb: Verb, line: &str, trouble: &str) -> bool {
     let beginning = match verb {
         // dpkg then makes a touch that is no trigger's.
         Reinstall => "modstamp: ",
         _ => "modstamp: warning: ",
     };
-    let stamp = "/var/lib/modstamp/qemu.stamp";
-    line.starts_with(beginning) && line.contains(stamp) && line.contains(trouble)
+    let files = ["/var/lib/modstamp/qemu.stamp", "/var/lib/modstamp/qemu.log"];
+    let names_one = files.iter().any(|file| line.contains(file));
+    line.starts_with(beginning) && names_one && line.contains(trouble)
 }
 
 /// No transaction fails while the stamp cannot be touched, and each complains of this trouble.

@@ -191,7 +191,7 @@ fn each_value_of_a_named_variable_has_an_answer_of_its_own() {
             .unwrap();
         assert_eq!(output.status.code(), Some(2));
         let text = String::from_utf8(output.stderr).unwrap();
-        assert!(text.contains("write the NAME alone"), "{text}");
+        assert!(text.contains("write only the NAME"), "{text}");
     }
 }
 
