@@ -107,7 +107,8 @@ impl Before {
         let is_status = matches!(verb, Verb::Status | Verb::LibvirtStatus);
         let is_known = sound.is_empty() || sound.contains(&Heard::of(verb, ran));
         let out = String::from_utf8_lossy(&ran.out);
-        let tells = ["cannot", "not known"]
+        // A row has the first reason alone, and the number of the others.
+        let tells = ["cannot", "not known", " more"]
             .iter()
             .any(|word| out.contains(word));
         // A directory that the caller may not enter has no modules for the caller.
@@ -170,6 +171,12 @@ impl Heard {
             Verb::Observe | Verb::CObserve => String::new(), // It has ctimes.
             // They do what the earlier run left undone.
             Verb::Update | Verb::Evict => String::new(),
+            // The first line is the doctor's. It leaves out what it cannot look at.
+            Verb::Status => {
+                let out = masked(&String::from_utf8_lossy(&ran.out));
+                let rest = out.split_once('\n').map(|(_, rest)| rest.to_owned());
+                rest.unwrap_or_default()
+            }
             _ => masked(&String::from_utf8_lossy(&ran.out)),
         };
         Heard {
