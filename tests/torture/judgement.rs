@@ -107,8 +107,9 @@ impl Before {
         let is_status = matches!(verb, Verb::Status | Verb::LibvirtStatus);
         let is_known = sound.is_empty() || sound.contains(&Heard::of(verb, ran));
         let out = String::from_utf8_lossy(&ran.out);
-        // A row has the first reason alone, and the number of the others.
-        let tells = ["cannot", "not known", " more"]
+        // A row has the first reason alone, and the number of the others. A record that cannot be
+        // read counts as none.
+        let tells = ["cannot", "not known", " more", "has not refreshed"]
             .iter()
             .any(|word| out.contains(word));
         // A directory that the caller may not enter has no modules for the caller.
@@ -236,6 +237,7 @@ fn vague_sentences(told: &[String]) -> Vec<String> {
         "the modules",
         "what the command printed",
         "the command ",
+        "the profile ",
     ];
     let remedies = ["; ", "to be safe", ", so "];
     let has = |line: &String, words: &[&str]| words.iter().any(|word| line.contains(word));
