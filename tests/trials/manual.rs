@@ -731,6 +731,8 @@ fn zsh_completes_just_what_the_program_takes() {
             fi
             local specification
             for specification in "$@"; do
+                # Before an option can be those that exclude it, and a star if it can be repeated.
+                specification=${${specification#\(*\)}#\*}
                 case $specification in
                     -*\[*) print -r -- ${specification%%[=\[]*} ;;
                     :*_commands) ${specification##*:} ;;
