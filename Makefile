@@ -138,7 +138,7 @@ $(MDBOOK)/mdbook:
 site: $(MDBOOK)/mdbook ## build the pages as a book, target/site/book/index.html, and check its links
 	PATH="$(abspath $(MDBOOK)):$$PATH" packaging/site $(TARGET_DIR)/site
 
-check:             ## run the tests that need neither root nor packages (2 min from a fresh clone, 1 later)
+check:             ## run the tests that need neither root nor packages (5 min from a fresh clone, 2 later)
 	tests/check
 
 test: check
