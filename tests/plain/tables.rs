@@ -1,4 +1,4 @@
-//! Tables fit the terminal, and what is to be typed can be pasted. Needs pseudo-terminals: pty(7).
+//! Tables fit the terminal, and their commands can be pasted. Needs pseudo-terminals: pty(7).
 
 use std::fs::File;
 use std::io::Read;

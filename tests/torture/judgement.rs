@@ -107,11 +107,14 @@ impl Before {
         let is_status = matches!(verb, Verb::Status | Verb::LibvirtStatus);
         let is_known = sound.is_empty() || sound.contains(&Heard::of(verb, ran));
         let out = String::from_utf8_lossy(&ran.out);
-        // A row has the first reason alone, and the number of the others. A record that cannot be
-        // read counts as none.
-        let tells = ["cannot", "not known", " more", "has not refreshed"]
-            .iter()
-            .any(|word| out.contains(word));
+        // A row of libvirt's answers has the first reason alone, and the number of the others. A
+        // record that cannot be read counts as none.
+        let of_libvirt = match verb {
+            Verb::LibvirtStatus => &[" more", "has not refreshed"][..],
+            _ => &[],
+        };
+        let mut words = ["cannot", "not known"].iter().chain(of_libvirt);
+        let tells = words.any(|word| out.contains(word));
         // A directory that the caller may not enter has no modules for the caller.
         let mut faulty = ran.faulty.iter();
         let is_shut_out = faulty.any(|fault| fault.call.contains("EACCES"));
