@@ -23,7 +23,7 @@ pub struct Arguments {
     #[command(flatten)]
     which: Which,
     /// The reason, for people who look at the stamp later
-    #[arg(long, value_name = "TEXT", default_value = "touched by hand")]
+    #[arg(long, value_name = "TEXT", default_value = "touched by hand", value_parser = reason)]
     reason: String,
     #[command(flatten)]
     sync: Sync,
@@ -87,6 +87,14 @@ impl Arguments {
             say("warning: ", error);
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Reads a reason.
+fn reason(text: &str) -> Result<String, String> {
+    match text.trim().is_empty() {
+        true => Err("a reason has at least one word; write it, or leave out “--reason”".to_owned()),
+        false => Ok(text.to_owned()),
     }
 }
 
