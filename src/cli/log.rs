@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use jiff::civil::DateTime;
+use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Zoned};
 use modstamp::{Event, Log, Mtime, Owner, Root};
@@ -39,7 +39,8 @@ const OWNERS: [Owner; 2] = [Owner::System, Owner::User];
     after_help = "Exit status: 0 if all is shown, 1 if something could not be read, 2 if the arguments are wrong"
 )]
 pub struct Arguments {
-    /// Show only what happened since then, such as “2026-11-28 03:00”, “2 hours ago” or “-2h”
+    /// Show only what happened since then: “2026-11-28”, “2026-11-28 03:00”, “today”, “yesterday”,
+    /// “2 hours ago” or “-2h”. “03:00” is today, or yesterday if that is still to come
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = since)]
     since: Option<Timestamp>,
     /// Show only this profile: a name, or the path of a profile's file  [default: all that have a
@@ -256,7 +257,7 @@ pub fn sentence(event: &Event) -> String {
     format!("{action} by {by} ({why}), {took}{facts}")
 }
 
-/// Reads a time: an age, or a date, perhaps with a time of day and a zone.
+/// Reads a time: an age, a day, a time of day, or both, perhaps with a zone.
 fn since(text: &str) -> anyhow::Result<Timestamp> {
     since_at(text, &Zoned::now())
 }
@@ -270,11 +271,30 @@ fn since_at(text: &str, now: &Zoned) -> anyhow::Result<Timestamp> {
     if let Ok(time) = local.and_then(|local| local.to_zoned(zone())) {
         return Ok(time.timestamp());
     }
-    let span = text.parse::<Span>().map(Span::abs);
-    let then = span.and_then(|age| now.checked_sub(age));
+    let then = match (text, text.parse::<Time>()) {
+        ("today", _) => now.start_of_day(),
+        ("yesterday", _) => now.yesterday().and_then(|day| day.start_of_day()),
+        (_, Ok(time)) => last(time, now),
+        (_, Err(_)) => {
+            let span = text.parse::<Span>().map(Span::abs);
+            span.and_then(|age| now.checked_sub(age))
+        }
+    };
     then.map(|then| then.timestamp()).map_err(|_| {
-        anyhow!("this is not a time; write a date, such as “2026-11-28 03:00”, or an age, such as “2 hours ago”")
+        anyhow!(
+            "this is not a time; write a date, as “2026-11-28” or “2026-11-28 03:00”; “today” or \
+             “yesterday”; the last “03:00”; or an age, as “2 hours ago” or “-2h”"
+        )
     })
+}
+
+/// The last time that the clock showed `time`: today, or yesterday if that is still to come.
+fn last(time: Time, now: &Zoned) -> Result<Zoned, jiff::Error> {
+    let today = now.with().time(time).build()?;
+    match today > *now {
+        true => now.yesterday()?.with().time(time).build(),
+        false => Ok(today),
+    }
 }
 
 #[cfg(test)]
@@ -295,6 +315,12 @@ mod tests {
             ("-2h", "2026-11-29T09:00:00Z"),
             ("1 day ago", "2026-11-28T11:00:00Z"),
             ("1 month ago", "2026-10-29T11:00:00Z"),
+            ("today", "2026-11-28T23:00:00Z"),
+            ("yesterday", "2026-11-27T23:00:00Z"),
+            ("12:00", "2026-11-29T11:00:00Z"),
+            ("03:00:07", "2026-11-29T02:00:07Z"),
+            ("12:01", "2026-11-28T11:01:00Z"),
+            ("23:59", "2026-11-28T22:59:00Z"),
         ] {
             let expected: Timestamp = expected.parse().unwrap();
             assert_eq!(since_at(text, &now).unwrap(), expected, "{text}");
@@ -305,6 +331,8 @@ mod tests {
             "03:00 tomorrow",
             "99999 years ago",
             "2026-13-01",
+            "24:01",
+            "tomorrow",
         ] {
             let error = since_at(text, &now).unwrap_err().to_string();
             assert!(error.contains("write a date"), "{text}: {error}");

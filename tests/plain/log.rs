@@ -350,6 +350,7 @@ fn the_log_shows_one_profile_or_the_time_since_one_in_local_time() {
     assert_eq!(lines(&world, &["--profile", "made-in-code"]).len(), 1);
     assert_eq!(lines(&world, &["--since", "-2h"]).len(), 2);
     assert_eq!(lines(&world, &["--since", "2 hours ago"]).len(), 2);
+    assert_eq!(lines(&world, &["--since", "yesterday"]).len(), 2);
     assert_eq!(lines(&world, &["--since", "2023-11-14T22:13:20Z"]).len(), 3);
     assert_eq!(lines(&world, &["--since", "2023-11-14T22:13:21Z"]).len(), 2);
     let mut log = world.modstamp(&["log", "--profile", "made-in-code"]);
@@ -361,7 +362,12 @@ fn the_log_shows_one_profile_or_the_time_since_one_in_local_time() {
     );
     for (arguments, status, sentence) in [
         (["--profile", "qemuu"], 1, "did you mean “qemu”?"),
-        (["--since", "soon"], 2, "write a date"),
+        (
+            ["--since", "soon"],
+            2,
+            "this is not a time; write a date, as “2026-11-28” or “2026-11-28 03:00”; “today” or \
+             “yesterday”; the last “03:00”; or an age, as “2 hours ago” or “-2h”",
+        ),
     ] {
         let output = world.output(&[&["log"][..], &arguments].concat());
         assert_eq!(output.status.code(), Some(status));
