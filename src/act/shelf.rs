@@ -23,7 +23,7 @@ use crate::act::stored::{Contents, Parts, Stored};
 use crate::files::directory::{for_each_name, open_file, open_for_reading, os};
 use crate::files::lock::{Lock, open_private};
 use crate::files::replace::{Placed, Replacement, Writers, remove_leftovers};
-use crate::files::root::Root;
+use crate::files::root::{Root, mode_of_own};
 use crate::files::trust::{can_others_add, why_not_believed};
 use crate::files::way::Steps;
 use crate::ground::error::Error;
@@ -69,12 +69,12 @@ pub(crate) enum Finding {
 
 impl Shelf {
     /// Opens the directory at an absolute `path` in `root`. Makes it for the caller alone if it is
-    /// missing.
+    /// missing. The directories that lead to the caller's home are made for all.
     ///
     /// # Errors
     /// If it cannot be made or read, or if somebody else could bend the way to it.
     pub(crate) fn open(root: &Root, path: &Path, holds: Holds) -> Result<Shelf, Error> {
-        match root.make_directory(path, Mode::RWXU) {
+        match root.make_directory(path, &mode_of_own) {
             Ok((directory, _)) => Shelf::of(directory, root.outside(path), holds),
             Err(stop) => Err(stop.into_error(ATTEMPT, root.outside(path), REMEDY)),
         }

@@ -23,6 +23,7 @@ use rustix::io::Errno;
 use crate::files::directory::{for_each_name, os, stat_at};
 use crate::files::trust::open_made;
 use crate::files::way::{Steps, Stop, Way};
+use crate::ground::environment::leads_to_home;
 use crate::ground::error::{Error, Result};
 
 /// Flags that open a directory as a place.
@@ -137,13 +138,14 @@ impl Root {
         )
     }
 
-    /// Opens the directory at `path`. Makes its missing levels, each with `mode`.
+    /// Opens the directory at `path`. Makes its missing levels, each with the mode that `mode_of`
+    /// has for its path.
     ///
     /// Also returns the number of levels that it made: a sync has to include their parents.
     pub(crate) fn make_directory(
         &self,
         path: &Path,
-        mode: Mode,
+        mode_of: &dyn Fn(&Path) -> Mode,
     ) -> std::result::Result<(OwnedFd, usize), Stop> {
         match self.walk(path, OFlags::RDONLY | OFlags::DIRECTORY, Steps::Trusted) {
             Ok(fd) => return Ok((fd, 0)),
@@ -153,7 +155,8 @@ impl Root {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Stop::System(Errno::NOENT));
         };
-        let (parent, made) = self.make_directory(parent, mode)?;
+        let (parent, made) = self.make_directory(parent, mode_of)?;
+        let mode = mode_of(path);
         let fd = match rustix::fs::mkdirat(&parent, name, mode) {
             Ok(()) => open_made(&parent, name, mode)?.map_err(|problem| Stop::Untrusted {
                 culprit: self.outside(path),
@@ -191,6 +194,17 @@ impl Root {
             return Ok(rustix::fs::open(path, flags, Mode::empty())?);
         }
         Way::new(&self.directory, &self.path, steps, last).walk(path)
+    }
+}
+
+/// The mode of a directory that is made on the way to something of the caller's own.
+///
+/// It is for the caller alone (XDG Base Directory Specification), unless it leads to the caller's
+/// home: other users' homes may be there, too.
+pub(crate) fn mode_of_own(path: &Path) -> Mode {
+    match leads_to_home(path) {
+        true => Mode::from_raw_mode(0o755),
+        false => Mode::RWXU,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The process's environment, as far as it can be believed.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The value of an environment variable.
 ///
@@ -20,12 +20,18 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
 ///
 /// `None` without a home. Relative values do not count (XDG Base Directory Specification).
 pub(crate) fn home_directory(name: &str, default: &str) -> Option<PathBuf> {
-    let absolute = |name: &str| {
-        variable(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
     absolute(name).or_else(|| Some(absolute("HOME")?.join(default)))
+}
+
+/// Whether the caller's home directory is below `path`.
+pub(crate) fn leads_to_home(path: &Path) -> bool {
+    absolute("HOME").is_some_and(|home| home != path && home.starts_with(path))
+}
+
+/// The value of a variable that holds an absolute path.
+fn absolute(name: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(variable(name)?);
+    path.is_absolute().then_some(path)
 }
 
 /// The caller, as a stamp's note names the author of a touch: “root”, “root, as alice by sudo”

@@ -16,7 +16,7 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{Mode, Stat};
@@ -25,6 +25,7 @@ use rustix::io::Errno;
 use crate::files::directory::stat_at;
 use crate::files::lock::{Lock, open_private};
 use crate::files::replace::{Replacement, Writers, remove, remove_leftovers};
+use crate::files::root::mode_of_own;
 use crate::files::way::Steps;
 use crate::ground::error::{Error, Result};
 use crate::ground::text::Printable;
@@ -222,13 +223,13 @@ impl Stamp {
 
     /// Like [`Stamp::take_turn`], for a caller that has waited already.
     pub(crate) fn take_turn_by(&self, deadline: Deadline) -> Result<Turn<'_>> {
-        let mode = match self.owner() {
-            Owner::System => Mode::from_raw_mode(0o755),
-            Owner::User => Mode::from_raw_mode(0o700), // XDG Base Directory Specification
+        let mode_of: &dyn Fn(&Path) -> Mode = match self.owner() {
+            Owner::System => &|_| Mode::from_raw_mode(0o755),
+            Owner::User => &mode_of_own,
         };
         let (directory, made) = self
             .root
-            .make_directory(&self.directory, mode)
+            .make_directory(&self.directory, mode_of)
             .map_err(|stop| stop.into_error("touch the stamp", self.path(), self.owner_remedy()))?;
         let lock = open_private(&directory, self.lock_name());
         let hold = match lock.map(|lock| Lock::by(deadline, lock)) {

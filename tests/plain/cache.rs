@@ -400,3 +400,36 @@ fn another_working_directory_or_variable_of_the_command_is_another_question() {
     let (output, _) = cache.output(&profile, &mut command("/", "a")).unwrap();
     assert_eq!(output.stdout, b"new\n");
 }
+
+#[test]
+fn a_home_that_is_missing_below_the_root_leaves_its_parents_open_to_all() {
+    let world = World::new();
+    let mut run = Command::new(env!("CARGO_BIN_EXE_modstamp"));
+    run.args(["run", "--profile", "qemu", "--root"])
+        .arg(world.path(""));
+    run.arg("--").arg(world.path("ask"));
+    run.env("ROOT", world.0.path()).env("HOME", "/srv/home/me");
+    run.env_remove("XDG_CACHE_HOME");
+    let output = run.output().unwrap();
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
+    let modes = [
+        "srv",
+        "srv/home",
+        "srv/home/me",
+        "srv/home/me/.cache",
+        "srv/home/me/.cache/modstamp",
+    ];
+    let modes = modes.map(|below| {
+        fs::metadata(world.path(below))
+            .unwrap()
+            .permissions()
+            .mode()
+    });
+    assert_eq!(
+        modes.map(|mode| mode & 0o7777),
+        [0o755, 0o755, 0o700, 0o700, 0o700]
+    );
+}
