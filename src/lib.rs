@@ -295,6 +295,8 @@ pub use ground::environment::caller;
 pub use ground::error::{Error, Result};
 #[doc(hidden)] // Only the programs use them.
 pub use ground::text::{Sentence, is_unsafe, printable, unescape};
+#[doc(hidden)] // Only the programs use it.
+pub use ground::time::Precision;
 pub use ground::time::{Mtime, NotATime};
 pub use judge::reason::{Aspect, Reason, Subject};
 pub use judge::verdict::Verdict;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use modstamp::{Verdict, Witness};
 
+use super::status::shown;
 use super::{Which, end, print, print_json, read_stored};
 
 /// Tell whether the answer of a stored witness still holds, and if not, why
@@ -46,7 +47,7 @@ fn sentences(verdict: &Verdict) -> String {
     if verdict.is_fresh() {
         return "fresh\n".to_owned();
     }
-    let lines = verdict.reasons_for_people(Verdict::MOST_LINES);
+    let lines = verdict.reasons_with_times(Verdict::MOST_LINES, shown);
     lines
         .iter()
         .map(|line| format!("stale: {line}\n"))

@@ -9,9 +9,11 @@ use std::process::{Command, ExitCode, ExitStatus};
 use anyhow::{Context, bail};
 use clap::ValueHint;
 use modstamp::{
-    Added, Ask, Cache, Error, Outcome, Profile, Root, Stream, Verdict, is_program_of, printable,
+    Added, Ask, Cache, Error, NotKept, Outcome, Profile, Root, Stream, Verdict, is_program_of,
+    printable,
 };
 
+use super::status::shown;
 use super::{Place, load, say};
 
 /// The profile if the caller names no inputs.
@@ -203,12 +205,14 @@ fn explain(ask: Ask, outcome: &Outcome) {
         None => say("", "asked: no answer was cached"),
         Some(Verdict::Fresh) => say("", "served from the cache: nothing changed"),
         Some(verdict) => {
-            for line in verdict.reasons_for_people(Verdict::MOST_LINES) {
+            for line in verdict.reasons_with_times(Verdict::MOST_LINES, shown) {
                 say("asked again: ", line);
             }
         }
     }
-    if let Some(why) = &outcome.not_kept {
-        say("not kept: ", why);
+    match &outcome.not_kept {
+        Some(NotKept::Disturbed(reason)) => say("not kept: ", reason.sentence(shown)),
+        Some(why) => say("not kept: ", why),
+        None => {}
     }
 }

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use jiff::{Span, SpanRound, Timestamp, Unit, Zoned, tz::TimeZone};
 use modstamp::doctor::{Examination, Health, examine};
 use modstamp::{
-    Cache, CachedCommand, Inputs, Mtime, Note, Profile, Reason, Root, Sentence, Stamp, Verdict,
-    printable, unescape,
+    Cache, CachedCommand, Inputs, Mtime, Note, Precision, Profile, Reason, Root, Sentence, Stamp,
+    Verdict, printable, unescape,
 };
 use serde_json::{Value, json};
 
@@ -290,13 +290,22 @@ impl LastTouch {
     }
 }
 
-/// The local time, with its offset from UTC.
+/// The local time to the second, with its offset from UTC.
 pub fn local(mtime: &Mtime) -> String {
+    shown(*mtime, Precision::Second)
+}
+
+/// The local time, with its offset from UTC.
+pub fn shown(mtime: Mtime, precision: Precision) -> String {
+    let form = match precision {
+        Precision::Second => "%Y-%m-%d %H:%M:%S %:z",
+        Precision::Nanosecond => "%Y-%m-%d %H:%M:%S%.9f %:z",
+    };
     let Ok(time) = Timestamp::new(mtime.seconds(), mtime.nanoseconds() as i32) else {
         return mtime.to_string(); // The calendar ends with the year 9999.
     };
     let local = Zoned::new(time, TimeZone::system());
-    local.strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
+    local.strftime(form).to_string()
 }
 
 /// Quotes a command, or an answer's file, for a shell. The words of `command` are escaped.
@@ -311,7 +320,7 @@ fn pasted(command: &str) -> String {
 pub fn state(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Fresh => "fresh".to_owned(),
-        Verdict::Stale(_) => format!("stale: {}", verdict.reasons_for_people(2).join("; ")),
+        Verdict::Stale(_) => format!("stale: {}", verdict.reasons_with_times(2, shown).join("; ")),
     }
 }
 

@@ -7,6 +7,7 @@ use modstamp::{Profile, Stamp, Updated, Verdict};
 use super::libvirt::lines;
 use super::log::sentence;
 use super::report::Report;
+use super::status::shown;
 use super::{Sync, Which, end, print, say, say_left_to_first_boot};
 
 /// Touch the stamp only if the modules differ from those at its last touch: for boot, timers and
@@ -89,7 +90,7 @@ fn text(done: &Updated, is_well: bool) -> String {
         Some(_) => "touched the stamp",
         None => "not touched",
     };
-    let reasons = done.verdict.reasons_for_people(Verdict::MOST_LINES);
+    let reasons = done.verdict.reasons_with_times(Verdict::MOST_LINES, shown);
     text.extend(reasons.iter().map(|reason| format!("{what}: {reason}\n")));
     // It can make libvirt probe again although the modules are as they were.
     let missed = done.event().filter(|_| done.verdict.is_fresh());

@@ -11,6 +11,15 @@ use rustix::fs::{Stat, Timespec};
 
 pub(crate) const SECONDS_A_DAY: i64 = 24 * 60 * 60;
 
+/// How exactly a time is shown to people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// To the second.
+    Second,
+    /// Whole. This tells times within one second apart.
+    Nanosecond,
+}
+
 /// A modification time as the file system stores it: seconds and nanoseconds since 1970.
 ///
 /// Only a stamp compares two of them for order, to make sure that it moves forward. Caches are
@@ -60,13 +69,17 @@ impl Mtime {
         Mtime::new(seconds.saturating_add(carried), nanoseconds % 1_000_000_000)
     }
 
-    /// The time in UTC, to the second, in the form of RFC 3339: `2023-11-14T22:13:20Z`.
-    pub(crate) fn utc(self) -> String {
+    /// The time in UTC, in the form of RFC 3339: `2023-11-14T22:13:20Z`.
+    pub(crate) fn utc(self, precision: Precision) -> String {
         let days = self.seconds().div_euclid(SECONDS_A_DAY);
         let second = self.seconds().rem_euclid(SECONDS_A_DAY);
         let (year, month, day) = date(days);
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+        let fraction = match precision {
+            Precision::Second => String::new(),
+            Precision::Nanosecond => format!(".{:09}", self.nanoseconds()),
+        };
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
     }
 }
 
@@ -176,6 +189,12 @@ mod tests {
     }
 
     #[test]
+    fn a_time_in_utc_has_its_nanoseconds_if_asked() {
+        let time = Mtime::new(1_700_000_000, 5).utc(Precision::Nanosecond);
+        assert_eq!(time, "2023-11-14T22:13:20.000000005Z");
+    }
+
+    #[test]
     fn the_note_on_a_stamp_has_the_calendar_s_date() {
         for (seconds, text) in [
             (0, "1970-01-01T00:00:00Z"),
@@ -187,7 +206,7 @@ mod tests {
             (4_107_542_399, "2100-02-28T23:59:59Z"),
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ] {
-            assert_eq!(Mtime::new(seconds, 5).utc(), text);
+            assert_eq!(Mtime::new(seconds, 5).utc(Precision::Second), text);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::ground::text::{Printable, Sentence, path_text};
-use crate::ground::time::Mtime;
+use crate::ground::time::{Mtime, Precision};
 use crate::observe::content::{Content, error_text};
 use crate::observe::input::Input;
 use crate::observe::inputs::Inputs;
@@ -167,7 +167,7 @@ impl Subject {
         format!("{} {}", self.input, shown(name))
     }
 
-    fn write_unknown(&self, f: &mut fmt::Formatter<'_>, why: &str) -> fmt::Result {
+    fn write_unknown(&self, f: &mut dyn fmt::Write, why: &str) -> fmt::Result {
         write!(f, "{}{} not known: {why}", self.title(), self.place("in"))
     }
 
@@ -208,10 +208,28 @@ impl Inputs {
     }
 }
 
+/// The sentence. Its times are in UTC.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, Mtime::utc)
+    }
+}
+
+/// Shows a time in a sentence.
+type ShowTime = fn(Mtime, Precision) -> String;
+
+impl Reason {
+    /// The sentence, with times as `show` shows them.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn sentence(&self, show: fn(Mtime, Precision) -> String) -> String {
+        let mut sentence = String::new();
+        let _ = self.write(&mut sentence, show); // A string takes everything.
+        sentence
+    }
+
+    fn write(&self, f: &mut dyn fmt::Write, show: ShowTime) -> fmt::Result {
         match self {
-            Reason::Stamp { owner, old, new } => write_stamp(f, *owner, *old, *new),
+            Reason::Stamp { owner, old, new } => write_stamp(f, *owner, *old, *new, show),
             Reason::UnknownStamp { owner, error } => write!(f, "{owner} stamp not known: {error}"),
             Reason::Added(subject) => write!(f, "{} added{}", subject.title(), subject.place("to")),
             Reason::Removed(subject) => {
@@ -253,7 +271,7 @@ impl fmt::Display for Reason {
             }
             Reason::Witness { error }
             | Reason::UselessAnswer { error }
-            | Reason::CacheFile { error } => Sentence(error).fmt(f),
+            | Reason::CacheFile { error } => write!(f, "{}", Sentence(error)),
             Reason::NothingKept => {
                 f.write_str("no record of the modules at the last touch was kept")
             }
@@ -270,16 +288,23 @@ impl fmt::Display for Reason {
 }
 
 fn write_stamp(
-    f: &mut fmt::Formatter<'_>,
+    f: &mut dyn fmt::Write,
     owner: Owner,
     old: Option<Mtime>,
     new: Option<Mtime>,
+    show: ShowTime,
 ) -> fmt::Result {
     match (old, new) {
         (Some(old), Some(new)) => {
+            let precision = match old.seconds() == new.seconds() {
+                true => Precision::Nanosecond,
+                false => Precision::Second,
+            };
+            let (old, new) = (show(old, precision), show(new, precision));
             write!(f, "{owner} stamp touched: its time was {old}, now {new}")
         }
         (None, Some(new)) => {
+            let new = show(new, Precision::Second);
             write!(
                 f,
                 "{owner} stamp touched for the first time: its time is {new}"
@@ -290,7 +315,7 @@ fn write_stamp(
 }
 
 impl Aspect {
-    fn write_change(self, f: &mut fmt::Formatter<'_>, old: &str, new: &str) -> fmt::Result {
+    fn write_change(self, f: &mut dyn fmt::Write, old: &str, new: &str) -> fmt::Result {
         match self {
             Aspect::Content => f.write_str("its content differs"),
             Aspect::Type => write!(f, "it was a {old}, now a {new}"),

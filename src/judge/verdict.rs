@@ -4,6 +4,7 @@ use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use crate::ground::error::Error;
+use crate::ground::time::{Mtime, Precision};
 use crate::judge::compare::{Difference, differences, stamp_differences};
 use crate::judge::reason::Reason;
 use crate::observe::inputs::Inputs;
@@ -45,14 +46,27 @@ impl Verdict {
     }
 
     /// The reasons as sentences, in at most `most` lines. If there are more, the last line counts
-    /// the rest.
+    /// the rest. Times are in UTC.
     pub fn reasons_for_people(&self, most: usize) -> Vec<String> {
+        self.reasons_with_times(most, Mtime::utc)
+    }
+
+    /// Like [`Verdict::reasons_for_people`], with times as `show` shows them.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn reasons_with_times(
+        &self,
+        most: usize,
+        show: fn(Mtime, Precision) -> String,
+    ) -> Vec<String> {
         let reasons = self.reasons();
         let shown = match reasons.len() {
             all if all <= most => all,
             _ => most.saturating_sub(1),
         };
-        let mut lines: Vec<String> = reasons[..shown].iter().map(Reason::to_string).collect();
+        let mut lines: Vec<String> = reasons[..shown]
+            .iter()
+            .map(|it| it.sentence(show))
+            .collect();
         if shown < reasons.len() {
             let rest = reasons.len() - shown;
             lines.push(format!("and {rest} more"));

@@ -24,7 +24,7 @@ use crate::files::trust::why_linked;
 use crate::ground::environment::image_is_being_built;
 use crate::ground::error::{Error, Result};
 use crate::ground::text::one_line;
-use crate::ground::time::{Deadline, Mtime};
+use crate::ground::time::{Deadline, Mtime, Precision};
 use crate::stamp::event::{Action, Event, TOUCHED};
 use crate::stamp::later::later_than;
 use crate::stamp::stamp::{Durability, Stamp};
@@ -235,7 +235,7 @@ fn number_of(process: u32, count: u32) -> u32 {
 
 /// Fills a new stamp, and gives it its mtime again.
 fn fill(new: &File, mtime: Mtime, author: &str) -> io::Result<()> {
-    let when = Mtime::now().utc();
+    let when = Mtime::now().utc(Precision::Second);
     let text = format!(
         "What counts is the modification time of this file; the text is for people.\n\
          mtime: {mtime}\nwhen: {when}\n{author}"

@@ -145,7 +145,7 @@ fn every_reason_that_there_is_prints_as_the_schema_says() {
         printed(&mut check(
             &world,
             &witness.replacen("1 qemu", "1 other", 1),
-            &json,
+            &["--json", "--profile", "qemu"],
         )),
         printed(&mut check(&world, "", &json)),
         printed(&mut check(
@@ -245,4 +245,52 @@ fn people_get_ten_lines_of_which_the_last_counts_the_rest_and_json_has_all() {
     );
     assert_eq!(lines[9], format!("stale: and {} more", all - 9));
     assert_eq!(all, 19, "{json}");
+}
+
+/// Sets the stamp's time. Returns what people read of it in that zone, and the JSON.
+fn stamped_at(world: &World, witness: &str, time: &str) -> (String, String) {
+    world.sh(&format!("touch -d @{time} {STAMP}"));
+    let of = |arguments: &[&str]| {
+        let mut check = check(world, witness, arguments);
+        printed(check.env("TZ", "XYZ-2").env_remove("QEMU_MODULE_DIR"))
+    };
+    (of(&[]), of(&["--json"]))
+}
+
+#[test]
+fn people_read_times_in_their_own_zone_and_json_has_them_exactly() {
+    let world = World::new();
+    let witness = printed(modstamp(&world, &["observe"]).env_remove("QEMU_MODULE_DIR"));
+    let (text, json) = stamped_at(&world, &witness, "1500000000.5");
+    let touched = "stale: system stamp touched: its time was ";
+    let times = "2020-09-13 14:26:40 +02:00, now 2017-07-14 04:40:00 +02:00";
+    assert_eq!(text, format!("{touched}{times}\n"));
+    let exact = r#""old":"1600000000.000000000","new":"1500000000.500000000""#;
+    assert!(json.contains(exact), "{json}");
+    let (text, _) = stamped_at(&world, &witness, "1600000000.000000001");
+    let times = "2020-09-13 14:26:40.000000000 +02:00, now 2020-09-13 14:26:40.000000001 +02:00";
+    assert_eq!(text, format!("{touched}{times}\n"), "within one second");
+
+    world.remove(STAMP);
+    let witness = printed(modstamp(&world, &["observe"]).env_remove("QEMU_MODULE_DIR"));
+    let (text, _) = stamped_at(&world, &witness, "1500000000.5");
+    let first = "stale: system stamp touched for the first time: its time is ";
+    assert_eq!(text, format!("{first}2017-07-14 04:40:00 +02:00\n"));
+}
+
+#[test]
+fn a_user_of_the_library_reads_times_in_utc() {
+    let world = World::new();
+    let verdict = world.verdict(|world| drop(world.sh(&format!("touch -d @1500000000 {STAMP}"))));
+    let times = "its time was 2020-09-13T12:26:40Z, now 2017-07-14T02:40:00Z";
+    let sentence = format!("system stamp touched: {times}");
+    assert_eq!(verdict.reasons_for_people(1), [sentence]);
+    let times = "its time was 2020-09-13T12:26:40.000000000Z, now 2020-09-13T12:26:40.000000001Z";
+    world.sh(&format!("touch -d @1600000000 {STAMP}"));
+    let verdict =
+        world.verdict(|world| drop(world.sh(&format!("touch -d @1600000000.000000001 {STAMP}"))));
+    assert_eq!(
+        verdict.reasons()[0].to_string(),
+        format!("system stamp touched: {times}")
+    );
 }

@@ -911,7 +911,7 @@ fn said(output: &Output) -> Vec<String> {
 // The stamp.
 
 fn of_stamps() -> impl Iterator<Item = Case> {
-    const TOUCHED: [&str; 1] = ["system stamp touched: its time was 1600000000.000000000, now …"];
+    const TOUCHED: [&str; 1] = ["system stamp touched: its time was 2020-09-13T12:26:40Z, now …"];
     const FIRST: [&str; 1] = ["system stamp touched for the first time: its time is …"];
     fn touch(world: &World) {
         assert!(world.output(&["touch"]).status.success());
@@ -923,12 +923,15 @@ fn of_stamps() -> impl Iterator<Item = Case> {
         }),
         stale(
             "a_stamp_is_touched_with_a_date_in_the_past",
-            ["system stamp touched: its time was 1600000000.000000000, now 1500000000.000000000"],
+            ["system stamp touched: its time was 2020-09-13T12:26:40Z, now 2017-07-14T02:40:00Z"],
             |w| drop(w.sh(&format!("touch -d @1500000000 {STAMP}"))),
         ),
         stale(
             "a_stamp_is_touched_by_a_nanosecond",
-            ["system stamp touched: its time was 1600000000.000000000, now 1600000000.000000001"],
+            [
+                "system stamp touched: its time was 2020-09-13T12:26:40.000000000Z, \
+              now 2020-09-13T12:26:40.000000001Z",
+            ],
             |w| drop(w.sh(&format!("touch -d @1600000000.000000001 {STAMP}"))),
         ),
         stale("a_stamp_goes", ["system stamp gone"], |w| w.remove(STAMP)),

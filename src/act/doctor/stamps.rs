@@ -10,7 +10,7 @@ use crate::act::doctor::report::Examination;
 use crate::act::kept_witness::KeptWitness;
 use crate::files::way::Steps;
 use crate::ground::error::Error;
-use crate::ground::time::{Mtime, SECONDS_A_DAY};
+use crate::ground::time::{Mtime, Precision, SECONDS_A_DAY};
 use crate::judge::reason::Reason;
 use crate::judge::verdict::Verdict;
 
@@ -214,7 +214,7 @@ pub(crate) fn clock(host: &Host, report: &mut Examination) {
     if now.seconds() < EARLIEST {
         report.finding(
             CLOCK,
-            format!("the clock is at {}", now.utc()),
+            format!("the clock is at {}", now.utc(Precision::Second)),
             "the times that people read in the stamp and in libvirt's cache mean nothing",
             "timedatectl set-ntp true",
         );
@@ -232,7 +232,7 @@ pub(crate) fn clock(host: &Host, report: &mut Examination) {
                 format!(
                     "the time of {} is {}, more than a day ahead of the clock",
                     host.shown(&stamp),
-                    touched.utc()
+                    touched.utc(Precision::Second)
                 ),
                 "each touch moves it on from there, and people read a wrong time",
                 format!(
