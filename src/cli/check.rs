@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use modstamp::{Verdict, Witness};
+use anyhow::anyhow;
+use modstamp::{Profile, Root, Verdict, Witness, printable};
 
 use super::status::shown;
-use super::{Which, end, print, print_json, read_stored};
+use super::{Place, end, load, print, print_json, read_stored};
 
 /// Tell whether the answer of a stored witness still holds, and if not, why
 #[derive(clap::Args)]
@@ -20,8 +21,12 @@ pub struct Arguments {
     /// Print the verdict and every reason as JSON
     #[arg(long)]
     json: bool,
+    /// The profile: a name, or the path of a profile's file (a value with a “/” in it)  [default:
+    /// that of the witness]
+    #[arg(long, value_name = "NAME|FILE")]
+    profile: Option<String>,
     #[command(flatten)]
-    which: Which,
+    place: Place,
 }
 
 impl Arguments {
@@ -30,9 +35,14 @@ impl Arguments {
     }
 
     fn check(self) -> anyhow::Result<ExitCode> {
-        let profile = self.which.load()?;
+        let root = self.place.root()?;
+        let named = self.profile.as_deref();
+        let named = named.map(|name| load(name, &root)).transpose()?;
         let verdict = match Witness::from_bytes(&read_stored(&self.file)?) {
-            Ok(witness) => witness.check(&profile)?,
+            Ok(witness) => {
+                let profile = named.map_or_else(|| profile_of(&witness, &root), Ok)?;
+                witness.check(&profile)?
+            }
             Err(error) => Verdict::from(error),
         };
         match self.json {
@@ -41,6 +51,22 @@ impl Arguments {
         }
         Ok(ExitCode::from(u8::from(!verdict.is_fresh())))
     }
+}
+
+/// The profile that the witness names. A path is no name: anybody may have written it.
+fn profile_of(witness: &Witness, root: &Root) -> anyhow::Result<Profile> {
+    let name = witness.profile();
+    let profile = match name.contains('/') {
+        true => Profile::new(name).map_err(Into::into),
+        false => load(name, root),
+    };
+    profile.map_err(|error| {
+        let name = printable(name.as_ref());
+        anyhow!(
+            "the witness is of the profile “{name}”, which cannot be loaded: {error:#}; \
+             add --profile NAME, or --profile FILE"
+        )
+    })
 }
 
 fn sentences(verdict: &Verdict) -> String {

@@ -189,3 +189,62 @@ fn a_profile_of_which_nothing_is_installed_takes_one_line_unless_it_is_asked_for
     assert!(text(world.output(&["touch", "--profile", "nbdkit"])).0 == Some(0));
     assert!(rows(&status(&[])) > 0, "it was touched");
 }
+
+/// Writes a witness beside the root, and returns its path.
+fn kept_witness(world: &World, witness: &str) -> String {
+    let file = world.beside("kept.witness");
+    fs::write(&file, witness).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_check_without_a_profile_takes_that_of_the_witness() {
+    let world = World::new();
+    let (_, witness, _) = text(world.output(&["observe", "--profile", "nbdkit"]));
+    let file = kept_witness(&world, &witness);
+    let (status, out, err) = text(world.output(&["check", &file]));
+    assert_eq!((status, &*out), (Some(0), "fresh\n"), "{err}");
+    let (status, out, _) = text(world.output(&["check", "--profile", "qemu", &file]));
+    let sentence = "stale: the witness is of the profile nbdkit, and the question about qemu\n";
+    assert_eq!((status, &*out), (Some(1), sentence));
+}
+
+#[test]
+fn a_check_whose_profile_cannot_be_had_names_it_and_the_option() {
+    let world = World::new();
+    let own = world.beside("gst.toml");
+    fs::write(&own, "files = [\"/etc/qemu/*.conf\"]").unwrap();
+    let own = own.to_str().unwrap();
+    let (_, witness, _) = text(world.output(&["observe", "--profile", own]));
+    let file = kept_witness(&world, &witness);
+    let (status, out, err) = text(world.output(&["check", &file]));
+    assert_eq!((status, &*out), (Some(2), ""), "{err}");
+    let start = "modstamp: the witness is of the profile “gst”, which cannot be loaded: ";
+    assert!(err.starts_with(start), "{err}");
+    assert!(
+        err.ends_with("; add --profile NAME, or --profile FILE\n"),
+        "{err}"
+    );
+    let (status, out, _) = text(world.output(&["check", "--profile", own, &file]));
+    assert_eq!((status, &*out), (Some(0), "fresh\n"));
+    // A witness can have been made up, so a path in it is not followed.
+    for name in [own, "../gst", "-"] {
+        let made_up = format!("modstamp-witness 1 {name}\nend 1\n");
+        let (status, out, err) = text(world.output(&["check", &kept_witness(&world, &made_up)]));
+        assert_eq!((status, &*out), (Some(2), ""), "{name}: {err}");
+        assert!(err.contains("cannot be a profile's name"), "{name}: {err}");
+    }
+}
+
+#[test]
+fn a_touch_for_no_reason_is_refused() {
+    let world = World::new();
+    let before = fs::metadata(world.path(STAMP)).unwrap().modified().unwrap();
+    for reason in ["", " ", "\t \n"] {
+        let (status, _, err) = text(world.output(&["touch", "--reason", reason]));
+        assert_eq!(status, Some(2), "{reason:?}: {err}");
+        assert!(err.contains("a reason has at least one word"), "{err}");
+    }
+    let after = fs::metadata(world.path(STAMP)).unwrap().modified().unwrap();
+    assert_eq!(before, after);
+}
