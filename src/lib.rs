@@ -288,7 +288,7 @@ pub use act::touch::Touched;
 pub use act::trigger;
 pub use act::update::Updated;
 #[doc(hidden)] // Only the programs use them.
-pub use act::{command::is_program_of, inquiry::Ask};
+pub use act::{cache::AskedWith, command::is_program_of, inquiry::Ask};
 pub use files::root::Root;
 #[doc(hidden)] // Only the programs use it.
 pub use ground::environment::caller;
@@ -301,8 +301,8 @@ pub use ground::time::{Mtime, NotATime};
 pub use judge::reason::{Aspect, Reason, Subject};
 pub use judge::verdict::Verdict;
 pub use judge::witness::Witness;
-#[doc(hidden)] // Only the programs use it.
-pub use observe::added::Added;
+#[doc(hidden)] // Only the programs use them.
+pub use observe::added::{Added, AddedState};
 pub use observe::input::Input;
 pub use observe::inputs::Inputs;
 pub use observe::profile::Profile;

@@ -20,6 +20,7 @@ use crate::ground::error::{Error, Result};
 use crate::ground::text::Escaped;
 use crate::judge::reason::Reason;
 use crate::judge::verdict::Verdict;
+use crate::observe::added::{Added, AddedState};
 use crate::observe::evidence::hash;
 use crate::observe::inputs::Inputs;
 use crate::observe::profile::{Profile, UNNAMED};
@@ -69,6 +70,19 @@ pub struct CachedCommand {
     pub command: String,
     /// Whether the answer still holds.
     pub verdict: Verdict,
+    #[doc(hidden)] // Only the programs use it.
+    pub asked_with: AskedWith,
+}
+
+/// What tells a cached answer from others of the same command and profile.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AskedWith {
+    /// The directory that the command started in.
+    pub working_directory: PathBuf,
+    /// The inputs that the caller added, with their states now.
+    pub inputs: Vec<(Added, AddedState)>,
+    /// The variables that the caller set, as “NAME=value”, or removed, as “NAME”.
+    pub variables: Vec<OsString>,
 }
 
 impl Cache {
@@ -218,7 +232,7 @@ impl Cache {
         for name in names.filter(|name| is_name_of_answer(name)) {
             found.extend(self.verdict(OsStr::new(&name), profile, &now)?);
         }
-        found.sort_by(|a, b| a.command.cmp(&b.command));
+        found.sort_by(|a, b| (&a.command, &a.asked_with).cmp(&(&b.command, &b.asked_with)));
         Ok(found)
     }
 
@@ -260,6 +274,7 @@ impl Cache {
                 return Ok(Some(CachedCommand {
                     command: Escaped(file.as_os_str()).to_string(),
                     verdict: Verdict::Stale(vec![Reason::UselessAnswer { error: why }]),
+                    asked_with: AskedWith::default(),
                 }));
             }
             Finding::Answer(_) | Finding::Nothing | Finding::LeftAlone(_) => return Ok(None),
@@ -267,7 +282,13 @@ impl Cache {
         let added = command::added_inputs(&stored.question);
         let mut now = match added == profile.added {
             true => now.clone(),
-            false => profile.clone().with_added(added).inputs()?,
+            false => profile.clone().with_added(added.clone()).inputs()?,
+        };
+        let states = added.iter().map(|added| now.observation().state_of(added));
+        let asked_with = AskedWith {
+            working_directory: command::working_directory(&stored.question),
+            inputs: added.iter().cloned().zip(states).collect(),
+            variables: command::variables_of(&stored.question),
         };
         for command in &stored.witness.observation.commands {
             now = now.with_command(&command.name)?;
@@ -275,6 +296,7 @@ impl Cache {
         Ok(Some(CachedCommand {
             command: command::command_line(&stored.question),
             verdict: stored.witness.judge(&now),
+            asked_with,
         }))
     }
 }

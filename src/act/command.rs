@@ -165,6 +165,23 @@ pub(crate) fn added_inputs(question: &str) -> Vec<Added> {
         .unwrap_or_default()
 }
 
+/// The directory that the command of a question starts in. Empty if the question has none.
+pub(crate) fn working_directory(question: &str) -> PathBuf {
+    let text = question.split(' ').next().and_then(unescape);
+    text.map(PathBuf::from).unwrap_or_default()
+}
+
+/// The variables that a question sets, as “NAME=value”, or removes, as “NAME”.
+pub(crate) fn variables_of(question: &str) -> Vec<OsString> {
+    let text = question.split(' ').nth(3).and_then(unescape);
+    let text = text.unwrap_or_default();
+    let variables = text.as_bytes().split_inclusive(|byte| *byte == 0);
+    let variables = variables.filter_map(|variable| variable.strip_suffix(b"\0"));
+    variables
+        .map(|variable| OsStr::from_bytes(variable).to_owned())
+        .collect()
+}
+
 /// The program and the arguments of a question.
 pub(crate) fn command_line(question: &str) -> String {
     let words = question.splitn(6, ' ').nth(5);

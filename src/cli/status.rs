@@ -1,13 +1,14 @@
 //! `modstamp status`: stamps, modules and programs, and whether cached answers still hold.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::ExitCode;
 
 use jiff::{Span, SpanRound, Timestamp, Unit, Zoned, tz::TimeZone};
 use modstamp::doctor::{Examination, Health, examine};
 use modstamp::{
-    Cache, CachedCommand, Inputs, Mtime, Note, Precision, Profile, Reason, Root, Sentence, Stamp,
-    Verdict, printable, unescape,
+    Added, AskedWith, Cache, CachedCommand, Inputs, Mtime, Note, Precision, Profile, Reason, Root,
+    Sentence, Stamp, Verdict, printable, unescape,
 };
 use serde_json::{Value, json};
 
@@ -174,9 +175,13 @@ impl ProfileStatus {
         let directories = directories
             .map(|(path, modules)| json!({ "path": text(path), "modules": texts(modules) }));
         let answers = self.answers.iter().flatten();
-        let answers = answers.map(
-            |CachedCommand { command, verdict }| json!({ "command": command, "verdict": verdict }),
-        );
+        let answers = answers.map(|answer| {
+            json!({
+                "command": answer.command,
+                "verdict": answer.verdict,
+                "asked_with": asked_with_json(&answer.asked_with),
+            })
+        });
         json!({
             "profile": self.profile.name(),
             "stamps": stamps.collect::<Vec<_>>(),
@@ -205,11 +210,14 @@ impl ProfileStatus {
             row(&what, shown(&stamp.path()), state);
         }
         let unknown = self.inputs.unknown();
+        // Without a name, all inputs are those of answers, and are shown below them.
+        let is_unnamed = self.stamps.is_empty();
         let mut directories = self.inputs.module_directories().peekable();
-        if directories.peek().is_none() {
+        if directories.peek().is_none() && !is_unnamed {
             let state = "none of the profile's exists".to_owned();
             row("module directory", Cell::Text("-".to_owned()), state);
         }
+        let directories = directories.filter(|_| !is_unnamed);
         for (path, modules) in directories {
             let is_unknown = |reason: &Reason| matches!(reason, Reason::Unknown { subject, .. } if subject.path == path);
             let state = match modules.len() {
@@ -222,16 +230,76 @@ impl ProfileStatus {
         for program in self.inputs.programs() {
             row("program", outside(program), "found".to_owned());
         }
-        for file in self.inputs.files() {
+        for file in self.inputs.files().filter(|_| !is_unnamed) {
             row("file", outside(file), "found".to_owned());
         }
-        for CachedCommand { command, verdict } in self.answers.iter().flatten() {
-            row(
-                "cached answer",
-                Cell::Command(pasted(command)),
-                state(verdict),
-            );
+        for answer in self.answers.iter().flatten() {
+            let command = Cell::Command(pasted(&answer.command));
+            row("cached answer", command, state(&answer.verdict));
+            let AskedWith {
+                working_directory,
+                inputs,
+                variables,
+            } = &answer.asked_with;
+            for (added, state) in inputs {
+                let (what, path) = match added {
+                    Added::Directory(path) => ("its directory", path),
+                    Added::File(path) => ("its file", path),
+                };
+                row(what, outside(path), state.to_string());
+            }
+            for variable in variables {
+                let (name, value) = name_and_value(variable);
+                let value = value.map_or("not set".to_owned(), |value| format!("“{value}”"));
+                row("its variable", Cell::Text(name), value);
+            }
+            if self.is_told_apart_by_directory(answer) {
+                let state = "the command starts there".to_owned();
+                row("its working directory", shown(working_directory), state);
+            }
         }
+    }
+
+    /// Whether another answer differs from this one by its working directory alone.
+    fn is_told_apart_by_directory(&self, answer: &CachedCommand) -> bool {
+        let mut others = self.answers.iter().flatten();
+        let (command, with) = (&answer.command, &answer.asked_with);
+        others.any(|other| {
+            let AskedWith {
+                working_directory, ..
+            } = &other.asked_with;
+            *command == other.command
+                && *working_directory != with.working_directory
+                && other.asked_with.inputs == with.inputs
+                && other.asked_with.variables == with.variables
+        })
+    }
+}
+
+fn asked_with_json(asked_with: &AskedWith) -> Value {
+    let (mut directories, mut files) = (Vec::new(), Vec::new());
+    for (added, _) in &asked_with.inputs {
+        match added {
+            Added::Directory(path) => directories.push(text(path)),
+            Added::File(path) => files.push(text(path)),
+        }
+    }
+    let variables = asked_with.variables.iter();
+    let variables: Vec<String> = variables.map(|it| it.to_string_lossy().into()).collect();
+    json!({
+        "directories": directories,
+        "files": files,
+        "variables": variables,
+        "working_directory": text(&asked_with.working_directory),
+    })
+}
+
+/// A variable's name, and its value if it is set.
+fn name_and_value(variable: &OsStr) -> (String, Option<String>) {
+    let text = variable.to_string_lossy();
+    match text.split_once('=') {
+        Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+        None => (text.into_owned(), None),
     }
 }
 

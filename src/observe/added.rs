@@ -4,6 +4,7 @@
 //! answer can be judged later by the same inputs.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -14,6 +15,36 @@ pub enum Added {
     Directory(PathBuf),
     /// A further file.
     File(PathBuf),
+}
+
+/// The state of an added input at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AddedState {
+    /// A directory, with the number of modules in it.
+    Directory(usize),
+    /// A file.
+    File,
+    /// A directory where a file belongs. The files in it do not count.
+    NoFile,
+    /// Nothing is there.
+    Missing,
+    /// Nobody could look.
+    Unknown,
+}
+
+impl fmt::Display for AddedState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AddedState::Directory(1) => f.write_str("1 module"),
+            AddedState::Directory(count) => write!(f, "{count} modules"),
+            AddedState::File => f.write_str("found"),
+            AddedState::NoFile => {
+                f.write_str("is a directory, so the files in it do not count; name it by --dir")
+            }
+            AddedState::Missing => f.write_str("missing"),
+            AddedState::Unknown => f.write_str("not known"),
+        }
+    }
 }
 
 /// Writes added inputs as text. A zero byte ends each, because no path has one in it.

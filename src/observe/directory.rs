@@ -102,6 +102,12 @@ impl Modules {
         self.sum.is_some() && self.sum == now.sum
     }
 
+    /// The number of modules. A directory below is none.
+    pub(crate) fn count(&self) -> usize {
+        let entries = self.entries.iter();
+        entries.filter(|entry| !entry.file_type().is_dir()).count()
+    }
+
     /// Drops the sum if something in the directory could not be read. Otherwise an equal sum would
     /// keep every later check from reading that entry again.
     pub(crate) fn keep_sum_honest(&mut self) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::ground::text::Printable;
-use crate::observe::added::Added;
+use crate::observe::added::{Added, AddedState};
 use crate::observe::entry::Entry;
 use crate::observe::observation::Observation;
 use crate::observe::profile::{Profile, UNNAMED};
@@ -11,23 +11,15 @@ use crate::observe::profile::{Profile, UNNAMED};
 impl Profile {
     /// The warnings about inputs that the profile names and `seen` lacks, one sentence each.
     pub(crate) fn unseen(&self, seen: &Observation) -> Vec<String> {
-        let unseen = |added: &Added| match added {
-            Added::Directory(path) => {
-                let is_missing = seen.directory(path).is_none();
-                is_missing.then(|| self.missing("directory", path))
+        let unseen = |added: &Added| match (seen.state_of(added), added) {
+            (AddedState::Missing, Added::Directory(path)) => Some(self.missing("directory", path)),
+            (AddedState::Missing, Added::File(path)) => Some(self.missing("file", path)),
+            (state @ AddedState::NoFile, Added::Directory(path) | Added::File(path)) => {
+                let path = self.root().outside(path);
+                let path = Printable(path.as_os_str());
+                Some(format!("{path} {state}"))
             }
-            Added::File(path) => match entry_of(&seen.files, path) {
-                None => Some(self.missing("file", path)),
-                Some(entry) if entry.file_type().is_dir() => {
-                    let path = self.root().outside(path);
-                    let path = Printable(path.as_os_str());
-                    Some(format!(
-                        "{path} is a directory, so the files in it do not count; \
-                         name it by --dir"
-                    ))
-                }
-                Some(_) => None,
-            },
+            (AddedState::Directory(_) | AddedState::File | AddedState::Unknown, _) => None,
         };
         let is_nothing =
             seen.directories.is_empty() && seen.programs.is_empty() && seen.files.is_empty();
@@ -46,6 +38,25 @@ impl Profile {
         let path = self.root().outside(path);
         let path = Printable(path.as_os_str());
         format!("there is no {kind} {path}; check its name, or ignore this until it comes")
+    }
+}
+
+impl Observation {
+    /// The state of an input that a caller added to the profile.
+    pub(crate) fn state_of(&self, added: &Added) -> AddedState {
+        match added {
+            Added::Directory(path) => match (self.directory(path), self.modules_at(path)) {
+                (None, _) => AddedState::Missing,
+                (Some(_), None) => AddedState::Unknown,
+                (Some(_), Some(modules)) => AddedState::Directory(modules.count()),
+            },
+            Added::File(path) => match entry_of(&self.files, path) {
+                None => AddedState::Missing,
+                Some(entry) if entry.file_type().is_dir() => AddedState::NoFile,
+                Some(entry) if entry.is_unreadable() => AddedState::Unknown,
+                Some(_) => AddedState::File,
+            },
+        }
     }
 }
 

@@ -11,7 +11,7 @@ const FRESH: &str = "modstamp: served from the cache: nothing changed\n";
 const NEW: &str = "modstamp: asked: no answer was cached\n";
 
 /// What the command printed, and what was told, of a run that must succeed.
-fn told(output: Output) -> (String, String) {
+pub fn told(output: Output) -> (String, String) {
     assert!(output.status.success(), "{output:?}");
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (text(output.stdout), text(output.stderr))
@@ -24,7 +24,7 @@ impl World {
         told(run.arg(self.path("ask")).output().unwrap()).1
     }
 
-    fn write(&self, below: &str, text: &str) {
+    pub fn write(&self, below: &str, text: &str) {
         let path = self.path(below);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();

@@ -1,9 +1,14 @@
-//! `modstamp status` tells what it cannot read, and ends with 1.
+//! `modstamp status` tells what it cannot read, and ends with 1. It shows what cached answers depend
+//! on.
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::Command;
 
 use support::world::{MODULES, STAMP, World};
+
+use crate::run::World as Asked;
+use crate::run_inputs::told;
 
 /// The output of the status, which must end with 1, and what it tells of.
 fn failing(world: &World) -> (String, String) {
@@ -40,4 +45,128 @@ fn a_status_that_cannot_read_a_stamp_says_so_and_fails() {
         out.contains(sentence) && err.contains(sentence),
         "{out}{err}"
     );
+}
+
+/// `status` or `run` for a user whose home is below the root, with the output as it is.
+fn at_home(world: &Asked, arguments: &[&str]) -> String {
+    let (verb, rest) = arguments.split_first().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_modstamp"));
+    command
+        .args([verb, "--root"])
+        .arg(world.0.path())
+        .args(rest);
+    command.env("HOME", "/home").env_remove("XDG_CACHE_HOME");
+    command.env_remove("COLUMNS");
+    told(command.output().unwrap()).0
+}
+
+/// The rows of the profile without a name, each as its words.
+fn rows(status: &str) -> Vec<String> {
+    let rows = status.lines().filter_map(|line| line.strip_prefix("- "));
+    rows.map(|row| row.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect()
+}
+
+#[test]
+fn status_shows_what_each_answer_depends_on() {
+    let world = Asked::new();
+    world.write("opt/a/x.so", "");
+    world.write("opt/a/below/y.so", "");
+    world.write("opt/b/x.so", "");
+    world.write("etc/conf", "");
+    let echo = at_home(&world, &["run", "--dir", "/opt/a", "--", "which", "echo"]);
+    let echo = format!("{} same", echo.trim());
+    at_home(&world, &["run", "--dir", "/opt/a", "--", "echo", "same"]);
+    let both = ["--dir", "/opt/b", "--file", "/etc/conf", "--env", "KIND"];
+    at_home(
+        &world,
+        &[&["run"][..], &both, &["--", "echo", "same"]].concat(),
+    );
+    let status = at_home(&world, &["status"]);
+    let root = world.0.path().display();
+    let a = format!("its directory {root}/opt/a 2 modules");
+    let b = format!("its directory {root}/opt/b 1 module");
+    let file = format!("its file {root}/etc/conf found");
+    let rows = rows(&status);
+    let answers: Vec<&[String]> = rows.split(|row| row.starts_with("cached answer")).collect();
+    let answer = format!("cached answer {echo} fresh");
+    assert_eq!(
+        rows.iter().filter(|row| **row == answer).count(),
+        2,
+        "{status}"
+    );
+    let variable = "its variable KIND not set".to_owned();
+    assert!(answers.contains(&&[a][..]), "{status}");
+    assert!(answers.contains(&&[b, file, variable][..]), "{status}");
+    assert_eq!(
+        answers[0], [""; 0],
+        "each input is below an answer: {status}"
+    );
+
+    let json: serde_json::Value =
+        serde_json::from_str(&at_home(&world, &["status", "--json"])).unwrap();
+    let profiles = json["profiles"].as_array().unwrap();
+    let unnamed = profiles.iter().find(|it| it["profile"] == "-").unwrap();
+    let here = std::env::current_dir().unwrap();
+    let asked_with = |directories: &[&str], files: &[&str], variables: &[&str]| {
+        serde_json::json!({
+            "directories": directories,
+            "files": files,
+            "variables": variables,
+            "working_directory": here,
+        })
+    };
+    let caches = unnamed["caches"].as_array().unwrap();
+    let all: Vec<_> = caches.iter().map(|it| it["asked_with"].clone()).collect();
+    assert!(all.contains(&asked_with(&["/opt/a"], &[], &[])), "{json}");
+    let both = asked_with(&["/opt/b"], &["/etc/conf"], &["KIND"]);
+    assert!(all.contains(&both), "{json}");
+}
+
+#[test]
+fn status_says_plainly_that_an_input_is_missing_or_is_no_file() {
+    let world = Asked::new();
+    world.write("etc/conf/a", "");
+    world.write("opt/a.so", "");
+    let options = ["--dir", "/opt", "--dir", "/later", "--file", "/etc/conf"];
+    at_home(&world, &[&["run"][..], &options, &["--", "echo"]].concat());
+    fs::remove_dir_all(world.path("opt")).unwrap();
+    let status = at_home(&world, &["status"]);
+    let root = world.0.path().display();
+    let rows = rows(&status);
+    for row in [
+        format!("its directory {root}/opt missing"),
+        format!("its directory {root}/later missing"),
+        format!(
+            "its file {root}/etc/conf is a directory, so the files in it do not count; \
+             name it by --dir"
+        ),
+    ] {
+        assert!(rows.contains(&row), "{row}: {status}");
+    }
+    assert_eq!(rows.len(), 4, "and the answer: {status}");
+    assert!(
+        rows[0].ends_with("stale: module directory /opt removed"),
+        "{status}"
+    );
+}
+
+#[test]
+fn status_shows_the_working_directory_of_answers_that_nothing_else_tells_apart() {
+    let world = Asked::new();
+    world.write("etc/conf", "");
+    for (directory, word) in [("/", "same"), ("/usr", "same"), ("/usr", "other")] {
+        let mut run = Command::new(env!("CARGO_BIN_EXE_modstamp"));
+        run.args(["run", "--root"]).arg(world.0.path());
+        run.args(["--file", "/etc/conf", "--", "echo", word]);
+        run.env("HOME", "/home").env_remove("XDG_CACHE_HOME");
+        told(run.current_dir(directory).output().unwrap());
+    }
+    let status = at_home(&world, &["status"]);
+    let shown = rows(&status).into_iter();
+    let shown: Vec<_> = shown.filter(|row| row.starts_with("its working")).collect();
+    let expected = ["/", "/usr"];
+    let expected =
+        expected.map(|path| format!("its working directory {path} the command starts there"));
+    assert_eq!(shown, expected, "{status}");
 }
