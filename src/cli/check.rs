@@ -9,13 +9,13 @@ use modstamp::{Profile, Root, Verdict, Witness, printable};
 use super::status::shown;
 use super::{Place, end, load, print, print_json, read_stored};
 
-/// Tell whether the answer of a stored witness still holds, and if not, why
+/// Tell whether a cached answer still holds, by the witness stored with it, and if not, why
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 if fresh, 1 if stale, 2 if the check was not possible or the arguments are wrong"
 )]
 pub struct Arguments {
-    /// The file that holds the witness; “-” for standard input
+    /// The file with the witness; “-” for standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Print the verdict and every reason as JSON

@@ -28,23 +28,23 @@ const MOST_LOGS: usize = 1000;
 /// The owners of stamps that may have a log.
 const OWNERS: [Owner; 2] = [Owner::System, Owner::User];
 
-/// Show when stamps were touched, by whom, why, how long it took, and what followed
+/// Show when stamps were touched, by whom and why, how long that took, and what followed
 ///
-/// The log of a profile is beside its stamp, /var/lib/modstamp/PROFILE.log, and beside your own
-/// stamp. It has each touch, refresh and eviction, and each update that found something changed. A
-/// log longer than 64 KiB loses its older half. While an image is built (SOURCE_DATE_EPOCH is set),
-/// nothing is logged. A touch by another program, such as touch(1), is in no log.
+/// Each stamp has a log beside it: /var/lib/modstamp/PROFILE.log for the system's, and another for
+/// your own. It has each touch, each refresh and eviction of libvirt's cache, and each update that
+/// found a change. It does not have touches by other programs, such as touch(1), or anything from
+/// the time an image was built (SOURCE_DATE_EPOCH is set). A log longer than 64 KiB loses its older
+/// half.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 if all is shown, 1 if something could not be read, 2 if the arguments are wrong"
 )]
 pub struct Arguments {
     /// Show only what happened since then: “2026-11-28”, “2026-11-28 03:00”, “today”, “yesterday”,
-    /// “2 hours ago” or “-2h”. “03:00” is today, or yesterday if that is still to come
+    /// “03:00”, “2 hours ago” or “-2h”. A time of day is the last one, today's or yesterday's
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = since)]
     since: Option<Timestamp>,
-    /// Show only this profile: a name, or the path of a profile's file  [default: all that have a
-    /// log]
+    /// Show only this profile: a name, or the path of a profile's file  [default: all with a log]
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
     /// Print each line as a JSON object

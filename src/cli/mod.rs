@@ -27,13 +27,19 @@ use serde::Serialize;
 /// A witness has some 100 bytes for each input. A larger file is no witness.
 const MOST_BYTES: u64 = 256 << 20;
 
-/// Keeps caches of what a program's plug-ins can do from going stale when packages come and go
+/// Tell when a cached answer about plug-ins is out of date
 ///
-/// A program that loads plug-ins often asks them once what they can do, and caches the answer.
-/// Package managers' triggers, and people, touch one file, the stamp, when that answer no longer
-/// holds. A witness records the stamp, the module directories and the programs: observe it before
-/// the probe, and store it with the answer. A check of the witness tells whether the answer still
-/// holds, and if not, why.
+/// Some programs ask their plug-ins once what they can do, and cache the answer. When a plug-in is
+/// installed, changed or removed, the cached answer may be wrong. It is then called stale.
+///
+/// For each kind of plug-in there is a profile, such as “qemu”. It names the directories of the
+/// plug-ins (the modules), and the programs that load them. It has one small file, the stamp.
+/// Package managers touch the stamp when modules change, and so can you.
+///
+/// A witness is a text that records all of these at one moment. Take it before you ask, and store
+/// it with the answer. A later check of the witness tells whether the answer still holds.
+///
+/// To begin, run “modstamp status”. If something seems wrong, run “modstamp doctor”.
 #[derive(Parser)]
 #[command(
     version,
@@ -72,8 +78,8 @@ pub struct Which {
 /// The root directory.
 #[derive(clap::Args)]
 pub struct Place {
-    /// Use the tree below DIR as if it were “/”. A link on the way to DIR must be root's or yours,
-    /// and nobody else may be able to replace it
+    /// Use DIR in place of “/”, for another system's tree. A symbolic link in the path of DIR must be
+    /// root's or yours, and nobody else may be able to replace it
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     root: Option<PathBuf>,
 }
@@ -81,7 +87,7 @@ pub struct Place {
 /// Whether a touch waits for the disk.
 #[derive(clap::Args)]
 pub struct Sync {
-    /// Do not wait for the disk; the system, or a later touch, writes the stamp there later
+    /// Do not wait until the stamp is on the disk. A power cut may then undo the touch
     #[arg(long)]
     no_sync: bool,
 }

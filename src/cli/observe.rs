@@ -7,12 +7,14 @@ use modstamp::Witness;
 
 use super::{Which, end, print, read_stored, say};
 
-/// Print a witness of all that a cached answer depends on, to take before the probe and store with
-/// the answer
+/// Print a witness: a record of all that a cached answer depends on
+///
+/// Take it before you ask for the answer, and store both. “modstamp check” later tells whether the
+/// answer still holds.
 #[derive(clap::Args)]
 #[command(after_help = "Exit status: 0 if observed, 1 if not, 2 if the arguments are wrong")]
 pub struct Arguments {
-    /// An older witness: read only the contents that changed since
+    /// An older witness. Only files that changed since then are read again
     #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
     #[command(flatten)]

@@ -19,42 +19,47 @@ use super::{Place, load, say};
 /// The profile if the caller names no inputs.
 const DEFAULT: &str = "qemu";
 
-/// Print CMD's cached output while it is fresh; otherwise run CMD, and cache what it prints
+/// Print CMD's cached output if it is still right; otherwise run CMD, and cache its output
 ///
-/// Name the inputs that CMD's output depends on by a profile, by --dir or by --file. CMD's own
-/// program is always one. The cache tells commands apart by program, arguments, working directory,
-/// --env, --dir and --file. CMD gets no standard input. An output is cached only if CMD succeeds and
-/// nothing changes while it runs. All outputs in a cache have 256 MiB at most: the oldest go first.
+/// Tell by --dir, --file or --profile what CMD's output depends on. If any of that changes, or the
+/// program file of CMD itself, CMD runs again. Its output is cached only if CMD succeeds, and
+/// nothing changes meanwhile.
+///
+/// The same CMD has an output of its own for each working directory, and for other values of --dir,
+/// --file, --env and --profile. CMD gets no standard input. A cache holds 256 MiB of output at most,
+/// and the oldest is removed first.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: CMD's own, or 128 and the signal's number if one ended it; 127 if CMD is not found, 126 if it cannot be started, 1 on another error, 2 if the arguments are wrong"
 )]
 pub struct Arguments {
-    /// The directory of the cache  [default: ~/.cache/modstamp, or $XDG_CACHE_HOME/modstamp]
+    /// The directory of the cache  [default: $XDG_CACHE_HOME/modstamp, or ~/.cache/modstamp]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     cache: Option<PathBuf>,
     /// Say on standard error whether CMD was run, and why
     #[arg(long)]
     explain: bool,
-    /// Run CMD even if a fresh output is cached, and cache the new output
+    /// Run CMD in any case, and cache the new output
     #[arg(long)]
     force: bool,
-    /// Run CMD again if anything in DIR changes. May be repeated. Below --root, if that is given
+    /// Run CMD again if anything in DIR changes, at any depth. May be repeated. With --root, DIR is
+    /// below that
     #[arg(long = "dir", value_name = "DIR", value_hint = ValueHint::DirPath)]
     directories: Vec<PathBuf>,
-    /// Run CMD again if FILE changes. May be repeated. Below --root, if that is given
+    /// Run CMD again if FILE changes. May be repeated. With --root, FILE is below that
     #[arg(long = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
     files: Vec<PathBuf>,
-    /// Cache an output for each value of the environment variable NAME. May be repeated
+    /// Keep a separate output for each value of the environment variable NAME. May be repeated
     #[arg(long = "env", value_name = "NAME", value_parser = variable)]
     variables: Vec<String>,
-    /// The profile: a name, or the path of a profile's file (a value with a “/” in it)  [default:
-    /// none with --dir or --file, otherwise qemu, for QEMU's programs alone]
+    /// Run CMD again if anything changes that the profile names: a name, or the path of a profile's
+    /// file (a value with a “/” in it)  [default: qemu, if CMD is one of QEMU's programs, and there
+    /// is neither --dir nor --file]
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
     #[command(flatten)]
     place: Place,
-    /// The command
+    /// The command and its arguments
     #[arg(value_name = "CMD", last = true, required = true, num_args = 1.., value_hint = ValueHint::CommandWithArguments)]
     command: Vec<OsString>,
 }

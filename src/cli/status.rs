@@ -15,21 +15,22 @@ use serde_json::{Value, json};
 use super::table::{Cell, Table};
 use super::{Place, end, load, print, print_json, quoted, say};
 
-/// Show each profile's stamps, modules and programs, and whether the answers that “run” cached
-/// still hold
+/// Show stamps, modules, programs and cached answers, and which of the answers are stale
+///
+/// The answers are those of “modstamp run” in your own cache. “modstamp libvirt status” shows those
+/// of libvirt.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 if all is shown, 1 if something could not be read, 2 if the arguments are wrong"
 )]
 pub struct Arguments {
-    /// Print it as JSON
+    /// Print the status as JSON
     #[arg(long)]
     json: bool,
-    /// Show only this profile: a name, or the path of a profile's file  [default: all that there
-    /// are]
+    /// Show only this profile: a name, or the path of a profile's file  [default: all]
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
-    /// Show profiles in the table even if nothing that they name is installed
+    /// Show all profiles, even those of which nothing is installed
     #[arg(long)]
     all: bool,
     #[command(flatten)]

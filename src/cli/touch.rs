@@ -9,20 +9,20 @@ use super::libvirt::lines;
 use super::report::Report;
 use super::{Sync, Which, end, print, say, say_left_to_first_boot};
 
-/// Make every cached answer of the profile stale
+/// Make every cached answer of a profile stale, by touching its stamp
 ///
-/// For root, and with --root, this touches the system's stamp, /var/lib/modstamp/PROFILE.stamp.
-/// That also makes libvirt probe again, if the profile says so. Other users touch their own stamp,
-/// ~/.local/state/modstamp/PROFILE.stamp.
+/// Root, and anybody with --root, touches the system's stamp, /var/lib/modstamp/PROFILE.stamp. That
+/// counts for all users. If the profile says so, it also makes libvirt probe again. Any other user
+/// touches a stamp of their own, ~/.local/state/modstamp/PROFILE.stamp, which counts for them alone.
 ///
-/// While an image is built (SOURCE_DATE_EPOCH is set), it makes no first stamp and writes nothing
-/// else. The first update on a host with that image makes the stamp.
+/// While an image is built (SOURCE_DATE_EPOCH is set) and there is no stamp yet, nothing is written.
+/// The first “modstamp update” on a host with that image makes the stamp.
 #[derive(clap::Args)]
 #[command(after_help = "Exit status: 0 if touched, 1 if not, 2 if the arguments are wrong")]
 pub struct Arguments {
     #[command(flatten)]
     which: Which,
-    /// The reason, for people who look at the stamp later
+    /// The reason, for people who read the stamp or the log
     #[arg(long, value_name = "TEXT", default_value = "touched by hand", value_parser = reason)]
     reason: String,
     #[command(flatten)]

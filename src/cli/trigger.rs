@@ -9,12 +9,11 @@ use modstamp::{Durability, Profile, Root, Touched, printable};
 
 use super::{Sync, Which, say};
 
-/// For package managers: touch the stamp if a change concerns the profile's module directories
+/// Touch the stamp if packages changed the profile's modules; package managers run this
 ///
-/// A touch also makes libvirt probe again, if the profile says so. Trouble is only a warning,
-/// because a package transaction must go on. It waits for five seconds at most in all: for the
-/// paths, for a look at the modules and for other touches. Then it touches without what it waited
-/// for.
+/// If the profile says so, a touch also makes libvirt probe again. Trouble is only a warning,
+/// because a package transaction must go on. The trigger waits for at most five seconds in all: for
+/// the paths, for a look at the modules and for other touches. After that it touches the stamp.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: always 0, so that no transaction fails; 2 if the arguments are wrong"

@@ -10,17 +10,19 @@ use super::report::Report;
 use super::status::shown;
 use super::{Sync, Which, end, print, say, say_left_to_first_boot};
 
-/// Touch the stamp only if the modules differ from those at its last touch: for boot, timers and
-/// “make install”
+/// Touch the stamp if modules changed since its last touch: at boot, by a timer, or after “make
+/// install”
 ///
-/// A record of those modules is kept beside the stamp. If it is lost, the stamp is touched. As
-/// root, or with --root, it also makes libvirt probe again, if the profile says so and something
-/// changed since the last refresh. Other users touch their own stamp, unless the system's already
-/// tells of the change. If root could move no time, as on a read-only /usr, their update also
-/// removes stale files from their own cache of libvirt.
+/// A file beside the stamp records the modules at the last touch. If it is lost, the stamp is
+/// touched.
 ///
-/// While an image is built (SOURCE_DATE_EPOCH is set), it makes no first stamp and writes nothing
-/// else. The first update on a host with that image makes the stamp.
+/// For root, and with --root, an update also makes libvirt probe again, if the profile says so and
+/// something changed since the last refresh. Any other user touches a stamp of their own, unless the
+/// change already moved the system's. On a read-only /usr, root cannot make users' own libvirts
+/// probe again. There, a user's update removes the stale files from that user's libvirt cache.
+///
+/// While an image is built (SOURCE_DATE_EPOCH is set) and there is no stamp yet, nothing is written.
+/// The first update on a host with that image makes the stamp.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 if nothing changed or the stamp was touched, 1 if something failed or cannot be recorded, 2 if the arguments are wrong"
