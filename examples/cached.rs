@@ -5,10 +5,13 @@
 //! Instead of `qemu`, name any profile, or the path of a profile's file.
 
 use std::error::Error;
-use std::io::{self, Write};
 use std::process::Command;
 
+// developers.md: uses
+use std::io::{self, Write};
+
 use modstamp::{Profile, Verdict};
+// developers.md: end
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
