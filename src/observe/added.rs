@@ -20,7 +20,7 @@ pub enum Added {
 /// The state of an added input at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AddedState {
-    /// A directory, with the number of modules in it.
+    /// A directory, with the number of files in it, at any depth.
     Directory(usize),
     /// A file.
     File,
@@ -35,8 +35,8 @@ pub enum AddedState {
 impl fmt::Display for AddedState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            AddedState::Directory(1) => f.write_str("1 module"),
-            AddedState::Directory(count) => write!(f, "{count} modules"),
+            AddedState::Directory(1) => f.write_str("1 file"),
+            AddedState::Directory(count) => write!(f, "{count} files"),
             AddedState::File => f.write_str("found"),
             AddedState::NoFile => {
                 f.write_str("is a directory, so the files in it do not count; name it by --dir")

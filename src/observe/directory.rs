@@ -102,7 +102,7 @@ impl Modules {
         self.sum.is_some() && self.sum == now.sum
     }
 
-    /// The number of modules. A directory below is none.
+    /// The number of modules. A directory below is not one.
     pub(crate) fn count(&self) -> usize {
         let entries = self.entries.iter();
         entries.filter(|entry| !entry.file_type().is_dir()).count()

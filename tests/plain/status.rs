@@ -84,8 +84,8 @@ fn status_shows_what_each_answer_depends_on() {
     );
     let status = at_home(&world, &["status"]);
     let root = world.0.path().display();
-    let a = format!("its directory {root}/opt/a 2 modules");
-    let b = format!("its directory {root}/opt/b 1 module");
+    let a = format!("its directory {root}/opt/a 2 files");
+    let b = format!("its directory {root}/opt/b 1 file");
     let file = format!("its file {root}/etc/conf found");
     let rows = rows(&status);
     let answers: Vec<&[String]> = rows.split(|row| row.starts_with("cached answer")).collect();
