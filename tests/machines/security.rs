@@ -423,7 +423,7 @@ fn each_program_changes_what_the_page_says_and_nothing_else() {
 fn is_match(pattern: &str, home: &str, path: &str) -> bool {
     let pattern = pattern
         .replace("PROFILE", "qemu")
-        .replace("MODULES", "/usr/lib/*/qemu")
+        .replace("MODULES", "/usr/lib/*-linux-*/qemu")
         .replace("PROGRAMS", "/usr/bin/qemu-system-*");
     let pattern = match pattern.strip_prefix('~') {
         Some(rest) => format!("{home}{rest}"),

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::FlockOperation;
-use support::libvirt::{ARM, DRIVER, Host, IPXE, RECORD, SYSTEM, WATCHED, X86};
+use support::libvirt::{ARM, DRIVER, FOREIGN, Host, RECORD, SYSTEM, WATCHED, X86};
 
 /// The programs of the profile `qemu`, in the root.
 const PROGRAMS: [&str; 2] = ["usr/bin", "usr/libexec"];
@@ -164,16 +164,19 @@ fn a_transaction_never_waits_for_the_next_second() {
 
 #[test]
 fn a_change_that_was_undone_is_told_in_a_directory_that_libvirt_does_not_watch() {
-    let rom = format!("{IPXE}/pxe.rom");
-    let module = format!("stale: module pxe.rom in /{IPXE} not known: touched");
-    let directory = format!("stale: module directory /{IPXE} not known: touched");
+    let module_file = format!("{FOREIGN}/pxe.so");
+    let module = format!("stale: module pxe.so in /{FOREIGN} not known: touched");
+    let directory = format!("stale: module directory /{FOREIGN} not known: touched");
     let changes = [
-        (format!(": > {rom}; printf 'a boot image' > {rom}"), module),
-        (format!("touch {IPXE}/new; rm {IPXE}/new"), directory),
+        (
+            format!(": > {module_file}; printf 'a module' > {module_file}"),
+            module,
+        ),
+        (format!("touch {FOREIGN}/new; rm {FOREIGN}/new"), directory),
     ];
     for (change, culprit) in changes {
         let host = Host::new();
-        host.sh(&format!("touch -d yesterday {rom} {IPXE}"));
+        host.sh(&format!("touch -d yesterday {module_file} {FOREIGN}"));
         host.settle();
         host.refresh();
         host.ask(X86);
@@ -190,7 +193,7 @@ fn a_change_that_was_undone_is_told_in_a_directory_that_libvirt_does_not_watch()
 #[test]
 fn a_trigger_also_moves_what_libvirt_watches_if_the_record_is_lost() {
     let host = Host::new();
-    let fired = format!("/{IPXE}");
+    let fired = format!("/{FOREIGN}");
     let is_moved = || {
         host.set_mtime(WATCHED, 1_600_000_000);
         assert_eq!(host.say(&["trigger", "dpkg", &fired]).1, "");

@@ -19,7 +19,7 @@ pub const WATCHED: &str = "usr/lib/x86_64-linux-gnu/qemu";
 pub const QXL: &str = "usr/lib/x86_64-linux-gnu/qemu/hw-display-qxl.so";
 
 /// A module directory of the profile that libvirt does not watch.
-pub const IPXE: &str = "usr/lib/ipxe/qemu";
+pub const FOREIGN: &str = "usr/lib/aarch64-linux-gnu/qemu";
 
 /// libvirt's driver for QEMU, in the root.
 pub const DRIVER: &str =
@@ -57,7 +57,7 @@ fn install(world: &World) {
         world.write(path, text);
     };
     write(QXL, "a module");
-    write(&format!("{IPXE}/pxe.rom"), "a boot image");
+    write(&format!("{FOREIGN}/pxe.so"), "a module");
     let text = format!("\x7fELF\0/usr/lib/other\0/{WATCHED}\0/{WATCHED}/below\0/usr/bin\0");
     write(DRIVER, &text);
     for cache in [SYSTEM, USER] {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use filetime::FileTime;
-use support::libvirt::{ARM, Host, IPXE, SYSTEM, USER, WATCHED, X86, at_home};
+use support::libvirt::{ARM, FOREIGN, Host, SYSTEM, USER, WATCHED, X86, at_home};
 use support::world::{GTK, MODULES, STAMP};
 use support::{program, run};
 
@@ -121,7 +121,7 @@ impl Scene {
         for directory in KEPT {
             scene.keep(&scene.host.path(directory));
         }
-        for directory in [WATCHED, IPXE, MODULES, "usr/share/modules"] {
+        for directory in [WATCHED, FOREIGN, MODULES, "usr/share/modules"] {
             let path = scene.host.path(directory);
             let stat = fs::metadata(&path).unwrap();
             let mtime = FileTime::from_last_modification_time(&stat);
