@@ -250,6 +250,8 @@ mod observe {
     pub(crate) mod directory;
     pub(crate) mod entry;
     pub(crate) mod evidence;
+    pub(crate) mod exclude;
+    pub(crate) mod fact;
     pub(crate) mod input;
     pub(crate) mod inputs;
     pub(crate) mod modules;
@@ -298,7 +300,7 @@ pub use ground::text::{Sentence, is_unsafe, printable, unescape};
 #[doc(hidden)] // Only the programs use it.
 pub use ground::time::Precision;
 pub use ground::time::{Mtime, NotATime};
-pub use judge::reason::{Aspect, Reason, Subject};
+pub use judge::reason::{Aspect, FactKind, Reason, Subject};
 pub use judge::verdict::Verdict;
 pub use judge::witness::Witness;
 #[doc(hidden)] // Only the programs use them.

@@ -123,6 +123,8 @@ impl Cache {
     /// kept. The command gets no standard input. Its answer is kept only if it
     /// succeeds and nothing changes while it runs. Concurrent callers share one run.
     ///
+    /// If the profile names the program, its other programs do not count.
+    ///
     /// The answers in a cache take 256 MiB at most. A larger answer is not kept, and the oldest
     /// ones make room for a new one.
     ///
@@ -156,6 +158,9 @@ impl Cache {
             Err(why) => return run_unkept(command, why, pass_on),
         };
         let program = command::program(command)?;
+        let is_named = profile.root().is_system() && profile.names_program(&program);
+        let narrowed = is_named.then(|| profile.clone().of_program(&program));
+        let profile = narrowed.as_ref().unwrap_or(profile);
         let question = command::question(profile, &directory, &program, command);
         let inquiry = Inquiry {
             profile,

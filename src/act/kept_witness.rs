@@ -72,10 +72,8 @@ impl KeptWitness {
         };
         let mut reasons = witness.news(now);
         reasons.retain(|reason| {
-            !matches!(
-                reason,
-                Reason::Stamp { .. } | Reason::UnknownStamp { .. } | Reason::Variable { .. }
-            )
+            let is_stamp = matches!(reason, Reason::Stamp { .. } | Reason::UnknownStamp { .. });
+            !is_stamp && !reason.is_of_process()
         });
         Verdict::of_reasons(reasons)
     }

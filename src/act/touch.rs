@@ -83,7 +83,7 @@ impl Profile {
         if stamp.waits_for_first_boot()? {
             return Ok(None);
         }
-        let profile = &self.without_variables();
+        let profile = &self.of_packages();
         let look = || Ok(glance(profile, stamp, deadline));
         let seen = stamp.look(Kept::Witness, look)?;
         let turn = stamp.take_turn_by(deadline);

@@ -76,7 +76,7 @@ impl Profile {
     /// Like [`Profile::inputs`]. Other failures are in [`Updated::errors`].
     pub fn update(&self, durability: Durability) -> Result<Option<Updated>> {
         let begun = Instant::now();
-        let profile = &self.without_variables();
+        let profile = &self.of_packages();
         let stamp = &Stamp::own(self.root(), self.name())?;
         if stamp.waits_for_first_boot()? {
             return Ok(None);

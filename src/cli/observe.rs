@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::ValueHint;
 use modstamp::Witness;
 
 use super::{Which, end, print, read_stored, say};
@@ -17,6 +18,12 @@ pub struct Arguments {
     /// An older witness. Only files that changed since then are read again
     #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
+    /// Observe for the answer of this program alone: other programs of the profile do not count
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::ExecutablePath)]
+    program: Option<PathBuf>,
+    /// Add a text of your own, such as your version: with another text, the answer is stale
+    #[arg(long, value_name = "TEXT")]
+    tag: Option<String>,
     #[command(flatten)]
     which: Which,
 }
@@ -27,7 +34,13 @@ impl Arguments {
     }
 
     fn observe(self) -> anyhow::Result<ExitCode> {
-        let profile = self.which.load()?;
+        let mut profile = self.which.load()?;
+        if let Some(program) = &self.program {
+            profile = profile.of_program(std::path::absolute(program)?);
+        }
+        if let Some(tag) = &self.tag {
+            profile = profile.tagged(tag);
+        }
         let witness = match self.older()? {
             Some(older) => profile.observe_again(&older)?,
             None => profile.observe()?,

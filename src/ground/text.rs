@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Write as _};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The longest line that a file keeps for people, in characters.
 const LONGEST_LINE: usize = 500;
@@ -29,6 +29,17 @@ pub fn printable(path: &Path) -> impl fmt::Display + '_ {
 /// Serializes a path as text, for `serialize_with`. Bytes that are not UTF-8 become U+FFFD.
 pub(crate) fn path_text<S: serde::Serializer>(path: &Path, out: S) -> Result<S::Ok, S::Error> {
     out.collect_str(&path.display())
+}
+
+/// Like [`path_text`]; null if there is no path.
+pub(crate) fn optional_path_text<S: serde::Serializer>(
+    path: &Option<PathBuf>,
+    out: S,
+) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(path) => path_text(path, out),
+        None => out.serialize_none(),
+    }
 }
 
 impl fmt::Display for Escaped<'_> {

@@ -4,17 +4,16 @@
 //! is [`Difference::ContentNeeded`]. The caller reads that content, and settles it.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
-use crate::judge::reason::{Aspect, Reason, Subject};
+use crate::judge::reason::{Aspect, FactKind, Reason, Subject};
 use crate::observe::content::{Content, error_text};
 use crate::observe::entry::{Entry, Rights};
+use crate::observe::fact::{Fact, Scope, Value};
 use crate::observe::input::Input;
-use crate::observe::observation::{Named, Observation, Variable};
+use crate::observe::observation::{Named, Observation};
 use crate::observe::stamps::{StampState, Stamps};
 use crate::stamp::stamp::Owner;
 
@@ -43,7 +42,15 @@ impl Needed<'_> {
 /// The differences between an observation of `then` and one of `now`, of the same profile.
 pub(crate) fn differences<'a>(then: &'a Observation, now: &'a Observation) -> Vec<Difference<'a>> {
     let mut found = stamp_differences(then.stamps, now.stamps);
-    found.extend(variable_differences(&then.variables, &now.variables));
+    found.extend(consumer_differences(then, now));
+    if (then.scope, now.scope) == (Scope::Whole, Scope::Whole) {
+        for (kind, then, now) in [
+            (FactKind::Variable, &then.variables, &now.variables),
+            (FactKind::Host, &then.host, &now.host),
+        ] {
+            found.extend(fact_differences(kind, then, now));
+        }
+    }
     let mut differences: Vec<Difference> = found.into_iter().map(Difference::Reason).collect();
     let (old, new) = (then.named_directories(now), now.named_directories(then));
     for pair in pairs(&old, &new, |named| &named.directory.name) {
@@ -80,27 +87,66 @@ pub(crate) fn stamp_differences(then: Stamps, now: Stamps) -> Vec<Reason> {
     system.into_iter().chain(user).collect()
 }
 
-fn variable_differences(then: &[Variable], now: &[Variable]) -> Vec<Reason> {
-    if then == now {
-        return Vec::new();
-    }
-    let [then, now] = [then, now].map(|variables| {
-        let named = variables
-            .iter()
-            .map(|v| (v.name.as_str(), v.value.as_ref()));
-        named.collect::<BTreeMap<&str, Option<&OsString>>>()
+/// The differences in what the consumer said of itself and of its question.
+fn consumer_differences(then: &Observation, now: &Observation) -> Vec<Reason> {
+    let tag = (then.tag != now.tag).then(|| Reason::Tag {
+        old: then.tag.clone(),
+        new: now.tag.clone(),
     });
-    let names: BTreeSet<&str> = then.keys().chain(now.keys()).copied().collect();
-    let text = |value: &OsString| value.to_string_lossy().into_owned();
-    let differences = names.into_iter().filter_map(|name| {
-        let [old, new] = [&then, &now].map(|values| values.get(name).copied().flatten());
-        (old != new).then(|| Reason::Variable {
-            name: name.to_owned(),
-            old: old.map(text),
-            new: new.map(text),
-        })
+    let program = (then.program != now.program).then(|| Reason::Program {
+        old: then.program.clone(),
+        new: now.program.clone(),
     });
-    differences.collect()
+    tag.into_iter().chain(program).collect()
+}
+
+fn fact_differences(kind: FactKind, then: &[Fact], now: &[Fact]) -> Vec<Reason> {
+    let value = |facts: &[Fact], name: &str| {
+        let fact = facts.iter().find(|fact| fact.name == name);
+        fact.map(|fact| fact.value.clone())
+    };
+    let of_now = now.iter().filter_map(|fact| {
+        let Some(old) = value(then, &fact.name) else {
+            let name = fact.name.clone();
+            return Some(Reason::NotObserved { kind, name });
+        };
+        fact_reason(kind, &fact.name, old, fact.value.clone())
+    });
+    // The profile named these when the witness was taken.
+    let gone = then.iter().filter(|fact| value(now, &fact.name).is_none());
+    let gone =
+        gone.filter_map(|fact| fact_reason(kind, &fact.name, fact.value.clone(), Value::Absent));
+    of_now.chain(gone).collect()
+}
+
+fn fact_reason(kind: FactKind, name: &str, old: Value, new: Value) -> Option<Reason> {
+    let error = match (&old, &new) {
+        (_, Value::Unreadable(errno)) => Some(error_text(*errno)),
+        (Value::Unreadable(errno), _) => Some(format!(
+            "{}, when the witness was taken",
+            error_text(*errno)
+        )),
+        (old, new) if old == new => return None,
+        _ => None,
+    };
+    let name = name.to_owned();
+    let text = |value: Value| match value {
+        Value::Text(text) => Some(text.to_string_lossy().into_owned()),
+        Value::Absent | Value::Unreadable(_) => None,
+    };
+    Some(match (error, kind) {
+        (Some(error), _) => Reason::UnknownFact { kind, name, error },
+        (None, FactKind::Variable) => Reason::Variable {
+            name,
+            old: text(old),
+            new: text(new),
+        },
+        (None, FactKind::Host) => Reason::Host {
+            name,
+            old: text(old),
+            new: text(new),
+        },
+    })
 }
 
 /// Two sorted lists' items of one name.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::ground::text::{Printable, Sentence, path_text};
+use crate::ground::text::{Printable, Sentence, optional_path_text, path_text};
 use crate::ground::time::{Mtime, Precision};
 use crate::observe::content::{Content, error_text};
 use crate::observe::input::Input;
@@ -71,6 +71,47 @@ pub enum Reason {
         /// Its value now.
         new: Option<String>,
     },
+    /// Something that the running host gives has another value.
+    Host {
+        /// `kernel`, `cpu`, or a path.
+        name: String,
+        /// Its value in the witness. `None` if the host had no such thing.
+        old: Option<String>,
+        /// Its value now.
+        new: Option<String>,
+    },
+    /// A variable or a host input cannot be read, now or when the witness was taken.
+    UnknownFact {
+        /// Its kind.
+        kind: FactKind,
+        /// Its name.
+        name: String,
+        /// The error that the system gave.
+        error: String,
+    },
+    /// The profile names a variable or a host input that the witness lacks.
+    NotObserved {
+        /// Its kind.
+        kind: FactKind,
+        /// Its name.
+        name: String,
+    },
+    /// The consumer gave another text of its own, such as its version.
+    Tag {
+        /// The text in the witness. `None` if it has none.
+        old: Option<String>,
+        /// The text of the question.
+        new: Option<String>,
+    },
+    /// The witness is of another program, or of all.
+    Program {
+        /// The program of the witness. `None` if it is of all.
+        #[serde(serialize_with = "optional_path_text")]
+        old: Option<PathBuf>,
+        /// The program of the question.
+        #[serde(serialize_with = "optional_path_text")]
+        new: Option<PathBuf>,
+    },
     /// The witness is of another profile.
     Profile {
         /// The profile of the witness.
@@ -108,6 +149,17 @@ pub enum Reason {
     /// Since the last refresh something was touched, or was changed and changed back. libvirt may
     /// have probed in between.
     TouchedSinceRefresh(Subject),
+}
+
+/// The kind of an input that is a named text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum FactKind {
+    /// An environment variable.
+    Variable,
+    /// Something that the running host gives.
+    Host,
 }
 
 /// The subject of a reason: something at a path.
@@ -178,6 +230,19 @@ impl Subject {
             (Input::Module, Some(directory)) => format!(" {preposition} {}", shown(directory)),
             _ => String::new(),
         }
+    }
+}
+
+impl Reason {
+    /// Whether it is about the process that asks, or about the host of now, and not about packages.
+    pub(crate) fn is_of_process(&self) -> bool {
+        matches!(
+            self,
+            Reason::Variable { .. }
+                | Reason::Host { .. }
+                | Reason::UnknownFact { .. }
+                | Reason::NotObserved { .. }
+        )
     }
 }
 
@@ -262,6 +327,47 @@ impl Reason {
                 let (name, old, new) = (Printable(name.as_ref()), value(old), value(new));
                 write!(f, "variable {name} changed: it was {old}, now {new}")
             }
+            Reason::Host { name, old, new } => {
+                let name = Printable(name.as_ref());
+                let value = |it: &Option<String>| match it {
+                    Some(text) => format!("“{}”", Printable(text.as_ref())),
+                    None => "absent".to_owned(),
+                };
+                write!(
+                    f,
+                    "host's {name} changed: it was {}, now {}",
+                    value(old),
+                    value(new)
+                )
+            }
+            Reason::UnknownFact { kind, name, error } => {
+                write!(f, "{kind} {} not known: {error}", Printable(name.as_ref()))
+            }
+            Reason::NotObserved { kind, name } => write!(
+                f,
+                "{kind} {} was not observed, and the profile names it now",
+                Printable(name.as_ref())
+            ),
+            Reason::Tag { old, new } => {
+                let text = |tag: &Option<String>| match tag {
+                    Some(tag) => format!("“{}”", Printable(tag.as_ref())),
+                    None => "no tag".to_owned(),
+                };
+                write!(
+                    f,
+                    "consumer changed: it was {}, now {}",
+                    text(old),
+                    text(new)
+                )
+            }
+            Reason::Program { old, new } => {
+                let text = |program: &Option<PathBuf>| match program {
+                    Some(program) => shown(program).to_string(),
+                    None => "all programs".to_owned(),
+                };
+                let (old, new) = (text(old), text(new));
+                write!(f, "the witness is of {old}, and the question about {new}")
+            }
             Reason::Profile { old, new } => {
                 let (old, new) = (Printable(old.as_ref()), Printable(new.as_ref()));
                 write!(
@@ -311,6 +417,15 @@ fn write_stamp(
             )
         }
         (_, None) => write!(f, "{owner} stamp gone"),
+    }
+}
+
+impl fmt::Display for FactKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FactKind::Variable => "variable",
+            FactKind::Host => "host's",
+        })
     }
 }
 

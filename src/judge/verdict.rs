@@ -87,6 +87,7 @@ impl Verdict {
         if let Some(other) = other_profile(then, &now.observation().profile) {
             return other;
         }
+        let now = &*now.narrowed_to(then.program.as_deref());
         let reason = |difference| match difference {
             Difference::Reason(reason) => Some(reason),
             Difference::ContentNeeded(needed) => {

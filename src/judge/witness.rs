@@ -1,7 +1,7 @@
 //! A witness: the observation that a consumer takes before it probes, and stores with the answer.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::ground::error::{Error, Result};
@@ -39,6 +39,18 @@ impl Profile {
     pub fn observe(&self) -> Result<Witness> {
         let observation = self.inputs()?.read(Depth::All, &[]);
         Ok(Witness { observation })
+    }
+
+    /// Like [`Profile::observe`], of one program's answer: the other programs do not count, so an
+    /// upgrade of one of them makes nothing stale.
+    ///
+    /// [`Witness::check`] then looks at that program alone. `program` is an absolute path in the
+    /// root directory. The profile need not name it.
+    ///
+    /// # Errors
+    /// Like [`Profile::inputs`].
+    pub fn observe_for(&self, program: impl Into<PathBuf>) -> Result<Witness> {
+        self.clone().of_program(program).observe()
     }
 
     /// Like [`Profile::observe`], but reads only what changed since an `older` witness, by its stat
@@ -79,17 +91,35 @@ impl Witness {
         &self.observation.profile
     }
 
+    /// The program that the witness is of; `None` if it is of all programs of its profile.
+    pub fn program(&self) -> Option<&Path> {
+        self.observation.program.as_deref()
+    }
+
+    /// The consumer's text in the witness; `None` if it gave none.
+    pub fn tag(&self) -> Option<&str> {
+        self.observation.tag.as_deref()
+    }
+
     /// Judges this witness by the profile's inputs of now. To judge many by one look, call
     /// [`Profile::inputs`] once and [`Witness::judge`] for each.
+    ///
+    /// A witness of one program is judged by that program alone.
     ///
     /// # Errors
     /// Like [`Profile::inputs`].
     pub fn check(&self, profile: &Profile) -> Result<Verdict> {
         profile.refuse_empty(profile.name())?;
+        let profile = match &self.observation.program {
+            Some(program) if profile.program.is_none() => &profile.clone().of_program(program),
+            _ => profile,
+        };
         Ok(self.judge(&Inputs::of(profile, Some(&self.observation))?))
     }
 
     /// Judges this witness by inputs that the caller already looked at.
+    ///
+    /// A witness of one program needs a look at that program, or at all programs of the profile.
     pub fn judge(&self, now: &Inputs) -> Verdict {
         Verdict::of(&self.observation, now)
     }
@@ -115,6 +145,7 @@ impl Witness {
             return Some(reason.clone());
         }
         // A fresh witness has the names of now.
+        let after = after.narrowed_to(self.observation.program.as_deref());
         let (then, now) = (&self.observation, after.observation());
         let mut entries = then.entries().zip(now.entries());
         let touched = entries.find_map(|((input, top, then), (_, _, now))| {
@@ -165,6 +196,7 @@ impl Witness {
 
     /// Whether the inputs of `now` have evidence that this witness lacks. It is fresh by them.
     pub(crate) fn can_learn_from(&self, now: &Inputs) -> bool {
+        let now = now.narrowed_to(self.observation.program.as_deref());
         let (then, now) = (&self.observation, now.observation());
         let mut entries = then.entries().zip(now.entries());
         let mut directories = then.directories.iter().zip(&now.directories);
@@ -285,7 +317,7 @@ mod tests {
     #[test]
     fn a_witness_of_a_later_version_is_told_from_one_without_a_version() {
         let stamp = "stamp system -";
-        assert!(refusal("modstamp-witness 2 qemu", stamp).contains("of version 2"));
+        assert!(refusal("modstamp-witness 3 qemu", stamp).contains("of version 3"));
         assert!(refusal("modstamp-witness 0 qemu", stamp).contains("“0” is not a version"));
     }
 

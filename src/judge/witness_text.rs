@@ -1,10 +1,11 @@
 //! The text of a witness: one line an input, so that two of them can be read as a diff.
 //!
 //! ```text
-//! modstamp-witness 1 qemu
+//! modstamp-witness 2 qemu
 //! stamp system 1700000000.123456789
 //! stamp user -
 //! variable QEMU_MODULE_DIR -
+//! host /dev/kvm =device\x2010:232,\x20mode\x200660,\x20owner\x200:107
 //! directory 40755 0:0 0 c1f7a05e2b9d3846 - /usr/lib64/qemu
 //! own 4b1d7e6c9f20a835
 //! module 100755 0:0 101128 6cfb0e4f6d9a7b1c 0f3e…(32 digits) hw-display-qxl.so
@@ -28,6 +29,10 @@
 //! 7. Its name; a module's is relative to the last directory. Bytes that are not printable are `\x`
 //!    and two digits.
 //!
+//! A witness of one program has a line `of` with its path. A consumer's text is in a line `tag`. A
+//! witness without variables and host inputs has a line `scope packages`. Version 2 brought these
+//! three, and `host`.
+//!
 //! `own` is the fingerprint of the directory itself, for [`Witness::disturbed`] alone: a redeploy
 //! moves it, too. `searched` has a pattern, and a fingerprint of the directory that it was searched
 //! in and of the names that it matched. The last line counts all lines before it.
@@ -45,22 +50,34 @@ use crate::observe::content::Content;
 use crate::observe::directory::{Directory, DirectoryState, Modules};
 use crate::observe::entry::{Entry, Rights};
 use crate::observe::evidence::Identity;
-use crate::observe::observation::{Observation, Searched, Variable};
+use crate::observe::fact::{Fact, Scope, Value};
+use crate::observe::observation::{Observation, Searched};
 use crate::observe::stamps::StampState;
 use crate::stamp::stamp::Owner;
 
 /// The version of the text that is written. Every earlier one is read, too.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 pub(crate) fn write(f: &mut fmt::Formatter<'_>, observation: &Observation) -> fmt::Result {
     let mut lines = Lines { f, count: 0 };
     writeln!(lines, "modstamp-witness {VERSION} {}", observation.profile)?;
+    if observation.scope == Scope::Packages {
+        writeln!(lines, "scope packages")?;
+    }
+    if let Some(tag) = &observation.tag {
+        writeln!(lines, "tag {}", Escaped(tag.as_ref()))?;
+    }
+    if let Some(program) = &observation.program {
+        writeln!(lines, "of {}", Escaped(program.as_os_str()))?;
+    }
     write_stamp(&mut lines, Owner::System, observation.stamps.system)?;
     write_stamp(&mut lines, Owner::User, observation.stamps.user)?;
-    for Variable { name, value } in &observation.variables {
-        match value {
-            None => writeln!(lines, "variable {name} -")?,
-            Some(value) => writeln!(lines, "variable {name} ={}", Escaped(value))?,
+    for (what, facts) in [
+        ("variable", &observation.variables),
+        ("host", &observation.host),
+    ] {
+        for fact in facts {
+            write_fact(&mut lines, what, fact)?;
         }
     }
     for directory in &observation.directories {
@@ -101,6 +118,15 @@ fn write_stamp(lines: &mut Lines, owner: Owner, state: StampState) -> fmt::Resul
         StampState::Absent => writeln!(lines, "stamp {owner} -"),
         StampState::At(mtime) => writeln!(lines, "stamp {owner} {mtime}"),
         StampState::Unreadable => writeln!(lines, "stamp {owner} !"),
+    }
+}
+
+fn write_fact(lines: &mut Lines, what: &str, fact: &Fact) -> fmt::Result {
+    write!(lines, "{what} {} ", Escaped(fact.name.as_ref()))?;
+    match &fact.value {
+        Value::Absent => writeln!(lines, "-"),
+        Value::Text(text) => writeln!(lines, "={}", Escaped(text)),
+        Value::Unreadable(errno) => writeln!(lines, "!{errno}"),
     }
 }
 
@@ -187,7 +213,7 @@ fn parse_head(text: &str) -> Result<&str> {
         return Err(wrong("its first line is cut off"));
     };
     match version.parse::<u32>() {
-        Ok(VERSION) => Ok(profile),
+        Ok(1..=VERSION) => Ok(profile),
         Ok(newer) if newer > VERSION => Err(wrong(format!(
             "it is of version {newer}, and this modstamp reads versions up to {VERSION}"
         ))),
@@ -203,7 +229,11 @@ fn parse_line(line: &str, observation: &mut Observation) -> Option<()> {
             let (owner, state) = parse_stamp(rest)?;
             *observation.stamps.of_mut(owner) = state;
         }
-        "variable" => observation.variables.push(parse_variable(rest)?),
+        "scope" => observation.scope = (rest == "packages").then_some(Scope::Packages)?,
+        "tag" => observation.tag = Some(unescape(rest)?.into_string().ok()?),
+        "of" => observation.program = Some(PathBuf::from(unescape(rest)?)),
+        "variable" => observation.variables.push(parse_fact(rest)?),
+        "host" => observation.host.push(parse_fact(rest)?),
         "directory" => observation.directories.push(parse_directory(rest)?),
         "own" => {
             let own = u64::from_str_radix(rest, 16).ok()?;
@@ -243,15 +273,16 @@ fn parse_stamp(rest: &str) -> Option<(Owner, StampState)> {
     Some((owner, state))
 }
 
-fn parse_variable(rest: &str) -> Option<Variable> {
+fn parse_fact(rest: &str) -> Option<Fact> {
     let (name, value) = rest.split_once(' ')?;
-    let value = match value.strip_prefix('=') {
-        Some(value) => Some(unescape(value)?),
-        None if value == "-" => None,
-        None => return None,
+    let value = match value.split_at_checked(1)? {
+        ("=", text) => Value::Text(unescape(text)?),
+        ("!", errno) => Value::Unreadable(errno.parse().ok()?),
+        ("-", "") => Value::Absent,
+        _ => return None,
     };
-    let name = name.to_owned();
-    Some(Variable { name, value })
+    let name = unescape(name)?.into_string().ok()?;
+    Some(Fact { name, value })
 }
 
 fn parse_directory(rest: &str) -> Option<Directory> {

@@ -2,6 +2,7 @@
 //!
 //! Contents are read later, and only if a verdict needs them or a witness stores them.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,10 +18,10 @@ use crate::observe::entry::Entry;
 use crate::observe::evidence::Identity;
 use crate::observe::input::Input;
 use crate::observe::modules::module_directories;
-use crate::observe::observation::{Observation, Variable};
+use crate::observe::observation::Observation;
 use crate::observe::profile::Profile;
 use crate::observe::reader::Reader;
-use crate::observe::search::matching_entries;
+use crate::observe::search::matches;
 use crate::observe::stamps::Stamps;
 use crate::observe::tick::Tick;
 use crate::observe::walk::Walk;
@@ -84,11 +85,23 @@ impl Inputs {
         // and even a check of the stamps alone is then stale.
         let stamps = Stamps::of(profile);
         let mut walk = Walk::new(profile.root(), older);
-        let directories = module_directories(&mut walk, profile);
-        let (programs, mut searched) = matching_entries(&mut walk, &profile.programs, []);
-        let (files, more) = matching_entries(&mut walk, &profile.files, profile.added_files());
-        searched.extend(more);
-        let variables = profile.variables().into_iter();
+        walk.exclude = &profile.exclude;
+        let globs = profile.program_globs();
+        let programs = match &profile.program {
+            None => matches(&mut walk, &profile.programs, &[], []),
+            Some(program) => matches(&mut walk, &[], &[], [program.as_path()]),
+        };
+        let mut files = matches(&mut walk, &profile.files, &globs, profile.added_files());
+        let found = module_directories(
+            &mut walk,
+            profile,
+            &globs,
+            [programs.directories, files.directories].concat(),
+        );
+        files.entries.extend(found.files);
+        files.entries.sort_by(|a, b| a.name.cmp(&b.name));
+        files.entries.dedup_by(|a, b| a.name == b.name);
+        let searched = [programs.searched, files.searched].concat();
         let mut whole_tick = walk.evidence.tick;
         for stamp in [stamps.system, stamps.user] {
             stamp
@@ -103,13 +116,15 @@ impl Inputs {
             whole_tick,
             observation: Observation {
                 profile: profile.name().to_owned(),
+                scope: profile.scope,
+                tag: profile.tag.clone(),
+                program: profile.program.clone(),
                 stamps,
-                variables: variables
-                    .map(|(name, value)| Variable { name, value })
-                    .collect(),
-                directories,
-                programs,
-                files,
+                variables: profile.variable_facts(),
+                host: profile.host_facts(),
+                directories: found.directories,
+                programs: programs.entries,
+                files: files.entries,
                 commands: Vec::new(),
                 searched,
             },
@@ -129,6 +144,18 @@ impl Inputs {
             true => Inputs::of(profile, older),
             false => Ok(inputs),
         }
+    }
+
+    /// These inputs, as a witness of one program needs them: the other programs do not count.
+    pub(crate) fn narrowed_to(&self, program: Option<&Path>) -> Cow<'_, Inputs> {
+        let (Some(program), None) = (program, &self.observation.program) else {
+            return Cow::Borrowed(self);
+        };
+        let mut narrowed = self.clone();
+        narrowed.observation.program = Some(program.to_owned());
+        let programs = &mut narrowed.observation.programs;
+        programs.retain(|entry| entry.name == program);
+        Cow::Owned(narrowed)
     }
 
     /// These inputs and one more: the command, which is outside the root directory.

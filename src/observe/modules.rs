@@ -1,5 +1,6 @@
 //! The walk through module directories, which sees all that is in them at any depth.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,14 +13,14 @@ use rustix::io::Errno;
 
 use crate::files::directory::{for_each_name, open_for_reading};
 use crate::files::root::Root;
-use crate::files::way::Steps;
+use crate::files::way::{Steps, Stop};
 use crate::observe::content::{
     Content, MOST_ENTRIES, MOST_LEVELS, NOT_STORED, TOO_DEEP, TOO_MANY, digest_of_name,
 };
 use crate::observe::directory::{Directory, DirectoryState, Modules};
 use crate::observe::entry::{Entry, Rights};
 use crate::observe::evidence::{Identity, hash, hash_numbers};
-use crate::observe::pattern::{Source, named_by};
+use crate::observe::pattern::{Glob, Named};
 use crate::observe::profile::Profile;
 use crate::observe::reader::content_of_link_alias;
 use crate::observe::search::{Names, Search};
@@ -32,58 +33,92 @@ fn inode(stat: &Stat) -> Inode {
     (stat.st_dev, stat.st_ino)
 }
 
-/// All module directories of a profile, sorted by name.
-pub(crate) fn module_directories(walk: &mut Walk<'_>, profile: &Profile) -> Vec<Directory> {
-    let (paths, mut directories) = named_directories(walk, profile);
-    let mut walked = BTreeMap::new();
-    for path in own_names_first(walk.root, paths) {
+/// What a list of module directories names.
+pub(crate) struct ModuleDirectories {
+    /// Sorted by name.
+    pub(crate) directories: Vec<Directory>,
+    /// The files among the named paths.
+    pub(crate) files: Vec<Entry>,
+}
+
+/// A path that may be a module directory.
+#[derive(Clone, PartialEq, Eq)]
+struct Candidate {
+    path: PathBuf,
+    /// Whether the profile names it without a wildcard. A file then counts, too.
+    is_plain: bool,
+}
+
+/// All module directories of a profile. `more` are directories that another of its lists names.
+pub(crate) fn module_directories(
+    walk: &mut Walk<'_>,
+    profile: &Profile,
+    programs: &[Glob],
+    more: Vec<PathBuf>,
+) -> ModuleDirectories {
+    let (mut candidates, mut directories) = candidates(walk, profile, programs);
+    let more = more.into_iter();
+    candidates.extend(more.map(|path| Candidate {
+        path,
+        is_plain: true,
+    }));
+    let (mut files, mut walked) = (Vec::new(), BTreeMap::new());
+    for Candidate { path, is_plain } in own_names_first(walk.root, candidates) {
         match walk.root.directory(&path) {
             Ok(place) => directories.extend(module_directory(walk, path, &place, &mut walked)),
+            Err(Stop::System(Errno::NOTDIR)) if is_plain => files.extend(walk.entry(&path)),
             Err(stop) if stop.is_shut() => {}
             Err(stop) => directories.push(Directory::unreadable(path, stop.errno())),
         }
     }
     directories.sort_by(|a, b| a.name.cmp(&b.name));
-    directories
+    ModuleDirectories { directories, files }
 }
 
 /// The paths that a profile names, and the directories among them that nobody can look at.
-fn named_directories(walk: &mut Walk<'_>, profile: &Profile) -> (Vec<PathBuf>, Vec<Directory>) {
-    let (mut paths, mut unreadable) = (Vec::new(), Vec::new());
-    paths.extend(profile.added_directories().map(Path::to_owned));
+fn candidates(
+    walk: &mut Walk<'_>,
+    profile: &Profile,
+    programs: &[Glob],
+) -> (Vec<Candidate>, Vec<Directory>) {
+    let (mut candidates, mut unreadable) = (Vec::new(), Vec::new());
+    let mut add = |path: PathBuf, is_plain| candidates.push(Candidate { path, is_plain });
+    for path in profile.added_directories() {
+        add(path.to_owned(), true);
+    }
+    let mut globs: Vec<Cow<'_, Glob>> = Vec::new();
+    let sources = profile.directories.iter();
+    for named in sources.flat_map(|source| source.named(programs)) {
+        match named {
+            Named::Absolute(glob) if globs.contains(&glob) => {}
+            Named::Absolute(glob) => globs.push(glob),
+            Named::Relative(path) => unreadable.push(Directory::unreadable(path, Errno::INVAL)),
+        }
+    }
     let mut search = Search::new(walk, Names::Read);
-    for source in &profile.directories {
-        match source {
-            Source::Glob(glob) => match glob.split() {
-                (path, []) => paths.push(path),
-                _ => search.find(glob, &mut |_, _, _, path| paths.push(path)),
-            },
-            Source::Variable(name) => {
-                let (absolute, relative): (Vec<PathBuf>, Vec<PathBuf>) =
-                    named_by(name).partition(|path| path.is_absolute());
-                paths.extend(absolute);
-                // It depends on the directory that the program runs in.
-                let relative = relative.into_iter();
-                unreadable.extend(relative.map(|path| Directory::unreadable(path, Errno::INVAL)));
-            }
+    for glob in globs {
+        match glob.names.is_empty() {
+            true => add(glob.plain.clone(), true),
+            false => search.find(&glob, &mut |_, _, _, path| add(path, false)),
         }
     }
     let found = search.unreadable.into_iter();
     unreadable.extend(found.map(|(path, errno)| Directory::unreadable(path, errno)));
-    (paths, unreadable)
+    (candidates, unreadable)
 }
 
 /// Sorts paths so that a directory is walked by its own name rather than by a link's.
-fn own_names_first(root: &Root, mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
-    if paths.len() > 1 {
+fn own_names_first(root: &Root, mut candidates: Vec<Candidate>) -> Vec<Candidate> {
+    if candidates.len() > 1 {
         let is_link = |path: &Path| match root.stat(path) {
             Ok(Some(stat)) => FileType::from_raw_mode(stat.st_mode).is_symlink(),
             _ => false,
         };
-        paths.sort_by_cached_key(|path| (is_link(path), path.clone()));
-        paths.dedup();
+        let key = |it: &Candidate| (is_link(&it.path), it.path.clone(), !it.is_plain);
+        candidates.sort_by_cached_key(key);
+        candidates.dedup_by(|a, b| a.path == b.path);
     }
-    paths
+    candidates
 }
 
 /// The module directory `name`, opened as `place`. `None` if it is no directory.
@@ -227,6 +262,14 @@ impl<'w, 'a> ModuleWalk<'w, 'a> {
             name.truncate(prefix);
             name.extend_from_slice(file.to_bytes());
             let name = Path::new(OsStr::from_bytes(&name));
+            if self
+                .walk
+                .exclude
+                .iter()
+                .any(|exclude| exclude.matches(name))
+            {
+                return;
+            }
             let (stat, identity) = match self.walk.stat(directory, file, || self.top.join(name)) {
                 Ok(Some(found)) => found,
                 Ok(None) => return, // It went since its name was read.

@@ -13,6 +13,7 @@ use crate::observe::content::{Content, digest_of_name};
 use crate::observe::directory::{Directory, DirectoryState, Modules};
 use crate::observe::entry::Entry;
 use crate::observe::evidence::hash;
+use crate::observe::fact::{Fact, Scope};
 use crate::observe::input::Input;
 use crate::observe::stamps::{StampState, Stamps};
 use crate::stamp::stamp::Owner;
@@ -22,8 +23,16 @@ use crate::stamp::stamp::Owner;
 pub(crate) struct Observation {
     /// The profile's name.
     pub(crate) profile: String,
+    pub(crate) scope: Scope,
+    /// The consumer's text.
+    pub(crate) tag: Option<String>,
+    /// The one program that counts; `None` if all do.
+    pub(crate) program: Option<PathBuf>,
     pub(crate) stamps: Stamps,
-    pub(crate) variables: Vec<Variable>,
+    /// Environment variables. Sorted by name, like host inputs.
+    pub(crate) variables: Vec<Fact>,
+    /// What the running host gives.
+    pub(crate) host: Vec<Fact>,
     /// Sorted by name, as are all lists of entries.
     pub(crate) directories: Vec<Directory>,
     pub(crate) programs: Vec<Entry>,
@@ -35,13 +44,6 @@ pub(crate) struct Observation {
     /// A check that finds one unchanged takes the names from the witness. Without that it would
     /// read all names in `/usr/bin`, and take 2.8 times as long (`qemu`, 1,268 names).
     pub(crate) searched: Vec<Searched>,
-}
-
-/// An environment variable, with its value if it was set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Variable {
-    pub(crate) name: String,
-    pub(crate) value: Option<OsString>,
 }
 
 /// A pattern that was searched for, with a fingerprint of the directory that it was searched in and

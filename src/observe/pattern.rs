@@ -1,98 +1,242 @@
-//! The patterns by which a profile names its inputs: paths with wildcards, and variables.
+//! The patterns by which a profile names its inputs: paths with wildcards, which may begin at a
+//! variable or at a program's own directory.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
 
-use crate::ground::environment::variable;
+use crate::ground::environment::{home_directory, variable};
 
-/// One item of a profile's module directories.
+/// One item of a profile's lists.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
     /// A path, perhaps with wildcards.
     Glob(Glob),
-    /// The name of an environment variable. Its value is one directory, or several with
-    /// “:” between them.
-    Variable(String),
+    /// A path below each directory that an environment variable names. Without names below it, the
+    /// variable's value is the path, or several with “:” between them.
+    Variable {
+        name: String,
+        below: Vec<glob::Pattern>,
+    },
+    /// A path below the directory of each program of the profile, or below one `up` levels above.
+    Program {
+        up: usize,
+        below: Vec<glob::Pattern>,
+    },
 }
 
-/// An absolute path. Each of its names may hold `*`, `?` and `[…]`, as in glob(7).
-#[derive(Debug, Clone)]
-pub(crate) struct Glob(pub(crate) Vec<glob::Pattern>);
+/// An absolute path: a plain one, and names below it that may hold `*`, `?` and `[…]`, as in
+/// glob(7).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Glob {
+    pub(crate) plain: PathBuf,
+    /// The first of them has a wildcard.
+    pub(crate) names: Vec<glob::Pattern>,
+}
+
+/// A path that an item stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Named<'a> {
+    Absolute(Cow<'a, Glob>),
+    /// A path of a variable's. It depends on the directory that the program runs in.
+    Relative(PathBuf),
+}
 
 /// The fault of an item. It continues the sentence “… holds “ITEM”, ”.
 type Fault = String;
 
+/// Stands for the directory of each program of the profile.
+const PROGRAM: &str = "{program}";
+
 /// Like the item that [`Source::parse`] parses.
-#[cfg(feature = "cli")]
-impl std::fmt::Display for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Source::Glob(Glob(names)) => names.iter().try_for_each(|name| write!(f, "/{name}")),
-            Source::Variable(name) => write!(f, "${name}"),
-        }
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let below = match self {
+            Source::Glob(glob) => return glob.fmt(f),
+            Source::Variable { name, below } => {
+                write!(f, "${name}")?;
+                below
+            }
+            Source::Program { up, below } => {
+                write!(f, "{PROGRAM}{}", "/..".repeat(*up))?;
+                below
+            }
+        };
+        below.iter().try_for_each(|name| write!(f, "/{name}"))
+    }
+}
+
+impl fmt::Display for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.plain.display())?;
+        self.names.iter().try_for_each(|name| write!(f, "/{name}"))
     }
 }
 
 impl Source {
-    /// Parses an item of `module-directories`.
+    /// Parses an item of `module-directories` or `files`.
     pub(crate) fn parse(text: &str) -> Result<Source, Fault> {
-        let Some(name) = text.strip_prefix('$') else {
-            return Glob::parse(text).map(Source::Glob);
-        };
-        let may_be_in_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if name.is_empty() || !name.chars().all(may_be_in_name) {
-            return Err("which names no environment variable; write \"$NAME\" alone".into());
+        let home = text.strip_prefix('~');
+        if let Some(below) = home.filter(|below| below.is_empty() || below.starts_with('/')) {
+            return Source::of_variable("HOME", below);
         }
-        Ok(Source::Variable(name.to_owned()))
+        if let Some(rest) = text.strip_prefix(PROGRAM) {
+            return Source::of_program(rest);
+        }
+        match text.strip_prefix('$') {
+            Some(rest) => {
+                let (name, below) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+                Source::of_variable(name, below)
+            }
+            None => Glob::parse(text).map(Source::Glob),
+        }
     }
 
-    /// Whether `path` is one of these directories, or lies in one.
-    pub(crate) fn covers(&self, path: &Path) -> bool {
-        match self {
-            Source::Glob(glob) => glob.covers(path),
-            Source::Variable(name) => named_by(name).any(|directory| path.starts_with(directory)),
+    /// Parses an item of `programs`.
+    pub(crate) fn parse_program(text: &str) -> Result<Source, Fault> {
+        match text.starts_with(PROGRAM) {
+            true => Err(format!(
+                "which is {PROGRAM} itself; write the program's path"
+            )),
+            false => Source::parse(text),
         }
+    }
+
+    fn of_variable(name: &str, below: &str) -> Result<Source, Fault> {
+        if !is_variable(name) {
+            return Err(
+                "which names no environment variable; write \"$NAME\" or \"$NAME/…\"".into(),
+            );
+        }
+        Ok(Source::Variable {
+            name: name.to_owned(),
+            below: parse_names(below)?,
+        })
+    }
+
+    fn of_program(rest: &str) -> Result<Source, Fault> {
+        let (mut up, mut below) = (0, rest);
+        while let Some(rest) = below.strip_prefix("/..") {
+            (up, below) = (up + 1, rest);
+        }
+        let names = parse_names(below)?;
+        if !below.starts_with('/') || names.is_empty() {
+            return Err(format!("no path; write \"{PROGRAM}/../lib/NAME\""));
+        }
+        Ok(Source::Program { up, below: names })
+    }
+
+    /// The paths that this item stands for, by the environment of now. `programs` are the
+    /// profile's.
+    pub(crate) fn named(&self, programs: &[Glob]) -> Vec<Named<'_>> {
+        match self {
+            Source::Glob(glob) => vec![Named::Absolute(Cow::Borrowed(glob))],
+            Source::Variable { name, below } => {
+                let is_alone = below.is_empty();
+                let named = paths_in(name, is_alone).into_iter();
+                let named = named.filter_map(|path| match path.is_absolute() {
+                    true => Some(Named::Absolute(Cow::Owned(Glob::below(path, below)))),
+                    // The XDG Base Directory Specification ignores a relative path.
+                    false => is_alone.then_some(Named::Relative(path)),
+                });
+                named.collect()
+            }
+            Source::Program { up, below } => {
+                let globs = programs.iter().filter_map(|program| program.above(up + 1));
+                let mut globs: Vec<Glob> = globs.map(|glob| glob.join(below)).collect();
+                globs.sort_by_key(ToString::to_string);
+                globs.dedup();
+                let named = globs.into_iter();
+                named
+                    .map(|glob| Named::Absolute(Cow::Owned(glob)))
+                    .collect()
+            }
+        }
+    }
+
+    /// This item in any environment: a variable's default, if the system has one.
+    pub(crate) fn without_variables(&self) -> Vec<Source> {
+        let Source::Variable { name, below } = self else {
+            return vec![self.clone()];
+        };
+        let default = system_default(name).into_iter();
+        let paths = default.flat_map(|paths| std::env::split_paths(paths));
+        paths
+            .map(|path| Source::Glob(Glob::below(path, below)))
+            .collect()
     }
 }
 
 impl Glob {
-    /// Parses an item of `programs` or `files`.
+    /// Parses an absolute path.
     pub(crate) fn parse(text: &str) -> Result<Glob, Fault> {
-        if text.starts_with('$') {
-            return Err("a variable, which only module-directories may name; write a path".into());
-        }
         if !text.starts_with('/') {
             return Err("a relative path; begin it with “/”".into());
         }
-        let names = text.split('/').filter(|name| !name.is_empty());
-        let patterns: Vec<glob::Pattern> = names.map(parse_name).collect::<Result<_, Fault>>()?;
-        if patterns.is_empty() {
+        let names = parse_names(text)?;
+        if names.is_empty() {
             return Err("the root directory; name one below it".into());
         }
-        Ok(Glob(patterns))
+        Ok(Glob::below(PathBuf::from("/"), &names))
     }
 
-    /// The path up to the first name with a wildcard, and the patterns from there on.
-    pub(crate) fn split(&self) -> (PathBuf, &[glob::Pattern]) {
-        let plain = self.0.iter().position(is_wild).unwrap_or(self.0.len());
-        let (plain, rest) = self.0.split_at(plain);
-        let names = plain.iter().map(glob::Pattern::as_str);
-        (Path::new("/").join(names.collect::<PathBuf>()), rest)
+    /// The path that is no pattern.
+    pub(crate) fn plain(path: PathBuf) -> Glob {
+        Glob {
+            plain: path,
+            names: Vec::new(),
+        }
     }
 
-    /// Whether the glob matches `path` or a directory above it.
-    pub(crate) fn covers(&self, path: &Path) -> bool {
-        let mut names = path.iter().filter(|name| *name != "/");
-        let mut patterns = self.0.iter();
-        patterns.all(|pattern| names.next().is_some_and(|name| is_match(pattern, name)))
+    fn below(plain: PathBuf, names: &[glob::Pattern]) -> Glob {
+        Glob::plain(plain).join(names)
+    }
+
+    fn join(mut self, names: &[glob::Pattern]) -> Glob {
+        for name in names {
+            match self.names.is_empty() && !is_wild(name) {
+                true => self.plain.push(name.as_str()),
+                false => self.names.push(name.clone()),
+            }
+        }
+        self
+    }
+
+    /// The directory that is `levels` above; `None` if there is none.
+    fn above(&self, levels: usize) -> Option<Glob> {
+        let mut above = self.clone();
+        for _ in 0..levels {
+            match above.names.pop() {
+                Some(_) => {}
+                None => above.plain.pop().then_some(())?,
+            }
+        }
+        Some(above)
     }
 
     /// Whether the glob matches `path` itself.
     pub(crate) fn matches(&self, path: &Path) -> bool {
-        // An absolute path's first component is “/”.
-        path.iter().count() == self.0.len() + 1 && self.covers(path)
+        self.rest_of(path).is_some_and(|rest| rest == Path::new(""))
     }
+
+    /// The part of `path` below what the glob matches; `None` if it does not match.
+    pub(crate) fn rest_of<'p>(&self, path: &'p Path) -> Option<&'p Path> {
+        let mut rest = path.strip_prefix(&self.plain).ok()?.components();
+        for pattern in &self.names {
+            match rest.next()? {
+                Component::Normal(name) if is_match(pattern, name) => {}
+                _ => return None,
+            }
+        }
+        Some(rest.as_path())
+    }
+}
+
+/// Parses the names of a path, which “/” separates.
+pub(crate) fn parse_names(text: &str) -> Result<Vec<glob::Pattern>, Fault> {
+    let names = text.split('/').filter(|name| !name.is_empty());
+    names.map(parse_name).collect()
 }
 
 fn parse_name(name: &str) -> Result<glob::Pattern, Fault> {
@@ -100,7 +244,11 @@ fn parse_name(name: &str) -> Result<glob::Pattern, Fault> {
         return Err(format!("a path with “{name}”; write it without"));
     }
     if name.contains("**") {
-        return Err("a bad pattern: “*” matches within one name, “**” is not known".into());
+        return Err(
+            "a bad pattern: “*” matches within one name, “**” is not known; \
+             a directory counts with all that is below it"
+                .into(),
+        );
     }
     glob::Pattern::new(name).map_err(|error| format!("a bad pattern: {}; see glob(7)", error.msg))
 }
@@ -119,14 +267,55 @@ pub(crate) fn is_match(pattern: &glob::Pattern, name: &OsStr) -> bool {
     pattern.matches_with(&name.to_string_lossy(), options)
 }
 
-/// The directories that the environment variable `name` names.
+/// Whether a text can be the name of an environment variable in a profile.
+pub(crate) fn is_variable(name: &str) -> bool {
+    let may_be_in_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    !name.is_empty() && name.chars().all(may_be_in_name)
+}
+
+/// The default of a variable that names directories of the system, by the XDG Base Directory
+/// Specification.
+fn system_default(name: &str) -> Option<&'static str> {
+    match name {
+        "XDG_DATA_DIRS" => Some("/usr/local/share:/usr/share"),
+        "XDG_CONFIG_DIRS" => Some("/etc/xdg"),
+        _ => None,
+    }
+}
+
+/// The default of a variable that names a directory of the user, in the home directory.
+fn home_default(name: &str) -> Option<&'static str> {
+    match name {
+        "HOME" => Some(""),
+        "XDG_DATA_HOME" => Some(".local/share"),
+        "XDG_CONFIG_HOME" => Some(".config"),
+        "XDG_STATE_HOME" => Some(".local/state"),
+        "XDG_CACHE_HOME" => Some(".cache"),
+        _ => None,
+    }
+}
+
+/// The paths that the variable `name` names, or its default if it is not set or empty.
 ///
-/// Its value is a list separated by “:”, like PATH. Some programs take the value as one path, so
-/// the whole value counts, too.
-pub(crate) fn named_by(name: &str) -> impl Iterator<Item = PathBuf> {
-    let value = variable(name).unwrap_or_default();
+/// Its value is a list separated by “:”, like PATH, unless it is one of the user's directories.
+/// Some programs take a value as one path, so the whole of a variable that stands alone counts,
+/// too.
+fn paths_in(name: &str, is_alone: bool) -> Vec<PathBuf> {
+    if let Some(default) = home_default(name) {
+        return home_directory(name, default).into_iter().collect();
+    }
+    let value = variable(name).filter(|value| !value.is_empty());
+    let default = || system_default(name).unwrap_or_default().into();
+    let value = value.unwrap_or_else(default);
     let items: Vec<PathBuf> = std::env::split_paths(&value).collect();
-    let whole = (items.len() > 1 && value.as_bytes().starts_with(b"/")).then(|| value.into());
-    let named = items.into_iter().chain(whole);
-    named.filter(|path| !path.as_os_str().is_empty())
+    let whole = PathBuf::from(value);
+    let is_other = is_alone && items.len() > 1 && whole.is_absolute();
+    let paths = items.into_iter().chain(is_other.then_some(whole));
+    paths.filter(|path| can_lead(path)).collect()
+}
+
+/// Whether the kernel takes a path at all (PATH_MAX and NAME_MAX, limits.h).
+fn can_lead(path: &Path) -> bool {
+    let length = path.as_os_str().len();
+    (1..4096).contains(&length) && path.iter().all(|name| name.len() <= 255)
 }

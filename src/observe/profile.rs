@@ -2,14 +2,16 @@
 //!
 //! A profile is built in code, or read from a file. `profile_file.rs` tells which files there are.
 
-use std::ffi::OsString;
-use std::path::Path;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use crate::files::root::Root;
-use crate::ground::environment::variable;
 use crate::ground::error::{Error, Result};
 use crate::observe::added::Added;
-use crate::observe::pattern::{Glob, Source};
+use crate::observe::exclude::{Exclude, is_excluded};
+use crate::observe::fact::{Fact, HostInput, Scope};
+use crate::observe::pattern::{Glob, Named, Source, is_variable};
 use crate::stamp::stamp::{Stamp, check_name};
 
 /// Stands for the name of a profile without one. No stamp can have this name.
@@ -37,8 +39,18 @@ pub struct Profile {
     root: Root,
     stamps: Vec<Stamp>,
     pub(crate) directories: Vec<Source>,
-    pub(crate) programs: Vec<Glob>,
-    pub(crate) files: Vec<Glob>,
+    pub(crate) programs: Vec<Source>,
+    pub(crate) files: Vec<Source>,
+    /// Variables that are no paths.
+    pub(crate) variables: Vec<String>,
+    /// Sorted.
+    pub(crate) host: Vec<HostInput>,
+    pub(crate) exclude: Vec<Exclude>,
+    pub(crate) scope: Scope,
+    /// The program whose answer alone counts; `None` for all programs.
+    pub(crate) program: Option<PathBuf>,
+    /// A text of the consumer's, such as its own version.
+    pub(crate) tag: Option<String>,
     /// Sorted.
     pub(crate) added: Vec<Added>,
     /// Whether a touch of the system's stamp also makes libvirt probe again.
@@ -48,8 +60,10 @@ pub struct Profile {
 
 /// # Building one in code
 ///
-/// An item is an absolute path. Each name in it may be a pattern, as in glob(7): `*`, `?` and
-/// `[…]`. Each method replaces the list that was there.
+/// A path is absolute, or begins with `$NAME/`, `~/` or `{program}/`, as in a profile's file. Each
+/// name in it may be a pattern, as in glob(7): `*`, `?` and `[…]`. A directory counts with all that
+/// is in it, a file by its content, in whichever list they are. Each method replaces the list that
+/// was there.
 impl Profile {
     /// Begins a profile of the running system in code. It names nothing yet.
     ///
@@ -76,7 +90,7 @@ impl Profile {
     /// this environment variable names.
     ///
     /// # Errors
-    /// If an item is no such path and no variable. The error names the item and the remedy.
+    /// If an item is no such path. The error names the item and the remedy.
     pub fn module_directories<T: AsRef<str>>(
         mut self,
         items: impl IntoIterator<Item = T>,
@@ -93,7 +107,7 @@ impl Profile {
         mut self,
         items: impl IntoIterator<Item = T>,
     ) -> Result<Profile> {
-        self.programs = self.parse("programs", items, Glob::parse)?;
+        self.programs = self.parse("programs", items, Source::parse_program)?;
         Ok(self)
     }
 
@@ -102,8 +116,58 @@ impl Profile {
     /// # Errors
     /// Like [`Profile::programs`].
     pub fn files<T: AsRef<str>>(mut self, items: impl IntoIterator<Item = T>) -> Result<Profile> {
-        self.files = self.parse("files", items, Glob::parse)?;
+        self.files = self.parse("files", items, Source::parse)?;
         Ok(self)
+    }
+
+    /// Names environment variables whose values count, and that are no paths.
+    ///
+    /// # Errors
+    /// If an item is no variable's name.
+    pub fn variables<T: AsRef<str>>(
+        mut self,
+        items: impl IntoIterator<Item = T>,
+    ) -> Result<Profile> {
+        self.variables = self.parse("variables", items, parse_variable)?;
+        Ok(self)
+    }
+
+    /// Names what counts of the running host: `kernel`, `cpu`, or the path of a device or of a
+    /// short file.
+    ///
+    /// A stamp's update does not look at it. In another root directory it does not count.
+    ///
+    /// # Errors
+    /// If an item is none of these.
+    pub fn host<T: AsRef<str>>(mut self, items: impl IntoIterator<Item = T>) -> Result<Profile> {
+        self.host = self.parse("host", items, HostInput::parse)?;
+        self.host.sort();
+        Ok(self)
+    }
+
+    /// Names what is in module directories and does not count: names at any depth, or paths from
+    /// the module directory.
+    ///
+    /// # Errors
+    /// If an item is no such name or path.
+    pub fn exclude<T: AsRef<str>>(mut self, items: impl IntoIterator<Item = T>) -> Result<Profile> {
+        self.exclude = self.parse("exclude", items, Exclude::parse)?;
+        Ok(self)
+    }
+
+    /// Narrows the profile to the answer of one program: the other programs do not count.
+    ///
+    /// `program` is absolute, in the root directory. The profile need not name it.
+    pub fn of_program(mut self, program: impl Into<PathBuf>) -> Profile {
+        self.program = Some(program.into());
+        self
+    }
+
+    /// Adds a text of the consumer's, such as its own version and build. An answer that was stored
+    /// with another text, or with none, is stale.
+    pub fn tagged(mut self, tag: impl Into<String>) -> Profile {
+        self.tag = Some(tag.into());
+        self
     }
 
     fn parse<T: AsRef<str>, P>(
@@ -146,33 +210,96 @@ impl Profile {
         if path.components().any(|step| step.as_os_str() == "..") {
             return true; // No package manager sends this, and links decide where it leads.
         }
-        self.directories.iter().any(|source| source.covers(path))
+        let programs = self.program_globs();
+        let covers = |named: &Named| match named {
+            Named::Absolute(glob) => {
+                let below = glob.rest_of(path);
+                below.is_some_and(|below| !is_excluded(&self.exclude, below))
+            }
+            Named::Relative(_) => false,
+        };
+        let mut sources = self.directories.iter();
+        sources.any(|source| source.named(&programs).iter().any(covers))
+    }
+
+    /// The paths that items with `{program}` begin at. There are none if no item does.
+    pub(crate) fn program_globs(&self) -> Vec<Glob> {
+        let begins_there = |source: &Source| matches!(source, Source::Program { .. });
+        if !self.directories.iter().chain(&self.files).any(begins_there) {
+            return Vec::new();
+        }
+        let all = self.named_programs().map(Cow::into_owned);
+        all.chain(self.globs_of_program()).collect()
+    }
+
+    /// Whether the profile names a program by this path. Links are not followed.
+    pub(crate) fn names_program(&self, path: &Path) -> bool {
+        self.named_programs().any(|glob| glob.matches(path))
+    }
+
+    fn named_programs(&self) -> impl Iterator<Item = Cow<'_, Glob>> {
+        let named = self.programs.iter().flat_map(|source| source.named(&[]));
+        named.filter_map(|named| match named {
+            Named::Absolute(glob) => Some(glob),
+            Named::Relative(_) => None,
+        })
+    }
+
+    /// The one program that counts, by its path and by the path that links lead to.
+    fn globs_of_program(&self) -> impl Iterator<Item = Glob> {
+        let program = self.program.as_ref();
+        let target = program.filter(|_| self.root.is_system());
+        let target = target.and_then(|program| std::fs::canonicalize(program).ok());
+        program.cloned().into_iter().chain(target).map(Glob::plain)
     }
 
     /// Whether the profile names `path` itself as a module directory.
     #[cfg(feature = "libvirt")]
     pub(crate) fn has_directory(&self, path: &Path) -> bool {
-        self.directories.iter().any(|source| match source {
-            Source::Glob(glob) => glob.matches(path),
-            Source::Variable(_) => false,
-        })
+        let programs = self.program_globs();
+        let mut sources = self.directories.iter();
+        let is_it = |named: &Named| matches!(named, Named::Absolute(glob) if glob.matches(path));
+        sources.any(|source| source.named(&programs).iter().any(is_it))
     }
 
-    /// This profile without its variables, for a program with an environment of its own.
-    pub(crate) fn without_variables(&self) -> Profile {
+    /// This profile as packages concern it, without its variables and host inputs. It is for a
+    /// caller that has an environment of its own, or that runs while the host starts.
+    pub(crate) fn of_packages(&self) -> Profile {
         let mut profile = self.clone();
-        let is_glob = |source: &Source| matches!(source, Source::Glob(_));
-        profile.directories.retain(is_glob);
+        for list in [
+            &mut profile.directories,
+            &mut profile.programs,
+            &mut profile.files,
+        ] {
+            *list = list.iter().flat_map(Source::without_variables).collect();
+        }
+        profile.scope = Scope::Packages;
         profile
     }
 
-    /// The environment variables that the profile names, with their values.
-    pub(crate) fn variables(&self) -> Vec<(String, Option<OsString>)> {
-        let named = self.directories.iter().filter_map(|source| match source {
-            Source::Variable(name) => Some(name),
-            Source::Glob(_) => None,
+    /// The environment variables that the profile names, with their values, sorted by name.
+    pub(crate) fn variable_facts(&self) -> Vec<Fact> {
+        if self.scope == Scope::Packages {
+            return Vec::new();
+        }
+        let lists = [&self.directories, &self.programs, &self.files];
+        let sources = lists.into_iter().flatten();
+        let in_paths = sources.filter_map(|source| match source {
+            Source::Variable { name, .. } => Some(name),
+            Source::Glob(_) | Source::Program { .. } => None,
         });
-        named.map(|name| (name.clone(), variable(name))).collect()
+        let names: BTreeSet<&String> = in_paths.chain(&self.variables).collect();
+        let facts = names.into_iter().map(|name| Fact::of_variable(name));
+        facts.collect()
+    }
+
+    /// The host inputs, with their values, sorted by name. Another root directory's host is not
+    /// known.
+    pub(crate) fn host_facts(&self) -> Vec<Fact> {
+        let is_known = self.root.is_system() && self.scope == Scope::Whole;
+        let host = self.host.iter().filter(|_| is_known);
+        let facts = host.map(|input| Fact::of_host(input, &self.root));
+        facts.collect()
     }
 
     /// A profile with these inputs alone. It has neither a name nor a stamp.
@@ -219,6 +346,12 @@ impl Profile {
             directories: Vec::new(),
             programs: Vec::new(),
             files: Vec::new(),
+            variables: Vec::new(),
+            host: Vec::new(),
+            exclude: Vec::new(),
+            scope: Scope::Whole,
+            program: None,
+            tag: None,
             added: Vec::new(),
             refreshes_libvirt: false,
         }
@@ -236,6 +369,14 @@ impl Profile {
             )));
         }
         Ok(())
+    }
+}
+
+/// Parses an item of `variables`.
+pub(crate) fn parse_variable(text: &str) -> std::result::Result<String, String> {
+    match is_variable(text) {
+        true => Ok(text.to_owned()),
+        false => Err("which names no environment variable; write its name without “$”".into()),
     }
 }
 

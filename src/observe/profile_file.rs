@@ -16,8 +16,10 @@ use crate::files::root::Root;
 use crate::files::way::{Steps, Stop};
 use crate::ground::environment::home_directory;
 use crate::ground::error::{Error, Result};
-use crate::observe::pattern::{Glob, Source};
-use crate::observe::profile::Profile;
+use crate::observe::exclude::Exclude;
+use crate::observe::fact::HostInput;
+use crate::observe::pattern::Source;
+use crate::observe::profile::{Profile, parse_variable};
 use crate::stamp::stamp::check_name;
 
 /// The directories of the system's profiles, below the root directory. Later ones override earlier
@@ -142,13 +144,19 @@ impl Profile {
         let name: &str = key.get_ref();
         match name {
             "module-directories" => self.directories = text.list(key, value, Source::parse)?,
-            "programs" => self.programs = text.list(key, value, Glob::parse)?,
-            "files" => self.files = text.list(key, value, Glob::parse)?,
+            "programs" => self.programs = text.list(key, value, Source::parse_program)?,
+            "files" => self.files = text.list(key, value, Source::parse)?,
+            "exclude" => self.exclude = text.list(key, value, Exclude::parse)?,
+            "variables" => self.variables = text.list(key, value, parse_variable)?,
+            "host" => {
+                self.host = text.list(key, value, HostInput::parse)?;
+                self.host.sort();
+            }
             "refresh-libvirt" => self.refreshes_libvirt = text.boolean(key, value)?,
             _ => {
                 let problem = format!(
-                    "there is no key “{name}”; \
-                     the keys are module-directories, programs, files, refresh-libvirt"
+                    "there is no key “{name}”; the keys are module-directories, programs, files, \
+                     exclude, variables, host, refresh-libvirt"
                 );
                 return Err(text.error(key.span().start, problem));
             }

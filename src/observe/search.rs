@@ -8,10 +8,11 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::files::directory::{PLACE, for_each_entry, open_for_reading, os, stat_at};
+use crate::files::root::Root;
 use crate::files::way::{Steps, Stop};
 use crate::observe::entry::Entry;
 use crate::observe::observation::Searched;
-use crate::observe::pattern::{Glob, is_match, is_wild};
+use crate::observe::pattern::{Glob, Named, Source, is_match, is_wild};
 use crate::observe::profile::Profile;
 use crate::observe::walk::Walk;
 
@@ -37,49 +38,81 @@ pub(crate) struct Search<'s, 'a> {
     pub(crate) unreadable: Vec<(PathBuf, Errno)>,
 }
 
-/// The programs or further files that patterns match, sorted by name, and where they were searched.
-///
-/// `added` are paths that count besides the patterns.
-pub(crate) fn matching_entries<'p>(
+/// What a list of programs or of further files names.
+pub(crate) struct Matches {
+    /// Sorted by name.
+    pub(crate) entries: Vec<Entry>,
+    /// The directories among the matches. All that is in them counts.
+    pub(crate) directories: Vec<PathBuf>,
+    /// Where the entries were searched.
+    pub(crate) searched: Vec<Searched>,
+}
+
+/// The programs or further files that a list names. `added` are paths that count besides the list.
+pub(crate) fn matches<'p>(
     walk: &mut Walk<'_>,
-    globs: &[Glob],
+    sources: &[Source],
+    programs: &[Glob],
     added: impl IntoIterator<Item = &'p Path>,
-) -> (Vec<Entry>, Vec<Searched>) {
-    let mut entries: Vec<Entry> = Vec::new();
+) -> Matches {
+    let (mut entries, mut directories) = (Vec::new(), Vec::new());
     let mut search = Search::new(walk, Names::ReadOrKnown);
     let mut on_match = |walk: &mut Walk<'_>, directory: BorrowedFd<'_>, name: &OsStr, path| {
-        entries.extend(walk.entry_in(directory, name, path));
+        let Some(entry) = walk.entry_in(directory, name, path) else {
+            return;
+        };
+        match is_directory(walk.root, &entry) {
+            true => directories.push(entry.name),
+            false => entries.push(entry),
+        }
     };
-    for glob in globs {
-        search.find(glob, &mut on_match);
+    let mut relative = Vec::new();
+    for named in sources.iter().flat_map(|source| source.named(programs)) {
+        match named {
+            Named::Absolute(glob) => search.find(&glob, &mut on_match),
+            Named::Relative(path) => relative.push((path, FileType::RegularFile, Errno::INVAL)),
+        }
     }
     for path in added {
         search.look_at(path, &mut on_match);
     }
     let unreadable = search.unreadable.into_iter();
-    entries.extend(
-        unreadable.map(|(path, errno)| Entry::unreadable(path, FileType::Directory, errno)),
-    );
-    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    let unreadable = unreadable.map(|(path, errno)| (path, FileType::Directory, errno));
+    let unreadable = unreadable.chain(relative);
+    entries.extend(unreadable.map(|(path, kind, errno)| Entry::unreadable(path, kind, errno)));
+    entries.sort_by(|a: &Entry, b| a.name.cmp(&b.name));
     entries.dedup_by(|a, b| a.name == b.name);
-    (entries, search.searched)
+    Matches {
+        entries,
+        directories,
+        searched: search.searched,
+    }
+}
+
+/// Whether an entry is a directory, or a link that leads to one.
+fn is_directory(root: &Root, entry: &Entry) -> bool {
+    match entry.file_type() {
+        FileType::Directory => true,
+        FileType::Symlink => root
+            .target(&entry.name)
+            .is_some_and(|target| FileType::from_raw_mode(target.st_mode).is_dir()),
+        _ => false,
+    }
 }
 
 impl Profile {
     /// Whether `file`, a path outside the root directory, is one of the programs, links followed.
     #[doc(hidden)] // Only the programs use it.
     pub fn has_program(&self, file: &Path) -> bool {
-        let is_named = || self.programs.iter().any(|glob| glob.matches(file));
-        if self.root().is_system() && is_named() {
+        if self.root().is_system() && self.names_program(file) {
             return true; // A search would read all names in `/usr/bin`.
         }
         let Ok(stat) = rustix::fs::stat(file) else {
             return false;
         };
-        let (found, _) = matching_entries(&mut Walk::new(self.root(), None), &self.programs, []);
-        let mut targets = found
-            .iter()
-            .filter_map(|entry| self.root().target(&entry.name));
+        let found = matches(&mut Walk::new(self.root(), None), &self.programs, &[], []);
+        let entries = found.entries.iter();
+        let mut targets = entries.filter_map(|entry| self.root().target(&entry.name));
         targets.any(|target| (target.st_dev, target.st_ino) == (stat.st_dev, stat.st_ino))
     }
 }
@@ -96,15 +129,12 @@ impl<'s, 'a> Search<'s, 'a> {
 
     /// Calls `on_match` for every path that a pattern matches, whether or not something is there.
     pub(crate) fn find(&mut self, glob: &Glob, on_match: &mut OnMatch<'_>) {
-        let (mut path, mut rest) = glob.split();
-        if rest.is_empty() {
-            // Its last component is looked up by name in its directory, although it is plain.
-            path.pop();
-            rest = &glob.0[glob.0.len().saturating_sub(1)..];
+        if glob.names.is_empty() {
+            return self.look_at(&glob.plain, on_match);
         }
-        match self.walk.root.place(&path, Steps::Any) {
-            Ok(place) => self.find_below(place.as_fd(), &path, rest, on_match),
-            Err(stop) => self.give_up(path, stop),
+        match self.walk.root.place(&glob.plain, Steps::Any) {
+            Ok(place) => self.find_below(place.as_fd(), &glob.plain, &glob.names, on_match),
+            Err(stop) => self.give_up(glob.plain.clone(), stop),
         }
     }
 
@@ -221,8 +251,10 @@ impl<'s, 'a> Search<'s, 'a> {
     fn known_names(&self, directory: &Path, component: &glob::Pattern) -> Option<Vec<OsString>> {
         let older = self.walk.older?;
         let entries = older.programs.iter().chain(&older.files);
-        let here = entries.filter(|entry| entry.name.parent() == Some(directory));
-        let names = here.filter_map(|entry| entry.name.file_name());
+        let directories = older.directories.iter().map(|found| &found.name);
+        let paths = entries.map(|entry| &entry.name).chain(directories);
+        let here = paths.filter(|path| path.parent() == Some(directory));
+        let names = here.filter_map(|path| path.file_name());
         let names = names.filter(|name| is_match(component, name));
         let mut names: Vec<OsString> = names.map(OsStr::to_owned).collect();
         names.sort();

@@ -14,11 +14,6 @@ impl Profile {
         let unseen = |added: &Added| match (seen.state_of(added), added) {
             (AddedState::Missing, Added::Directory(path)) => Some(self.missing("directory", path)),
             (AddedState::Missing, Added::File(path)) => Some(self.missing("file", path)),
-            (state @ AddedState::NoFile, Added::Directory(path) | Added::File(path)) => {
-                let path = self.root().outside(path);
-                let path = Printable(path.as_os_str());
-                Some(format!("{path} {state}"))
-            }
             (AddedState::Directory(_) | AddedState::File | AddedState::Unknown, _) => None,
         };
         let is_nothing =
@@ -44,15 +39,12 @@ impl Profile {
 impl Observation {
     /// The state of an input that a caller added to the profile.
     pub(crate) fn state_of(&self, added: &Added) -> AddedState {
-        match added {
-            Added::Directory(path) => match (self.directory(path), self.modules_at(path)) {
-                (None, _) => AddedState::Missing,
-                (Some(_), None) => AddedState::Unknown,
-                (Some(_), Some(modules)) => AddedState::Directory(modules.count()),
-            },
-            Added::File(path) => match entry_of(&self.files, path) {
+        let (Added::Directory(path) | Added::File(path)) = added;
+        match (self.directory(path), self.modules_at(path)) {
+            (Some(_), Some(modules)) => AddedState::Directory(modules.count()),
+            (Some(_), None) => AddedState::Unknown,
+            (None, _) => match entry_of(&self.files, path) {
                 None => AddedState::Missing,
-                Some(entry) if entry.file_type().is_dir() => AddedState::NoFile,
                 Some(entry) if entry.is_unreadable() => AddedState::Unknown,
                 Some(_) => AddedState::File,
             },

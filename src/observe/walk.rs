@@ -10,6 +10,7 @@ use crate::files::root::Root;
 use crate::files::way::Steps;
 use crate::observe::entry::Entry;
 use crate::observe::evidence::{Evidence, Identity};
+use crate::observe::exclude::Exclude;
 use crate::observe::observation::Observation;
 
 /// One walk over a root directory.
@@ -18,6 +19,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) evidence: Evidence,
     /// An earlier observation. It spares reading the names of directories that are unchanged.
     pub(crate) older: Option<&'a Observation>,
+    /// What does not count in module directories.
+    pub(crate) exclude: &'a [Exclude],
 }
 
 impl<'a> Walk<'a> {
@@ -26,6 +29,7 @@ impl<'a> Walk<'a> {
             root,
             evidence: Evidence::now(),
             older,
+            exclude: &[],
         }
     }
 

@@ -542,7 +542,10 @@ fn refreshes_at_once_leave_a_whole_record_and_a_second_each() {
     let start = "version = 2\n\n[effect]\nreached = \"by-times\"\n\n[[effect.moved]]\n";
     let moved = format!("path = \"/{WATCHED}\"\nsecond = {last}\n");
     assert!(record.starts_with(&format!("{start}{moved}")), "{record}");
-    assert!(record.contains("\n\nmodstamp-witness 1 qemu\n"), "{record}");
+    assert!(
+        record.contains("\n\nmodstamp-witness 2 qemu\nscope packages\n"),
+        "{record}"
+    );
     assert_eq!(host.mtime(RECORD), last);
     host.ask(X86);
     assert_fresh(&host, X86);
@@ -576,11 +579,11 @@ fn all_module_directories_are_moved_where_no_driver_tells_which_is_watched() {
     let moved = host.different(|| host.refresh());
     assert_eq!(
         moved,
-        [IPXE, WATCHED, "usr/lib64/qemu", "usr/share/modules"]
+        [FOREIGN, WATCHED, "usr/lib64/qemu", "usr/share/modules"]
     );
     let ahead = host.mtime(WATCHED);
     assert_eq!(
-        [IPXE, "usr/lib64/qemu", "usr/share/modules"].map(|path| host.mtime(path)),
+        [FOREIGN, "usr/lib64/qemu", "usr/share/modules"].map(|path| host.mtime(path)),
         [ahead; 3]
     );
 }
@@ -783,7 +786,7 @@ fn dpkgs_trigger_moves_the_directory_that_fired() {
 #[test]
 fn triggers_for_two_directories_leave_what_is_cached_after_both_fresh() {
     let host = settled();
-    for fired in [WATCHED, IPXE] {
+    for fired in [WATCHED, FOREIGN] {
         host.say(&["trigger", "dpkg", &format!("/{fired}")]);
     }
     host.ask(X86);

@@ -7,6 +7,7 @@ mod damage;
 mod doctor;
 mod ends;
 mod features;
+mod inputs;
 mod layers;
 mod libvirt;
 mod libvirt_losses;

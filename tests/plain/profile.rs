@@ -74,6 +74,7 @@ fn qemu_covers_the_module_directories_of_every_distribution_and_nothing_beside_t
         "/usr/lib64",
         "/usr/bin/qemu-system-x86_64",
         "/usr/lib/a/b/qemu/a.so",
+        "/usr/lib/ipxe/qemu/efi-e1000.rom",
         "/opt/usr/lib64/qemu/a.so",
         "/run/qemu",
         "usr",
@@ -109,7 +110,7 @@ fn a_later_file_overrides_an_earlier_one_key_by_key() {
     );
     assert!(format!("{gst:?}").contains("GST_PLUGIN_PATH"));
     assert!(
-        format!("{gst:?}").contains("\"p\""),
+        format!("{gst:?}").contains("\"/p\""),
         "the key that only the first file has stays"
     );
     let qemu = world.load("qemu").unwrap();
@@ -184,8 +185,24 @@ fn a_wrong_profile_is_told_with_file_line_key_and_what_would_be_right() {
             "the root directory; name one below it",
         ),
         (
-            "programs = [\"$HOME\"]",
-            "a variable, which only module-directories may name",
+            "programs = [\"{program}/../a\"]",
+            "which is {program} itself; write the program's path",
+        ),
+        (
+            "files = [\"{program}\"]",
+            "no path; write \"{program}/../lib/NAME\"",
+        ),
+        (
+            "variables = [\"$A\"]",
+            "which names no environment variable; write its name without “$”",
+        ),
+        (
+            "host = [\"memory\"]",
+            "which is none; write \"kernel\", \"cpu\", or an absolute path without “*”",
+        ),
+        (
+            "exclude = [\"a/../b\"]",
+            "a path with “..”; write it without",
         ),
         (
             "module-directories = [\"$\"]",
@@ -332,7 +349,9 @@ fn a_wrong_item_in_code_is_told_with_the_item_and_what_would_be_right() {
     let errors = [
         Profile::new("a b"),
         Profile::new("x").unwrap().module_directories(["usr/lib"]),
-        Profile::new("x").unwrap().programs(["/usr/bin", "$HOME"]),
+        Profile::new("x")
+            .unwrap()
+            .programs(["/usr/bin", "{program}/x"]),
         Profile::new("x").unwrap().files(["/etc/../x"]),
         Profile::new("x").unwrap().module_directories(["$A B"]),
     ]
@@ -340,9 +359,9 @@ fn a_wrong_item_in_code_is_told_with_the_item_and_what_would_be_right() {
     let expected = [
         "“a b” cannot be a profile's name; use letters, digits, “-”, “_”, “.” and “+”, as in “qemu”",
         "the profile x is wrong: “module-directories” holds “usr/lib”, a relative path; begin it with “/”",
-        "the profile x is wrong: “programs” holds “$HOME”, a variable, which only module-directories may name; write a path",
+        "the profile x is wrong: “programs” holds “{program}/x”, which is {program} itself; write the program's path",
         "the profile x is wrong: “files” holds “/etc/../x”, a path with “..”; write it without",
-        "the profile x is wrong: “module-directories” holds “$A B”, which names no environment variable; write \"$NAME\" alone",
+        "the profile x is wrong: “module-directories” holds “$A B”, which names no environment variable; write \"$NAME\" or \"$NAME/…\"",
     ];
     assert_eq!(errors, expected);
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Command;
 
 use boon::{Compiler, SchemaIndex, Schemas};
-use modstamp::{Input, Reason, Subject, Verdict};
+use modstamp::{FactKind, Input, Reason, Subject, Verdict};
 use serde_json::{Value, json};
 use support::world::{STAMP, World};
 
@@ -124,6 +124,28 @@ fn other_reasons() -> Vec<Reason> {
         Reason::NotRead(subject()),
         Reason::Disturbed(subject()),
         Reason::TouchedSinceRefresh(subject()),
+        Reason::NotObserved {
+            kind: FactKind::Host,
+            name: "kernel".into(),
+        },
+        Reason::UnknownFact {
+            kind: FactKind::Variable,
+            name: "A".into(),
+            error: error(),
+        },
+        Reason::Host {
+            name: "/dev/kvm".into(),
+            old: None,
+            new: Some("device 10:232".into()),
+        },
+        Reason::Tag {
+            old: None,
+            new: Some("libvirt 11".into()),
+        },
+        Reason::Program {
+            old: Some("/usr/bin/a".into()),
+            new: None,
+        },
         Reason::NothingKept,
         Reason::NeverRefreshed,
         Reason::BeforeRefresh,
@@ -144,7 +166,7 @@ fn every_reason_that_there_is_prints_as_the_schema_says() {
         printed(check(&world, &witness, &json).env_remove("QEMU_MODULE_DIR")),
         printed(&mut check(
             &world,
-            &witness.replacen("1 qemu", "1 other", 1),
+            &witness.replacen("2 qemu", "2 other", 1),
             &["--json", "--profile", "qemu"],
         )),
         printed(&mut check(&world, "", &json)),
@@ -166,7 +188,7 @@ fn every_reason_that_there_is_prints_as_the_schema_says() {
         assert!(schema.allows(&value), "{verdict}");
         reasons.extend(value["reasons"].as_array().unwrap().clone());
     }
-    for key in ["cause", "what", "input", "owner"] {
+    for key in ["cause", "what", "input", "owner", "kind"] {
         let said: BTreeSet<String> = reasons
             .iter()
             .filter_map(|reason| reason.get(key))

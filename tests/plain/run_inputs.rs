@@ -222,7 +222,6 @@ fn a_forced_run_asks_again_and_keeps_the_new_answer() {
 #[test]
 fn an_input_that_nobody_finds_is_told_each_time_and_costs_no_status() {
     let world = World::new();
-    world.write("etc/conf/a", "");
     world.command("exit 3");
     let output = |options: &[&str]| {
         let output = world
@@ -252,12 +251,6 @@ fn an_input_that_nobody_finds_is_told_each_time_and_costs_no_status() {
     let (_, text) = output(&["--dir", "/opt"]);
     let added = "modstamp: asked again: module directory /opt added\n";
     assert_eq!(text, added);
-    let (_, text) = output(&["--file", "/etc/conf"]);
-    let is_directory = format!("{root}/etc/conf is a directory, ");
-    assert!(
-        text.contains(&is_directory) && text.contains("name it by --dir"),
-        "{text}"
-    );
 }
 
 #[test]

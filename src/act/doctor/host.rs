@@ -53,7 +53,7 @@ pub(crate) struct InUse {
 impl InUse {
     /// `None` if nothing of the profile is installed.
     fn of(profile: &Profile) -> Result<Option<InUse>, Error> {
-        let profile = profile.without_variables();
+        let profile = profile.of_packages();
         let stamp = Stamp::system(profile.root(), profile.name())?;
         let kept = KeptWitness::read(&profile, &stamp);
         let inputs = Inputs::of(&profile, kept.observation())?;

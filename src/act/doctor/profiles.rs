@@ -131,11 +131,11 @@ fn plain(profile: &Profile) -> Vec<PathBuf> {
         .directories
         .iter()
         .filter_map(|source| match source {
-            Source::Glob(glob) => Some(glob.split()),
-            Source::Variable(_) => None,
+            Source::Glob(glob) => Some(glob),
+            Source::Variable { .. } | Source::Program { .. } => None,
         });
-    let plain = paths.filter(|(_, rest)| rest.is_empty());
-    plain.map(|(path, _)| path).collect()
+    let plain = paths.filter(|glob| glob.names.is_empty());
+    plain.map(|glob| glob.plain.clone()).collect()
 }
 
 /// An existing directory whose path differs from a missing one's in a single name, and only a

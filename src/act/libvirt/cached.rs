@@ -84,7 +84,7 @@ impl Cached {
     /// that cannot be read is in [`Cached::errors`] instead.
     pub fn find(profile: &Profile) -> Result<Cached> {
         let kind = Kind::of(profile)?;
-        let profile = &profile.without_variables();
+        let profile = &profile.of_packages();
         let record = Record::read(&Stamp::system(profile.root(), profile.name())?);
         let known = record.as_ref().map(|record| &record.witness.observation);
         let inputs = Inputs::of(profile, known)?;

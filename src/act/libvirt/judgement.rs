@@ -167,15 +167,15 @@ impl Judgement<'_> {
 
     /// Whether a reason concerns the owner's libvirt.
     ///
-    /// A daemon probes in its own environment, so the caller's variables do not count. A user's
+    /// A daemon probes in its own environment, so the caller's variables do not count. libvirt
+    /// compares what the host gives by itself (`virQEMUCapsIsValid`). A user's
     /// stamp says nothing to the system's daemon.
     fn concerns(&self, reason: &Reason) -> bool {
         match reason {
             Reason::Stamp { owner, .. } | Reason::UnknownStamp { owner, .. } => {
                 *owner == Owner::System || *owner == self.record.owner
             }
-            Reason::Variable { .. } => false,
-            _ => true,
+            reason => !reason.is_of_process(),
         }
     }
 

@@ -84,7 +84,7 @@ impl Refreshed {
 /// If the caller may do none of this, or if libvirt caches nothing of the profile's programs.
 pub fn refresh(profile: &Profile, durability: Durability) -> Result<Refreshed> {
     let begun = Instant::now();
-    let profile = &profile.without_variables();
+    let profile = &profile.of_packages();
     // Look before any move, so that every later probe sees inputs at least as new. Look before
     // taking the turn, so that no touch waits for the look.
     let stamp = &system_stamp(profile)?;

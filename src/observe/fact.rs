@@ -1,0 +1,273 @@
+//! A fact: a named text that answers depend on, and that is no file of the profile's. It is the
+//! value of an environment variable, or something that the running host gives.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Stat};
+use rustix::io::Errno;
+
+use crate::files::read::read_at_most;
+use crate::files::root::Root;
+use crate::files::way::{Steps, Stop};
+use crate::ground::environment::variable;
+use crate::observe::evidence::hash;
+
+/// A named text that answers depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fact {
+    pub(crate) name: String,
+    pub(crate) value: Value,
+}
+
+/// The value of a fact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Value {
+    /// The variable is not set, or the host has no such thing.
+    Absent,
+    Text(OsString),
+    /// The number of the error that the system gave.
+    Unreadable(i32),
+}
+
+/// The inputs that an observation has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Scope {
+    #[default]
+    Whole,
+    /// Only what packages bring. The variables and the running host are left out.
+    Packages,
+}
+
+/// Something that the running host gives: an item of a profile's `host`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum HostInput {
+    /// The release and the version of the kernel.
+    Kernel,
+    /// The model, the features and the microcode of the first processor.
+    Cpu,
+    /// A device, or a short file such as a parameter of a kernel module.
+    Path(PathBuf),
+}
+
+/// The longest file that a host input may be, in bytes. A kernel's parameter has some bytes.
+const LONGEST_FILE: u64 = 64 << 10;
+
+/// The longest text of a file that becomes a fact as it is, in bytes. Of a longer one the digest
+/// counts.
+const LONGEST_TEXT: usize = 64;
+
+/// The bytes of /proc/cpuinfo that are read. They have the first processor. Each further one costs
+/// the kernel time.
+const CPU_BYTES: usize = 4096;
+
+/// The lines of /proc/cpuinfo that tell of the model, the features and the microcode, on the
+/// processors that KVM runs on. All other lines may change without the processor.
+const CPU_LINES: [&str; 24] = [
+    "vendor_id",
+    "cpu family",
+    "model",
+    "model name",
+    "stepping",
+    "microcode",
+    "flags",
+    "vmx flags",
+    // ARM
+    "CPU implementer",
+    "CPU architecture",
+    "CPU variant",
+    "CPU part",
+    "CPU revision",
+    "Features",
+    // s390
+    "features",
+    "facilities",
+    "processor 0",
+    // POWER
+    "cpu",
+    "revision",
+    "machine",
+    // RISC-V
+    "isa",
+    "mvendorid",
+    "marchid",
+    "mimpid",
+];
+
+impl Fact {
+    /// The value of an environment variable.
+    pub(crate) fn of_variable(name: &str) -> Fact {
+        Fact {
+            name: name.to_owned(),
+            value: variable(name).map_or(Value::Absent, Value::Text),
+        }
+    }
+
+    /// What the running host, whose root directory is `system`, gives for an input.
+    pub(crate) fn of_host(input: &HostInput, system: &Root) -> Fact {
+        Fact {
+            name: input.to_string(),
+            value: match input {
+                HostInput::Kernel => kernel(),
+                HostInput::Cpu => cpu(system),
+                HostInput::Path(path) => at(path, system),
+            },
+        }
+    }
+}
+
+impl HostInput {
+    /// Parses an item of `host`. An error continues the sentence “… holds “ITEM”, ”.
+    pub(crate) fn parse(text: &str) -> Result<HostInput, String> {
+        match text {
+            "kernel" => Ok(HostInput::Kernel),
+            "cpu" => Ok(HostInput::Cpu),
+            path if path.starts_with('/') && !path.contains(['*', '?', '[']) => {
+                Ok(HostInput::Path(Path::new(path).components().collect()))
+            }
+            _ => Err(
+                "which is none; write \"kernel\", \"cpu\", or an absolute path without “*”".into(),
+            ),
+        }
+    }
+}
+
+impl fmt::Display for HostInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostInput::Kernel => f.write_str("kernel"),
+            HostInput::Cpu => f.write_str("cpu"),
+            HostInput::Path(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// What libvirt compares, too (`virQEMUCapsIsValid`).
+fn kernel() -> Value {
+    let uname = rustix::system::uname();
+    let words = [uname.release(), uname.version()].map(|word| word.to_string_lossy());
+    Value::Text(words.join(" ").into())
+}
+
+fn cpu(system: &Root) -> Value {
+    let path = Path::new("/proc/cpuinfo");
+    let read = system.read(path, Steps::Any).map_err(io::Error::from);
+    let read = read.and_then(|file| {
+        let mut bytes = vec![0; CPU_BYTES];
+        let count = rustix::io::read(&file, &mut bytes)?;
+        bytes.truncate(count);
+        Ok(bytes)
+    });
+    match read {
+        Ok(bytes) => cpu_of(&String::from_utf8_lossy(&bytes)),
+        Err(error) => unreadable(&error),
+    }
+}
+
+/// The processor in a text of /proc/cpuinfo.
+fn cpu_of(text: &str) -> Value {
+    let first = text.trim_start().split("\n\n").next().unwrap_or_default();
+    let pairs = first.lines().filter_map(|line| line.split_once(':'));
+    let pairs = pairs.map(|(name, value)| (name.trim(), value.trim()));
+    let pairs: Vec<(&str, &str)> = pairs.filter(|(name, _)| CPU_LINES.contains(name)).collect();
+    let sum = pairs.iter().fold(0, |sum, (name, value)| {
+        hash(hash(sum, name.as_bytes()), value.as_bytes())
+    });
+    let of = |name: &str| pairs.iter().find(|pair| pair.0 == name).map(|pair| pair.1);
+    let model = of("model name").or(of("cpu")).unwrap_or("model");
+    let microcode = of("microcode").map(|it| format!("microcode {it}, "));
+    let microcode = microcode.unwrap_or_default();
+    Value::Text(format!("{model}, {microcode}digest {sum:016x}").into())
+}
+
+/// What is at a path of the running host.
+fn at(path: &Path, system: &Root) -> Value {
+    let place = match system.place(path, Steps::Any) {
+        Ok(place) => place,
+        Err(stop) if stop.leads_nowhere() => return Value::Absent,
+        Err(stop) => return Value::Unreadable(stop.errno().raw_os_error()),
+    };
+    let stat = match rustix::fs::fstat(&place) {
+        Ok(stat) => stat,
+        Err(errno) => return Value::Unreadable(errno.raw_os_error()),
+    };
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {
+            let file = system.read(path, Steps::Any).map_err(Stop::into);
+            match file.and_then(|file| read_at_most(LONGEST_FILE, file)) {
+                Ok(bytes) => text_of(&bytes),
+                Err(error) => unreadable(&error),
+            }
+        }
+        kind => Value::Text(device(kind, &stat).into()),
+    }
+}
+
+fn text_of(bytes: &[u8]) -> Value {
+    let text = std::str::from_utf8(bytes).map(str::trim);
+    Value::Text(match text {
+        Ok(text) if text.len() <= LONGEST_TEXT => text.into(),
+        _ => format!("digest {:016x}", hash(0, bytes)).into(),
+    })
+}
+
+fn device(kind: FileType, stat: &Stat) -> String {
+    let (major, minor) = (
+        rustix::fs::major(stat.st_rdev),
+        rustix::fs::minor(stat.st_rdev),
+    );
+    let mode = stat.st_mode & 0o7777;
+    let owner = format!("mode {mode:04o}, owner {}:{}", stat.st_uid, stat.st_gid);
+    match kind {
+        FileType::CharacterDevice | FileType::BlockDevice => {
+            format!("device {major}:{minor}, {owner}")
+        }
+        _ => format!("no device or file, {owner}"),
+    }
+}
+
+fn unreadable(error: &io::Error) -> Value {
+    let errno = Errno::from_io_error(error).unwrap_or(Errno::IO);
+    match errno {
+        Errno::NOENT | Errno::NOTDIR => Value::Absent,
+        errno => Value::Unreadable(errno.raw_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const X86: &str = "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 85\n\
+        model name\t: Xeon\nstepping\t: 7\nmicrocode\t: 0x5003605\ncpu MHz\t\t: 2100.000\n\
+        core id\t\t: 0\nflags\t\t: fpu vmx\n\nprocessor\t: 1\nmicrocode\t: 0x1\n";
+
+    #[test]
+    fn the_processor_is_its_model_features_and_microcode_and_not_its_speed() {
+        let cpu = cpu_of(X86);
+        let same = X86
+            .replace("2100.000", "800.000")
+            .replace("core id\t\t: 0", "core id\t\t: 1");
+        assert_eq!(cpu_of(&same), cpu);
+        let cut = &X86[..X86.len() - 20];
+        assert_eq!(cpu_of(cut), cpu);
+        for (old, new) in [
+            ("model\t\t: 85", "model\t\t: 86"),
+            ("stepping\t: 7", "stepping\t: 8"),
+            ("0x5003605", "0x5003606"),
+            ("fpu vmx", "fpu"),
+        ] {
+            assert_ne!(cpu_of(&X86.replace(old, new)), cpu, "{new}");
+        }
+        let Value::Text(text) = cpu else {
+            panic!("{cpu:?}");
+        };
+        let text = text.into_string().unwrap();
+        assert!(
+            text.starts_with("Xeon, microcode 0x5003605, digest "),
+            "{text}"
+        );
+    }
+}
