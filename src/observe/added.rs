@@ -24,8 +24,6 @@ pub enum AddedState {
     Directory(usize),
     /// A file.
     File,
-    /// A directory where a file belongs. The files in it do not count.
-    NoFile,
     /// Nothing is there.
     Missing,
     /// Nobody could look.
@@ -38,9 +36,6 @@ impl fmt::Display for AddedState {
             AddedState::Directory(1) => f.write_str("1 file"),
             AddedState::Directory(count) => write!(f, "{count} files"),
             AddedState::File => f.write_str("found"),
-            AddedState::NoFile => {
-                f.write_str("is a directory, so the files in it do not count; name it by --dir")
-            }
             AddedState::Missing => f.write_str("missing"),
             AddedState::Unknown => f.write_str("not known"),
         }

@@ -124,7 +124,7 @@ fn status_shows_what_each_answer_depends_on() {
 }
 
 #[test]
-fn status_says_plainly_that_an_input_is_missing_or_is_no_file() {
+fn status_says_plainly_that_an_input_is_missing_or_is_a_directory() {
     let world = Asked::new();
     world.write("etc/conf/a", "");
     world.write("opt/a.so", "");
@@ -137,10 +137,7 @@ fn status_says_plainly_that_an_input_is_missing_or_is_no_file() {
     for row in [
         format!("its directory {root}/opt missing"),
         format!("its directory {root}/later missing"),
-        format!(
-            "its file {root}/etc/conf is a directory, so the files in it do not count; \
-             name it by --dir"
-        ),
+        format!("its file {root}/etc/conf 1 file"),
     ] {
         assert!(rows.contains(&row), "{row}: {status}");
     }
