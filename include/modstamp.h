@@ -69,6 +69,17 @@ enum {
 int modstamp_observe(const char *profile, char **witness, char **why);
 
 /*
+ * Like modstamp_observe(), for the answer of one program: an upgrade of another program of the
+ * profile does not make it stale. "program" is its absolute path; the profile need not name it.
+ * NULL stands for all programs of the profile.
+ *
+ * "tag" is a text of your own, such as your version and build. An answer that was stored with
+ * another tag is stale, because another consumer stores another answer. NULL stands for no tag.
+ */
+int modstamp_observe_for(const char *profile, const char *program, const char *tag, char **witness,
+                         char **why);
+
+/*
  * Looks again after the probe. Returns MODSTAMP_STALE if something was touched since the witness
  * was observed, even if it is the same again. Such an answer may be used, but must not be
  * stored.
@@ -81,6 +92,9 @@ int modstamp_disturbed(const char *profile, const char *witness, char **why);
  * most. A text that is no witness is stale.
  */
 int modstamp_check(const char *profile, const char *witness, char **why);
+
+/* Like modstamp_check(), of a witness that was observed with this tag. NULL stands for no tag. */
+int modstamp_check_for(const char *profile, const char *tag, const char *witness, char **why);
 
 /*
  * Tells of a change that no check can see. Touches the profile's stamp: the system's for root,

@@ -6,8 +6,10 @@
 #![allow(unsafe_code)]
 
 use std::any::Any;
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::ptr;
 
 use crate::ground::environment::caller;
@@ -44,6 +46,22 @@ pub unsafe extern "C" fn modstamp_observe(
     why: *mut *mut c_char,
 ) -> c_int {
     // SAFETY: the caller's promise.
+    unsafe { modstamp_observe_for(profile, ptr::null(), ptr::null(), witness, why) }
+}
+
+/// `modstamp_observe_for` of modstamp.h.
+///
+/// # Safety
+/// Like [`modstamp_observe`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn modstamp_observe_for(
+    profile: *const c_char,
+    program: *const c_char,
+    tag: *const c_char,
+    witness: *mut *mut c_char,
+    why: *mut *mut c_char,
+) -> c_int {
+    // SAFETY: the caller's promise.
     unsafe { put(witness, None) };
     let observe = || {
         if witness.is_null() {
@@ -53,7 +71,11 @@ pub unsafe extern "C" fn modstamp_observe(
             ));
         }
         // SAFETY: the caller's promise.
-        let profile = unsafe { load(profile) }?;
+        let mut profile = unsafe { tagged(load(profile)?, tag) }?;
+        if !program.is_null() {
+            // SAFETY: as above.
+            profile = profile.of_program(unsafe { absolute("program", program) }?);
+        }
         let text = profile.observe()?.to_string();
         // SAFETY: as above.
         unsafe { put(witness, Some(text)) };
@@ -76,9 +98,11 @@ pub unsafe extern "C" fn modstamp_disturbed(
     let look = || {
         // SAFETY: the caller's promise.
         let (profile, witness) = unsafe { (load(profile)?, text("witness", witness)?) };
-        let after = profile.inputs()?;
         let why = match Witness::from_bytes(witness.to_bytes()) {
-            Ok(before) => before.disturbed(&after).map(|why| why.to_string()),
+            Ok(before) => {
+                let after = before.question(&profile).inputs()?;
+                before.disturbed(&after).map(|why| why.to_string())
+            }
             Err(error) => Some(error.to_string()),
         };
         why.map_or(Ok(()), |why| Err(Refusal(STALE, why)))
@@ -97,9 +121,26 @@ pub unsafe extern "C" fn modstamp_check(
     witness: *const c_char,
     why: *mut *mut c_char,
 ) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { modstamp_check_for(profile, ptr::null(), witness, why) }
+}
+
+/// `modstamp_check_for` of modstamp.h.
+///
+/// # Safety
+/// Like [`modstamp_observe`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn modstamp_check_for(
+    profile: *const c_char,
+    tag: *const c_char,
+    witness: *const c_char,
+    why: *mut *mut c_char,
+) -> c_int {
     let check = || {
         // SAFETY: the caller's promise.
-        let (profile, witness) = unsafe { (load(profile)?, text("witness", witness)?) };
+        let profile = unsafe { tagged(load(profile)?, tag) }?;
+        // SAFETY: as above.
+        let witness = unsafe { text("witness", witness) }?;
         let verdict = match Witness::from_bytes(witness.to_bytes()) {
             Ok(witness) => witness.check(&profile)?,
             Err(error) => Verdict::from(error),
@@ -129,12 +170,7 @@ pub unsafe extern "C" fn modstamp_touch(
     let touch = || {
         // SAFETY: the caller's promise.
         let (profile, reason) = unsafe { (load(profile)?, text("reason", reason)?) };
-        let reason = reason.to_str().map_err(|_| {
-            invalid(
-                "reason",
-                "it is not text in UTF-8; write it in UTF-8, or leave it empty",
-            )
-        })?;
+        let reason = utf8("reason", reason)?;
         let stamp = Stamp::own(profile.root(), profile.name())?;
         stamp.touch(&caller(), reason, Durability::Synced)?;
         Ok(())
@@ -233,6 +269,38 @@ unsafe fn load(name: *const c_char) -> Result<Profile, Refusal> {
         )
     })?;
     Ok(Profile::load(name)?)
+}
+
+/// The profile with the consumer's text, if there is one.
+///
+/// # Safety
+/// `tag` is null, or like [`text`].
+unsafe fn tagged(profile: Profile, tag: *const c_char) -> Result<Profile, Refusal> {
+    if tag.is_null() {
+        return Ok(profile);
+    }
+    // SAFETY: the caller's promise.
+    let tag = unsafe { text("tag", tag) }?;
+    Ok(profile.tagged(utf8("tag", tag)?))
+}
+
+/// An absolute path that the caller passed.
+///
+/// # Safety
+/// Like [`text`].
+unsafe fn absolute(argument: &str, pointer: *const c_char) -> Result<PathBuf, Refusal> {
+    // SAFETY: the caller's promise.
+    let path = unsafe { text(argument, pointer) }?;
+    let path = PathBuf::from(OsStr::from_bytes(path.to_bytes()));
+    match path.is_absolute() {
+        true => Ok(path),
+        false => Err(invalid(argument, "it is relative; give an absolute path")),
+    }
+}
+
+fn utf8<'a>(argument: &str, text: &'a CStr) -> Result<&'a str, Refusal> {
+    let problem = "it is not text in UTF-8; write it in UTF-8, or leave it empty";
+    text.to_str().map_err(|_| invalid(argument, problem))
 }
 
 fn invalid(argument: &str, problem: &str) -> Refusal {

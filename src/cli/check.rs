@@ -25,6 +25,10 @@ pub struct Arguments {
     /// that of the witness]
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
+    /// Your own text, such as your version: the answer is stale if it was observed with another one
+    /// [default: the text of the witness]
+    #[arg(long, value_name = "TEXT")]
+    tag: Option<String>,
     #[command(flatten)]
     place: Place,
 }
@@ -40,7 +44,10 @@ impl Arguments {
         let named = named.map(|name| load(name, &root)).transpose()?;
         let verdict = match Witness::from_bytes(&read_stored(&self.file)?) {
             Ok(witness) => {
-                let profile = named.map_or_else(|| profile_of(&witness, &root), Ok)?;
+                let mut profile = named.map_or_else(|| profile_of(&witness, &root), Ok)?;
+                if let Some(tag) = self.tag.as_deref().or(witness.tag()) {
+                    profile = profile.tagged(tag);
+                }
                 witness.check(&profile)?
             }
             Err(error) => Verdict::from(error),

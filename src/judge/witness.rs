@@ -110,8 +110,8 @@ impl Witness {
     /// Like [`Profile::inputs`].
     pub fn check(&self, profile: &Profile) -> Result<Verdict> {
         profile.refuse_empty(profile.name())?;
-        let profile = match &self.observation.program {
-            Some(program) if profile.program.is_none() => &profile.clone().of_program(program),
+        let profile = match (&self.observation.program, &profile.program) {
+            (Some(program), None) => &profile.clone().of_program(program),
             _ => profile,
         };
         Ok(self.judge(&Inputs::of(profile, Some(&self.observation))?))
@@ -122,6 +122,15 @@ impl Witness {
     /// A witness of one program needs a look at that program, or at all programs of the profile.
     pub fn judge(&self, now: &Inputs) -> Verdict {
         Verdict::of(&self.observation, now)
+    }
+
+    /// The profile as this witness was observed by: with its program and its tag.
+    #[cfg(feature = "ffi")]
+    pub(crate) fn question(&self, profile: &Profile) -> Profile {
+        let mut question = profile.clone();
+        question.program = self.observation.program.clone();
+        question.tag = self.observation.tag.clone();
+        question
     }
 
     /// Judges this witness by the stamps alone, at the cost of a stat each. It is for a consumer

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
@@ -16,6 +17,7 @@ use crate::files::root::Root;
 use crate::files::way::{Steps, Stop};
 use crate::ground::environment::home_directory;
 use crate::ground::error::{Error, Result};
+use crate::observe::evidence::hash;
 use crate::observe::exclude::Exclude;
 use crate::observe::fact::HostInput;
 use crate::observe::pattern::Source;
@@ -45,7 +47,9 @@ impl Profile {
     /// `name` is "qemu", "nbdkit", or the name of a `<name>.toml` in
     /// `/usr/lib/modstamp/profiles.d`, `/run/modstamp/profiles.d`, `/etc/modstamp/profiles.d` or
     /// `$XDG_CONFIG_HOME/modstamp/profiles.d`. Each key of a later file replaces that of an earlier
-    /// one. A value with a `/` in it is the path of such a file, which is then read alone.
+    /// one. A value with a `/` in it is the path of such a file, which is then read alone. Its stamp
+    /// and its answers are those of that path: the name has the directory's number, as in
+    /// `gst-1b2e9c04`.
     ///
     /// # Errors
     /// If there is no such profile, or if a file of it is wrong. The error then names the file, the
@@ -110,8 +114,7 @@ impl Profile {
     }
 
     fn from_file(path: &Path, root: &Root) -> Result<Profile> {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        let profile = Profile::begin(&name, root)?;
+        let profile = Profile::begin(&name_of_file(path), root)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| {
             let remedy = "name a file that you can read";
@@ -219,6 +222,24 @@ impl Text<'_> {
         };
         items.iter().map(parse).collect()
     }
+}
+
+/// The name of a profile that is given as a file's path.
+///
+/// In a directory of profiles it is the file's own. Elsewhere the directory is a part of it, so that
+/// two files of one name share neither a stamp nor answers.
+fn name_of_file(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let file = std::fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+    let file = file.unwrap_or_else(|_| path.to_owned());
+    let directory = file.parent().unwrap_or(&file);
+    if directories().any(|known| known == directory) || stem.is_empty() {
+        return stem.into_owned();
+    }
+    format!(
+        "{stem}-{:08x}",
+        hash(0, directory.as_os_str().as_bytes()) >> 32
+    )
 }
 
 fn syntax_error(path: &Path, before: &[u8], problem: String) -> Error {

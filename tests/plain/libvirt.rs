@@ -588,6 +588,25 @@ fn all_module_directories_are_moved_where_no_driver_tells_which_is_watched() {
     );
 }
 
+/// Meson's and others' places of state with the prefix /usr/local.
+#[test]
+fn the_cache_of_a_libvirt_below_usr_local_is_seen_and_cleaned() {
+    for top in ["var/local/cache", "usr/local/var/cache"] {
+        let host = Host::new();
+        host.ask(X86);
+        fs::create_dir_all(host.path(top)).unwrap();
+        fs::rename(
+            host.path("var/cache/libvirt"),
+            host.path(&format!("{top}/libvirt")),
+        )
+        .unwrap();
+        assert!(host.words(X86).starts_with("stale"), "{top}");
+        host.say(&["libvirt", "evict"]);
+        let (out, _) = host.say(&["libvirt", "status"]);
+        assert!(!out.contains(X86), "{top}: {out}");
+    }
+}
+
 #[test]
 fn a_refresh_keeps_the_directorys_atime_and_ctimes_of_programs() {
     let host = Host::new();

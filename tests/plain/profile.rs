@@ -281,8 +281,29 @@ fn a_profile_named_by_a_path_is_read_alone() {
     let world = World::new(&[("here/own.toml", "module-directories = [\"/own\"]")]);
     let path = world.0.path().join("here/own.toml");
     let profile = world.load(path.to_str().unwrap()).unwrap();
-    assert_eq!(profile.name(), "own");
+    assert!(profile.name().starts_with("own-"), "{}", profile.name());
     assert!(covers(&profile, "/own/a.so"));
+}
+
+#[test]
+fn two_files_of_one_name_share_neither_a_stamp_nor_answers() {
+    let text = "module-directories = [\"/opt\"]";
+    let files = ["one/x.toml", "two/x.toml"];
+    let world = World::new(&files.map(|file| (file, text)));
+    let path = |file: &str| world.0.path().join(file).display().to_string();
+    let names = files.map(|file| world.load(&path(file)).unwrap().name().to_owned());
+    assert_ne!(names[0], names[1]);
+    // A file has one name, however its path is written.
+    std::os::unix::fs::symlink(path("one"), path("link")).unwrap();
+    for same in ["link/x.toml", "two/../one/x.toml"] {
+        assert_eq!(world.load(&path(same)).unwrap().name(), names[0], "{same}");
+    }
+    let [one, two] = files.map(|file| world.load(&path(file)).unwrap());
+    let stamps = [&one, &two].map(|it| it.stamps()[0].path().to_owned());
+    assert_ne!(stamps[0], stamps[1]);
+    let witness = one.observe().unwrap();
+    assert!(witness.check(&one).unwrap().is_fresh());
+    assert!(!witness.check(&two).unwrap().is_fresh());
 }
 
 #[test]

@@ -75,8 +75,12 @@ impl From<io::Error> for Content {
     }
 }
 
+/// Where system daemons keep caches: a distribution's, and one that was built with the prefix
+/// /usr/local. Meson then takes /var/local for its state, and other tools /usr/local/var.
+const SYSTEM_TOPS: [&str; 3] = ["/var/cache", "/var/local/cache", "/usr/local/var/cache"];
+
 impl CacheDirectory {
-    /// Opens the cache directories of `kind`: the system daemon's and the caller's own.
+    /// Opens the cache directories of `kind`: the system daemons' and the caller's own.
     ///
     /// A missing directory is left out. The second value has one error for each directory that
     /// cannot be opened.
@@ -85,10 +89,10 @@ impl CacheDirectory {
         kind: &'static Kind,
     ) -> (Vec<CacheDirectory>, Vec<(Owner, Error)>) {
         let (mut found, mut errors) = (Vec::new(), Vec::new());
-        let system = (Owner::System, PathBuf::from("/var/cache"), "libvirt/qemu");
+        let system = SYSTEM_TOPS.map(|top| (Owner::System, PathBuf::from(top), "libvirt/qemu"));
         let user = home_directory("XDG_CACHE_HOME", ".cache");
         let user = user.map(|cache| (Owner::User, cache, "libvirt/qemu/cache"));
-        for (owner, top, below) in [system].into_iter().chain(user) {
+        for (owner, top, below) in system.into_iter().chain(user) {
             let path = root.outside(&top).join(below);
             match open(root, &top, &Path::new(below).join(kind.folder)) {
                 Ok(Some(fd)) => found.push(CacheDirectory {
