@@ -112,7 +112,7 @@ fn a_users_own_cache_is_shown_beside_the_systems_and_found_where_xdg_says() {
     let host = Host::new();
     assert_eq!(
         host.say(&["libvirt", "status"]).0,
-        "there is no file of libvirt's cache to see\n"
+        "libvirt has cached no answers, neither the system's nor your own\n"
     );
     host.ask(X86);
     host.keep(USER, &host.answer(ARM));
@@ -182,7 +182,10 @@ fn a_stale_answer_that_libvirt_rejects_needs_nothing_and_is_told_so() {
     assert!(out.contains(told), "{out}");
     host.say(&["libvirt", "evict"]);
     let (out, _) = host.say(&["libvirt", "status"]);
-    assert_eq!(out, "there is no file of libvirt's cache to see\n");
+    assert_eq!(
+        out,
+        "libvirt has cached no answers, neither the system's nor your own\n"
+    );
 }
 
 #[test]
