@@ -31,6 +31,7 @@
 //! | `daemons` | the running daemons |
 //! | `moved` | the times that are moved |
 //! | `record` | the record of the last refresh |
+//! | `last_refresh` | the last refresh, as far as its record can be read |
 //! | `judgement` | the verdict on a cache file, by the record |
 //! | `cached` | all cache files of a profile, with their verdicts |
 //! | `occasion`, `targets`, `refresh` | why, where and how a refresh is made |
@@ -44,6 +45,7 @@ mod daemons;
 pub(crate) mod installation;
 pub(crate) mod judgement;
 mod kind;
+pub(crate) mod last_refresh;
 mod moved;
 mod occasion;
 pub(crate) mod own_cache;

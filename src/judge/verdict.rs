@@ -45,14 +45,18 @@ impl Verdict {
     }
 
     /// The reasons as sentences, in at most `most` lines. If there are more, the last line counts
-    /// the rest.
+    /// the rest. If that would hide one that says that something is not known, such reasons come
+    /// first: they last until somebody acts.
     pub fn reasons_for_people(&self, most: usize) -> Vec<String> {
-        let reasons = self.reasons();
+        let mut reasons: Vec<&Reason> = self.reasons().iter().collect();
         let shown = match reasons.len() {
             all if all <= most => all,
             _ => most.saturating_sub(1),
         };
-        let mut lines: Vec<String> = reasons[..shown].iter().map(Reason::to_string).collect();
+        if reasons[shown..].iter().any(|reason| reason.is_unknown()) {
+            reasons.sort_by_key(|reason| !reason.is_unknown());
+        }
+        let mut lines: Vec<String> = reasons[..shown].iter().map(ToString::to_string).collect();
         if shown < reasons.len() {
             let rest = reasons.len() - shown;
             lines.push(format!("and {rest} more"));

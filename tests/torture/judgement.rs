@@ -107,13 +107,7 @@ impl Before {
         let is_status = matches!(verb, Verb::Status | Verb::LibvirtStatus);
         let is_known = sound.is_empty() || sound.contains(&Heard::of(verb, ran));
         let out = String::from_utf8_lossy(&ran.out);
-        // A row of libvirt's answers has the first reason alone, and the number of the others. A
-        // record that cannot be read counts as none.
-        let of_libvirt = match verb {
-            Verb::LibvirtStatus => &[" more", "has not refreshed"][..],
-            _ => &[],
-        };
-        let mut words = ["cannot", "not known"].iter().chain(of_libvirt);
+        let mut words = ["cannot", "not known"].iter();
         let tells = words.any(|word| out.contains(word));
         // A directory that the caller may not enter has no modules for the caller.
         let mut faulty = ran.faulty.iter();

@@ -13,9 +13,10 @@ use crate::act::libvirt::daemons::daemons;
 use crate::act::libvirt::installation::Installed;
 use crate::act::libvirt::judgement::is_outdated;
 use crate::act::libvirt::kind::Kind;
+use crate::act::libvirt::last_refresh::{LastRecord, LastRefresh, LastSecond};
 use crate::act::libvirt::moved::{Failure, Moved, Opened, change_all};
 use crate::act::libvirt::occasion::Occasion;
-use crate::act::libvirt::record::{Effect, LastRefresh, LastSecond, Reached, Record};
+use crate::act::libvirt::record::{Effect, Reached, Record};
 use crate::act::libvirt::targets::Targets;
 use crate::ground::error::{Error, Result};
 use crate::ground::text::Printable;
@@ -123,7 +124,7 @@ pub(crate) fn update(
 ) -> Result<Option<Refreshed>> {
     let stamp = &system_stamp(profile)?;
     let last = stamp.look(Kept::LibvirtRecord, || Ok(LastRefresh::read(stamp)))?;
-    if !is_outdated(last.value.record.as_ref(), &inputs) {
+    if !is_outdated(last.value.record.known(), &inputs) {
         complete(last, profile, stamp, &inputs, durability);
         return Ok(None);
     }
@@ -142,7 +143,7 @@ fn complete(
     inputs: &Inputs,
     durability: Durability,
 ) {
-    let record = last.value.record.as_ref();
+    let record = last.value.record.known();
     let Some(witness) = record.and_then(|record| record.witness.completed(profile, inputs)) else {
         return;
     };
@@ -150,7 +151,7 @@ fn complete(
         return;
     };
     let turn = stamp.take_turn_if_unchanged(&last);
-    if let Some((turn, record)) = turn.zip(last.value.record) {
+    if let (Some(turn), LastRecord::Read(record)) = (turn, last.value.record) {
         let stamps = record.witness.observation.stamps;
         let observation = Observation {
             stamps,
@@ -158,7 +159,7 @@ fn complete(
         };
         let record = Record {
             witness: Witness { observation },
-            ..record
+            ..*record
         };
         let _ = record.write(&turn, Some(second), durability);
     }
@@ -178,13 +179,13 @@ struct Before {
 impl Before {
     fn look(profile: &Profile, stamp: &Stamp, occasion: Occasion) -> Result<Before> {
         let last = LastRefresh::read(stamp);
-        let known = last.record.as_ref().map(|last| &last.witness.observation);
+        let known = last.record.known().map(|last| &last.witness.observation);
         Ok(Before::of(Inputs::of(profile, known)?, last, occasion))
     }
 
     fn of(inputs: Inputs, last: LastRefresh, occasion: Occasion) -> Before {
         Before {
-            witness: occasion.witness(&inputs, last.record.as_ref()),
+            witness: occasion.witness(&inputs, last.record.known()),
             last,
             inputs,
         }
@@ -243,7 +244,7 @@ impl<'a> SystemRefresh<'a> {
         };
         let (last, inputs) = (before.last, before.inputs);
         let root = self.profile.root();
-        let targets = self.targets(directories, last.record.as_ref(), &inputs);
+        let targets = self.targets(directories, last.record.known(), &inputs);
         let opened = Opened::open(root, targets.directories, last.seconds());
         let second = opened.second;
         self.warn_of_second(opened.not_followed);
@@ -338,7 +339,7 @@ impl<'a> SystemRefresh<'a> {
         let look = || Before::look(self.profile, self.stamp, self.occasion);
         let before = self.stamp.look_again_if_changed(seen, look)?;
         let is_due = self.occasion != Occasion::Update
-            || is_outdated(before.last.record.as_ref(), &before.inputs);
+            || is_outdated(before.last.record.known(), &before.inputs);
         Ok(is_due.then_some(before))
     }
 
@@ -348,7 +349,7 @@ impl<'a> SystemRefresh<'a> {
     fn go_by_programs(
         &mut self,
         record: &mut Record,
-        last: Option<Record>,
+        last: LastRecord,
         inputs: Inputs,
         failed: Option<Failure>,
     ) -> Result<()> {
@@ -447,7 +448,7 @@ impl<'a> SystemRefresh<'a> {
 
     /// Removes stale files from the system's cache, and names the daemons that hold answers in
     /// memory.
-    fn evict(&mut self, last: Option<Record>, inputs: Inputs, is_wanted: bool) -> Reached {
+    fn evict(&mut self, last: LastRecord, inputs: Inputs, is_wanted: bool) -> Reached {
         let cached = Cached::of(self.kind, self.profile, last, inputs);
         let are_all_gone = self.done.evict(cached, Owner::System);
         self.done.warnings.extend(daemons(self.profile.root()));
