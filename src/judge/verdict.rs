@@ -4,7 +4,8 @@ use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use crate::ground::error::Error;
-use crate::judge::compare::{Difference, differences, stamp_differences};
+use crate::judge::compare::{differences, stamp_differences};
+use crate::judge::difference::Difference;
 use crate::judge::reason::Reason;
 use crate::observe::inputs::Inputs;
 use crate::observe::observation::Observation;

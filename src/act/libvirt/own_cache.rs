@@ -8,7 +8,7 @@ use crate::act::libvirt::kind::Kind;
 use crate::act::libvirt::last_refresh::LastRecord;
 use crate::act::libvirt::moved::TimeOf;
 use crate::act::libvirt::record::{Effect, Reached, Record};
-use crate::act::libvirt::refresh::Refreshed;
+use crate::act::libvirt::refreshed::Refreshed;
 use crate::ground::error::Result;
 use crate::judge::witness::Witness;
 use crate::observe::inputs::{Depth, Inputs};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::act::libvirt::refresh::Refreshed;
+use crate::act::libvirt::refreshed::Refreshed;
 use crate::ground::environment::caller;
 use crate::stamp::event::{Action, Event};
 use crate::stamp::stamp::Stamp;
