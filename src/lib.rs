@@ -239,6 +239,8 @@ mod ground {
 }
 mod judge {
     pub(crate) mod compare;
+    pub(crate) mod difference;
+    mod pairs;
     pub(crate) mod reason;
     pub(crate) mod verdict;
     pub(crate) mod witness;
