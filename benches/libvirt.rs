@@ -41,7 +41,24 @@ pub fn libvirt(table: &mut Table) {
         "1.0",
     );
     daemons.iter_mut().for_each(Consumer::stop);
+    overview(table, &with.machine.root);
     status(table, release, &with.machine.root);
+}
+
+/// modstamp's look at a whole host, with all checks of the doctor.
+fn overview(table: &mut Table, root: &Path) {
+    let arguments = [root.to_str().unwrap(), "modstamp", "status"];
+    let status = Timed::new("modstamp status", "chroot".as_ref(), &arguments, &None);
+    let time = measure(&[&status], ROUNDS)[0];
+    let wanted = Duration::from_millis(100);
+    let what = "modstamp status, on Debian 13 with QEMU and libvirt";
+    table.ratio(
+        what,
+        time,
+        "wanted",
+        wanted,
+        &format!("at most {}", show(wanted)),
+    );
 }
 
 /// modstamp's look at a full cache: as many files as it may have, written just now.
