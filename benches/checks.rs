@@ -152,9 +152,19 @@ pub fn update(table: &mut Table, scratch: &Path) {
     let check = ["check", witness.to_str().unwrap()];
     let check = Timed::new("check", &program, &check, &None);
     let update = Timed::new("update", &program, &["update"], &None);
-    let times = measure(&[&update, &check], 1000);
+    // What the drop-in of libvirt's daemon runs.
+    let timeout = |name, rest: &[&str]| {
+        let arguments = [&["--signal=KILL", "10"], rest].concat();
+        Timed::new(name, "timeout".as_ref(), &arguments, &None)
+    };
+    let drop_in = [program.to_str().unwrap(), "update", "--profile", "qemu"];
+    let drop_in = timeout("the drop-in", &drop_in);
+    let nothing = timeout("timeout 10 true", &["true"]);
+    let times = measure(&[&update, &check, &drop_in, &nothing], 1000);
     let what = "modstamp update, nothing changed";
     table.ratio(what, times[0], "modstamp check", times[1], "at most 1.5");
+    let what = "the look before libvirt's daemon starts, nothing changed";
+    table.ratio(what, times[2], &nothing.name, times[3], "-");
 }
 
 fn observe(table: &mut Table, scratch: &Path, directory: &Path) {

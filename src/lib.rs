@@ -239,6 +239,9 @@ mod ground {
 }
 mod judge {
     pub(crate) mod compare;
+    pub(crate) mod difference;
+    pub(crate) mod facts;
+    mod pairs;
     pub(crate) mod reason;
     pub(crate) mod verdict;
     pub(crate) mod witness;

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 #[cfg(feature = "libvirt")]
 use crate::act::libvirt::own_cache::update_own;
 #[cfg(feature = "libvirt")]
-use crate::act::libvirt::refresh::{self, Refreshed};
+use crate::act::libvirt::refresh;
+#[cfg(feature = "libvirt")]
+use crate::act::libvirt::refreshed::Refreshed;
 use crate::ground::error::Error;
 #[cfg(feature = "libvirt")]
 use crate::ground::error::Result;

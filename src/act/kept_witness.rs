@@ -94,7 +94,7 @@ impl KeptWitness {
 /// last touch.
 pub(crate) fn read_beside(stamp: &Stamp) -> Option<Witness> {
     let now = stamp.mtime().ok()??;
-    let bytes = read_at_most(MOST_BYTES, stamp.open_kept(Kept::Witness)?).ok()?;
+    let bytes = read_at_most(MOST_BYTES, stamp.open_kept(Kept::Witness).ok()?).ok()?;
     let mut witness = Witness::from_bytes(&bytes).ok()?;
     let then = witness.observation.stamps.of_mut(stamp.owner()).mtime()?;
     // A plain `touch FILE` since then needs no second touch.

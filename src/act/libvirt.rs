@@ -31,12 +31,15 @@
 //! | `daemons` | the running daemons |
 //! | `moved` | the times that are moved |
 //! | `record` | the record of the last refresh |
+//! | `last_refresh` | the last refresh, as far as its record can be read |
 //! | `judgement` | the verdict on a cache file, by the record |
 //! | `cached` | all cache files of a profile, with their verdicts |
-//! | `occasion`, `targets`, `refresh` | why, where and how a refresh is made |
+//! | `occasion`, `targets`, `refresh` | why, where and when a refresh is made |
+//! | `before`, `system_refresh`, `refreshed` | a refresh before it moves a time, under way, and done |
 //! | `told` | the facts about a refresh, for the log |
 //! | `own_cache` | a user's own cache, if no time can be moved |
 
+mod before;
 mod cache_file;
 mod cached;
 mod capabilities;
@@ -44,11 +47,14 @@ mod daemons;
 pub(crate) mod installation;
 pub(crate) mod judgement;
 mod kind;
+pub(crate) mod last_refresh;
 mod moved;
 mod occasion;
 pub(crate) mod own_cache;
 pub(crate) mod record;
 pub(crate) mod refresh;
+pub(crate) mod refreshed;
+mod system_refresh;
 mod targets;
 mod told;
 
@@ -59,4 +65,5 @@ pub use cached::{Cached, Evicted, Eviction};
 pub use capabilities::{Recorded, RecordedDirectory};
 pub use daemons::daemons;
 pub use kind::profiles;
-pub use refresh::{Refreshed, refresh};
+pub use refresh::refresh;
+pub use refreshed::Refreshed;

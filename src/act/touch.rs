@@ -38,7 +38,7 @@ impl Touched {
 
     /// The refresh of libvirt; `None` if the profile asks for none, or if it failed.
     #[cfg(feature = "libvirt")]
-    pub fn refreshed(&self) -> Option<&crate::act::libvirt::refresh::Refreshed> {
+    pub fn refreshed(&self) -> Option<&crate::act::libvirt::refreshed::Refreshed> {
         self.followed.refreshed()
     }
 }

@@ -45,7 +45,9 @@ pub enum Manager {
 pub enum Cause {
     /// This path was sent, and lies in a module directory.
     Path(String),
-    /// No paths were sent, so every path counts as changed.
+    /// No paths were sent. The manager named this module directory.
+    Directory(String),
+    /// No paths and no module directory were sent, so every path counts as changed.
     NoPaths,
     /// The paths could not be read to their end, for this reason.
     Unknown(String),
@@ -204,7 +206,7 @@ pub fn read_paths(
 /// apk's trigger script gets an argument for each.
 fn fired(covers: impl Fn(&Path) -> bool, directories: &[OsString]) -> Cause {
     match names(directories).find(|path| covers(path)) {
-        Some(path) => Cause::Path(path.display().to_string()),
+        Some(path) => Cause::Directory(path.display().to_string()),
         // The trigger's package chose what fires it, so every firing counts.
         None => Cause::NoPaths,
     }
@@ -305,6 +307,9 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Cause::Path(path) => write!(f, "{path} came, went or was replaced"),
+            Cause::Directory(path) => {
+                write!(f, "something in {path} came, went or was replaced")
+            }
             Cause::NoPaths => {
                 f.write_str("files in a module directory came, went or were replaced")
             }

@@ -54,7 +54,7 @@ impl Updated {
 
     /// The refresh of libvirt; `None` if nothing asked for one, or if it failed.
     #[cfg(feature = "libvirt")]
-    pub fn refreshed(&self) -> Option<&crate::act::libvirt::refresh::Refreshed> {
+    pub fn refreshed(&self) -> Option<&crate::act::libvirt::refreshed::Refreshed> {
         self.followed.refreshed()
     }
 }

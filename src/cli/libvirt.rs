@@ -172,7 +172,11 @@ fn table(all: &[(Profile, Cached)]) -> Table<4> {
         table.row([Cell::Path(file.title()), owner, age, state]);
     }
     if files().next().is_none() {
-        table.note("there is no file of libvirt's cache to see");
+        let are_all_read = all.iter().all(|(_, cached)| cached.errors().is_empty());
+        table.note(match are_all_read {
+            true => "libvirt has cached no answers, neither the system's nor your own",
+            false => "libvirt has cached no answers that can be read",
+        });
     }
     let is_stale = |(cached, file): &(&Cached, &CacheFile)| {
         !file.is_for_root() && !cached.verdict(file).is_fresh()

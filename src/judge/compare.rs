@@ -3,41 +3,19 @@
 //! Stat first, content last. If stat proves nothing, and a content was not read yet, the difference
 //! is [`Difference::ContentNeeded`]. The caller reads that content, and settles it.
 
-use std::cmp::Ordering;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::FileType;
-
-use crate::judge::reason::{Aspect, FactKind, Reason, Subject};
-use crate::observe::content::{Content, error_text};
-use crate::observe::entry::{Entry, Rights};
-use crate::observe::fact::{Fact, Scope, Value};
+use crate::judge::difference::{Difference, Needed, Place, content_reason, kind, rights_reasons};
+use crate::judge::facts::fact_differences;
+use crate::judge::pairs::{Pair, pairs};
+use crate::judge::reason::{Aspect, FactKind, Reason};
+use crate::observe::content::Content;
+use crate::observe::entry::Entry;
+use crate::observe::fact::Scope;
 use crate::observe::input::Input;
 use crate::observe::observation::{Named, Observation};
 use crate::observe::stamps::{StampState, Stamps};
 use crate::stamp::stamp::Owner;
-
-/// One difference between two observations.
-pub(crate) enum Difference<'a> {
-    /// A reason why an answer is stale.
-    Reason(Reason),
-    /// Stat proves nothing about something. Its content decides whether that is a reason.
-    ContentNeeded(Needed<'a>),
-}
-
-/// An entry of now whose content is needed.
-pub(crate) struct Needed<'a> {
-    pub(crate) subject: Subject,
-    pub(crate) entry: &'a Entry,
-    old: Content,
-}
-
-impl Needed<'_> {
-    /// The reason that the content of now gives; `None` if it is the old one.
-    pub(crate) fn settle(self, new: Content) -> Option<Reason> {
-        content_reason(self.subject, self.old, new)
-    }
-}
 
 /// The differences between an observation of `then` and one of `now`, of the same profile.
 pub(crate) fn differences<'a>(then: &'a Observation, now: &'a Observation) -> Vec<Difference<'a>> {
@@ -98,62 +76,6 @@ fn consumer_differences(then: &Observation, now: &Observation) -> Vec<Reason> {
         new: now.program.clone(),
     });
     tag.into_iter().chain(program).collect()
-}
-
-fn fact_differences(kind: FactKind, then: &[Fact], now: &[Fact]) -> Vec<Reason> {
-    let value = |facts: &[Fact], name: &str| {
-        let fact = facts.iter().find(|fact| fact.name == name);
-        fact.map(|fact| fact.value.clone())
-    };
-    let of_now = now.iter().filter_map(|fact| {
-        let Some(old) = value(then, &fact.name) else {
-            let name = fact.name.clone();
-            return Some(Reason::NotObserved { kind, name });
-        };
-        fact_reason(kind, &fact.name, old, fact.value.clone())
-    });
-    // The profile named these when the witness was taken.
-    let gone = then.iter().filter(|fact| value(now, &fact.name).is_none());
-    let gone =
-        gone.filter_map(|fact| fact_reason(kind, &fact.name, fact.value.clone(), Value::Absent));
-    of_now.chain(gone).collect()
-}
-
-fn fact_reason(kind: FactKind, name: &str, old: Value, new: Value) -> Option<Reason> {
-    let error = match (&old, &new) {
-        (_, Value::Unreadable(errno)) => Some(error_text(*errno)),
-        (Value::Unreadable(errno), _) => Some(format!(
-            "{}, when the witness was taken",
-            error_text(*errno)
-        )),
-        (old, new) if old == new => return None,
-        _ => None,
-    };
-    let name = name.to_owned();
-    let text = |value: Value| match value {
-        Value::Text(text) => Some(text.to_string_lossy().into_owned()),
-        Value::Absent | Value::Unreadable(_) => None,
-    };
-    Some(match (error, kind) {
-        (Some(error), _) => Reason::UnknownFact { kind, name, error },
-        (None, FactKind::Variable) => Reason::Variable {
-            name,
-            old: text(old),
-            new: text(new),
-        },
-        (None, FactKind::Host) => Reason::Host {
-            name,
-            old: text(old),
-            new: text(new),
-        },
-    })
-}
-
-/// Two sorted lists' items of one name.
-enum Pair<'a, T> {
-    Gone(&'a T),
-    New(&'a T),
-    Both(&'a T, &'a T),
 }
 
 fn compare_directories<'a>(pair: Pair<'_, Named<'a>>, found: &mut Vec<Difference<'a>>) {
@@ -253,130 +175,17 @@ fn compare_entries<'a>(place: Place<'a>, pair: Pair<'a, Entry>, found: &mut Vec<
     });
 }
 
-/// The reasons that permissions and owner give, of two things of the same type.
-fn rights_reasons(
-    subject: impl Fn() -> Subject,
-    then: Rights,
-    now: Rights,
-) -> impl Iterator<Item = Reason> {
-    let permissions = |rights: Rights| format!("{:04o}", rights.mode & 0o7777);
-    let owner = |rights: Rights| format!("{}:{}", rights.uid, rights.gid);
-    let changed = |what, old, new| Reason::Changed {
-        subject: subject(),
-        what,
-        old,
-        new,
-    };
-    // A link's own permissions mean nothing (symlink(7)).
-    let are_others = then.mode != now.mode && !now.file_type().is_symlink();
-    let permissions =
-        are_others.then(|| changed(Aspect::Permissions, permissions(then), permissions(now)));
-    let is_other = (then.uid, then.gid) != (now.uid, now.gid);
-    let owner = is_other.then(|| changed(Aspect::Owner, owner(then), owner(now)));
-    permissions.into_iter().chain(owner)
-}
-
-fn content_reason(subject: Subject, old: Content, new: Content) -> Option<Reason> {
-    let error = match (old, new) {
-        (_, Content::Unreadable(errno)) => error_text(errno),
-        (Content::Unreadable(errno), _) => {
-            format!("{}, when the witness was taken", error_text(errno))
-        }
-        (old, new) if old == new => return None,
-        (old, new) => {
-            return Some(Reason::Changed {
-                subject,
-                what: Aspect::Content,
-                old: content_text(old),
-                new: content_text(new),
-            });
-        }
-    };
-    Some(Reason::Unknown { subject, error })
-}
-
-/// The place of an entry: its kind of input, and its module directory.
-#[derive(Clone, Copy)]
-struct Place<'a> {
-    input: Input,
-    /// The module directory that it is in, if it is a module.
-    top: Option<&'a Path>,
-}
-
-impl Place<'_> {
-    fn subject(&self, name: &Path) -> Subject {
-        match self.top {
-            Some(top) => Subject::new(self.input, Some(top), &top.join(name)),
-            None => Subject::new(self.input, None, name),
-        }
-    }
-
-    fn removed<'a>(&self, name: &Path) -> Difference<'a> {
-        Difference::Reason(Reason::Removed(self.subject(name)))
-    }
-
-    fn added<'a>(&self, name: &Path, content: Content) -> Difference<'a> {
-        let subject = self.subject(name);
-        Difference::Reason(match content {
-            Content::Unreadable(errno) => Reason::Unknown {
-                subject,
-                error: error_text(errno),
-            },
-            _ => Reason::Added(subject),
-        })
-    }
-}
-
-/// Pairs the items of two sorted lists by name.
-fn pairs<'a, T>(
-    then: &'a [T],
-    now: &'a [T],
-    name: impl for<'t> Fn(&'t T) -> &'t PathBuf,
-) -> impl Iterator<Item = Pair<'a, T>> {
-    let (mut then, mut now) = (then.iter().peekable(), now.iter().peekable());
-    std::iter::from_fn(move || {
-        let order = match (then.peek(), now.peek()) {
-            (Some(a), Some(b)) => name(a).cmp(name(b)),
-            (Some(_), None) => Ordering::Less,
-            (None, _) => Ordering::Greater,
-        };
-        Some(match order {
-            Ordering::Less => Pair::Gone(then.next()?),
-            Ordering::Greater => Pair::New(now.next()?),
-            Ordering::Equal => Pair::Both(then.next()?, now.next()?),
-        })
-    })
-}
-
-fn kind(file_type: FileType) -> &'static str {
-    match file_type {
-        FileType::RegularFile => "file",
-        FileType::Directory => "directory",
-        FileType::Symlink => "link",
-        FileType::Fifo => "FIFO",
-        FileType::Socket => "socket",
-        FileType::CharacterDevice | FileType::BlockDevice => "device",
-        FileType::Unknown => "unknown",
-    }
-}
-
-fn content_text(content: Content) -> String {
-    match content {
-        Content::Digest(digest) => format!("{:032x}", u128::from_be_bytes(digest)),
-        Content::Unreadable(errno) => error_text(errno),
-        Content::Nothing | Content::Unread => "-".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::FileType;
     use rustix::io::Errno;
 
     use std::sync::Arc;
 
     use crate::observe::content::digest_of_name;
     use crate::observe::directory::{Directory, DirectoryState, Modules};
+    use crate::observe::entry::Rights;
     use crate::observe::evidence::Identity;
 
     /// A program as a look saw it, or as one that failed on it.

@@ -134,6 +134,11 @@ pub enum Reason {
     },
     /// libvirt cached the answer, and modstamp has no record of a refresh.
     NeverRefreshed,
+    /// libvirt cached the answer, and the record of the last refresh cannot be read or believed.
+    UselessRecord {
+        /// The file, its fault, and the remedy.
+        error: String,
+    },
     /// libvirt cached the answer before the last refresh.
     BeforeRefresh,
     /// A module directory has another mtime than the last refresh left. So libvirt may have cached
@@ -273,6 +278,16 @@ impl Inputs {
     }
 }
 
+impl Reason {
+    /// Whether it says that something is not known.
+    pub(crate) fn is_unknown(&self) -> bool {
+        matches!(
+            self,
+            Reason::UnknownStamp { .. } | Reason::Unknown { .. } | Reason::NotRead(_)
+        )
+    }
+}
+
 /// The sentence. Its times are in UTC.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -377,6 +392,7 @@ impl Reason {
             }
             Reason::Witness { error }
             | Reason::UselessAnswer { error }
+            | Reason::UselessRecord { error }
             | Reason::CacheFile { error } => write!(f, "{}", Sentence(error)),
             Reason::NothingKept => {
                 f.write_str("no record of the modules at the last touch was kept")

@@ -5,7 +5,8 @@ use serde::{Serialize, Serializer};
 
 use crate::ground::error::Error;
 use crate::ground::time::{Mtime, Precision};
-use crate::judge::compare::{Difference, differences, stamp_differences};
+use crate::judge::compare::{differences, stamp_differences};
+use crate::judge::difference::Difference;
 use crate::judge::reason::Reason;
 use crate::observe::inputs::Inputs;
 use crate::observe::observation::Observation;
@@ -46,7 +47,8 @@ impl Verdict {
     }
 
     /// The reasons as sentences, in at most `most` lines. If there are more, the last line counts
-    /// the rest. Times are in UTC.
+    /// the rest. If that would hide one that says that something is not known, such reasons come
+    /// first: they last until somebody acts. Times are in UTC.
     pub fn reasons_for_people(&self, most: usize) -> Vec<String> {
         self.reasons_with_times(most, Mtime::utc)
     }
@@ -58,11 +60,14 @@ impl Verdict {
         most: usize,
         show: fn(Mtime, Precision) -> String,
     ) -> Vec<String> {
-        let reasons = self.reasons();
+        let mut reasons: Vec<&Reason> = self.reasons().iter().collect();
         let shown = match reasons.len() {
             all if all <= most => all,
             _ => most.saturating_sub(1),
         };
+        if reasons[shown..].iter().any(|reason| reason.is_unknown()) {
+            reasons.sort_by_key(|reason| !reason.is_unknown());
+        }
         let mut lines: Vec<String> = reasons[..shown]
             .iter()
             .map(|it| it.sentence(show))

@@ -26,7 +26,7 @@ use crate::files::directory::stat_at;
 use crate::files::lock::{Lock, open_private};
 use crate::files::replace::{Replacement, Writers, remove, remove_leftovers};
 use crate::files::root::mode_of_own;
-use crate::files::way::Steps;
+use crate::files::way::{Steps, Stop};
 use crate::ground::error::{Error, Result};
 use crate::ground::text::Printable;
 use crate::ground::time::{Deadline, Mtime, SECONDS_A_DAY};
@@ -134,9 +134,10 @@ impl Kept {
 impl Stamp {
     /// Opens a kept file for reading.
     ///
-    /// `None` if it is missing, cannot be reached, or could have been written by somebody else.
-    pub(crate) fn open_kept(&self, kept: Kept) -> Option<OwnedFd> {
-        self.open_beside(kept.extension()).ok()
+    /// # Errors
+    /// If it is missing, cannot be reached, or could have been written by somebody else.
+    pub(crate) fn open_kept(&self, kept: Kept) -> std::result::Result<OwnedFd, Stop> {
+        self.open_beside(kept.extension())
     }
 
     /// Whether a look shows that a kept file is missing. If the look fails, it may be there.
@@ -154,7 +155,7 @@ impl Stamp {
 
     fn version(&self, kept: Kept) -> Version {
         let stat = |file: OwnedFd| rustix::fs::fstat(file).ok();
-        let stat = self.open_kept(kept).and_then(stat);
+        let stat = self.open_kept(kept).ok().and_then(stat);
         let file = stat.map(|stat| FileVersion {
             inode: stat.st_ino,
             ctime: Mtime::of_ctime(&stat),

@@ -8,6 +8,7 @@
 
 pub mod c_interface;
 pub mod libvirt;
+pub mod log;
 pub mod mutate;
 pub mod paths;
 pub mod profile;
@@ -45,7 +46,7 @@ pub enum Tried {
     Judged,
 }
 
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     profile::TARGET,
     witness::TARGET,
     stored::ANSWER,
@@ -53,6 +54,7 @@ pub const TARGETS: [Target; 10] = [
     libvirt::RECORD,
     libvirt::XML,
     stamp::TARGET,
+    log::TARGET,
     paths::PATHS,
     paths::BODY,
     c_interface::TARGET,

@@ -23,6 +23,7 @@ mod security;
 mod systemd;
 mod transactions;
 mod trouble;
+mod units;
 mod vendored;
 
 use libtest_mimic::Arguments;
@@ -44,6 +45,7 @@ fn main() {
         ("libvirt", libvirt::tests()),
         ("systemd", systemd::tests()),
         ("systemd::restart", restart::tests()),
+        ("systemd::doctor", units::tests()),
         ("security", security::tests()),
         ("dpkg", qemu::tests()),
         ("dpkg", dpkg::tests()),

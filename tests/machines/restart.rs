@@ -33,6 +33,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_restart_of_libvirts_daemon_is_enough,
     a_restart_on_a_read_only_usr_is_enough,
     a_look_that_fails_or_hangs_stops_no_daemon,
+    a_restart_of_virtqemud_looks_too,
 ];
 
 /// Without a limit, because a test restarts it more often than a person.
@@ -154,4 +155,14 @@ fn a_look_that_fails_or_hangs_stops_no_daemon(machine: &mut Booted) {
     started(machine);
     fs::remove_file(&program).unwrap();
     started(machine);
+}
+
+/// No Debian has virtqemud, so its unit is the one of [`Booted`].
+fn a_restart_of_virtqemud_looks_too(machine: &mut Booted) {
+    machine.boot(&[]);
+    for expected in ["touched the stamp: ", "nothing changed"] {
+        machine.sh("systemctl restart virtqemud.service");
+        let said = machine.sh("journalctl -q -b -o cat -u virtqemud.service");
+        assert!(said.contains(expected), "{said}");
+    }
 }

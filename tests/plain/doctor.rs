@@ -398,6 +398,18 @@ fn a_libvirt_that_would_serve_a_stale_answer_is_found_and_a_refresh_mends_it() {
 }
 
 #[test]
+fn a_record_of_libvirts_last_refresh_that_cannot_be_read_is_told_and_a_refresh_mends_it() {
+    let host = Sound::new();
+    host.put("var/lib/modstamp/qemu.libvirt", "torn");
+    let (seen, _) = host.assert_ill("libvirt-answers");
+    assert!(
+        seen.contains("cannot read the record of the last refresh "),
+        "{seen}"
+    );
+    host.assert_mended("libvirt-answers");
+}
+
+#[test]
 fn a_module_directory_that_qemu_or_libvirt_has_and_the_profile_lacks_is_found() {
     let host = Sound::new();
     host.put("opt/qemu/lib/qemu/ui-gtk.so", "a module");

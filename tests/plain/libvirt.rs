@@ -112,7 +112,7 @@ fn a_users_own_cache_is_shown_beside_the_systems_and_found_where_xdg_says() {
     let host = Host::new();
     assert_eq!(
         host.say(&["libvirt", "status"]).0,
-        "there is no file of libvirt's cache to see\n"
+        "libvirt has cached no answers, neither the system's nor your own\n"
     );
     host.ask(X86);
     host.keep(USER, &host.answer(ARM));
@@ -182,7 +182,10 @@ fn a_stale_answer_that_libvirt_rejects_needs_nothing_and_is_told_so() {
     assert!(out.contains(told), "{out}");
     host.say(&["libvirt", "evict"]);
     let (out, _) = host.say(&["libvirt", "status"]);
-    assert_eq!(out, "there is no file of libvirt's cache to see\n");
+    assert_eq!(
+        out,
+        "libvirt has cached no answers, neither the system's nor your own\n"
+    );
 }
 
 #[test]
@@ -396,15 +399,17 @@ fn a_record_that_is_lost_torn_or_of_another_version_makes_every_answer_stale_unt
         Some(&[b'x'; 1 << 20]),
     ];
     for text in breaks {
-        match text {
-            None => host.remove(RECORD),
-            Some(text) => fs::write(host.path(RECORD), text).unwrap(),
-        }
-        assert_says(
-            &host,
-            Serves,
-            "stale: modstamp has not refreshed libvirt yet",
-        );
+        let said = match text {
+            None => {
+                host.remove(RECORD);
+                "stale: modstamp has not refreshed libvirt yet"
+            }
+            Some(text) => {
+                fs::write(host.path(RECORD), text).unwrap();
+                ": it is torn or of another version; run “modstamp libvirt refresh” as root"
+            }
+        };
+        assert_says(&host, Serves, said);
         host.refresh();
         host.ask(X86);
         assert_fresh(&host, X86);
@@ -412,16 +417,34 @@ fn a_record_that_is_lost_torn_or_of_another_version_makes_every_answer_stale_unt
 }
 
 #[test]
-fn a_record_that_is_no_file_is_none_and_is_not_waited_for() {
-    for script in ["mkfifo RECORD", "mkdir RECORD", "ln -s loop RECORD"] {
+fn a_record_that_cannot_be_read_is_told_with_its_path_and_a_remedy_and_is_not_called_missing() {
+    let host = settled();
+    fs::write(host.path(RECORD), "torn").unwrap();
+    let error = "cannot read the record of the last refresh /var/lib/modstamp/qemu.libvirt: \
+         it is torn or of another version; \
+         run “modstamp libvirt refresh” as root, which writes another";
+    assert_eq!(host.words(X86), format!("stale: {error}"));
+    assert_causes(&host, json!([{"cause": "useless-record", "error": error}]));
+    host.set_permissions(RECORD, 0o622);
+    assert_says(&host, Serves, ": it can be written by ");
+    host.remove(RECORD);
+    assert_causes(&host, json!([{"cause": "never-refreshed"}]));
+}
+
+#[test]
+fn a_record_that_is_no_file_is_told_and_is_not_waited_for() {
+    for (script, problem) in [
+        ("mkfifo RECORD", "it is not a regular file; run"),
+        ("mkdir RECORD", "it is not a regular file; run"),
+        (
+            "ln -s loop RECORD",
+            "No such file or directory (os error 2); make it readable",
+        ),
+    ] {
         let host = Host::new();
         host.ask(X86);
         host.sh(&script.replace("RECORD", RECORD));
-        assert_says(
-            &host,
-            Serves,
-            "stale: modstamp has not refreshed libvirt yet",
-        );
+        assert_says(&host, Serves, problem);
     }
 }
 

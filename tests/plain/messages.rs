@@ -116,6 +116,10 @@ fn the_json_of_a_change_says_changed_only_if_something_changed() {
     );
     fs::remove_dir_all(host.path(WATCHED)).unwrap();
     let json = report(&host, &["libvirt", "refresh"]);
+    assert_eq!(
+        (&json["changed"], &json["moved"], &json["removed"]),
+        (&json!(true), &json!([]), &json!([]))
+    );
     assert!(
         json["ctimes_moved"]
             .as_array()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use boon::{Compiler, SchemaIndex, Schemas};
@@ -152,6 +153,7 @@ fn other_reasons() -> Vec<Reason> {
         Reason::SinceRefresh,
         Reason::NotOwnCache,
         Reason::UselessAnswer { error: error() },
+        Reason::UselessRecord { error: error() },
         Reason::CacheFile { error: error() },
     ]
 }
@@ -261,8 +263,12 @@ fn people_get_ten_lines_of_which_the_last_counts_the_rest_and_json_has_all() {
     let all = json.matches("\"cause\":").count();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 10, "{text}");
+    assert_eq!(
+        lines[0], "stale: module directory relative not known: Invalid argument (os error 22)",
+        "a reason that says that something is not known is not among the rest"
+    );
     assert!(
-        lines[0].starts_with("stale: system stamp touched: its time was "),
+        lines[1].starts_with("stale: system stamp touched: its time was "),
         "{text}"
     );
     assert_eq!(lines[9], format!("stale: and {} more", all - 9));
@@ -315,4 +321,33 @@ fn a_user_of_the_library_reads_times_in_utc() {
         verdict.reasons()[0].to_string(),
         format!("system stamp touched: {times}")
     );
+}
+
+#[test]
+fn a_reason_that_says_that_something_is_not_known_is_not_hidden_behind_the_number_of_the_rest() {
+    let subject = |name: &str| Subject {
+        input: Input::Module,
+        name: name.into(),
+        path: Path::new("/usr/lib64/qemu").join(name),
+    };
+    let unknown = Reason::Unknown {
+        subject: subject("c.so"),
+        error: "Input/output error".to_owned(),
+    };
+    let not_read = Reason::NotRead(subject("d.so"));
+    let known = || {
+        vec![
+            Reason::Added(subject("a.so")),
+            Reason::Removed(subject("b.so")),
+        ]
+    };
+    for unknown in [unknown, not_read] {
+        let reasons = [known(), vec![unknown.clone()]].concat();
+        let verdict = Verdict::Stale(reasons);
+        let lines = verdict.reasons_for_people(2);
+        assert_eq!(lines, [unknown.to_string(), "and 2 more".to_owned()]);
+        // If all are shown, they keep their order.
+        let lines = verdict.reasons_for_people(3);
+        assert_eq!(lines[2], unknown.to_string());
+    }
 }

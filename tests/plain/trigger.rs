@@ -218,7 +218,7 @@ fn dpkg_sends_directories_as_an_argument_and_nothing_is_read() {
     assert!(child.wait().unwrap().success()); // While its standard input is still open.
     let text = fs::read_to_string(scratch.path().join("var/lib/modstamp/qemu.stamp")).unwrap();
     assert!(
-        text.contains("why: /usr/lib/x86_64-linux-gnu/qemu came"),
+        text.contains("why: something in /usr/lib/x86_64-linux-gnu/qemu came"),
         "{text}"
     );
 }
@@ -337,7 +337,7 @@ fn apks_trigger_script_touches_the_stamp_of_the_root_that_it_runs_in() {
             assert!(output.stdout.is_empty() && output.stderr.is_empty());
         }
         let text = fs::read_to_string(root.join("var/lib/modstamp/qemu.stamp")).unwrap();
-        let why = "\nby: apk\nwhy: /usr/lib/qemu/9.0 came, went or was replaced";
+        let why = "\nby: apk\nwhy: something in /usr/lib/qemu/9.0 came, went or was replaced";
         assert!(text.contains(why), "{text}");
     }
 }

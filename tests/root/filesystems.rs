@@ -69,6 +69,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     programs_are_changed_where_no_later_second_can_be_stored,
     what_is_stale_is_removed_from_the_systems_cache_where_usr_is_read_only,
     an_update_of_another_usr_that_is_read_only_removes_what_is_stale_once,
+    the_json_of_a_refresh_that_only_removes_says_changed,
     an_update_tries_to_write_nothing_where_usr_is_read_only,
     an_update_that_is_killed_in_a_first_refresh_is_made_up_for_by_the_next,
     an_update_that_could_not_remove_what_is_stale_is_made_up_for_by_the_next,
@@ -852,6 +853,17 @@ fn an_update_of_another_usr_that_is_read_only_removes_what_is_stale_once() {
         assert!(out.contains("module hw-display-qxl.so in "), "{out}");
         assert!(out.ends_with(&format!("\nremoved /{answer}\n")), "{out}");
         assert!(stamp_of(&host) > stamp);
+    }
+}
+
+fn the_json_of_a_refresh_that_only_removes_says_changed() {
+    let host = Host::new();
+    make_read_only(&host, true);
+    let answer = host.ask(X86);
+    let (out, _) = host.say(&["libvirt", "refresh", "--json"]);
+    let removed = format!(r#""removed":["/{answer}"]"#);
+    for part in [r#""changed":true"#, r#""moved":[]"#, &removed] {
+        assert!(out.contains(part), "{part} is not in {out}");
     }
 }
 

@@ -23,7 +23,7 @@ struct Target {
     promise: Option<Promise>,
 }
 
-const TARGETS: [Target; 10] = [
+const TARGETS: [Target; 11] = [
     Target::new("profile", 10_000, None),
     Target::new("witness", 10_000, Some(Promise::NothingStaleIsFresh)),
     Target::new("answer", 4_000, Some(Promise::OwnAnswersOnly)),
@@ -31,6 +31,7 @@ const TARGETS: [Target; 10] = [
     Target::new("record", 10_000, Some(Promise::NothingStaleIsFresh)),
     Target::new("libvirt-xml", 10_000, Some(Promise::NothingStaleIsFresh)),
     Target::new("stamp", 10_000, Some(Promise::StampKept)),
+    Target::new("log", 10_000, None),
     Target::new("path-list", 10_000, None),
     Target::new("body", 10_000, None),
     Target::new("c-interface", 10_000, Some(Promise::NothingStaleIsFresh)),

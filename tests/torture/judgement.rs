@@ -105,15 +105,14 @@ impl Before {
             lost("left stale answers of libvirt's");
         }
         let is_status = matches!(verb, Verb::Status | Verb::LibvirtStatus);
-        let is_known = sound.is_empty() || sound.contains(&Heard::of(verb, ran));
-        let out = String::from_utf8_lossy(&ran.out);
-        // A row of libvirt's answers has the first reason alone, and the number of the others. A
-        // record that cannot be read counts as none.
-        let of_libvirt = match verb {
-            Verb::LibvirtStatus => &[" more", "has not refreshed"][..],
-            _ => &[],
+        let heard = Heard::of(verb, ran);
+        let is_known = sound.is_empty() || sound.contains(&heard);
+        let out = match verb {
+            // The rows of a sound world, too, say that something is not known.
+            Verb::LibvirtStatus => heard.lines_beside(sound),
+            _ => String::from_utf8_lossy(&ran.out).into_owned(),
         };
-        let mut words = ["cannot", "not known"].iter().chain(of_libvirt);
+        let mut words = ["cannot", "not known"].iter();
         let tells = words.any(|word| out.contains(word));
         // A directory that the caller may not enter has no modules for the caller.
         let mut faulty = ran.faulty.iter();
@@ -181,6 +180,8 @@ impl Heard {
                 let rest = out.split_once('\n').map(|(_, rest)| rest.to_owned());
                 rest.unwrap_or_default()
             }
+            // With the reasons: libvirt's answers are stale for the same ones each time.
+            Verb::LibvirtStatus => without_numbers(&String::from_utf8_lossy(&ran.out)),
             _ => masked(&String::from_utf8_lossy(&ran.out)),
         };
         Heard {
@@ -188,6 +189,17 @@ impl Heard {
             out,
             err: masked(&ran.err),
         }
+    }
+
+    /// The lines of the output that no sound run has.
+    fn lines_beside(&self, sound: &[Heard]) -> String {
+        let is_sound = |line: &&str| {
+            sound
+                .iter()
+                .any(|sound| sound.out.lines().any(|it| it == *line))
+        };
+        let lines = self.out.lines().filter(|line| !is_sound(line));
+        lines.collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -260,6 +272,11 @@ pub fn masked(text: &str) -> String {
         format!("{}\n", &line[..reasons.min().unwrap_or(line.len())])
     };
     let text: String = text.lines().map(verdict).collect();
+    without_numbers(&text)
+}
+
+/// A text without numbers and words of time.
+fn without_numbers(text: &str) -> String {
     let mut masked = String::new();
     for word in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
         let is_time = ["second", "minute", "hour", "ago", "now", "just", "an"]

@@ -9,7 +9,7 @@ use crate::act::doctor::host::{Host, shell_word};
 use crate::act::doctor::report::Examination;
 use crate::act::libvirt::installation::{Installed, compiled_in, watched};
 use crate::act::libvirt::judgement::is_outdated;
-use crate::act::libvirt::record::Record;
+use crate::act::libvirt::last_refresh::LastRecord;
 use crate::files::way::Steps;
 use crate::ground::text::Printable;
 
@@ -96,14 +96,16 @@ pub(crate) fn answers(host: &Host, report: &mut Examination) {
         if !it.profile.refreshes_libvirt || it.name() != "qemu" {
             continue;
         }
-        let record = Record::read(&it.stamp);
-        let is_known = record.is_some();
-        if is_outdated(record.as_ref(), &it.inputs) {
+        let record = LastRecord::read(&it.stamp);
+        if is_outdated(record.known(), &it.inputs) {
             report.finding(
                 ANSWERS,
-                match is_known {
-                    true => "something changed since the last refresh of libvirt",
-                    false => "libvirt was not refreshed yet, or its record is lost",
+                match record {
+                    LastRecord::Read(_) => {
+                        "something changed since the last refresh of libvirt".to_owned()
+                    }
+                    LastRecord::Never => "libvirt was not refreshed yet".to_owned(),
+                    LastRecord::Unknown(error) => error.to_string(),
                 },
                 "libvirt may serve an answer of before the change, and guests fail to start",
                 "modstamp libvirt refresh",

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::act::libvirt::cache_file::{CacheDirectory, CacheFile};
 use crate::act::libvirt::judgement::{is_rejected, judge};
 use crate::act::libvirt::kind::Kind;
+use crate::act::libvirt::last_refresh::LastRecord;
 use crate::act::libvirt::record::Record;
 use crate::ground::environment::caller;
 use crate::ground::error::{Error, Result};
@@ -20,10 +21,10 @@ use crate::stamp::stamp::{Owner, Stamp};
 pub struct Cached {
     files: Vec<CacheFile>,
     errors: Vec<(Owner, Error)>,
-    record: Option<Record>,
+    record: LastRecord,
     /// The caller's own record, for the caller's own cache. It is read only if the system's record
     /// cannot tell which answers are older.
-    own_record: Option<Record>,
+    own_record: LastRecord,
     inputs: Inputs,
     /// The caller's stamp. The log beside it records an eviction.
     stamp: Option<Stamp>,
@@ -85,8 +86,8 @@ impl Cached {
     pub fn find(profile: &Profile) -> Result<Cached> {
         let kind = Kind::of(profile)?;
         let profile = &profile.of_packages();
-        let record = Record::read(&Stamp::system(profile.root(), profile.name())?);
-        let known = record.as_ref().map(|record| &record.witness.observation);
+        let record = LastRecord::read(&Stamp::system(profile.root(), profile.name())?);
+        let known = record.known().map(|record| &record.witness.observation);
         let inputs = Inputs::of(profile, known)?;
         Ok(Cached::of(kind, profile, record, inputs))
     }
@@ -95,7 +96,7 @@ impl Cached {
     pub(crate) fn of(
         kind: &'static Kind,
         profile: &Profile,
-        record: Option<Record>,
+        record: LastRecord,
         inputs: Inputs,
     ) -> Cached {
         let mut files = Vec::new();
@@ -106,8 +107,8 @@ impl Cached {
             files.extend(found);
             errors.extend(unseen.into_iter().map(|error| (owner, error)));
         }
-        let own_record = match record.as_ref().is_some_and(Record::tells_all) {
-            true => None,
+        let own_record = match record.known().is_some_and(Record::tells_all) {
+            true => LastRecord::Never,
             false => own_record(profile),
         };
         Cached {
@@ -135,8 +136,8 @@ impl Cached {
     /// refresh saw has changed or was touched since.
     pub fn verdict(&self, file: &CacheFile) -> Verdict {
         let record = match (&self.own_record, file.owner()) {
-            (Some(own), Owner::User) => Some(own),
-            _ => self.record.as_ref(),
+            (LastRecord::Never, _) | (_, Owner::System) => &self.record,
+            (own, Owner::User) => own,
         };
         judge(record, file, &self.inputs)
     }
@@ -147,7 +148,7 @@ impl Cached {
         let Ok(recorded) = file.recorded() else {
             return Next::Evict;
         };
-        if is_rejected(self.record.as_ref(), recorded, &self.inputs) {
+        if is_rejected(self.record.known(), recorded, &self.inputs) {
             return Next::AsksAgain;
         }
         match self.verdict(file).reasons().contains(&Reason::NotOwnCache) {
@@ -230,10 +231,9 @@ impl Cached {
 }
 
 /// The record beside the stamp of an ordinary user.
-fn own_record(profile: &Profile) -> Option<Record> {
-    let stamp = Stamp::own(profile.root(), profile.name()).ok()?;
-    match stamp.owner() {
-        Owner::User => Record::read(&stamp),
-        Owner::System => None,
+fn own_record(profile: &Profile) -> LastRecord {
+    match Stamp::own(profile.root(), profile.name()) {
+        Ok(stamp) if stamp.owner() == Owner::User => LastRecord::read(&stamp),
+        Ok(_) | Err(_) => LastRecord::Never,
     }
 }

@@ -1,27 +1,31 @@
 //! The verdict on an answer that libvirt cached. It is fresh if it was cached after the last
 //! refresh, and no input changed or was touched since.
 
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
-use rustix::fs::fstat;
+use rustix::fs::{Stat, fstat};
+use rustix::io::Errno;
 
 use crate::act::libvirt::cache_file::CacheFile;
 use crate::act::libvirt::capabilities::{Recorded, RecordedDirectory};
+use crate::act::libvirt::last_refresh::LastRecord;
 use crate::act::libvirt::moved::{Moved, TimeOf, signed_epoch};
 use crate::act::libvirt::record::{Reached, Record};
+use crate::files::root::Root;
 use crate::files::way::Steps;
 use crate::ground::time::Mtime;
 use crate::judge::reason::{Reason, Subject};
 use crate::judge::verdict::Verdict;
-use crate::observe::content::Content;
+use crate::observe::content::{Content, error_text};
 use crate::observe::directory::Directory;
 use crate::observe::entry::Entry;
 use crate::observe::input::Input;
 use crate::observe::inputs::Inputs;
 use crate::stamp::stamp::Owner;
 
-/// Judges a cache file by the record of the last refresh, if there is one, and the inputs of now.
-pub(crate) fn judge(record: Option<&Record>, file: &CacheFile, now: &Inputs) -> Verdict {
+/// Judges a cache file by the record of the last refresh, and the inputs of now.
+pub(crate) fn judge(record: &LastRecord, file: &CacheFile, now: &Inputs) -> Verdict {
     let recorded = match file.recorded() {
         Ok(recorded) => recorded,
         Err(error) => {
@@ -29,11 +33,14 @@ pub(crate) fn judge(record: Option<&Record>, file: &CacheFile, now: &Inputs) -> 
             return Verdict::Stale(vec![Reason::CacheFile { error }]);
         }
     };
-    let Some(record) = record else {
-        return Verdict::Stale(vec![Reason::NeverRefreshed]);
-    };
-    let reasons = Judgement { record, now }.reasons(file.owner(), recorded);
-    Verdict::of_reasons(reasons)
+    Verdict::of_reasons(match record {
+        LastRecord::Never => vec![Reason::NeverRefreshed],
+        LastRecord::Unknown(error) => {
+            let error = error.to_string();
+            vec![Reason::UselessRecord { error }]
+        }
+        LastRecord::Read(record) => Judgement { record, now }.reasons(file.owner(), recorded),
+    })
 }
 
 /// Whether libvirt must probe again, because something is not as at the last refresh, or because
@@ -44,14 +51,20 @@ pub(crate) fn is_outdated(record: Option<&Record>, now: &Inputs) -> bool {
 }
 
 /// Whether libvirt itself rejects an answer at its next look-up, because a time that it compares
-/// has changed. A difference counts only if every libvirt since 6.8 sees it.
+/// has changed. A difference counts only if every libvirt since 6.8 sees it, and if a look shows it.
 pub(crate) fn is_rejected(record: Option<&Record>, recorded: &Recorded, now: &Inputs) -> bool {
     let root = now.root();
-    let ctime = root.target(&recorded.program).map(|stat| stat.st_ctime);
-    if ctime != Some(recorded.program_ctime) {
+    let is_other_program = match target(root, &recorded.program) {
+        Ok(program) => program.is_none_or(|it| it.st_ctime != recorded.program_ctime),
+        Err(_) => false,
+    };
+    if is_other_program {
         return true;
     }
-    let mtime = |path: &Path| root.target(path).map(|stat| stat.st_mtime);
+    let mtime = |path: &Path| {
+        let directory = target(root, path)?;
+        Ok::<_, Errno>(directory.map(|stat| stat.st_mtime))
+    };
     // QEMU's directory is one of those that a refresh moves or has to leave. If it is missing,
     // libvirt compares nothing.
     let effect = record.map(|record| &record.effect);
@@ -63,12 +76,12 @@ pub(crate) fn is_rejected(record: Option<&Record>, recorded: &Recorded, now: &In
         .into_iter()
         .flat_map(|it| &it.left)
         .map(|it| &it.path);
-    let watched: Vec<Option<i64>> = moved.chain(left).map(|path| mtime(path)).collect();
+    let watched: Vec<_> = moved.chain(left).map(|path| mtime(path)).collect();
     let mut directories = recorded.directories.iter();
     directories.any(|directory| match &directory.path {
-        Some(path) => mtime(path).unwrap_or(0) != directory.mtime,
+        Some(path) => mtime(path).is_ok_and(|it| it.unwrap_or(0) != directory.mtime),
         None => {
-            let is_other = |mtime: &Option<i64>| mtime.is_some_and(|it| it != directory.mtime);
+            let is_other = |mtime: &_| matches!(mtime, Ok(Some(it)) if *it != directory.mtime);
             !watched.is_empty() && watched.iter().all(is_other)
         }
     })
@@ -85,7 +98,7 @@ impl Judgement<'_> {
         let news = self.record.witness.news(self.now);
         self.record.effect.reached == Reached::Partly
             || news.iter().any(|reason| self.concerns(reason))
-            || !self.are_moves_as_left()
+            || self.why_moves_differ().is_some()
             || !self.touched().is_empty()
     }
 
@@ -119,10 +132,8 @@ impl Judgement<'_> {
         }
         Some(if was_evicted && owner != self.record.owner {
             Reason::NotOwnCache
-        } else if self.are_moves_as_left() {
-            Reason::BeforeRefresh
         } else {
-            Reason::SinceRefresh
+            self.why_moves_differ().unwrap_or(Reason::BeforeRefresh)
         })
     }
 
@@ -155,14 +166,18 @@ impl Judgement<'_> {
     fn is_of_program(&self, changed: &TimeOf, recorded: &Recorded) -> bool {
         let (path, program) = (&changed.path, &recorded.program);
         changed.second == recorded.program_ctime
-            && (path == program || self.inode(path) == self.inode(program))
+            && (path == program || self.is_same_file(path, program))
     }
 
-    /// Whether each module directory that was moved still has the second that it was moved to.
-    fn are_moves_as_left(&self) -> bool {
-        let mtime = |path: &PathBuf| self.now.root().target(path).map(|stat| stat.st_mtime);
+    /// The reason to doubt that each module directory that was moved still has the second that it
+    /// was moved to.
+    fn why_moves_differ(&self) -> Option<Reason> {
         let mut moved = self.record.effect.moved.iter();
-        moved.all(|moved| mtime(&moved.path) == Some(moved.second))
+        moved.find_map(|moved| match target(self.now.root(), &moved.path) {
+            Ok(Some(stat)) if stat.st_mtime == moved.second => None,
+            Ok(_) => Some(Reason::SinceRefresh),
+            Err(errno) => Some(unknown_directory(&moved.path, errno)),
+        })
     }
 
     /// Whether a reason concerns the owner's libvirt.
@@ -191,13 +206,17 @@ impl Judgement<'_> {
     /// as those that the profile does not name. Its ctime decides.
     fn why_other_program(&self, recorded: &Recorded) -> Option<Reason> {
         let subject = Subject::new(Input::Program, None, &recorded.program);
-        match self.now.root().target(&recorded.program) {
-            None => Some(Reason::Removed(subject)),
-            Some(stat) if stat.st_ctime != recorded.program_ctime => Some(Reason::Unknown {
+        match target(self.now.root(), &recorded.program) {
+            Err(errno) => Some(Reason::Unknown {
+                subject,
+                error: error_text(errno.raw_os_error()),
+            }),
+            Ok(None) => Some(Reason::Removed(subject)),
+            Ok(Some(stat)) if stat.st_ctime != recorded.program_ctime => Some(Reason::Unknown {
                 subject,
                 error: "it was touched, and only its ctime is known".to_owned(),
             }),
-            Some(_) => None,
+            Ok(Some(_)) => None,
         }
     }
 
@@ -207,28 +226,33 @@ impl Judgement<'_> {
         let moved = self.record.effect.moved.iter();
         let moved = moved.flat_map(|moved| self.touched_in(moved));
         let others = self.record.witness.observation.directories.iter();
-        let others = others.filter(|other| {
-            !other.is_alias() && !self.has_moved(&other.name) && self.is_comparable(other)
-        });
+        let others = others.filter(|other| !other.is_alias() && !self.has_moved(&other.name));
         let others = others.flat_map(|other| self.touched_in_other(other));
         moved.chain(others).collect()
     }
 
     /// Whether the refresh moved the directory at `path`, under any of its names.
     fn has_moved(&self, path: &Path) -> bool {
-        let inode = self.inode(path);
         let mut moved = self.record.effect.moved.iter();
-        moved.any(|moved| moved.path == path || inode.is_some() && self.inode(&moved.path) == inode)
+        moved.any(|moved| moved.path == path || self.is_same_file(&moved.path, path))
     }
 
-    /// The device and inode of what is at `path` now.
-    fn inode(&self, path: &Path) -> Option<(u64, u64)> {
-        let stat = self.now.root().target(path)?;
-        Some((stat.st_dev, stat.st_ino))
+    /// Whether a look shows that two paths name one file.
+    fn is_same_file(&self, one: &Path, other: &Path) -> bool {
+        let [one, other] = [one, other].map(|path| {
+            let stat = target(self.now.root(), path).ok()??;
+            Some((stat.st_dev, stat.st_ino))
+        });
+        one.is_some() && one == other
     }
 
     /// A directory that the refresh did not move, and its modules, if they were touched.
     fn touched_in_other(&self, then: &Directory) -> Vec<Reason> {
+        match self.is_comparable(then) {
+            Ok(true) => {}
+            Ok(false) => return Vec::new(),
+            Err(errno) => return vec![unknown_directory(&then.name, errno)],
+        }
         let now = self.now.observation().directory(&then.name);
         let now = now.and_then(Directory::own);
         let is_touched = then.own().zip(now).is_some_and(|(then, now)| then != now);
@@ -241,11 +265,11 @@ impl Judgement<'_> {
 
     /// Whether the stat identities in a directory that was not moved are those of the refresh's
     /// time. The record has the epochs of moved directories alone, so one of them must be its own.
-    fn is_comparable(&self, directory: &Directory) -> bool {
-        let place = self.now.root().place(&directory.name, Steps::Any).ok();
-        let epoch = place.and_then(signed_epoch);
+    fn is_comparable(&self, directory: &Directory) -> rustix::io::Result<bool> {
+        let place = place(self.now.root(), &directory.name)?;
+        let epoch = place.as_ref().and_then(signed_epoch);
         let mut moved = self.record.effect.moved.iter();
-        epoch.is_some() && moved.any(|moved| moved.epoch == epoch)
+        Ok(epoch.is_some() && moved.any(|moved| moved.epoch == epoch))
     }
 
     /// A moved directory, and its modules, if they were touched.
@@ -255,17 +279,22 @@ impl Judgement<'_> {
     /// boot.
     fn touched_in(&self, moved: &Moved) -> Vec<Reason> {
         let top = &*moved.path;
-        let mut reasons = Vec::new();
-        let Ok(place) = self.now.root().place(top, Steps::Any) else {
-            return reasons;
+        let place = match place(self.now.root(), top) {
+            Ok(Some(place)) => place,
+            Ok(None) => return Vec::new(), // The witness tells that it is gone.
+            Err(errno) => return vec![unknown_directory(top, errno)],
         };
         if moved.epoch.is_none() || moved.epoch != signed_epoch(&place) {
-            return reasons;
+            return Vec::new();
         }
-        let ctime = fstat(&place).map(|stat| Mtime::of_ctime(&stat));
-        if ctime != Ok(moved.ctime) {
-            let subject = Subject::new(Input::ModuleDirectory, None, top);
-            reasons.push(Reason::TouchedSinceRefresh(subject));
+        let mut reasons = Vec::new();
+        match fstat(&place) {
+            Ok(stat) if Mtime::of_ctime(&stat) == moved.ctime => {}
+            Ok(_) => {
+                let subject = Subject::new(Input::ModuleDirectory, None, top);
+                reasons.push(Reason::TouchedSinceRefresh(subject));
+            }
+            Err(errno) => reasons.push(unknown_directory(top, errno)),
         }
         reasons.extend(self.touched_modules(top));
         reasons
@@ -290,6 +319,27 @@ impl Judgement<'_> {
             .map(|path| Subject::new(Input::Module, Some(top), &path))
             .map(Reason::TouchedSinceRefresh)
             .collect()
+    }
+}
+
+/// Opens the place at `path`, links followed. `None` if the path leads nowhere.
+fn place(root: &Root, path: &Path) -> rustix::io::Result<Option<OwnedFd>> {
+    match root.place(path, Steps::Any) {
+        Ok(place) => Ok(Some(place)),
+        Err(stop) if stop.leads_nowhere() => Ok(None),
+        Err(stop) => Err(stop.errno()),
+    }
+}
+
+/// The state of the file at `path`, links followed. `None` if the path leads nowhere.
+fn target(root: &Root, path: &Path) -> rustix::io::Result<Option<Stat>> {
+    place(root, path)?.map(fstat).transpose()
+}
+
+fn unknown_directory(path: &Path, errno: Errno) -> Reason {
+    Reason::Unknown {
+        subject: Subject::new(Input::ModuleDirectory, None, path),
+        error: error_text(errno.raw_os_error()),
     }
 }
 

@@ -5,9 +5,10 @@ use crate::act::libvirt::cached::Cached;
 use crate::act::libvirt::daemons::daemons;
 use crate::act::libvirt::judgement::is_outdated;
 use crate::act::libvirt::kind::Kind;
+use crate::act::libvirt::last_refresh::LastRecord;
 use crate::act::libvirt::moved::TimeOf;
 use crate::act::libvirt::record::{Effect, Reached, Record};
-use crate::act::libvirt::refresh::Refreshed;
+use crate::act::libvirt::refreshed::Refreshed;
 use crate::ground::error::Result;
 use crate::judge::witness::Witness;
 use crate::observe::inputs::{Depth, Inputs};
@@ -25,15 +26,15 @@ pub(crate) fn update_own(
     durability: Durability,
 ) -> Result<Option<Refreshed>> {
     let kind = Kind::of(profile)?;
-    let system = Record::read(&Stamp::system(profile.root(), profile.name())?);
-    if system.as_ref().is_some_and(Record::tells_all) {
+    let system = LastRecord::read(&Stamp::system(profile.root(), profile.name())?);
+    if system.known().is_some_and(Record::tells_all) {
         return Ok(None);
     }
-    let own = Record::read(stamp);
-    if !is_outdated(own.as_ref(), &inputs) {
+    let own = LastRecord::read(stamp);
+    if !is_outdated(own.known(), &inputs) {
         return Ok(None);
     }
-    let known = own.iter().chain(&system);
+    let known = own.known().into_iter().chain(system.known());
     let known: Vec<_> = known.map(|known| &known.witness.observation).collect();
     let observation = inputs.clone().read(Depth::All, &known);
     let directories = inputs.module_directories();

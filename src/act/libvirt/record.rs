@@ -19,7 +19,7 @@
 //! …
 //! ```
 //!
-//! A record of another version, or a torn one, counts as none. Then every answer is stale until the
+//! A record of another version, or a torn one, tells nothing. Then every answer is stale until the
 //! next refresh, which costs one probe.
 //!
 //! The mtime of the system's record is the last second that any refresh chose for a directory. It
@@ -32,19 +32,15 @@ use std::io;
 use rustix::fs::{OFlags, fstat};
 use serde::{Deserialize, Serialize};
 
-use crate::act::libvirt::moved::{LastSeconds, Moved, TimeOf, move_to_second};
+use crate::act::libvirt::moved::{Moved, TimeOf, move_to_second};
 use crate::files::directory::{open_file, stat_at};
-use crate::files::read::read_at_most;
 use crate::files::trust::{why_linked, why_not_believed};
 use crate::judge::witness::Witness;
-use crate::stamp::stamp::{Durability, Owner, Stamp};
+use crate::stamp::stamp::{Durability, Owner};
 use crate::stamp::turn::{Kept, Turn};
 
-/// The version of the text. A record of another version counts as none.
+/// The version of the text. A record of another version is not read.
 const VERSION: u32 = 2;
-
-/// The longest record that is read, in bytes. A longer one counts as none.
-const MOST_BYTES: u64 = 256 << 20;
 
 /// What the last refresh did, and what there was before it.
 #[derive(Debug)]
@@ -92,68 +88,8 @@ struct Preamble<E> {
     effect: E,
 }
 
-/// The last second that a refresh chose for module directories: the mtime of the record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LastSecond {
-    /// There is no record.
-    Never,
-    Chosen(i64),
-    /// There is a record, and its time cannot be read or believed.
-    Unknown,
-}
-
-/// What is kept of the last refresh.
-pub(crate) struct LastRefresh {
-    pub(crate) second: LastSecond,
-    /// `None` if there is no record, or none that can be read.
-    pub(crate) record: Option<Record>,
-}
-
-impl LastRefresh {
-    /// Reads the record beside `stamp`.
-    pub(crate) fn read(stamp: &Stamp) -> LastRefresh {
-        let Some(file) = stamp.open_kept(Kept::LibvirtRecord) else {
-            return LastRefresh {
-                second: match stamp.lacks_kept(Kept::LibvirtRecord) {
-                    true => LastSecond::Never,
-                    false => LastSecond::Unknown,
-                },
-                record: None,
-            };
-        };
-        let second = fstat(&file).map(|stat| LastSecond::Chosen(stat.st_mtime));
-        let text = read_at_most(MOST_BYTES, file).ok();
-        let text = text.and_then(|text| String::from_utf8(text).ok());
-        LastRefresh {
-            second: second.unwrap_or(LastSecond::Unknown),
-            record: text.and_then(|text| Record::parse(stamp.owner(), &text)),
-        }
-    }
-
-    /// The seconds that no later refresh may leave again.
-    pub(crate) fn seconds(&self) -> LastSeconds {
-        let effects = || self.record.iter().map(|record| &record.effect);
-        let moved = effects().flat_map(|effect| &effect.moved);
-        // The refresh chose a second after those of the directories that it had to leave, too.
-        let left = effects().flat_map(|effect| &effect.left);
-        let moved = moved.map(|moved| moved.second);
-        LastSeconds {
-            chosen: match self.second {
-                LastSecond::Chosen(second) => Some(second),
-                LastSecond::Never | LastSecond::Unknown => None,
-            },
-            recorded: moved.chain(left.map(|left| left.second)).max(),
-        }
-    }
-}
-
 impl Record {
-    /// Reads the record beside `stamp`. `None` if there is none, or none that can be read.
-    pub(crate) fn read(stamp: &Stamp) -> Option<Record> {
-        LastRefresh::read(stamp).record
-    }
-
-    /// Claims a second: stores it as the record's mtime, and so as [`LastRefresh::second`].
+    /// Claims a second: stores it as the record's mtime, where the next refresh finds it.
     ///
     /// It is not synced. After a power cut, the directory that was moved has the second, too.
     ///
@@ -222,7 +158,9 @@ impl Record {
         !self.effect.moved.is_empty() || !self.effect.changed.is_empty()
     }
 
-    fn parse(owner: Owner, text: &str) -> Option<Record> {
+    /// Reads the text of an owner's record. `None` if it is torn or of another version.
+    pub(crate) fn parse(owner: Owner, text: &[u8]) -> Option<Record> {
+        let text = std::str::from_utf8(text).ok()?;
         let at = text.find("\nmodstamp-witness ")? + 1;
         let (head, witness) = text.split_at(at);
         let head: Preamble<Effect> = toml::from_str(head).ok()?;
@@ -280,7 +218,7 @@ end 3
 
     #[test]
     fn a_record_is_read_back_as_it_was_written() {
-        let record = Record::parse(Owner::System, TEXT).unwrap();
+        let record = Record::parse(Owner::System, TEXT.as_bytes()).unwrap();
         assert_eq!(record.effect.moved[0].epoch, Some(-240));
         assert_eq!(record.text().unwrap(), TEXT);
     }
@@ -288,7 +226,7 @@ end 3
     #[test]
     fn a_torn_record_is_none() {
         for length in 0..TEXT.len() {
-            let torn = Record::parse(Owner::System, &TEXT[..length]);
+            let torn = Record::parse(Owner::System, &TEXT.as_bytes()[..length]);
             assert!(torn.is_none(), "{length} bytes");
         }
     }
@@ -303,10 +241,13 @@ end 3
             ("\\xff", "\\xfx"),
         ] {
             let text = TEXT.replacen(known, unknown, 1);
-            assert!(Record::parse(Owner::System, &text).is_none(), "{unknown}");
+            assert!(
+                Record::parse(Owner::System, text.as_bytes()).is_none(),
+                "{unknown}"
+            );
         }
         let first = "modstamp-libvirt 1\nlatest 00000000001700000001\nevicted\n\
             modstamp-witness 1 qemu\nstamp system -\nstamp user -\nend 3\n";
-        assert!(Record::parse(Owner::System, first).is_none());
+        assert!(Record::parse(Owner::System, first.as_bytes()).is_none());
     }
 }

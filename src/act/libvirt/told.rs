@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::act::libvirt::refresh::Refreshed;
+use crate::act::libvirt::refreshed::Refreshed;
 use crate::ground::environment::caller;
 use crate::stamp::event::{Action, Event};
 use crate::stamp::stamp::Stamp;
@@ -20,7 +20,7 @@ impl Refreshed {
     /// Adds to an event what the refresh did. The caller adds the warnings.
     pub(crate) fn tell(&self, event: &mut Event) {
         if !self.moved.is_empty() || !self.changed.is_empty() {
-            event.add("libvirt probes again");
+            event.add("any libvirt probes again");
         }
         let moved: Vec<PathBuf> = self.moved.iter().map(|(path, _)| path.clone()).collect();
         event.add_paths("moved the time of", &moved);
