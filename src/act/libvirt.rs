@@ -43,7 +43,7 @@ mod capabilities;
 mod daemons;
 pub(crate) mod installation;
 pub(crate) mod judgement;
-mod kind;
+pub(crate) mod kind;
 mod moved;
 mod occasion;
 pub(crate) mod own_cache;

@@ -25,7 +25,7 @@ use rustix::io::Errno;
 use crate::files::directory::stat_at;
 use crate::files::lock::{Lock, open_private};
 use crate::files::replace::{Replacement, Writers, remove, remove_leftovers};
-use crate::files::way::Steps;
+use crate::files::way::{Steps, Stop};
 use crate::ground::error::{Error, Result};
 use crate::ground::text::Printable;
 use crate::ground::time::{Deadline, Mtime, SECONDS_A_DAY};
@@ -135,7 +135,20 @@ impl Stamp {
     ///
     /// `None` if it is missing, cannot be reached, or could have been written by somebody else.
     pub(crate) fn open_kept(&self, kept: Kept) -> Option<OwnedFd> {
-        self.open_beside(kept.extension()).ok()
+        self.find_kept(kept).ok().flatten()
+    }
+
+    /// Like `open_kept`, but a look that fails is no missing file.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub(crate) fn find_kept(&self, kept: Kept) -> io::Result<Option<OwnedFd>> {
+        match self.open_beside(kept.extension()) {
+            Ok(file) => Ok(Some(file)),
+            Err(Stop::Untrusted { .. }) => Ok(None),
+            Err(stop) if stop.leads_nowhere() => Ok(None),
+            Err(stop) => Err(stop.into()),
+        }
     }
 
     /// Whether a look shows that a kept file is missing. If the look fails, it may be there.
@@ -146,9 +159,12 @@ impl Stamp {
     }
 
     /// The mtime that the last touch of ours left. A plain `touch FILE` since then changes nothing.
-    pub(crate) fn last_own_mtime(&self) -> Option<Mtime> {
-        let lock = self.root.stat(&self.directory.join(self.lock_name()));
-        remembered(&lock.ok()??)
+    ///
+    /// # Errors
+    /// The system's own.
+    pub(crate) fn last_own_mtime(&self) -> io::Result<Option<Mtime>> {
+        let lock = self.root.stat(&self.directory.join(self.lock_name()))?;
+        Ok(lock.as_ref().and_then(remembered))
     }
 
     fn version(&self, kept: Kept) -> Version {

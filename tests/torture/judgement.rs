@@ -107,13 +107,15 @@ impl Before {
         let is_status = matches!(verb, Verb::Status | Verb::LibvirtStatus);
         let is_known = sound.is_empty() || sound.contains(&Heard::of(verb, ran));
         let out = String::from_utf8_lossy(&ran.out);
-        // A row of libvirt's answers has the first reason alone, and the number of the others. A
-        // record that cannot be read counts as none.
-        let of_libvirt = match verb {
+        let more = match verb {
+            // A row of libvirt's answers has the first reason alone, and the number of the others.
+            // A record that cannot be read counts as none.
             Verb::LibvirtStatus => &[" more", "has not refreshed"][..],
+            // The doctor's line counts the places at which it could not look.
+            Verb::Status => &["could not check"],
             _ => &[],
         };
-        let mut words = ["cannot", "not known"].iter().chain(of_libvirt);
+        let mut words = ["cannot", "not known"].iter().chain(more);
         let tells = words.any(|word| out.contains(word));
         // A directory that the caller may not enter has no modules for the caller.
         let mut faulty = ran.faulty.iter();
@@ -175,11 +177,11 @@ impl Heard {
             Verb::Observe | Verb::CObserve => String::new(), // It has ctimes.
             // They do what the earlier run left undone.
             Verb::Update | Verb::Evict => String::new(),
-            // The first line is the doctor's. It leaves out what it cannot look at.
+            // The first line is the doctor's. Its numbers of problems count.
             Verb::Status => {
-                let out = masked(&String::from_utf8_lossy(&ran.out));
-                let rest = out.split_once('\n').map(|(_, rest)| rest.to_owned());
-                rest.unwrap_or_default()
+                let out = String::from_utf8_lossy(&ran.out);
+                let (health, rest) = out.split_once("; see ").unwrap_or((&out, ""));
+                format!("{health}; see {}", masked(rest))
             }
             _ => masked(&String::from_utf8_lossy(&ran.out)),
         };

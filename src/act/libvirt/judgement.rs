@@ -1,7 +1,9 @@
 //! The verdict on an answer that libvirt cached. It is fresh if it was cached after the last
 //! refresh, and no input changed or was touched since.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::fs::fstat;
 
@@ -9,7 +11,7 @@ use crate::act::libvirt::cache_file::CacheFile;
 use crate::act::libvirt::capabilities::{Recorded, RecordedDirectory};
 use crate::act::libvirt::moved::{Moved, TimeOf, signed_epoch};
 use crate::act::libvirt::record::{Reached, Record};
-use crate::files::way::Steps;
+use crate::files::way::{Steps, Stop};
 use crate::ground::time::Mtime;
 use crate::judge::reason::{Reason, Subject};
 use crate::judge::verdict::Verdict;
@@ -39,8 +41,13 @@ pub(crate) fn judge(record: Option<&Record>, file: &CacheFile, now: &Inputs) -> 
 /// Whether libvirt must probe again, because something is not as at the last refresh, or because
 /// that is not known.
 pub(crate) fn is_outdated(record: Option<&Record>, now: &Inputs) -> bool {
-    let is_outdated = |record| Judgement { record, now }.is_outdated();
-    record.is_none_or(is_outdated)
+    record.is_none_or(|record| !why_outdated(record, now).is_empty())
+}
+
+/// The reasons why libvirt must probe again. If each of them is that something is not known, perhaps
+/// it need not.
+pub(crate) fn why_outdated(record: &Record, now: &Inputs) -> Vec<Reason> {
+    Judgement { record, now }.why_outdated()
 }
 
 /// Whether libvirt itself rejects an answer at its next look-up, because a time that it compares
@@ -81,12 +88,17 @@ struct Judgement<'a> {
 }
 
 impl Judgement<'_> {
-    fn is_outdated(&self) -> bool {
-        let news = self.record.witness.news(self.now);
-        self.record.effect.reached == Reached::Partly
-            || news.iter().any(|reason| self.concerns(reason))
-            || !self.are_moves_as_left()
-            || !self.touched().is_empty()
+    fn why_outdated(&self) -> Vec<Reason> {
+        let mut reasons = self.record.witness.news(self.now);
+        reasons.retain(|reason| self.concerns(reason));
+        if self.record.effect.reached == Reached::Partly {
+            reasons.push(Reason::BeforeRefresh);
+        }
+        reasons.extend(self.other_moves());
+        match reasons.is_empty() {
+            true => self.touched(),
+            false => reasons,
+        }
     }
 
     /// All reasons why an answer in the cache of `owner` is stale.
@@ -160,9 +172,18 @@ impl Judgement<'_> {
 
     /// Whether each module directory that was moved still has the second that it was moved to.
     fn are_moves_as_left(&self) -> bool {
-        let mtime = |path: &PathBuf| self.now.root().target(path).map(|stat| stat.st_mtime);
-        let mut moved = self.record.effect.moved.iter();
-        moved.all(|moved| mtime(&moved.path) == Some(moved.second))
+        self.other_moves().next().is_none()
+    }
+
+    /// A reason for each module directory that was moved and has another second now.
+    fn other_moves(&self) -> impl Iterator<Item = Reason> {
+        let moved = self.record.effect.moved.iter();
+        moved.filter_map(|moved| match self.now.root().look(&moved.path) {
+            Ok(Some(stat)) if stat.st_mtime == moved.second => None,
+            Ok(_) => Some(Reason::SinceRefresh),
+            Err(stop) if stop.is_shut() => Some(Reason::SinceRefresh),
+            Err(stop) => Some(unknown_directory(&moved.path, stop)),
+        })
     }
 
     /// Whether a reason concerns the owner's libvirt.
@@ -207,10 +228,12 @@ impl Judgement<'_> {
         let moved = self.record.effect.moved.iter();
         let moved = moved.flat_map(|moved| self.touched_in(moved));
         let others = self.record.witness.observation.directories.iter();
-        let others = others.filter(|other| {
-            !other.is_alias() && !self.has_moved(&other.name) && self.is_comparable(other)
+        let others = others.filter(|other| !other.is_alias() && !self.has_moved(&other.name));
+        let others = others.flat_map(|other| match self.is_comparable(other) {
+            Ok(true) => self.touched_in_other(other),
+            Ok(false) => Vec::new(),
+            Err(reason) => vec![reason],
         });
-        let others = others.flat_map(|other| self.touched_in_other(other));
         moved.chain(others).collect()
     }
 
@@ -241,11 +264,19 @@ impl Judgement<'_> {
 
     /// Whether the stat identities in a directory that was not moved are those of the refresh's
     /// time. The record has the epochs of moved directories alone, so one of them must be its own.
-    fn is_comparable(&self, directory: &Directory) -> bool {
-        let place = self.now.root().place(&directory.name, Steps::Any).ok();
-        let epoch = place.and_then(signed_epoch);
+    fn is_comparable(&self, directory: &Directory) -> Result<bool, Reason> {
+        let epoch = self.place(&directory.name)?.and_then(signed_epoch);
         let mut moved = self.record.effect.moved.iter();
-        epoch.is_some() && moved.any(|moved| moved.epoch == epoch)
+        Ok(epoch.is_some() && moved.any(|moved| moved.epoch == epoch))
+    }
+
+    /// Opens a module directory as a place. `None` if the path leads to nothing for the caller.
+    fn place(&self, directory: &Path) -> Result<Option<OwnedFd>, Reason> {
+        match self.now.root().place(directory, Steps::Any) {
+            Ok(place) => Ok(Some(place)),
+            Err(stop) if stop.is_shut() => Ok(None),
+            Err(stop) => Err(unknown_directory(directory, stop)),
+        }
     }
 
     /// A moved directory, and its modules, if they were touched.
@@ -256,8 +287,10 @@ impl Judgement<'_> {
     fn touched_in(&self, moved: &Moved) -> Vec<Reason> {
         let top = &*moved.path;
         let mut reasons = Vec::new();
-        let Ok(place) = self.now.root().place(top, Steps::Any) else {
-            return reasons;
+        let place = match self.place(top) {
+            Ok(Some(place)) => place,
+            Ok(None) => return reasons,
+            Err(reason) => return vec![reason],
         };
         if moved.epoch.is_none() || moved.epoch != signed_epoch(&place) {
             return reasons;
@@ -283,13 +316,29 @@ impl Judgement<'_> {
         // A look too near to a change kept no identity: then nothing is known to be untouched.
         let touched =
             both.filter(|(then, now)| then.identity.fingerprint() != now.identity.fingerprint());
-        let paths = touched.map(|(then, _)| top.join(&then.name));
-        // One module directory may be in another.
-        let by_others = paths.filter(|path| !self.has_moved(path));
-        by_others
-            .map(|path| Subject::new(Input::Module, Some(top), &path))
-            .map(Reason::TouchedSinceRefresh)
-            .collect()
+        let reasons = touched.filter_map(|(then, now)| {
+            let path = top.join(&then.name);
+            let subject = Subject::new(Input::Module, Some(top), &path);
+            match now.identity.fingerprint() {
+                // One module directory may be in another.
+                _ if self.has_moved(&path) => None,
+                Some(_) => Some(Reason::TouchedSinceRefresh(subject)),
+                // Now a look at its target failed.
+                None => Some(Reason::Unknown {
+                    subject,
+                    error: "the target of the link could not be looked at".to_owned(),
+                }),
+            }
+        });
+        reasons.collect()
+    }
+}
+
+/// The reason that a look at a module directory failed.
+fn unknown_directory(path: &Path, stop: Stop) -> Reason {
+    Reason::Unknown {
+        subject: Subject::new(Input::ModuleDirectory, None, path),
+        error: io::Error::from(stop).to_string(),
     }
 }
 

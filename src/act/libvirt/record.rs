@@ -110,7 +110,7 @@ pub(crate) struct LastRefresh {
 }
 
 impl LastRefresh {
-    /// Reads the record beside `stamp`.
+    /// Reads the record beside `stamp`. A look that fails finds none.
     pub(crate) fn read(stamp: &Stamp) -> LastRefresh {
         let Some(file) = stamp.open_kept(Kept::LibvirtRecord) else {
             return LastRefresh {
@@ -151,6 +151,22 @@ impl Record {
     /// Reads the record beside `stamp`. `None` if there is none, or none that can be read.
     pub(crate) fn read(stamp: &Stamp) -> Option<Record> {
         LastRefresh::read(stamp).record
+    }
+
+    /// Like `read`, but a look that fails is no missing record.
+    ///
+    /// # Errors
+    /// The system's own.
+    #[cfg(feature = "cli")]
+    pub(crate) fn find(stamp: &Stamp) -> io::Result<Option<Record>> {
+        let Some(file) = stamp.find_kept(Kept::LibvirtRecord)? else {
+            return Ok(None);
+        };
+        let text = match read_at_most(MOST_BYTES, file) {
+            Err(cause) if cause.kind() == io::ErrorKind::FileTooLarge => return Ok(None),
+            read => String::from_utf8(read?).ok(),
+        };
+        Ok(text.and_then(|text| Record::parse(stamp.owner(), &text)))
     }
 
     /// Claims a second: stores it as the record's mtime, and so as [`LastRefresh::second`].
