@@ -235,11 +235,11 @@ fn the_doctor_finds_what_rpms_triggers_lack(host: &Broken) {
         ));
     };
     install(rpm(host, "modules", ""));
-    let install = &findings(host)[..];
+    let found = findings(host);
     let remedy = "rpm-trigger: dnf install modstamp-qemu || echo ";
     assert!(
-        install.len() == 1 && install[0].starts_with(remedy),
-        "{install:?}"
+        found.len() == 1 && found[0].starts_with(remedy),
+        "{found:?}"
     );
     let trigger = "%filetriggerin -p /usr/libexec/modstamp/rpm-trigger -- /usr/lib64/qemu\n\
         --profile qemu --no-sync /usr/lib64/qemu\n";

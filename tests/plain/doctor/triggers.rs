@@ -18,7 +18,7 @@ fn a_remedy_that_finds_no_package_says_where_one_comes_from() {
     let (_, remedy) = host.assert_ill("dpkg-trigger");
     let mut shell = std::process::Command::new("/bin/sh");
     shell.env("PATH", "/such/a/directory"); // No package manager starts.
-    shell.args(["-c", &&remedy]);
+    shell.args(["-c", &*remedy]);
     let output = shell.output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8(output.stdout).unwrap();
