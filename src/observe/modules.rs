@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::files::directory::{for_each_name, open_for_reading};
 use crate::files::root::Root;
-use crate::files::way::Steps;
+use crate::files::way::{Steps, Stop};
 use crate::observe::content::{
     Content, MOST_ENTRIES, MOST_LEVELS, NOT_STORED, TOO_DEEP, TOO_MANY, digest_of_name,
 };
@@ -39,7 +39,8 @@ pub(crate) fn module_directories(walk: &mut Walk<'_>, profile: &Profile) -> Vec<
     for path in own_names_first(walk.root, paths) {
         match walk.root.directory(&path) {
             Ok(place) => directories.extend(module_directory(walk, path, &place, &mut walked)),
-            Err(stop) if stop.is_shut() => {}
+            Err(stop) if stop.leads_nowhere() => {}
+            Err(Stop::System(Errno::ACCESS)) => walk.shut.push(path),
             Err(stop) => directories.push(Directory::unreadable(path, stop.errno())),
         }
     }

@@ -18,6 +18,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) evidence: Evidence,
     /// An earlier observation. It spares reading the names of directories that are unchanged.
     pub(crate) older: Option<&'a Observation>,
+    /// Paths that the caller may not enter. Nothing can be loaded from there by the caller.
+    pub(crate) shut: Vec<PathBuf>,
 }
 
 impl<'a> Walk<'a> {
@@ -26,6 +28,7 @@ impl<'a> Walk<'a> {
             root,
             evidence: Evidence::now(),
             older,
+            shut: Vec::new(),
         }
     }
 
