@@ -1,5 +1,9 @@
 //! The doctor: looks whether triggers, units, profiles, paths and rights are as they should be.
 //!
+//! A look can fail: a directory is closed to the caller, or the system is out of descriptors. Then it
+//! is not known what is there. So a failed look is reported as unseen, and is neither a finding nor
+//! silence. Each look of [`host::Host`] is a [`report::Seen`], and a check hands a failed one on.
+//!
 //! It changes nothing. Each finding says what was seen and why it matters, and has a command that
 //! mends it. The doctor reads files below the root directory. It asks other programs only about
 //! the running system, because anybody may have made another root's programs and databases. For the
@@ -19,6 +23,7 @@ mod dpkg;
 mod hooks;
 mod host;
 mod libvirt;
+mod names;
 mod profiles;
 mod report;
 mod rpm;
@@ -26,42 +31,52 @@ mod stamps;
 mod units;
 
 use crate::act::doctor::host::{Host, INSIDE};
+pub use crate::act::doctor::names::CHECK_NAMES;
+use crate::act::doctor::names::{
+    APK_TRIGGER, CLOCK, DPKG_LAST_RUN, DPKG_TRIGGER, INOTIFY, LIBVIRT_ANSWERS, LIBVIRT_VERSION,
+    MODULE_DIRECTORIES, MODULES, PACMAN_HOOK, PROFILE, PROFILE_DIRECTORY, RPM_TRIGGER, STAMP,
+    STAMP_DISK, STAMP_LABEL, STAMP_RIGHTS, UNIT,
+};
+use crate::act::doctor::report::{Checked, Seen};
 pub use crate::act::doctor::report::{Examination, Finding, Health, Note, Unseen};
 use crate::files::root::Root;
 
-/// Looks at one thing, and reports what is wrong with it.
-type Check = fn(&Host, &mut Examination);
+/// Looks at one thing, and reports what is wrong with it. A failed look may end it.
+type Check = fn(&Host, &mut Examination) -> Seen<Checked>;
 
-const CHECKS: [Check; 18] = [
-    dpkg::triggers,
-    dpkg::last_run,
-    rpm::triggers,
-    hooks::pacman,
-    hooks::apk,
-    units::units,
-    units::inotify,
-    profiles::profiles,
-    profiles::directories,
-    stamps::exist,
-    stamps::rights,
-    stamps::labels,
-    stamps::disk,
-    stamps::clock,
-    stamps::modules,
-    libvirt::directories,
-    libvirt::answers,
-    libvirt::version,
+/// Each check, with the name under which a look that ends it is reported.
+const CHECKS: [(&str, Check); 18] = [
+    (DPKG_TRIGGER, dpkg::triggers),
+    (DPKG_LAST_RUN, dpkg::last_run),
+    (RPM_TRIGGER, rpm::triggers),
+    (PACMAN_HOOK, hooks::pacman),
+    (APK_TRIGGER, hooks::apk),
+    (UNIT, units::units),
+    (INOTIFY, units::inotify),
+    (PROFILE, profiles::profiles),
+    (PROFILE_DIRECTORY, profiles::directories),
+    (STAMP, stamps::exist),
+    (STAMP_RIGHTS, stamps::rights),
+    (STAMP_LABEL, stamps::labels),
+    (STAMP_DISK, stamps::disk),
+    (CLOCK, stamps::clock),
+    (MODULES, stamps::modules),
+    (MODULE_DIRECTORIES, libvirt::directories),
+    (LIBVIRT_ANSWERS, libvirt::answers),
+    (LIBVIRT_VERSION, libvirt::version),
 ];
 
 /// Examines the host below `root`. It takes a few milliseconds, unless rpm or systemd is slow.
 pub fn examine(root: &Root) -> Examination {
-    let host = Host::of(root);
-    let mut examination = Examination {
-        checks: CHECKS.len(),
-        ..Examination::default()
-    };
-    for check in CHECKS {
-        check(&host, &mut examination);
+    let mut examination = Examination::default();
+    let host = Host::of(root, &mut examination);
+    examination.is_used = !host.in_use.is_empty();
+    for (name, check) in CHECKS {
+        match check(&host, &mut examination) {
+            Ok(Checked::Made) => examination.checks += 1,
+            Ok(Checked::NothingHere) => {}
+            Err(blind) => examination.blind(name, blind),
+        }
     }
     if !root.is_system() {
         for finding in &mut examination.findings {

@@ -9,6 +9,8 @@
 //! The witness holds the time that its touch left. A reader believes it only if modstamp has not
 //! touched the stamp since. So a touch outdates the witness even if it cannot remove the file.
 
+use std::io;
+
 use crate::files::read::read_at_most;
 use crate::ground::error::{Error, Result};
 use crate::ground::time::Mtime;
@@ -38,6 +40,15 @@ pub(crate) enum KeptWitness {
 }
 
 impl KeptWitness {
+    /// Reads the kept witness that counts for the system's `stamp`.
+    ///
+    /// # Errors
+    /// If a look at it fails.
+    #[cfg(feature = "cli")]
+    pub(crate) fn of_system(stamp: &Stamp) -> Result<KeptWitness> {
+        Ok(find_beside(stamp)?.map_or(KeptWitness::Unknown, KeptWitness::Own))
+    }
+
     /// Reads the kept witness that counts for the caller's `stamp`.
     pub(crate) fn read(profile: &Profile, stamp: &Stamp) -> KeptWitness {
         let own = read_beside(stamp);
@@ -93,13 +104,35 @@ impl KeptWitness {
 /// Reads the witness that is kept beside a stamp. `None` if there is no stamp, or no witness of its
 /// last touch.
 pub(crate) fn read_beside(stamp: &Stamp) -> Option<Witness> {
-    let now = stamp.mtime().ok()??;
-    let bytes = read_at_most(MOST_BYTES, stamp.open_kept(Kept::Witness).ok()?).ok()?;
-    let mut witness = Witness::from_bytes(&bytes).ok()?;
-    let then = witness.observation.stamps.of_mut(stamp.owner()).mtime()?;
+    find_beside(stamp).ok().flatten()
+}
+
+/// Like `read_beside`, but a look that fails is no missing witness.
+fn find_beside(stamp: &Stamp) -> Result<Option<Witness>> {
+    let Some(now) = stamp.mtime()? else {
+        return Ok(None);
+    };
+    let failed = |cause| {
+        let attempt = "read the witness of the modules beside";
+        let remedy = "make it readable: until then nobody knows if the modules changed";
+        Error::system(attempt, stamp.path(), cause, remedy)
+    };
+    let Some(file) = stamp.find_kept(Kept::Witness).map_err(failed)? else {
+        return Ok(None);
+    };
+    let bytes = match read_at_most(MOST_BYTES, file) {
+        Err(cause) if cause.kind() == io::ErrorKind::FileTooLarge => return Ok(None),
+        read => read.map_err(failed)?,
+    };
+    let Ok(mut witness) = Witness::from_bytes(&bytes) else {
+        return Ok(None);
+    };
+    let Some(then) = witness.observation.stamps.of_mut(stamp.owner()).mtime() else {
+        return Ok(None);
+    };
     // A plain `touch FILE` since then needs no second touch.
-    let is_last = then == now || Some(then) == stamp.last_own_mtime();
-    is_last.then_some(witness)
+    let is_last = then == now || Some(then) == stamp.last_own_mtime().map_err(failed)?;
+    Ok(is_last.then_some(witness))
 }
 
 /// Keeps an observation from before the touch that just left `mtime`.

@@ -46,7 +46,7 @@ mod capabilities;
 mod daemons;
 pub(crate) mod installation;
 pub(crate) mod judgement;
-mod kind;
+pub(crate) mod kind;
 pub(crate) mod last_refresh;
 mod moved;
 mod occasion;

@@ -14,7 +14,7 @@ use super::{Place, end, print, print_json};
 /// another root it only reads files.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Exit status: 0 if all is well; 1 if something needs mending; 2 if nothing was found, but something could not be checked, or if the arguments are wrong"
+    after_help = "Exit status: 0 if all is well, or if there is nothing to check; 1 if something needs mending; 2 if nothing was found, but something could not be checked, or if the arguments are wrong"
 )]
 pub struct Arguments {
     /// Print it as JSON
@@ -36,7 +36,7 @@ impl Arguments {
         match self.json {
             true => print_json(&json!({
                 "version": 1,
-                "well": health == Health::Well,
+                "well": matches!(health, Health::Well | Health::Unused),
                 "checks": examination.checks,
                 "findings": examination.findings,
                 "notes": examination.notes,
@@ -45,7 +45,7 @@ impl Arguments {
             false => print(text(&examination))?,
         }
         Ok(ExitCode::from(match health {
-            Health::Well => 0,
+            Health::Well | Health::Unused => 0,
             Health::Ill => 1,
             Health::NotKnown => 2,
         }))
@@ -78,19 +78,27 @@ fn text(examination: &Examination) -> String {
 }
 
 fn summary(examination: &Examination) -> String {
-    let count = |count: usize, what: &str| match count {
-        1 => format!("1 {what}"),
-        count => format!("{count} {what}s"),
-    };
-    let checks = count(examination.checks, "check");
-    let problems = count(examination.problems(), "problem");
+    let checks = counted(examination.checks, "check");
+    let problems = counted(examination.problems(), "problem");
     let unseen = examination.unseen.len();
     match examination.health() {
         Health::Well => format!("all is well: {checks}\n"),
+        Health::Unused => format!("there is nothing to check: {UNUSED}\n"),
         Health::Ill | Health::NotKnown if unseen > 0 => {
-            let unseen = count(unseen, "place");
+            let unseen = counted(unseen, "place");
             format!("{problems} found, and {unseen} not checked: {checks}\n")
         }
         Health::Ill | Health::NotKnown => format!("{problems} found: {checks}\n"),
+    }
+}
+
+/// Why an unused host has nothing to check, as a clause.
+pub const UNUSED: &str = "no profile's program or module directory is installed";
+
+/// A number of things, such as "2 problems".
+pub fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
     }
 }

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand, ValueHint};
-use modstamp::{Durability, Profile, Root, Sentence, is_unsafe};
+use modstamp::{Durability, Profile, Root, Sentence, is_unsafe, printable};
 use serde::Serialize;
 
 /// A witness has some 100 bytes for each input. A larger file is no witness.
@@ -108,6 +108,17 @@ impl Place {
             None => Root::system(),
         }
     }
+
+    /// A command of modstamp's for the same root directory, for people to paste.
+    fn verb(&self, verb: &str) -> String {
+        let root = self.root.as_deref().filter(|it| *it != Path::new("/"));
+        match root {
+            Some(directory) => {
+                format!("modstamp {verb} --root {}", quoted(directory.as_os_str()))
+            }
+            None => format!("modstamp {verb}"),
+        }
+    }
 }
 
 impl Which {
@@ -166,7 +177,14 @@ pub fn read_stored(file: &Path) -> anyhow::Result<Vec<u8>> {
     }
     let text = fs_err::File::open(file).and_then(|mut file| read(&mut file));
     text.map_err(|error| {
-        anyhow!("cannot read the witness: {error}; name a file that “modstamp observe” filled")
+        let (file, remedy) = (
+            printable(file),
+            "name a file that “modstamp observe” filled",
+        );
+        // The sentence of fs_err names the path once more.
+        let cause = error.get_ref().and_then(|error| error.source());
+        let cause = cause.map_or_else(|| error.to_string(), ToString::to_string);
+        anyhow!("cannot read the witness {file}: {cause}; {remedy}")
     })
 }
 

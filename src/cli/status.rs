@@ -12,8 +12,9 @@ use modstamp::{
 };
 use serde_json::{Value, json};
 
+use super::doctor::{UNUSED, counted};
 use super::table::{Cell, Table};
-use super::{Place, end, load, print, print_json, quoted, say};
+use super::{Place, end, load, print_json, quoted, say};
 
 /// Show stamps, modules, programs and cached answers, and which of the answers are stale
 ///
@@ -78,10 +79,11 @@ impl Arguments {
                     self.all || self.profile.is_some() || !status.is_of_nothing()
                 };
                 let (shown, hidden): (Vec<_>, Vec<_>) = all.iter().partition(|it| is_shown(it));
+                let mut table = table(&shown, &hidden, &self.place);
                 if self.profile.is_none() {
-                    print(health(&examine(&root)))?;
+                    table.heading(health(&examine(&root), &self.place.verb("doctor")));
                 }
-                table(&shown, &hidden).print()?;
+                table.print()?;
             }
         }
         Ok(match is_all_shown {
@@ -91,17 +93,18 @@ impl Arguments {
     }
 }
 
-/// The first line: whether the host is well.
-fn health(examination: &Examination) -> String {
-    let health = match (examination.health(), examination.problems()) {
-        (Health::Well, _) => "well",
-        (Health::Ill, 1) => "1 problem; see “modstamp doctor”",
-        (Health::Ill, count) => return format!("{count} problems; see “modstamp doctor”\n"),
-        (Health::NotKnown, _) => {
-            "no problem found, but not everything could be checked; see “modstamp doctor”"
-        }
-    };
-    format!("{health}\n")
+/// The first line: whether the host is well. `verb` is the command that tells more.
+fn health(examination: &Examination, verb: &str) -> String {
+    let problems = counted(examination.problems(), "problem");
+    let unseen = counted(examination.unseen.len(), "place");
+    let (is_all_seen, see) = (examination.unseen.is_empty(), format!("see “{verb}”"));
+    match examination.health() {
+        Health::Well => "well".to_owned(),
+        Health::Unused => format!("nothing to check: {UNUSED}"),
+        Health::Ill if is_all_seen => format!("{problems}; {see}"),
+        Health::Ill => format!("{problems}, and could not check {unseen}; {see}"),
+        Health::NotKnown => format!("no problem found, but could not check {unseen}; {see}"),
+    }
 }
 
 /// One profile, with all that the verb shows of it.
@@ -424,14 +427,15 @@ pub fn texts<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Vec<String> {
 }
 
 /// The table of some profiles, and one line on those that it leaves out.
-fn table(shown: &[&ProfileStatus], hidden: &[&ProfileStatus]) -> Table<4> {
+fn table(shown: &[&ProfileStatus], hidden: &[&ProfileStatus], place: &Place) -> Table<4> {
     let mut table = Table::new(["PROFILE", "WHAT", "WHERE", "STATE"]);
     shown.iter().for_each(|status| status.add_rows(&mut table));
     let names: Vec<&str> = hidden.iter().map(|it| it.profile.name()).collect();
     if !names.is_empty() {
         table.note(format_args!(
-            "nothing is installed of: {}; “modstamp status --all” shows them",
-            names.join(", ")
+            "nothing is installed of: {}; “{}” shows them",
+            names.join(", "),
+            place.verb("status --all")
         ));
     }
     table

@@ -55,6 +55,7 @@ type Grid = Vec<Vec<String>>;
 pub struct Table<const N: usize> {
     header: [&'static str; N],
     rows: Vec<[Cell; N]>,
+    headings: Vec<String>,
     notes: Vec<String>,
 }
 
@@ -71,12 +72,19 @@ impl<const N: usize> Table<N> {
         Table {
             header,
             rows: Vec::new(),
+            headings: Vec::new(),
             notes: Vec::new(),
         }
     }
 
     pub fn row(&mut self, cells: [Cell; N]) {
         self.rows.push(cells.map(Cell::escaped));
+    }
+
+    /// Adds a sentence above the table.
+    pub fn heading(&mut self, text: impl std::fmt::Display) {
+        let text = text.to_string();
+        self.headings.push(Sentence(&text).to_string());
     }
 
     /// Adds a sentence below the table.
@@ -93,7 +101,8 @@ impl<const N: usize> Table<N> {
     fn lines(&self, terminal: &Terminal) -> Vec<String> {
         let width = terminal.width.map(|width| width.max(NARROWEST));
         let shape = width.map_or(Shape::WHOLE, |width| self.shape(width));
-        let mut lines: Vec<String> = Vec::new();
+        let sentence = |text: &String| lay_out(vec![vec![unbroken(text)]], width);
+        let mut lines: Vec<String> = self.headings.iter().flat_map(sentence).collect();
         for (index, grid) in self.grids(shape).into_iter().enumerate() {
             let start = start_of_last(&grid);
             let laid_out = lay_out(grid, width).into_iter();
@@ -110,9 +119,7 @@ impl<const N: usize> Table<N> {
             lines.push("commands shortened above:".to_owned());
             lines.extend(commands);
         }
-        for note in &self.notes {
-            lines.extend(lay_out(vec![vec![unbroken(note)]], width));
-        }
+        lines.extend(self.notes.iter().flat_map(sentence));
         lines
     }
 

@@ -113,7 +113,16 @@ impl Root {
 
     /// The state of the file at `path`, links followed; `None` if it cannot be reached.
     pub(crate) fn target(&self, path: &Path) -> Option<Stat> {
-        rustix::fs::fstat(self.place(path, Steps::Any).ok()?).ok()
+        self.look(path).ok().flatten()
+    }
+
+    /// The state of the file at `path`, links followed; `None` if there is no file.
+    pub(crate) fn look(&self, path: &Path) -> std::result::Result<Option<Stat>, Stop> {
+        match self.place(path, Steps::Any) {
+            Ok(place) => Ok(Some(rustix::fs::fstat(place)?)),
+            Err(stop) if stop.is_missing() => Ok(None),
+            Err(stop) => Err(stop),
+        }
     }
 
     /// Opens the file at `path`, links followed, as a place (`O_PATH`, open(2)).

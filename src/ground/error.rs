@@ -98,6 +98,15 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// The system's error, if it refused. `None` if modstamp did not like what the system showed.
+    #[cfg(feature = "cli")]
+    pub(crate) fn errno(&self) -> Option<rustix::io::Errno> {
+        match self {
+            Error::System { cause, .. } => rustix::io::Errno::from_io_error(cause),
+            _ => None,
+        }
+    }
+
     pub(crate) fn system(
         attempt: &'static str,
         path: impl Into<PathBuf>,

@@ -283,7 +283,10 @@ impl Reason {
     pub(crate) fn is_unknown(&self) -> bool {
         matches!(
             self,
-            Reason::UnknownStamp { .. } | Reason::Unknown { .. } | Reason::NotRead(_)
+            Reason::UnknownStamp { .. }
+                | Reason::UnknownFact { .. }
+                | Reason::Unknown { .. }
+                | Reason::NotRead(_)
         )
     }
 }

@@ -87,10 +87,12 @@ impl Identity {
         self.fingerprint().map_or(Identity::Unknown, Identity::Seen)
     }
 
-    /// Both as one: evidence if both are.
+    /// Both as one: evidence if both are, and unknown if one is.
     pub(crate) fn and(self, other: Identity) -> Identity {
-        let number = |identity: Identity| identity.fingerprint().unwrap_or_default();
-        let both = hash_numbers([number(self), number(other)]);
+        let (Some(own), Some(others)) = (self.fingerprint(), other.fingerprint()) else {
+            return Identity::Unknown;
+        };
+        let both = hash_numbers([own, others]);
         match (self, other) {
             (Identity::Evidence(_), Identity::Evidence(_)) => Identity::Evidence(both),
             _ => Identity::Seen(both),

@@ -31,6 +31,9 @@ use crate::stamp::stamp::Owner;
 #[derive(Debug, Clone)]
 pub struct Inputs {
     observation: Observation,
+    /// Paths that the caller may not enter.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+    shut: Vec<PathBuf>,
     /// Reads in the profile's root directory.
     reader: Reader,
     /// Reads commands, which the caller's own root directory holds.
@@ -114,6 +117,7 @@ impl Inputs {
             command_reader: Reader::new(profile.root()),
             tick: walk.evidence.tick,
             whole_tick,
+            shut: walk.shut,
             observation: Observation {
                 profile: profile.name().to_owned(),
                 scope: profile.scope,
@@ -187,6 +191,12 @@ impl Inputs {
     /// What the look saw.
     pub(crate) fn observation(&self) -> &Observation {
         &self.observation
+    }
+
+    /// The paths that the caller may not enter. Inputs may be there for others.
+    #[cfg(feature = "cli")]
+    pub(crate) fn shut(&self) -> &[PathBuf] {
+        &self.shut
     }
 
     /// The profile's root directory.

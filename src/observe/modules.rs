@@ -67,7 +67,8 @@ pub(crate) fn module_directories(
         match walk.root.directory(&path) {
             Ok(place) => directories.extend(module_directory(walk, path, &place, &mut walked)),
             Err(Stop::System(Errno::NOTDIR)) if is_plain => files.extend(walk.entry(&path)),
-            Err(stop) if stop.is_shut() => {}
+            Err(stop) if stop.leads_nowhere() => {}
+            Err(Stop::System(Errno::ACCESS)) => walk.shut.push(path),
             Err(stop) => directories.push(Directory::unreadable(path, stop.errno())),
         }
     }

@@ -17,6 +17,7 @@ use crate::files::root::Root;
 use crate::files::way::{Steps, Stop};
 use crate::ground::environment::home_directory;
 use crate::ground::error::{Error, Result};
+use crate::ground::text::Printable;
 use crate::observe::evidence::hash;
 use crate::observe::exclude::Exclude;
 use crate::observe::fact::HostInput;
@@ -78,9 +79,10 @@ impl Profile {
             }
         }
         let profile = profile.ok_or_else(|| {
+            let file = format!("/etc/modstamp/profiles.d/{name}.toml");
             Error::NoProfile(format!(
-                "there is no profile “{name}”; write it to /etc/modstamp/profiles.d/{name}.toml, \
-                 or name one of: {}",
+                "there is no profile “{name}”; write it to {}, or name one of: {}",
+                Printable(root.outside(Path::new(&file)).as_os_str()),
                 Profile::names(root).join(", ")
             ))
         })?;
@@ -98,9 +100,23 @@ impl Profile {
 
     /// Lists the names of all profiles that [`Profile::load_in`] finds, sorted.
     pub fn names(root: &Root) -> Vec<String> {
+        Profile::names_seen(root).0
+    }
+
+    /// Like [`Profile::names`], and the directories of profiles that could not be read.
+    pub(crate) fn names_seen(root: &Root) -> (Vec<String>, Vec<(PathBuf, io::Error)>) {
         let mut names: Vec<String> = BUILT_IN.map(|(name, _)| name.to_owned()).into();
+        let mut unread = Vec::new();
         for directory in directories() {
-            for file in root.names(&directory).unwrap_or_default() {
+            let files = match root.names_by(&directory, Steps::Any) {
+                Ok(files) => files,
+                Err(stop) if stop.is_missing() => continue,
+                Err(stop) => {
+                    unread.push((directory, stop.into()));
+                    continue;
+                }
+            };
+            for file in files {
                 let name = file.to_string_lossy();
                 let name = name.strip_suffix(".toml").unwrap_or_default();
                 if check_name(name).is_ok() {
@@ -110,7 +126,7 @@ impl Profile {
         }
         names.sort();
         names.dedup();
-        names
+        (names, unread)
     }
 
     fn from_file(path: &Path, root: &Root) -> Result<Profile> {
@@ -259,11 +275,21 @@ fn directories() -> impl Iterator<Item = PathBuf> {
 }
 
 /// The files of the profile `name` in the root directory. Each replaces keys of those before it.
+///
+/// # Errors
+/// If the system refuses a look at one.
 #[cfg(feature = "cli")]
-pub(crate) fn files_of(name: &str, root: &Root) -> Vec<PathBuf> {
-    let files = directories().map(|directory| directory.join(format!("{name}.toml")));
-    let is_read = |file: &PathBuf| !matches!(read_below(root, file), Ok(None));
-    files.filter(is_read).collect()
+pub(crate) fn files_of(name: &str, root: &Root) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for directory in directories() {
+        let file = directory.join(format!("{name}.toml"));
+        match read_below(root, &file) {
+            Ok(None) => {}
+            Err(error) if error.errno().is_some() => return Err(error),
+            Ok(Some(_)) | Err(_) => files.push(file),
+        }
+    }
+    Ok(files)
 }
 
 /// The text of a profile's file in the root directory. `None` if there is no such file, or if it is

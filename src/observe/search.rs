@@ -184,8 +184,10 @@ impl<'s, 'a> Search<'s, 'a> {
     /// Records that the matches are unknown. A path that leads nowhere, or that the caller may not
     /// enter, has no matches: nothing can be loaded from it.
     fn give_up(&mut self, path: PathBuf, stop: Stop) {
-        if !stop.is_shut() {
-            self.unreadable.push((path, stop.errno()));
+        match stop.errno() {
+            _ if stop.leads_nowhere() => {}
+            Errno::ACCESS => self.walk.shut.push(path),
+            errno => self.unreadable.push((path, errno)),
         }
     }
 

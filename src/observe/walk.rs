@@ -21,6 +21,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) older: Option<&'a Observation>,
     /// What does not count in module directories.
     pub(crate) exclude: &'a [Exclude],
+    /// Paths that the caller may not enter. Nothing can be loaded from there by the caller.
+    pub(crate) shut: Vec<PathBuf>,
 }
 
 impl<'a> Walk<'a> {
@@ -30,6 +32,7 @@ impl<'a> Walk<'a> {
             evidence: Evidence::now(),
             older,
             exclude: &[],
+            shut: Vec::new(),
         }
     }
 

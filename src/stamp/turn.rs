@@ -140,6 +140,19 @@ impl Stamp {
         self.open_beside(kept.extension())
     }
 
+    /// Like `open_kept`; `None` if there is no file, or if somebody else could have written it.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub(crate) fn find_kept(&self, kept: Kept) -> io::Result<Option<OwnedFd>> {
+        match self.open_kept(kept) {
+            Ok(file) => Ok(Some(file)),
+            Err(Stop::Untrusted { .. }) => Ok(None),
+            Err(stop) if stop.leads_nowhere() => Ok(None),
+            Err(stop) => Err(stop.into()),
+        }
+    }
+
     /// Whether a look shows that a kept file is missing. If the look fails, it may be there.
     #[cfg(feature = "libvirt")]
     pub(crate) fn lacks_kept(&self, kept: Kept) -> bool {
@@ -148,9 +161,12 @@ impl Stamp {
     }
 
     /// The mtime that the last touch of ours left. A plain `touch FILE` since then changes nothing.
-    pub(crate) fn last_own_mtime(&self) -> Option<Mtime> {
-        let lock = self.root.stat(&self.directory.join(self.lock_name()));
-        remembered(&lock.ok()??)
+    ///
+    /// # Errors
+    /// The system's own.
+    pub(crate) fn last_own_mtime(&self) -> io::Result<Option<Mtime>> {
+        let lock = self.root.stat(&self.directory.join(self.lock_name()))?;
+        Ok(lock.as_ref().and_then(remembered))
     }
 
     fn version(&self, kept: Kept) -> Version {

@@ -27,10 +27,18 @@ fn a_name_that_is_almost_a_profiles_brings_a_guess_and_no_table() {
         assert_eq!((status, &*out, &*err), (Some(1), "", sentence), "{verb:?}");
     }
     let (_, _, err) = text(world.output(&["status", "--profile", "mpv"]));
-    assert!(
-        err.contains("write it to /etc/modstamp/profiles.d/"),
-        "{err}"
-    );
+    let file = world.path("etc/modstamp/profiles.d/mpv.toml");
+    let remedy = format!("write it to {}, ", file.display());
+    assert!(err.contains(&remedy), "{err}");
+}
+
+#[test]
+fn a_witness_that_cannot_be_read_is_named_with_the_cause_and_the_remedy() {
+    let world = World::new();
+    let (status, out, err) = text(world.output(&["check", "/such/a/file"]));
+    let sentence = "modstamp: cannot read the witness /such/a/file: No such file or directory \
+                    (os error 2); name a file that “modstamp observe” filled\n";
+    assert_eq!((status, &*out, &*err), (Some(2), "", sentence));
 }
 
 #[test]
@@ -181,8 +189,10 @@ fn a_profile_of_which_nothing_is_installed_takes_one_line_unless_it_is_asked_for
             .count()
     };
     let out = status(&[]);
-    let last = "nothing is installed of: nbdkit; “modstamp status --all” shows them";
-    assert_eq!((rows(&out), out.lines().last()), (0, Some(last)), "{out}");
+    let top = world.path("");
+    let all = format!("modstamp status --all --root {}", top.display());
+    let last = format!("nothing is installed of: nbdkit; “{all}” shows them");
+    assert_eq!((rows(&out), out.lines().last()), (0, Some(&*last)), "{out}");
     for asked in [&["--all"][..], &["--profile", "nbdkit"]] {
         let out = status(asked);
         assert!(

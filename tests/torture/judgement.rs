@@ -112,7 +112,9 @@ impl Before {
             Verb::LibvirtStatus => heard.lines_beside(sound),
             _ => String::from_utf8_lossy(&ran.out).into_owned(),
         };
-        let mut words = ["cannot", "not known"].iter();
+        // The doctor's line counts the places at which it could not look.
+        let of_doctor = (verb == Verb::Status).then_some("could not check");
+        let mut words = ["cannot", "not known"].into_iter().chain(of_doctor);
         let tells = words.any(|word| out.contains(word));
         // A directory that the caller may not enter has no modules for the caller.
         let mut faulty = ran.faulty.iter();
@@ -174,11 +176,11 @@ impl Heard {
             Verb::Observe | Verb::CObserve => String::new(), // It has ctimes.
             // They do what the earlier run left undone.
             Verb::Update | Verb::Evict => String::new(),
-            // The first line is the doctor's. It leaves out what it cannot look at.
+            // The first line is the doctor's. Its numbers of problems count.
             Verb::Status => {
-                let out = masked(&String::from_utf8_lossy(&ran.out));
-                let rest = out.split_once('\n').map(|(_, rest)| rest.to_owned());
-                rest.unwrap_or_default()
+                let out = String::from_utf8_lossy(&ran.out);
+                let (health, rest) = out.split_once("; see ").unwrap_or((&out, ""));
+                format!("{health}; see {}", masked(rest))
             }
             // With the reasons: libvirt's answers are stale for the same ones each time.
             Verb::LibvirtStatus => without_numbers(&String::from_utf8_lossy(&ran.out)),

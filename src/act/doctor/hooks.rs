@@ -2,11 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::act::doctor::host::{Host, MOST_FILES, PROGRAM, shell_word};
-use crate::act::doctor::report::Examination;
-
-const PACMAN: &str = "pacman-hook";
-const APK: &str = "apk-trigger";
+use crate::act::doctor::host::{Host, MOST_FILES, PROGRAM, UNBUILT, shell_word};
+use crate::act::doctor::names::{APK_TRIGGER, PACMAN_HOOK};
+use crate::act::doctor::report::{Checked, Examination, Seen};
 
 const NOT_TOLD: &str = "a package can bring or take a QEMU module, and nothing tells libvirt";
 
@@ -22,55 +20,59 @@ const ADMINISTRATORS_HOOKS: &str = "/etc/pacman.d/hooks";
 const APK_DATABASES: [&str; 2] = ["/lib/apk/db", "/usr/lib/apk/db"];
 
 /// Checks that pacman has a hook for `qemu` that is not disabled.
-pub(crate) fn pacman(host: &Host, report: &mut Examination) {
-    let packages = host.names(Path::new(PACMAN_DATABASE));
-    if host.qemu().is_none() || packages.len() < 2 {
-        return;
+pub(crate) fn pacman(host: &Host, report: &mut Examination) -> Seen<Checked> {
+    if host.qemu().is_none() || host.names(Path::new(PACMAN_DATABASE))?.len() < 2 {
+        return Ok(Checked::NothingHere);
     }
-    let own = touching(host, ADMINISTRATORS_HOOKS, report);
-    let packaged = touching(host, HOOKS, report);
-    let replacement = |hook: &PathBuf| {
-        let by = Path::new(ADMINISTRATORS_HOOKS).join(hook.file_name()?);
-        host.root.stat(&by).ok().flatten().map(|_| by)
-    };
-    let is_alive = !own.is_empty() || packaged.iter().any(|hook| replacement(hook).is_none());
-    match packaged.first() {
-        _ if is_alive && host.is_program(Path::new(PROGRAM)) => {}
+    let is_program = host.is_program(Path::new(PROGRAM))?;
+    let mut is_alive = !touching(host, ADMINISTRATORS_HOOKS)?.is_empty();
+    let mut disabled = None;
+    for hook in touching(host, HOOKS)? {
+        let by = Path::new(ADMINISTRATORS_HOOKS).join(hook.file_name().unwrap_or_default());
+        match host.stat_itself(&by)? {
+            Some(_) => disabled = disabled.or(Some((hook, by))),
+            None => is_alive = true,
+        }
+    }
+    match disabled {
+        _ if is_alive && is_program => {}
         _ if is_alive => {
             let program = host.shown(Path::new(PROGRAM));
             report.finding(
-                PACMAN,
+                PACMAN_HOOK,
                 format!("pacman's hook starts {program}, which is not an executable file"),
                 NOT_TOLD,
-                "pacman -S modstamp",
+                format!("pacman -S modstamp{UNBUILT}"),
             );
         }
         None => report.finding(
-            PACMAN,
+            PACMAN_HOOK,
             "pacman has no hook that touches the stamp of the profile qemu",
             NOT_TOLD,
-            "pacman -S modstamp-qemu",
+            format!("pacman -S modstamp-qemu{UNBUILT}"),
         ),
-        Some(hook) => {
-            let by = replacement(hook).unwrap_or_default();
-            report.finding(
-                PACMAN,
-                format!("{} disables the hook {}", host.shown(&by), host.shown(hook)),
-                NOT_TOLD,
-                format!("rm {}", shell_word(by)),
-            );
-        }
+        Some((hook, by)) => report.finding(
+            PACMAN_HOOK,
+            format!(
+                "{} disables the hook {}",
+                host.shown(&by),
+                host.shown(&hook)
+            ),
+            NOT_TOLD,
+            format!("rm {}", shell_word(by)),
+        ),
     }
+    Ok(Checked::Made)
 }
 
 /// The hooks in a directory that touch the stamp of `qemu`.
-fn touching(host: &Host, directory: &str, report: &mut Examination) -> Vec<PathBuf> {
+fn touching(host: &Host, directory: &str) -> Seen<Vec<PathBuf>> {
     let directory = Path::new(directory);
-    let names = host.names(directory).into_iter();
+    let names = host.names(directory)?.into_iter();
     let hooks = names.filter(|name| name.extension().is_some_and(|it| it == "hook"));
     let mut touching = Vec::new();
     for hook in hooks.take(MOST_FILES).map(|name| directory.join(name)) {
-        let text = host.text(PACMAN, &hook, report).unwrap_or_default();
+        let text = host.text(&hook)?.unwrap_or_default();
         let mut lines = text.lines();
         let touches = |line: &str| {
             let is_call = line.starts_with("Exec") && line.contains("modstamp trigger pacman");
@@ -80,26 +82,27 @@ fn touching(host: &Host, directory: &str, report: &mut Examination) -> Vec<PathB
             touching.push(hook);
         }
     }
-    touching
+    Ok(touching)
 }
 
 /// Checks that apk has a trigger for `qemu`.
-pub(crate) fn apk(host: &Host, report: &mut Examination) {
+pub(crate) fn apk(host: &Host, report: &mut Examination) -> Seen<Checked> {
     let Some(it) = host.qemu() else {
-        return;
+        return Ok(Checked::NothingHere);
     };
-    let mut databases = APK_DATABASES.iter().map(Path::new);
-    let Some(database) = databases.find(|it| host.stat(&it.join("installed")).is_some()) else {
-        return;
-    };
-    let installed = host.database(APK, &database.join("installed"), report);
-    let installed = installed.unwrap_or_default();
-    if installed.is_empty() {
-        return;
+    let mut found = None;
+    for database in APK_DATABASES.map(Path::new) {
+        if found.is_none() {
+            let installed = host.database(&database.join("installed"))?;
+            found = installed.map(|installed| (database, installed));
+        }
     }
+    let Some((database, installed)) = found.filter(|(_, installed)| !installed.is_empty()) else {
+        return Ok(Checked::NothingHere);
+    };
     let is_installed = installed.lines().any(|line| line == "P:modstamp-qemu");
     // “CHECKSUM DIRECTORY:DIRECTORY”
-    let triggers = host.database(APK, &database.join("triggers"), report);
+    let triggers = host.database(&database.join("triggers"))?;
     let triggers = triggers.unwrap_or_default();
     let mut directories = triggers.lines().flat_map(|line| {
         let (_, directories) = line.split_once(' ').unwrap_or_default();
@@ -107,21 +110,22 @@ pub(crate) fn apk(host: &Host, report: &mut Examination) {
     });
     if !is_installed || !directories.any(|path| it.profile.covers(Path::new(path))) {
         report.finding(
-            APK,
+            APK_TRIGGER,
             "apk has no trigger that touches the stamp of the profile qemu",
             NOT_TOLD,
             match is_installed {
-                true => "apk fix --reinstall modstamp-qemu",
-                false => "apk add modstamp-qemu",
+                true => format!("apk fix --reinstall modstamp-qemu{UNBUILT}"),
+                false => format!("apk add modstamp-qemu{UNBUILT}"),
             },
         );
-    } else if !host.is_program(Path::new(PROGRAM)) {
+    } else if !host.is_program(Path::new(PROGRAM))? {
         let program = host.shown(Path::new(PROGRAM));
         report.finding(
-            APK,
+            APK_TRIGGER,
             format!("apk's trigger starts {program}, which is not an executable file"),
             NOT_TOLD,
-            "apk fix --reinstall modstamp",
+            format!("apk fix --reinstall modstamp{UNBUILT}"),
         );
     }
+    Ok(Checked::Made)
 }

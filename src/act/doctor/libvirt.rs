@@ -4,18 +4,16 @@
 use std::path::{Path, PathBuf};
 
 use rustix::fs::StatVfsMountFlags;
+use rustix::io::Errno;
 
-use crate::act::doctor::host::{Host, shell_word};
-use crate::act::doctor::report::Examination;
-use crate::act::libvirt::installation::{Installed, compiled_in, watched};
-use crate::act::libvirt::judgement::is_outdated;
+use crate::act::doctor::host::{Host, InUse, shell_word};
+use crate::act::doctor::names::{LIBVIRT_ANSWERS, LIBVIRT_VERSION, MODULE_DIRECTORIES};
+use crate::act::doctor::report::{Blind, Checked, Examination, Seen};
+use crate::act::libvirt::installation::{Installed, compiled_in};
+use crate::act::libvirt::judgement::why_outdated;
 use crate::act::libvirt::last_refresh::LastRecord;
-use crate::files::way::Steps;
 use crate::ground::text::Printable;
-
-const DIRECTORIES: &str = "module-directories";
-const ANSWERS: &str = "libvirt-answers";
-const VERSION: &str = "libvirt-version";
+use crate::judge::reason::Reason;
 
 /// The administrator's file for the profile.
 const PROFILE: &str = "/etc/modstamp/profiles.d/qemu.toml";
@@ -30,53 +28,73 @@ struct Version {
     minor: u32,
 }
 
+/// The drivers of the libvirts on the host.
+fn drivers(host: &Host, check: &'static str, report: &mut Examination) -> Vec<PathBuf> {
+    let installed = Installed::find(&host.root);
+    if let Some(unseen) = installed.unseen {
+        report.blind(check, host.blind("look at", &unseen.path, &unseen.cause));
+    }
+    installed.drivers
+}
+
 /// Checks that the profile names the directories that are compiled into QEMU and libvirt.
-pub(crate) fn directories(host: &Host, report: &mut Examination) {
+pub(crate) fn directories(host: &Host, report: &mut Examination) -> Seen<Checked> {
     let Some(it) = host.qemu() else {
-        return;
+        return Ok(Checked::NothingHere);
     };
-    let drivers = Installed::find(&host.root).drivers;
+    let drivers = drivers(host, MODULE_DIRECTORIES, report);
     // Reading a QEMU of 30 MB takes a while. All of them come from one build, so one is enough.
-    let programs = it.inputs.programs().take(1).map(Path::to_owned);
+    let programs = it.programs().take(1).map(Path::to_owned);
     let mut told: Vec<PathBuf> = Vec::new();
     for file in programs.chain(drivers) {
-        for directory in of_modules(host, &file) {
+        let of_file = report.seen(MODULE_DIRECTORIES, of_modules(host, &file));
+        for directory in of_file.unwrap_or_default() {
             if it.profile.covers(&directory) || told.contains(&directory) {
                 continue;
             }
             report.finding(
-                DIRECTORIES,
+                MODULE_DIRECTORIES,
                 format!(
                     "{} knows the module directory {}, which the profile qemu does not name",
                     host.shown(&file),
                     Printable(directory.as_os_str())
                 ),
                 "a change of the modules there goes unnoticed",
-                add_directory(host, &directory),
+                add_directory(host, &directory)?,
             );
             told.push(directory);
         }
     }
+    Ok(Checked::Made)
 }
 
 /// The directories with modules whose paths are compiled into a file.
-fn of_modules(host: &Host, file: &Path) -> Vec<PathBuf> {
+fn of_modules(host: &Host, file: &Path) -> Seen<Vec<PathBuf>> {
     let is_named_so = |path: &Path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name.starts_with("qemu")
     };
-    let mut directories = compiled_in(&host.root, file, is_named_so);
-    directories.sort();
-    directories.dedup();
-    let is_module = |name: &PathBuf| name.extension().is_some_and(|it| it == "so");
-    directories.retain(|directory| host.names(directory).iter().any(is_module));
-    directories
+    let found = compiled_in(&host.root, file, is_named_so);
+    let mut found = found.map_err(|cause| host.blind("read", file, &cause))?;
+    found.sort();
+    found.dedup();
+    let mut directories = Vec::new();
+    for directory in found {
+        let names = host.names(&directory)?;
+        if names
+            .iter()
+            .any(|name| name.extension().is_some_and(|it| it == "so"))
+        {
+            directories.push(directory);
+        }
+    }
+    Ok(directories)
 }
 
 /// The command that adds a directory to the profile.
-fn add_directory(host: &Host, directory: &Path) -> String {
-    if host.stat(Path::new(PROFILE)).is_some() {
-        return format!("\"${{EDITOR:-vi}}\" {PROFILE}");
+fn add_directory(host: &Host, directory: &Path) -> Seen<String> {
+    if host.stat(Path::new(PROFILE))?.is_some() {
+        return Ok(format!("\"${{EDITOR:-vi}}\" {PROFILE}"));
     }
     // As it is written, with its variables.
     let written = host.profiles.iter().filter(|it| it.name() == "qemu");
@@ -84,89 +102,126 @@ fn add_directory(host: &Host, directory: &Path) -> String {
     let texts = written.map(ToString::to_string);
     let all: Vec<String> = texts.chain([directory.display().to_string()]).collect();
     let list = shell_word(format!("module-directories = {all:?}"));
-    format!("install -d /etc/modstamp/profiles.d && printf '%s\\n' {list} > {PROFILE}")
+    Ok(format!(
+        "install -d /etc/modstamp/profiles.d && printf '%s\\n' {list} > {PROFILE}"
+    ))
 }
 
 /// Checks that nothing changed since the last refresh of libvirt.
-pub(crate) fn answers(host: &Host, report: &mut Examination) {
-    if Installed::find(&host.root).drivers.is_empty() {
-        return;
+pub(crate) fn answers(host: &Host, report: &mut Examination) -> Seen<Checked> {
+    let it = host.qemu().filter(|it| it.profile.refreshes_libvirt);
+    let Some(it) = it else {
+        return Ok(Checked::NothingHere);
+    };
+    if drivers(host, LIBVIRT_ANSWERS, report).is_empty() {
+        return Ok(Checked::NothingHere);
     }
-    for it in &host.in_use {
-        if !it.profile.refreshes_libvirt || it.name() != "qemu" {
-            continue;
-        }
-        let record = LastRecord::read(&it.stamp);
-        if is_outdated(record.known(), &it.inputs) {
-            report.finding(
-                ANSWERS,
-                match record {
-                    LastRecord::Read(_) => {
-                        "something changed since the last refresh of libvirt".to_owned()
-                    }
-                    LastRecord::Never => "libvirt was not refreshed yet".to_owned(),
-                    LastRecord::Unknown(error) => error.to_string(),
-                },
-                "libvirt may serve an answer of before the change, and guests fail to start",
-                "modstamp libvirt refresh",
-            );
-        }
+    if let Some(seen) = outdated(host, it)? {
+        report.finding(
+            LIBVIRT_ANSWERS,
+            seen,
+            "libvirt may serve an answer from before the change, and then guests fail to start",
+            "modstamp libvirt refresh",
+        );
+    }
+    Ok(Checked::Made)
+}
+
+/// Whether libvirt may serve an older answer, and why. `None` if it does not.
+fn outdated(host: &Host, it: &InUse) -> Seen<Option<String>> {
+    let record = match LastRecord::read(&it.stamp) {
+        LastRecord::Read(record) => record,
+        LastRecord::Never => return Ok(Some("libvirt was not refreshed yet".to_owned())),
+        LastRecord::Unknown(error) => match host.blind_by(&error) {
+            Some(blind) => return Err(blind),
+            None => return Ok(Some(error.to_string())),
+        },
+    };
+    let reasons = why_outdated(&record, &it.inputs);
+    if reasons.iter().any(|reason| it.is_known(reason)) {
+        return Ok(Some(
+            "something changed since the last refresh of libvirt".to_owned(),
+        ));
+    }
+    // A content that the refresh had no time to read may have changed. So libvirt is asked again.
+    match reasons
+        .iter()
+        .find(|reason| !matches!(reason, Reason::NotRead(_)))
+    {
+        Some(reason) => Err(host.blind_to(reason)),
+        None if !reasons.is_empty() => Ok(Some(
+            "something was touched since libvirt's last refresh".to_owned(),
+        )),
+        None if it.is_all_seen() => Ok(None),
+        None => Err(Blind {
+            seen: "not all inputs of the profile qemu could be looked at, so a change since the \
+                   last refresh of libvirt may have been missed"
+                .to_owned(),
+            remedy: host.again(Some(Errno::ACCESS), Path::new("/")),
+        }),
     }
 }
 
 /// Notes the version of each libvirt, and the holes of its rule on this host.
-pub(crate) fn version(host: &Host, report: &mut Examination) {
+pub(crate) fn version(host: &Host, report: &mut Examination) -> Seen<Checked> {
     let Some(it) = host.qemu() else {
-        return;
+        return Ok(Checked::NothingHere);
     };
-    for driver in Installed::find(&host.root).drivers {
-        let library = driver.ancestors().nth(3).unwrap_or(Path::new("/"));
-        let Some(version) = installed_version(host, library) else {
-            continue;
-        };
-        let mut holes = vec![match version < FIRST_WITH_DIRECTORY {
-            true => "it looks at no module directory, so a package that comes or goes is missed",
-            false => {
-                "it misses a module rewritten in place, a module removed with the time put back, a \
-                 directory that vanishes, and a second change within one second"
-            }
-        }];
-        let watched = watched(&driver, &it.profile);
-        if watched
-            .iter()
-            .any(|directory| is_read_only(host, directory))
-        {
-            holes.push("the module directory is read-only, so running daemons need a restart");
-        }
-        holes.push(match it.profile.refreshes_libvirt {
-            true => "modstamp's refresh makes up for them",
-            false => "the profile has refresh-libvirt = false, so nothing makes up for them",
-        });
-        let Version { major, minor } = version;
-        let seen = format!(
-            "libvirt {major}.{minor} is installed in {}",
-            host.shown(library)
-        );
-        report.note(VERSION, seen, holes.join("; "));
+    let drivers = drivers(host, LIBVIRT_VERSION, report);
+    for driver in &drivers {
+        let looked = note_version(host, it, driver, report);
+        report.seen(LIBVIRT_VERSION, looked);
     }
+    Ok(match drivers.is_empty() {
+        true => Checked::NothingHere,
+        false => Checked::Made,
+    })
+}
+
+fn note_version(host: &Host, it: &InUse, driver: &Path, report: &mut Examination) -> Seen<()> {
+    let library = driver.ancestors().nth(3).unwrap_or(Path::new("/"));
+    let Some(version) = installed_version(host, library)? else {
+        return Ok(());
+    };
+    let mut holes = vec![match version < FIRST_WITH_DIRECTORY {
+        true => "it looks at no module directory, so it misses a package that comes or goes",
+        false => {
+            "it does not notice a module that is rewritten in place, a time that is put back, a \
+             directory that vanishes, or a second change within one second"
+        }
+    }];
+    let watched = compiled_in(&host.root, driver, |path| it.profile.has_directory(path));
+    for directory in watched.map_err(|cause| host.blind("read", driver, &cause))? {
+        let flags = host.mount_flags(&directory)?;
+        if flags.is_some_and(|flags| flags.contains(StatVfsMountFlags::RDONLY)) {
+            holes.push("the module directory is read-only, so running daemons need a restart");
+            break;
+        }
+    }
+    holes.push(match it.profile.refreshes_libvirt {
+        true => "modstamp's refresh makes up for that",
+        false => "the profile has refresh-libvirt = false, so nothing makes up for that",
+    });
+    let Version { major, minor } = version;
+    let seen = format!(
+        "libvirt {major}.{minor} is installed in {}",
+        host.shown(library)
+    );
+    report.note(LIBVIRT_VERSION, seen, holes.join("; "));
+    Ok(())
 }
 
 /// The version of the libvirt in a directory, by the name of its library.
 ///
 /// libvirt 11.3.0 has the library `libvirt.so.0.11003.0` (`meson.build`).
-fn installed_version(host: &Host, library: &Path) -> Option<Version> {
-    host.names(library).iter().find_map(|name| {
+fn installed_version(host: &Host, library: &Path) -> Seen<Option<Version>> {
+    let version = |name: &PathBuf| {
         let number = name.to_str()?.strip_prefix("libvirt.so.0.")?;
         let number: u32 = number.split('.').next()?.parse().ok()?;
         Some(Version {
             major: number / 1000,
             minor: number % 1000,
         })
-    })
-}
-
-fn is_read_only(host: &Host, directory: &Path) -> bool {
-    let disk = host.root.place(directory, Steps::Any).ok();
-    let disk = disk.and_then(|place| rustix::fs::fstatvfs(place).ok());
-    disk.is_some_and(|disk| disk.f_flag.contains(StatVfsMountFlags::RDONLY))
+    };
+    Ok(host.names(library)?.iter().find_map(version))
 }

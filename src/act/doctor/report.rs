@@ -40,11 +40,33 @@ pub struct Unseen {
     pub remedy: String,
 }
 
+/// A look that failed. Something may be there, or nothing.
+#[derive(Debug)]
+pub(crate) struct Blind {
+    /// What was not seen, and the cause, as a sentence.
+    pub(crate) seen: String,
+    /// The command that looks there.
+    pub(crate) remedy: String,
+}
+
+/// The result of a look. A look that finds nothing is no error.
+pub(crate) type Seen<T> = std::result::Result<T, Blind>;
+
+/// The outcome of a check that was not stopped by a failed look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checked {
+    Made,
+    /// The host has nothing that the check is for.
+    NothingHere,
+}
+
 /// The state of a host, as far as the doctor could see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
     /// All is well.
     Well,
+    /// No profile's program or module directory is on the host, so there is nothing to check.
+    Unused,
     /// Something needs mending.
     Ill,
     /// Nothing that was seen needs mending, but something could not be looked at.
@@ -54,8 +76,10 @@ pub enum Health {
 /// The result of an examination.
 #[derive(Debug, Default)]
 pub struct Examination {
-    /// The number of checks that were made.
+    /// The number of checks that were made. The others do not apply to the host.
     pub checks: usize,
+    /// Whether a program or a module directory of any profile was seen.
+    pub is_used: bool,
     /// All that needs mending.
     pub findings: Vec<Finding>,
     /// All that is worth knowing.
@@ -75,7 +99,8 @@ impl Examination {
         match (self.findings.is_empty(), self.unseen.is_empty()) {
             (false, _) => Health::Ill,
             (true, false) => Health::NotKnown,
-            (true, true) => Health::Well,
+            (true, true) if self.is_used => Health::Well,
+            (true, true) => Health::Unused,
         }
     }
 
@@ -104,18 +129,21 @@ impl Examination {
         self.notes.push(Note { check, seen, why });
     }
 
-    pub(crate) fn unseen(
-        &mut self,
-        check: &'static str,
-        seen: impl Into<String>,
-        remedy: impl Into<String>,
-    ) {
+    /// Reports a look that failed. Each place is told once, however many checks look there.
+    pub(crate) fn blind(&mut self, check: &'static str, Blind { seen, remedy }: Blind) {
         let (seen, remedy) = (line(seen), line(remedy));
-        self.unseen.push(Unseen {
-            check,
-            seen,
-            remedy,
-        });
+        if self.unseen.iter().all(|unseen| unseen.seen != seen) {
+            self.unseen.push(Unseen {
+                check,
+                seen,
+                remedy,
+            });
+        }
+    }
+
+    /// The result of a look. If the look failed, reports that.
+    pub(crate) fn seen<T>(&mut self, check: &'static str, look: Seen<T>) -> Option<T> {
+        look.map_err(|blind| self.blind(check, blind)).ok()
     }
 }
 
@@ -133,7 +161,11 @@ mod tests {
         let mut report = Examination::default();
         report.finding("label", "the label a\n  rm -r /", "a\nb", "a\nb");
         report.note("label", "a\nb", "a\nb");
-        report.unseen("label", "a\nb", "a\nb");
+        let blind = || Blind {
+            seen: "a\nb".to_owned(),
+            remedy: "a\nb".to_owned(),
+        };
+        report.blind("label", blind());
         assert_eq!(report.findings[0].seen, "the label a\\x0a  rm -r /");
         assert!(!format!("{report:?}").contains("\\n"), "{report:?}");
     }

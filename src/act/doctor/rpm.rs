@@ -7,11 +7,9 @@
 use std::path::Path;
 
 use crate::act::doctor::dpkg;
-use crate::act::doctor::host::{Host, INSIDE, InUse, ask};
-use crate::act::doctor::report::Examination;
-
-const TRIGGER: &str = "rpm-trigger";
-const LAST_RUN: &str = "rpm-last-run";
+use crate::act::doctor::host::{Host, INSIDE, InUse, UNBUILT, ask};
+use crate::act::doctor::names::{RPM_LAST_RUN, RPM_TRIGGER};
+use crate::act::doctor::report::{Blind, Checked, Examination, Seen};
 
 const DATABASES: [&str; 2] = ["/usr/lib/sysimage/rpm", "/var/lib/rpm"];
 const FILES: [&str; 3] = ["rpmdb.sqlite", "Packages.db", "Packages"];
@@ -22,66 +20,74 @@ const PROGRAMS: [&str; 2] = [
     "/usr/lib/modstamp/rpm-trigger",
 ];
 
-/// The most files that one rpm is asked about. Its exit status is the number of those that no
-/// package owns, and from 124 on that would look like one of timeout(1).
+/// The most files in one question to rpm. rpm's exit status is the number of files that no package
+/// owns. From 124 on, it could be mistaken for one of timeout(1).
 const MOST_FILES: usize = 100;
 
-/// Checks the triggers of `qemu`, if rpm installed a part of QEMU.
-pub(crate) fn triggers(host: &Host, report: &mut Examination) {
-    let mut files = DATABASES.iter().flat_map(|directory| {
-        let directory = Path::new(directory);
-        FILES.iter().map(move |file| directory.join(file))
-    });
+/// Checks the triggers of `qemu`, if rpm installed a part of QEMU, and their last run.
+pub(crate) fn triggers(host: &Host, report: &mut Examination) -> Seen<Checked> {
     let Some(it) = host.qemu() else {
-        return;
+        return Ok(Checked::NothingHere);
     };
-    if !files.any(|file| host.stat(&file).is_some()) {
-        return;
+    if !has_database(host)? {
+        return Ok(Checked::NothingHere);
     }
     if !host.root.is_system() {
-        if !dpkg::is_here(host) {
-            let seen = "rpm is asked about the running system alone, not about another root";
-            report.unseen(TRIGGER, seen, format!("{INSIDE}modstamp doctor"));
-        }
-        return;
+        return match dpkg::is_here(host)? {
+            true => Ok(Checked::NothingHere),
+            false => Err(Blind {
+                seen: "rpm can only be asked about the running system, not about another root"
+                    .to_owned(),
+                remedy: format!("{INSIDE}modstamp doctor"),
+            }),
+        };
     }
-    if let Err(cause) = check(host, it, report) {
-        let seen = format!("cannot ask rpm about its triggers: {cause}");
-        report.unseen(TRIGGER, seen, "rpm -q --filetriggers modstamp-qemu");
-    }
-}
-
-fn check(host: &Host, it: &InUse, report: &mut Examination) -> Result<(), String> {
-    let Some((package, installed)) = newest_package(it)? else {
-        return Ok(());
+    let unasked = |cause: String| Blind {
+        seen: format!("cannot ask rpm about its triggers: {cause}"),
+        remedy: "rpm -q --filetriggers modstamp-qemu".to_owned(),
+    };
+    let Some((package, installed)) = newest_package(it).map_err(unasked)? else {
+        return Ok(Checked::NothingHere);
     };
     let [program, of_suse] = PROGRAMS;
     let query = ["-q", "--filetriggers", "--whatrequires", program, of_suse];
-    check_triggers(host, &ask("rpm", &query)?, report);
-    let touched = it.stamp.mtime().ok().flatten();
+    let answer = ask("rpm", &query).map_err(unasked)?;
+    check_triggers(host, &answer, report)?;
+    let touched = host.touched(it)?;
     if touched.is_some_and(|touched| touched.seconds() < installed) {
         report.finding(
-            LAST_RUN,
-            format!("rpm installed {package}, and the stamp was not touched since"),
-            "libvirt was not told of the package's modules",
+            RPM_LAST_RUN,
+            format!("rpm installed {package}, but the stamp has not been touched since then"),
+            "libvirt may not know the package's modules",
             "modstamp touch --profile qemu --reason 'the trigger did not run'",
         );
     }
-    Ok(())
+    Ok(Checked::Made)
+}
+
+fn has_database(host: &Host) -> Seen<bool> {
+    for directory in DATABASES.map(Path::new) {
+        for file in FILES {
+            if host.stat(&directory.join(file))?.is_some() {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Checks the text of `rpm -q --filetriggers`.
-fn check_triggers(host: &Host, triggers: &str, report: &mut Examination) {
+fn check_triggers(host: &Host, triggers: &str, report: &mut Examination) -> Seen<()> {
     let is_of_qemu = |line: &str| line.split(' ').any(|word| word == "qemu");
     let mut bodies = triggers.lines().filter(|line| line.contains("--profile "));
     if !bodies.any(is_of_qemu) {
         report.finding(
-            TRIGGER,
+            RPM_TRIGGER,
             "rpm has no trigger that touches the stamp of the profile qemu",
             "a package can bring or take a QEMU module, and nothing tells libvirt",
-            install(host, "modstamp-qemu"),
+            by_installer(host, "install", "modstamp-qemu")?,
         );
-        return;
+        return Ok(());
     }
     // “filetriggerin (using PROGRAM) -- PREFIX”
     let programs = triggers.split("(using ").skip(1);
@@ -90,26 +96,27 @@ fn check_triggers(host: &Host, triggers: &str, report: &mut Examination) {
     programs.sort();
     programs.dedup();
     for program in programs.into_iter().map(Path::new) {
-        if !host.is_program(program) {
+        if !host.is_program(program)? {
             report.finding(
-                TRIGGER,
+                RPM_TRIGGER,
                 format!(
                     "rpm's trigger starts {}, which is not an executable file",
                     host.shown(program)
                 ),
                 "the trigger does nothing, so no package touches the stamp",
-                reinstall(host, "modstamp"),
+                by_installer(host, "reinstall", "modstamp")?,
             );
         }
     }
+    Ok(())
 }
 
 /// Of the packages with modules or programs, the one that rpm installed last, with the time in
 /// seconds since 1970. `None` if rpm installed none of them.
 fn newest_package(it: &InUse) -> Result<Option<(String, i64)>, String> {
-    let directories = it.inputs.module_directories();
+    let directories = it.directories();
     let modules = directories.flat_map(|(top, names)| names.into_iter().map(|name| top.join(name)));
-    let programs = it.inputs.programs().map(Path::to_owned);
+    let programs = it.programs().map(Path::to_owned);
     let files: Vec<String> = modules
         .chain(programs)
         .filter_map(|path| path.to_str().map(str::to_owned))
@@ -128,24 +135,12 @@ fn newest_package(it: &InUse) -> Result<Option<(String, i64)>, String> {
     Ok(packages.max_by_key(|(_, time)| *time))
 }
 
-fn install(host: &Host, package: &str) -> String {
-    by_installer(host, "install", package)
-}
-
-fn reinstall(host: &Host, package: &str) -> String {
-    match has_zypper(host) {
-        true => format!("zypper install --force {package}"),
-        false => by_installer(host, "reinstall", package),
-    }
-}
-
-fn by_installer(host: &Host, verb: &str, package: &str) -> String {
-    match has_zypper(host) {
-        true => format!("zypper {verb} {package}"),
-        false => format!("dnf {verb} {package}"),
-    }
-}
-
-fn has_zypper(host: &Host) -> bool {
-    host.is_program(Path::new("/usr/bin/zypper"))
+/// The command by which this host's installer of rpm packages installs one.
+fn by_installer(host: &Host, verb: &str, package: &str) -> Seen<String> {
+    let command = match (host.is_program(Path::new("/usr/bin/zypper"))?, verb) {
+        (true, "reinstall") => format!("zypper install --force {package}"),
+        (true, verb) => format!("zypper {verb} {package}"),
+        (false, verb) => format!("dnf {verb} {package}"),
+    };
+    Ok(command + UNBUILT)
 }

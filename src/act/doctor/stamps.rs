@@ -1,25 +1,21 @@
 //! The system's stamps: whether they exist, everybody can read them, root can touch them, and their
 //! times are plausible. Also whether the modules are those of the last touch.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Stat, StatVfsMountFlags};
+use rustix::io::Errno;
 
 use crate::act::doctor::host::{Host, InUse, shell_word};
-use crate::act::doctor::report::Examination;
+use crate::act::doctor::names::{CLOCK, MODULES, STAMP, STAMP_DISK, STAMP_LABEL, STAMP_RIGHTS};
+use crate::act::doctor::report::{Checked, Examination, Seen};
 use crate::act::kept_witness::KeptWitness;
 use crate::files::way::Steps;
 use crate::ground::error::Error;
 use crate::ground::time::{Mtime, Precision, SECONDS_A_DAY};
 use crate::judge::reason::Reason;
 use crate::judge::verdict::Verdict;
-
-const STAMP: &str = "stamp";
-const RIGHTS: &str = "stamp-rights";
-const LABEL: &str = "stamp-label";
-const DISK: &str = "stamp-disk";
-const CLOCK: &str = "clock";
-const MODULES: &str = "modules";
 
 /// The directories on the way to the one of the stamps.
 const WAY: [&str; 3] = ["/", "/var", "/var/lib"];
@@ -38,7 +34,7 @@ const LONGEST_LABEL: usize = 1024;
 const EARLIEST: i64 = 1_767_225_600;
 
 /// Checks that `qemu` has a stamp, and that each stamp is a regular file.
-pub(crate) fn exist(host: &Host, report: &mut Examination) {
+pub(crate) fn exist(host: &Host, report: &mut Examination) -> Seen<Checked> {
     for it in &host.in_use {
         let touch = format!("modstamp touch --profile {}", it.name());
         match it.stamp.mtime() {
@@ -56,18 +52,27 @@ pub(crate) fn exist(host: &Host, report: &mut Examination) {
                 "nobody can touch it, and every check calls its answer stale",
                 format!("rm -r {} && {touch}", shell_word(path(it))),
             ),
-            Err(error) => report.unseen(STAMP, error.to_string(), host.as_root()),
+            Err(error) => report.blind(STAMP, host.blind_because(&error)),
         }
+    }
+    Ok(in_use(host))
+}
+
+/// Whether the checks of all stamps apply.
+fn in_use(host: &Host) -> Checked {
+    match host.in_use.is_empty() {
+        true => Checked::NothingHere,
+        false => Checked::Made,
     }
 }
 
 /// Checks that every user can read the stamps, and that nobody but root can write them.
-pub(crate) fn rights(host: &Host, report: &mut Examination) {
+pub(crate) fn rights(host: &Host, report: &mut Examination) -> Seen<Checked> {
     if host.in_use.is_empty() {
-        return;
+        return Ok(Checked::NothingHere);
     }
     for path in WAY.map(Path::new) {
-        let Some(stat) = host.stat(path) else {
+        let Some(stat) = host.stat(path)? else {
             continue;
         };
         if stat.st_mode & 0o001 == 0 {
@@ -79,25 +84,30 @@ pub(crate) fn rights(host: &Host, report: &mut Examination) {
         check_owner(host, path, &stat, report);
     }
     let directory = Path::new(DIRECTORY);
-    let Some(stat) = host.stat(directory) else {
-        report.finding(
-            RIGHTS,
-            format!("there is no directory {}", host.shown(directory)),
-            "there is no stamp to read, and an update in a confined unit cannot make one",
-            format!("install -d -m 0755 {}", shell_word(directory)),
-        );
-        return;
+    let Some(stat) = host.stat(directory)? else {
+        // A touch makes the directory with the stamp, which `exist` asks for.
+        if host.qemu().is_none() {
+            report.finding(
+                STAMP_RIGHTS,
+                format!("there is no directory {}", host.shown(directory)),
+                "there is no stamp to read, and an update in a confined unit cannot make one",
+                format!("install -d -m 0755 {}", shell_word(directory)),
+            );
+        }
+        return Ok(Checked::Made);
     };
     check_mode(host, directory, &stat, 0o755, report);
     for it in &host.in_use {
         let path = path(it);
-        let Ok(Some(stat)) = host.root.stat(&path) else {
+        let stat = report.seen(STAMP_RIGHTS, host.stat_itself(&path));
+        let Some(Some(stat)) = stat else {
             continue;
         };
         if FileType::from_raw_mode(stat.st_mode).is_file() {
             check_mode(host, &path, &stat, 0o644, report);
         }
     }
+    Ok(Checked::Made)
 }
 
 /// Checks the owner of a path and its permissions, which should be `mode`.
@@ -113,26 +123,26 @@ fn check_mode(host: &Host, path: &Path, stat: &Stat, mode: u32, report: &mut Exa
 
 fn too_closed(host: &Host, path: &Path, stat: &Stat, mend: &str, report: &mut Examination) {
     report.finding(
-        RIGHTS,
+        STAMP_RIGHTS,
         format!(
-            "{} has mode {}, so others cannot look",
+            "{} has mode {}, so other users cannot read it",
             host.shown(path),
             mode(stat)
         ),
-        "libvirt's session daemon and other users do not see a touch",
+        "a touch is hidden from other users, and from their libvirt daemons",
         format!("{mend} {}", shell_word(path)),
     );
 }
 
 fn too_open(host: &Host, path: &Path, stat: &Stat, mend: &str, report: &mut Examination) {
     report.finding(
-        RIGHTS,
+        STAMP_RIGHTS,
         format!(
-            "{} has mode {}, so others can write it",
+            "{} has mode {}, so other users can write to it",
             host.shown(path),
             mode(stat)
         ),
-        "others could undo a touch, and modstamp refuses to touch there",
+        "they could undo a touch, so modstamp refuses to touch there",
         format!("{mend} {}", shell_word(path)),
     );
 }
@@ -147,9 +157,9 @@ fn check_owner(host: &Host, path: &Path, stat: &Stat, report: &mut Examination) 
     let owner = stat.st_uid;
     if owner != 0 && (host.root.is_system() || owner != own) {
         report.finding(
-            RIGHTS,
+            STAMP_RIGHTS,
             format!("{} belongs to user {owner}", host.shown(path)),
-            "that user could undo a touch, and modstamp refuses to touch there",
+            "that user could undo a touch, so modstamp refuses to touch there",
             format!("chown root:root {}", shell_word(path)),
         );
     }
@@ -158,69 +168,85 @@ fn check_owner(host: &Host, path: &Path, stat: &Stat, report: &mut Examination) 
 /// Checks the SELinux labels of the stamps and their directory, if SELinux is on.
 ///
 /// Old labels may remain when it is turned off, and a container has labels of its own.
-pub(crate) fn labels(host: &Host, report: &mut Examination) {
-    if host.stat(Path::new(SELINUX)).is_none() {
-        return;
+pub(crate) fn labels(host: &Host, report: &mut Examination) -> Seen<Checked> {
+    if host.in_use.is_empty() || host.stat(Path::new(SELINUX))?.is_none() {
+        return Ok(Checked::NothingHere);
     }
     let stamps = host.in_use.iter().map(path);
     let paths = std::iter::once(PathBuf::from(DIRECTORY)).chain(stamps);
     for path in paths {
-        let Some(label) = label(host, &path) else {
+        let Some(Some(label)) = report.seen(STAMP_LABEL, label(host, &path)) else {
             continue;
         };
         if label.split(':').nth(2) != Some(TYPE) {
             report.finding(
-                LABEL,
+                STAMP_LABEL,
                 format!("{} has the label {label}", host.shown(&path)),
                 "SELinux may hide the stamp from confined daemons, such as libvirt's",
                 format!("chcon -R -t {TYPE} {DIRECTORY}"),
             );
         }
     }
+    Ok(Checked::Made)
 }
 
-/// The SELinux label of a file. `None` if it has none that can be read.
-fn label(host: &Host, path: &Path) -> Option<String> {
-    let file = host.root.read(path, Steps::Any).ok()?;
+/// The SELinux label of a file. `None` if there is no file, or none with a label.
+fn label(host: &Host, path: &Path) -> Seen<Option<String>> {
+    let blind = |cause: io::Error| host.blind("read the label of", path, &cause);
+    let file = match host.root.read(path, Steps::Any) {
+        Ok(file) => file,
+        // `exist` finds a stamp that is a link.
+        Err(stop) if stop.leads_nowhere() => return Ok(None),
+        Err(stop) => return Err(blind(stop.into())),
+    };
     let mut label = [0; LONGEST_LABEL];
-    let length = rustix::fs::fgetxattr(&file, c"security.selinux", &mut label).ok()?;
-    let label = String::from_utf8_lossy(&label[..length]);
-    Some(label.trim_end_matches('\0').to_owned())
+    match rustix::fs::fgetxattr(&file, c"security.selinux", &mut label) {
+        Ok(length) => {
+            let label = String::from_utf8_lossy(&label[..length]);
+            Ok(Some(label.trim_end_matches('\0').to_owned()))
+        }
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        Err(errno) => Err(blind(errno.into())),
+    }
 }
 
 /// Checks that the file system of the stamps can be written.
-pub(crate) fn disk(host: &Host, report: &mut Examination) {
+pub(crate) fn disk(host: &Host, report: &mut Examination) -> Seen<Checked> {
     let directory = Path::new(DIRECTORY);
-    let Ok(place) = host.root.place(directory, Steps::Any) else {
-        return;
+    if host.in_use.is_empty() {
+        return Ok(Checked::NothingHere);
+    }
+    let Some(flags) = host.mount_flags(directory)? else {
+        return Ok(Checked::NothingHere);
     };
-    let Ok(disk) = rustix::fs::fstatvfs(&place) else {
-        return;
-    };
-    if !host.in_use.is_empty() && disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
+    if flags.contains(StatVfsMountFlags::RDONLY) {
         let word = shell_word(directory);
         report.finding(
-            DISK,
+            STAMP_DISK,
             format!("{} is on a read-only file system", host.shown(directory)),
             "no touch can move the stamp, and no refresh of libvirt is recorded",
             format!("mount -o remount,rw \"$(findmnt -n -o TARGET -T {word})\""),
         );
     }
+    Ok(Checked::Made)
 }
 
 /// Checks the clock, and each stamp's time against it.
-pub(crate) fn clock(host: &Host, report: &mut Examination) {
+pub(crate) fn clock(host: &Host, report: &mut Examination) -> Seen<Checked> {
+    if host.in_use.is_empty() {
+        return Ok(Checked::NothingHere);
+    }
     let now = Mtime::now();
     if now.seconds() < EARLIEST {
         report.finding(
             CLOCK,
             format!("the clock is at {}", now.utc(Precision::Second)),
-            "the times that people read in the stamp and in libvirt's cache mean nothing",
+            "the times in the stamp and in libvirt's cache tell people nothing",
             "timedatectl set-ntp true",
         );
     }
     for it in &host.in_use {
-        let Ok(Some(touched)) = it.stamp.mtime() else {
+        let Some(Some(touched)) = report.seen(CLOCK, host.touched(it)) else {
             continue;
         };
         if touched.seconds() > now.seconds().saturating_add(SECONDS_A_DAY) {
@@ -234,7 +260,7 @@ pub(crate) fn clock(host: &Host, report: &mut Examination) {
                     host.shown(&stamp),
                     touched.utc(Precision::Second)
                 ),
-                "each touch moves it on from there, and people read a wrong time",
+                "each touch moves it further ahead, so it never tells when a touch was",
                 format!(
                     "rm -f {} {} && {touch}",
                     shell_word(&stamp),
@@ -243,32 +269,36 @@ pub(crate) fn clock(host: &Host, report: &mut Examination) {
             );
         }
     }
+    Ok(Checked::Made)
 }
 
 /// Checks that the modules are those of the stamp's last touch.
-pub(crate) fn modules(host: &Host, report: &mut Examination) {
+pub(crate) fn modules(host: &Host, report: &mut Examination) -> Seen<Checked> {
     for it in &host.in_use {
-        for reason in it.inputs.unknown() {
-            report.unseen(MODULES, reason.to_string(), host.as_root());
-        }
         if let KeptWitness::Unknown = it.kept {
             continue; // That is no change. The next update touches.
         }
         let mut changes = it.kept.judge(&it.inputs).reasons().to_vec();
+        for reason in &changes {
+            if let Reason::Unknown { .. } = reason {
+                report.blind(MODULES, host.blind_to(reason));
+            }
+        }
         // A trigger may have lacked the time to read some contents. That is no change either.
-        changes.retain(|reason| !matches!(reason, Reason::Unknown { .. } | Reason::NotRead(_)));
+        changes.retain(|reason| it.is_known(reason));
         let verdict = Verdict::of_reasons(changes);
         if !verdict.is_fresh() {
             let name = it.name();
             let reasons = verdict.reasons_for_people(2).join("; ");
             report.finding(
                 MODULES,
-                format!("the stamp of {name} was not touched since a change: {reasons}"),
+                format!("the stamp of {name} has not been touched since a change: {reasons}"),
                 "a consumer that looks at the stamp alone serves an older answer",
                 format!("modstamp update --profile {name}"),
             );
         }
     }
+    Ok(in_use(host))
 }
 
 /// The stamp's path, as seen from inside the root.

@@ -66,29 +66,27 @@ impl Installed {
 /// Their paths are compiled into the driver (`QEMU_MODDIR`). The list is empty if the driver has
 /// none of them, like that of a libvirt before 6.8, or cannot be read.
 pub(crate) fn watched(driver: &Path, profile: &Profile) -> Vec<PathBuf> {
-    compiled_in(profile.root(), driver, |path| profile.has_directory(path))
+    let watched = compiled_in(profile.root(), driver, |path| profile.has_directory(path));
+    watched.unwrap_or_default()
 }
 
 /// The absolute paths that are compiled into a program or library, as far as they are wanted.
 ///
-/// The list is empty if the file cannot be read.
+/// # Errors
+/// If the file cannot be read, or is larger than any driver.
 pub(crate) fn compiled_in(
     root: &Root,
     file: &Path,
     is_wanted: impl Fn(&Path) -> bool,
-) -> Vec<PathBuf> {
-    let file = root.read(file, Steps::Any).ok();
-    let bytes = file.and_then(|file| read_at_most(MOST_BYTES, file).ok());
-    let bytes = bytes.unwrap_or_default();
+) -> io::Result<Vec<PathBuf>> {
+    let bytes = read_at_most(MOST_BYTES, root.read(file, Steps::Any)?)?;
     // A compiled-in text ends with a NUL, and so does the one before it.
     let texts = bytes.split(|byte| *byte == 0).skip(1);
-    texts
+    let paths = texts
         .filter(|text| text.starts_with(b"/"))
         .map(|text| Path::new(OsStr::from_bytes(text)))
-        .filter(|path| is_wanted(path))
-        .take(MOST_PATHS)
-        .map(Path::to_owned)
-        .collect()
+        .filter(|path| is_wanted(path));
+    Ok(paths.take(MOST_PATHS).map(Path::to_owned).collect())
 }
 
 /// The directories that may hold a driver, and the first that could not be listed.

@@ -46,8 +46,12 @@ pub(crate) fn judge(record: &LastRecord, file: &CacheFile, now: &Inputs) -> Verd
 /// Whether libvirt must probe again, because something is not as at the last refresh, or because
 /// that is not known.
 pub(crate) fn is_outdated(record: Option<&Record>, now: &Inputs) -> bool {
-    let is_outdated = |record| Judgement { record, now }.is_outdated();
-    record.is_none_or(is_outdated)
+    record.is_none_or(|record| !why_outdated(record, now).is_empty())
+}
+
+/// The reasons why libvirt must probe again. There are none if all is as at the last refresh.
+pub(crate) fn why_outdated(record: &Record, now: &Inputs) -> Vec<Reason> {
+    Judgement { record, now }.why_outdated()
 }
 
 /// Whether libvirt itself rejects an answer at its next look-up, because a time that it compares
@@ -94,12 +98,17 @@ struct Judgement<'a> {
 }
 
 impl Judgement<'_> {
-    fn is_outdated(&self) -> bool {
-        let news = self.record.witness.news(self.now);
-        self.record.effect.reached == Reached::Partly
-            || news.iter().any(|reason| self.concerns(reason))
-            || self.why_moves_differ().is_some()
-            || !self.touched().is_empty()
+    fn why_outdated(&self) -> Vec<Reason> {
+        let mut reasons = self.record.witness.news(self.now);
+        reasons.retain(|reason| self.concerns(reason));
+        if self.record.effect.reached == Reached::Partly {
+            reasons.push(Reason::BeforeRefresh);
+        }
+        reasons.extend(self.why_moves_differ());
+        match reasons.is_empty() {
+            true => self.touched(),
+            false => reasons,
+        }
     }
 
     /// All reasons why an answer in the cache of `owner` is stale.
@@ -312,13 +321,21 @@ impl Judgement<'_> {
         // A look too near to a change kept no identity: then nothing is known to be untouched.
         let touched =
             both.filter(|(then, now)| then.identity.fingerprint() != now.identity.fingerprint());
-        let paths = touched.map(|(then, _)| top.join(&then.name));
-        // One module directory may be in another.
-        let by_others = paths.filter(|path| !self.has_moved(path));
-        by_others
-            .map(|path| Subject::new(Input::Module, Some(top), &path))
-            .map(Reason::TouchedSinceRefresh)
-            .collect()
+        let reasons = touched.filter_map(|(then, now)| {
+            let path = top.join(&then.name);
+            let subject = Subject::new(Input::Module, Some(top), &path);
+            match now.identity.fingerprint() {
+                // One module directory may be in another.
+                _ if self.has_moved(&path) => None,
+                Some(_) => Some(Reason::TouchedSinceRefresh(subject)),
+                // Now a look at its target failed.
+                None => Some(Reason::Unknown {
+                    subject,
+                    error: "the target of the link could not be looked at".to_owned(),
+                }),
+            }
+        });
+        reasons.collect()
     }
 }
 

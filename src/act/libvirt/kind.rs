@@ -67,11 +67,13 @@ impl Kind {
     pub(crate) fn of(profile: &Profile) -> Result<&'static Kind> {
         let kind = KINDS.iter().find(|kind| kind.profile == profile.name());
         kind.ok_or_else(|| {
-            let names: Vec<&str> = profiles().collect();
+            let (name, names) = (profile.name(), profiles().collect::<Vec<&str>>());
+            let remedy = match profile.refreshes_libvirt {
+                true => "take the line refresh-libvirt out of its file".to_owned(),
+                false => format!("name one of: {}", names.join(", ")),
+            };
             Error::NoProfile(format!(
-                "libvirt caches nothing of the profile “{}”; name one of: {}",
-                profile.name(),
-                names.join(", ")
+                "libvirt caches nothing of the profile “{name}”; {remedy}"
             ))
         })
     }

@@ -7,19 +7,45 @@ use support::world::STAMP;
 
 use super::{LOG, POSTINST, STATUS, Sound, TRIGGERS, text};
 
+/// What a person reads whose package manager finds no such package.
+const UNBUILT: &str =
+    " || echo 'If no repository has it, build it: see “Install” in the README of modstamp.'";
+
+#[test]
+fn a_remedy_that_finds_no_package_says_where_one_comes_from() {
+    let host = Sound::new();
+    host.write(TRIGGERS, "");
+    let (_, remedy) = host.assert_ill("dpkg-trigger");
+    let mut shell = std::process::Command::new("/bin/sh");
+    shell.env("PATH", "/such/a/directory"); // No package manager starts.
+    shell.args(["-c", &*remedy]);
+    let output = shell.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        said.contains("build it: see “Install” in the README"),
+        "{said}"
+    );
+    let readme = fs::read_to_string(support::sources().join("README.md")).unwrap();
+    assert!(readme.contains("\n## Install\n"));
+}
+
 #[test]
 fn a_missing_dpkg_trigger_is_found() {
     let host = Sound::new();
     host.write(TRIGGERS, "/usr/share/man man-db/noawait\n");
     let (_, remedy) = host.assert_ill("dpkg-trigger");
-    assert_eq!(remedy, "apt-get install --reinstall modstamp-qemu");
+    assert_eq!(
+        remedy,
+        format!("apt-get install --reinstall modstamp-qemu{UNBUILT}")
+    );
     host.write(
         STATUS,
         "Package: base-files\nStatus: install ok installed\n",
     );
     let (_, remedy) = host.assert_ill("dpkg-trigger");
     assert!(
-        remedy.ends_with("apt-get install modstamp-qemu"),
+        remedy.ends_with(&format!("apt-get install modstamp-qemu{UNBUILT}")),
         "{remedy}"
     );
 }
@@ -131,7 +157,8 @@ fn a_pacman_hook_that_is_missing_or_disabled_is_found() {
     host.assert_mended("pacman-hook");
     host.remove("usr/share/libalpm/hooks/modstamp-qemu.hook");
     let (_, remedy) = host.assert_ill("pacman-hook");
-    assert!(remedy.ends_with("pacman -S modstamp-qemu"), "{remedy}");
+    let install = format!("pacman -S modstamp-qemu{UNBUILT}");
+    assert_eq!(remedy, install);
 }
 
 #[test]
@@ -153,7 +180,7 @@ fn an_apk_trigger_that_is_missing_is_found() {
             "C:Q1a=\nP:busybox\nV:1-r0\n",
         );
         let (_, remedy) = host.assert_ill("apk-trigger");
-        assert!(remedy.ends_with("apk add modstamp-qemu"), "{remedy}");
+        assert_eq!(remedy, format!("apk add modstamp-qemu{UNBUILT}"));
     }
 }
 
