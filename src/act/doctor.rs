@@ -2,7 +2,7 @@
 //!
 //! A look can fail: a directory is closed to the caller, or the system is out of descriptors. Then it
 //! is not known what is there. So a failed look is reported as unseen, and is neither a finding nor
-//! silence. Each look of [`host::Host`] is a [`report::Seen`], and a check hands a failed one on.
+//! silence. Each look of `host::Host` is a `report::Seen`, and a check hands a failed one on.
 //!
 //! It changes nothing. Each finding says what was seen and why it matters, and has a command that
 //! mends it. The doctor reads files below the root directory. It asks other programs only about

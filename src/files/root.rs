@@ -180,13 +180,9 @@ impl Root {
         Ok((fd, made + 1))
     }
 
-    /// The names in the directory at `path`, in the file system's order.
-    pub(crate) fn names(&self, path: &Path) -> io::Result<Vec<OsString>> {
-        Ok(self.names_by(path, Steps::Any)?)
-    }
-
-    /// Like [`Root::names`], but `steps` tells whether others may bend the way there.
-    pub(crate) fn names_by(
+    /// The names in the directory at `path`, in the file system's order. `steps` tells whether others
+    /// may bend the way there.
+    pub(crate) fn names(
         &self,
         path: &Path,
         steps: Steps,

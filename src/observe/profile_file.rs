@@ -108,7 +108,7 @@ impl Profile {
         let mut names: Vec<String> = BUILT_IN.map(|(name, _)| name.to_owned()).into();
         let mut unread = Vec::new();
         for directory in directories() {
-            let files = match root.names_by(&directory, Steps::Any) {
+            let files = match root.names(&directory, Steps::Any) {
                 Ok(files) => files,
                 Err(stop) if stop.is_missing() => continue,
                 Err(stop) => {

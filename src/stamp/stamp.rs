@@ -316,7 +316,7 @@ fn profiles_in(
     extension: &str,
     steps: Steps,
 ) -> Result<Vec<String>> {
-    let names = match root.names_by(directory, steps) {
+    let names = match root.names(directory, steps) {
         Ok(names) => names,
         Err(Stop::System(Errno::NOENT)) => Vec::new(),
         Err(stop) => {

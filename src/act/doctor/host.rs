@@ -214,7 +214,7 @@ impl Host {
 
     /// The names in a directory, sorted. There are none if it is missing.
     pub(crate) fn names(&self, path: &Path) -> Seen<Vec<PathBuf>> {
-        let names = match self.root.names_by(path, Steps::Any) {
+        let names = match self.root.names(path, Steps::Any) {
             Err(stop) if stop.is_missing() => Vec::new(),
             names => names.map_err(|stop| self.blind("list", path, &stop.into()))?,
         };

@@ -97,10 +97,12 @@ fn libraries(root: &Root) -> (Vec<PathBuf>, Option<Failure>) {
             None => libraries.push(PathBuf::from(library)),
             Some(parent) => {
                 let parent = Path::new(parent);
-                let names = root.names(parent).unwrap_or_else(|cause| {
-                    if !is_missing(&cause) {
-                        let path = parent.to_owned();
-                        unlisted.get_or_insert(Failure { path, cause });
+                let names = root.names(parent, Steps::Any).unwrap_or_else(|stop| {
+                    if !stop.is_missing() {
+                        unlisted.get_or_insert(Failure {
+                            path: parent.to_owned(),
+                            cause: stop.into(),
+                        });
                     }
                     Vec::new()
                 });
@@ -111,11 +113,4 @@ fn libraries(root: &Root) -> (Vec<PathBuf>, Option<Failure>) {
         }
     }
     (libraries, unlisted)
-}
-
-fn is_missing(cause: &io::Error) -> bool {
-    matches!(
-        cause.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
 }
