@@ -126,6 +126,49 @@ static void a_touch_makes_every_witness_stale(void)
     modstamp_free(witness);
 }
 
+static void an_answer_of_one_program_holds_while_another_is_upgraded(void)
+{
+    const char *profile = "./programs.toml";
+    char here[2000], text[4000], one[2100], *witness = NULL, *all = NULL, *again = NULL;
+
+    EXPECT(getcwd(here, sizeof here) != NULL);
+    snprintf(text, sizeof text, "programs = [\"%s/program-*\"]\n", here);
+    snprintf(one, sizeof one, "%s/program-one", here);
+    write_file(profile, text);
+    write_file("program-one", "one");
+    write_file("program-two", "two");
+    EXPECT(modstamp_observe_for(profile, one, NULL, &witness, NULL) == MODSTAMP_OK);
+    EXPECT(modstamp_observe_for(profile, NULL, NULL, &all, NULL) == MODSTAMP_OK);
+    EXPECT(modstamp_disturbed(profile, witness, NULL) == MODSTAMP_OK);
+    write_file("program-two", "upgraded");
+    EXPECT(modstamp_check(profile, witness, NULL) == MODSTAMP_OK);
+    EXPECT(modstamp_disturbed(profile, witness, NULL) == MODSTAMP_OK);
+    EXPECT_WHY(modstamp_check(profile, all, &why), MODSTAMP_STALE, "program-two");
+    write_file("program-one", "upgraded");
+    EXPECT_WHY(modstamp_check(profile, witness, &why), MODSTAMP_STALE, "program-one");
+    EXPECT_WHY(modstamp_observe_for(profile, "program-one", NULL, &again, &why),
+               MODSTAMP_INVALID, "“program”: it is relative");
+    modstamp_free(witness);
+    modstamp_free(all);
+}
+
+static void an_answer_of_another_consumer_is_stale(void)
+{
+    char *witness = NULL, *untagged = observe();
+
+    EXPECT(modstamp_observe_for(PROFILE, NULL, "libvirt 11.2", &witness, NULL) == MODSTAMP_OK);
+    EXPECT(modstamp_disturbed(PROFILE, witness, NULL) == MODSTAMP_OK);
+    EXPECT(modstamp_check_for(PROFILE, "libvirt 11.2", witness, NULL) == MODSTAMP_OK);
+    EXPECT_WHY(modstamp_check_for(PROFILE, "libvirt 11.3", witness, &why), MODSTAMP_STALE,
+               "consumer changed: it was “libvirt 11.2”, now “libvirt 11.3”");
+    EXPECT_WHY(modstamp_check(PROFILE, witness, &why), MODSTAMP_STALE, "now no tag");
+    EXPECT_WHY(modstamp_check_for(PROFILE, "libvirt 11.3", untagged, &why), MODSTAMP_STALE,
+               "it was no tag");
+    EXPECT_WHY(modstamp_check_for(PROFILE, "\xff", witness, &why), MODSTAMP_INVALID, "“tag”: it is not text");
+    modstamp_free(witness);
+    modstamp_free(untagged);
+}
+
 static void bad_arguments_get_a_code_and_a_sentence(void)
 {
     char *witness = (char *)"";
@@ -477,6 +520,8 @@ static const struct {
     PROMISE(an_answer_holds_until_a_module_changes),
     PROMISE(a_probe_that_was_disturbed_is_told),
     PROMISE(a_touch_makes_every_witness_stale),
+    PROMISE(an_answer_of_one_program_holds_while_another_is_upgraded),
+    PROMISE(an_answer_of_another_consumer_is_stale),
     PROMISE(bad_arguments_get_a_code_and_a_sentence),
     PROMISE(what_is_no_witness_is_stale),
     PROMISE(a_profile_that_disappears_between_two_calls_is_told),
