@@ -138,10 +138,8 @@ fn a_check_by_the_stamps_alone_sees_touches_and_nothing_else() {
         world.profile.root(),
     );
     let said = sentences(&before.check_stamps(&other.unwrap()));
-    assert_eq!(
-        said,
-        ["the witness is of the profile qemu, and the question about other"]
-    );
+    let sentence = "the witness is of the profile qemu, and the question about other-";
+    assert!(said.len() == 1 && said[0].starts_with(sentence), "{said:?}");
     world.remove(STAMP);
     let said = sentences(&before.check_stamps(&world.profile));
     assert_eq!(said, ["system stamp gone"]);

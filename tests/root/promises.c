@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <malloc.h>
 #include <modstamp.h>
 #include <pthread.h>
@@ -347,15 +348,28 @@ static void a_child_after_fork_may_call(void)
 
 #define PATH_SIZE 1000
 
-/* A profile whose stamp nobody else touches, and where its lock is: with the system's stamp for root, or with one's own. */
-static void own_profile(const char *name, char *profile, char *lock)
+/* A profile whose stamp nobody else touches. */
+static void own_profile(const char *name, char *profile)
 {
     snprintf(profile, PATH_SIZE, "./%s-%d.toml", name, getpid());
     write_profile(profile);
-    if (geteuid() == 0)
-        snprintf(lock, PATH_SIZE, "/var/lib/modstamp/.%s-%d.lock", name, getpid());
-    else
-        snprintf(lock, PATH_SIZE, "%s/.local/state/modstamp/.%s-%d.lock", getenv("HOME"), name, getpid());
+}
+
+/* Opens the lock of such a profile, which was touched: with the system's stamp for root, or with one's own. Its name has
+ * a number, because the profile was given by a path. */
+static int open_lock(const char *name)
+{
+    char directory[PATH_SIZE], lock[PATH_SIZE];
+    glob_t found;
+    int fd;
+
+    snprintf(directory, PATH_SIZE, "%s/.local/state/modstamp", getenv("HOME"));
+    snprintf(lock, PATH_SIZE, "%.800s/.%s-%d-*.lock", geteuid() == 0 ? "/var/lib/modstamp" : directory, name, getpid());
+    EXPECT(glob(lock, 0, NULL, &found) == 0 && found.gl_pathc == 1);
+    fd = open(found.gl_pathv[0], O_RDWR | O_CLOEXEC);
+    EXPECT(fd >= 0);
+    globfree(&found);
+    return fd;
 }
 
 static void *touch_until_over(void *profile)
@@ -367,12 +381,12 @@ static void *touch_until_over(void *profile)
 
 static void a_child_after_fork_holds_no_touch_up(void)
 {
-    char profile[PATH_SIZE], lock[PATH_SIZE];
+    char profile[PATH_SIZE];
     pid_t children[50];
     pthread_t thread;
     int fd;
 
-    own_profile("fork", profile, lock);
+    own_profile("fork", profile);
     EXPECT(pthread_create(&thread, NULL, touch_until_over, profile) == 0);
     for (int i = 0; i < 50; i++) {
         usleep(1000);
@@ -385,8 +399,7 @@ static void a_child_after_fork_holds_no_touch_up(void)
     }
     is_over = true;
     EXPECT(pthread_join(thread, NULL) == 0);
-    fd = open(lock, O_RDWR | O_CLOEXEC);
-    EXPECT(fd >= 0);
+    fd = open_lock("fork");
     EXPECT(flock(fd, LOCK_EX | LOCK_NB) == 0);
     EXPECT(close(fd) == 0);
     for (int i = 0; i < 50; i++) {
@@ -403,14 +416,14 @@ static void *touch_once(void *profile)
 
 static void threads_touch_at_once_also_where_somebody_else_keeps_the_turn(void)
 {
-    char profile[PATH_SIZE], lock[PATH_SIZE];
+    char profile[PATH_SIZE];
     pthread_t threads[24];
     int fd;
 
-    own_profile("turn", profile, lock);
+    own_profile("turn", profile);
     touch_once(profile);
-    fd = open(lock, O_RDWR | O_CLOEXEC);
-    EXPECT(fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0);
+    fd = open_lock("turn");
+    EXPECT(flock(fd, LOCK_EX | LOCK_NB) == 0);
     for (int i = 0; i < 24; i++)
         EXPECT(pthread_create(&threads[i], NULL, touch_once, profile) == 0);
     for (int i = 0; i < 24; i++)
