@@ -93,7 +93,7 @@ pub(crate) fn answers(host: &Host, report: &mut Examination) {
         return;
     }
     for it in &host.in_use {
-        if !it.profile.refreshes_libvirt || it.name() != "qemu" {
+        if !it.profile.refreshes_libvirt() || it.name() != "qemu" {
             continue;
         }
         let record = Record::read(&it.stamp);
@@ -136,7 +136,7 @@ pub(crate) fn version(host: &Host, report: &mut Examination) {
         {
             holes.push("the module directory is read-only, so running daemons need a restart");
         }
-        holes.push(match it.profile.refreshes_libvirt {
+        holes.push(match it.profile.refreshes_libvirt() {
             true => "modstamp's refresh makes up for them",
             false => "the profile has refresh-libvirt = false, so nothing makes up for them",
         });
