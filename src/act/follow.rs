@@ -34,7 +34,7 @@ pub(crate) struct Followed {
 }
 
 impl Followed {
-    /// Makes caches good after a touch, without any command. `inputs` are those of before the
+    /// Makes caches good after a touch, without any command. `commands` tells by whom. `inputs` are those of before the
     /// touch, if there was a look at them. `directories` are the module directories that changed,
     /// if the caller knows them. All waiting ends at `deadline`.
     pub(crate) fn after_touch(
@@ -42,6 +42,7 @@ impl Followed {
         stamp: &Stamp,
         inputs: Option<Inputs>,
         directories: &[PathBuf],
+        commands: Commands,
         durability: Durability,
         deadline: Deadline,
     ) -> Followed {
@@ -53,8 +54,9 @@ impl Followed {
             durability,
             deadline,
         );
+        let owner = stamp.owner();
         Followed {
-            rounds: Rounds::after_touch(profile, stamp.owner(), durability, deadline),
+            rounds: Rounds::after_touch(profile, owner, commands, durability, deadline),
             ..libvirt
         }
     }

@@ -7,13 +7,14 @@ use crate::act::follow::Followed;
 use crate::act::kept_witness;
 use crate::act::patience::{NoResult, within};
 use crate::act::remedy::cure::Cure;
+use crate::act::remedy::round::Commands;
 use crate::act::trigger::Due;
 use crate::ground::error::Result;
 use crate::ground::time::{Deadline, Mtime};
 use crate::observe::inputs::{Depth, Inputs};
 use crate::observe::observation::Observation;
 use crate::observe::profile::Profile;
-use crate::stamp::event::{Event, TOUCHED};
+use crate::stamp::event::{Action, Event, TOUCHED};
 use crate::stamp::stamp::{Durability, Stamp};
 use crate::stamp::turn::{Kept, Turn};
 
@@ -115,8 +116,19 @@ impl Profile {
             Ok(mtime) => inputs.with_stamp(stamp.owner(), mtime),
             Err(_) => inputs,
         });
-        let mut followed =
-            Followed::after_touch(profile, stamp, inputs, directories, durability, deadline);
+        let commands = match due.action {
+            Action::Trigger => Commands::LeaveToPackages,
+            _ => Commands::Leave,
+        };
+        let mut followed = Followed::after_touch(
+            profile,
+            stamp,
+            inputs,
+            directories,
+            commands,
+            durability,
+            deadline,
+        );
         // The stamp is what a touch is for, so all else is a warning.
         own.extend(followed.take_error().map(|error| error.to_string()));
         // The touch and the refresh may lack the same lock. People read of it once.

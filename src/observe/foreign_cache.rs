@@ -30,6 +30,8 @@ pub(crate) struct ForeignCache {
     /// There are none for libvirt, whose rule knows them.
     pub(crate) files: Vec<Source>,
     pub(crate) remedy: Remedy,
+    /// Whether the package manager's own trigger makes it anew.
+    pub(crate) packages_rebuild: bool,
 }
 
 /// How a cache is made good.
@@ -65,6 +67,7 @@ impl ForeignCache {
         ForeignCache {
             files: Vec::new(),
             remedy: Remedy::Libvirt,
+            packages_rebuild: false,
         }
     }
 
@@ -75,7 +78,7 @@ impl ForeignCache {
         let files: Vec<Source> = self.files.iter().filter(is_own).cloned().collect();
         (!files.is_empty()).then(|| ForeignCache {
             files,
-            remedy: self.remedy.clone(),
+            ..self.clone()
         })
     }
 
@@ -102,16 +105,18 @@ impl ForeignCache {
     /// Parses a table that begins at the byte `at`.
     fn parse(text: &Text<'_>, at: usize, table: &DeTable<'_>) -> Result<ForeignCache> {
         let (mut files, mut remedy, mut time_limit) = (Vec::new(), None, None);
+        let mut by_packages = None;
         for (key, value) in table {
             let name: &str = key.get_ref();
             match name {
                 "files" => files = text.list(key, value, Source::parse)?,
                 "remedy" => remedy = Some(Remedy::parse(text, key, value)?),
+                "packages-rebuild" => by_packages = Some((key, text.boolean(key, value)?)),
                 "time-limit" => time_limit = Some((key, parse_time_limit(text, key, value)?)),
                 _ => {
                     let problem = format!(
                         "there is no key “{name}” of a cache; the keys are files, remedy, \
-                         time-limit"
+                         packages-rebuild, time-limit"
                     );
                     return Err(text.error(key.span().start, problem));
                 }
@@ -142,7 +147,15 @@ impl ForeignCache {
             }
             (_, None) => {}
         }
-        Ok(ForeignCache { files, remedy })
+        if let (Some((key, _)), false) = (by_packages, matches!(remedy, Remedy::Command(_))) {
+            let problem = "“packages-rebuild” is for a command; leave it out";
+            return Err(text.error(key.span().start, problem.to_owned()));
+        }
+        Ok(ForeignCache {
+            files,
+            remedy,
+            packages_rebuild: by_packages.is_some_and(|(_, value)| value),
+        })
     }
 }
 

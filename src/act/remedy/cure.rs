@@ -76,9 +76,10 @@ impl Cure {
         let ran = self.ran.iter().map(|command| format!("ran {command}"));
         let errors = self.errors.iter().map(ToString::to_string);
         let all: Vec<String> = removed.into_iter().chain(ran).chain(errors).collect();
-        match all.is_empty() {
-            true => "there was no file".to_owned(),
-            false => all.join("; "),
+        match (self.left, all.is_empty()) {
+            (Some(why), _) => why.to_owned(),
+            (None, true) => "there was no file".to_owned(),
+            (None, false) => all.join("; "),
         }
     }
 
@@ -140,7 +141,10 @@ impl Cure {
             }
         };
         let globs = globs(cache, profile);
-        if programs.is_empty() && (is_in_use || !Found::search(root, &globs).files.is_empty()) {
+        // A profile has the layouts of several distributions, and this host has one of them.
+        let has_place = || is_in_use && !directories(root, &globs).is_empty();
+        let is_missed = || has_place() || !Found::search(root, &globs).files.is_empty();
+        if programs.is_empty() && is_missed() {
             cure.fail(not_there(&command.program));
         }
         let directories = match command.takes_directory() {

@@ -40,6 +40,8 @@ pub enum Commands {
     Run,
     /// They are left to a later refresh.
     Leave,
+    /// Like `Leave`, but the package manager makes anew what packages rebuild.
+    LeaveToPackages,
 }
 
 /// The caches of one owner under a profile.
@@ -121,8 +123,15 @@ impl<'a> Round<'a> {
             new.extend(self.end(cache, &mut cure, &record, stamps));
             done.cures.push(cure);
         }
+        if commands == Commands::LeaveToPackages {
+            for cache in by_command.iter().filter(|cache| cache.packages_rebuild) {
+                let mut cure = Cure::leave(cache, "the package manager makes it anew");
+                new.extend(self.end(cache, &mut cure, &record, stamps));
+                done.cures.push(cure);
+            }
+        }
         self.keep(new, durability, deadline, &mut done);
-        if by_command.is_empty() || commands == Commands::Leave {
+        if by_command.is_empty() || commands != Commands::Run {
             return done;
         }
         if let Some(why) = why_no_command(self.profile.root()) {
@@ -235,6 +244,7 @@ impl Rounds {
     pub(crate) fn after_touch(
         profile: &Profile,
         owner: Owner,
+        commands: Commands,
         durability: Durability,
         deadline: Deadline,
     ) -> Rounds {
@@ -245,7 +255,7 @@ impl Rounds {
         let patience = deadline.left().min(PATIENCE);
         let run = move || {
             let round = Round::of(&profile, owner);
-            let run = |it: Round| it.run(Which::Stale, Commands::Leave, durability, deadline);
+            let run = |it: Round| it.run(Which::Stale, commands, durability, deadline);
             round.map(run).unwrap_or_default()
         };
         within(patience, run).unwrap_or_else(|why| {
