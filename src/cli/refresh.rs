@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use modstamp::{RefreshedCaches, Which as Caches};
 
 use super::report::Report;
+use super::update::prints_to_journal;
 use super::{Sync, Which, cures, end, libvirt, print, say, say_left_to_first_boot};
 
 /// Make the caches of other programs good that a profile names, even if nothing changed
@@ -72,7 +73,8 @@ impl Arguments {
             false => {
                 let libvirt = refreshed.into_iter().flat_map(libvirt::lines);
                 let mut lines: Vec<String> = libvirt.chain(cures::lines(cures)).collect();
-                if lines.is_empty() && is_well && done.is_some() {
+                // The journal needs no line for each start of the unit.
+                if lines.is_empty() && is_well && done.is_some() && !prints_to_journal() {
                     lines.push("there was nothing to do\n".to_owned());
                 }
                 print(lines.concat())?;

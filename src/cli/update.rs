@@ -121,7 +121,7 @@ fn text(done: &Updated, is_well: bool) -> String {
 }
 
 /// Whether standard output is the journal's (`JOURNAL_STREAM`, systemd.exec(5)).
-fn prints_to_journal() -> bool {
+pub fn prints_to_journal() -> bool {
     let Ok(stat) = rustix::fs::fstat(std::io::stdout()) else {
         return false;
     };

@@ -462,7 +462,10 @@ fn systemds_macros_enable_the_units_and_disable_them() {
     for when in ["post", "preun", "postun"] {
         for (manager, units) in [
             ("", "modstamp-update@qemu.path modstamp-update@qemu.service"),
-            ("_user", "modstamp-update@qemu.service"),
+            (
+                "_user",
+                "modstamp-update@qemu.path modstamp-update@qemu.service",
+            ),
         ] {
             let name = format!("systemd{manager}_{when}");
             defines.push(format!("--define={name}() {name} %{{*}}"));
