@@ -10,6 +10,8 @@ MANDIR      ?= $(DATADIR)/man
 STATEDIR    ?= /var/lib
 UNITDIR     ?= $(PREFIX)/lib/systemd/system
 USERUNITDIR ?= $(PREFIX)/lib/systemd/user
+# The programs know this path, whatever PREFIX is.
+PROFILEDIR  := /usr/lib/modstamp/profiles.d
 # python3 looks there for what the administrator installs.
 PYTHONDIR   ?= $(shell python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 # The architecture's part of Debian's library directories. It is empty on other distributions.
@@ -43,7 +45,8 @@ REMAP  := $(if $(word 2,$(CURDIR)),,--remap-path-prefix=$(CURDIR)=)
 BUILD  := RUSTFLAGS="$$RUSTFLAGS $(REMAP) $(STATIC)" $(CARGO) build --release --locked --target $(HOST)
 
 .PHONY: all programs library manual install install-library install-units install-python uninstall demo screen site check test check-all check-proof check-root \
-	check-torture check-rpm check-dpkg check-pacman check-libvirt check-systemd check-security check-lab check-packages torture fuzz coverage miri mutants check-release \
+	check-torture check-rpm check-dpkg check-pacman check-libvirt check-ecosystems \
+	check-systemd check-security check-lab check-packages torture fuzz coverage miri mutants check-release \
 	api bench dist dist-vendored clean help
 
 all: programs library manual ## build all that `make install` installs
@@ -73,6 +76,7 @@ install: $(if $(shell command -v $(CARGO)),all) install-library install-units ##
 	install -D -m 0644 -t $(DESTDIR)$(MANDIR)/man1 $(MANUAL)/man1/*.1
 	install -D -m 0644 -t $(DESTDIR)$(MANDIR)/man3 man/*.3
 	install -D -m 0644 -t $(DESTDIR)$(MANDIR)/man5 man/*.5
+	install -D -m 0644 -t $(DESTDIR)$(PROFILEDIR) packaging/profiles/*.toml
 	install -D -m 0644 $(MANUAL)/modstamp.bash $(DESTDIR)$(DATADIR)/bash-completion/completions/modstamp
 	install -D -m 0644 $(MANUAL)/_modstamp $(DESTDIR)$(DATADIR)/zsh/site-functions/_modstamp
 	install -D -m 0644 $(MANUAL)/modstamp.fish $(DESTDIR)$(DATADIR)/fish/vendor_completions.d/modstamp.fish
@@ -105,10 +109,12 @@ uninstall:         ## remove what `make install` installed: DESTDIR=, PREFIX=
 		$(patsubst man/%.5,$(DESTDIR)$(MANDIR)/man5/%.5,$(wildcard man/*.5)) \
 		$(DESTDIR)$(DATADIR)/bash-completion/completions/modstamp $(DESTDIR)$(DATADIR)/zsh/site-functions/_modstamp \
 		$(DESTDIR)$(DATADIR)/fish/vendor_completions.d/modstamp.fish \
+		$(patsubst packaging/profiles/%,$(DESTDIR)$(PROFILEDIR)/%,$(wildcard packaging/profiles/*.toml)) \
 		$(DESTDIR)$(LIBDIR)/$(LIBRARY) $(DESTDIR)$(LIBDIR)/libmodstamp.so.0 $(DESTDIR)$(LIBDIR)/libmodstamp.so \
 		$(DESTDIR)$(LIBDIR)/pkgconfig/modstamp.pc $(DESTDIR)$(INCLUDEDIR)/modstamp.h \
 		$(foreach unit,$(UNITS),$(call unit_path,$(unit)))
 	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(LIBEXECDIR)/modstamp $(DESTDIR)$(STATEDIR)/modstamp \
+		$(DESTDIR)$(PROFILEDIR) $(DESTDIR)$(dir $(PROFILEDIR)) \
 		$(foreach directory,$(filter %.d/,$(dir $(UNITS))),$(call unit_path,$(directory))) 2>/dev/null || true
 	$(if $(DESTDIR),,ldconfig 2>/dev/null || true)
 
@@ -145,7 +151,7 @@ test: check
 
 # Each part installs its needs, as root on Debian. With MODSTAMP_TESTS, a test that lacks something fails.
 # With SOURCE_DATE_EPOCH, modstamp believes that an image is being built, and makes no first stamp.
-PARTS = proof root torture rpm dpkg pacman libvirt systemd security lab packages
+PARTS = proof root torture rpm dpkg pacman libvirt ecosystems systemd security lab packages
 ALL   = env -u SOURCE_DATE_EPOCH MODSTAMP_TESTS=check-all $(CARGO) test --locked
 
 check-all:         ## run the rest, all parts side by side on both processors (28 min the first time)
@@ -170,10 +176,11 @@ check-rpm:         ## run only the rpm packages and macros under real rpms, dnf 
 check-dpkg:        ## run only the Debian packages and dh_modstamp under real dpkgs (3 min)
 check-pacman:      ## run only the Arch package under real pacmans (1 min)
 check-libvirt:     ## run only real libvirts beside packages that come and go (3 min)
+check-ecosystems:  ## run only GStreamer, fontconfig, libguestfs and their like, with plug-ins that come and go (5 min)
 check-systemd:     ## run only the units under real systemds (2 min)
 check-security:    ## run only the claims of docs/security.md, under strace and SELinux's policy (1 min)
 check-lab:         ## run only machines that boot (4 min)
-check-rpm check-dpkg check-pacman check-libvirt check-systemd check-security check-lab: check-%:
+check-rpm check-dpkg check-pacman check-libvirt check-ecosystems check-systemd check-security check-lab: check-%:
 	tests/install-needs $*
 	$(ALL) --test machines $*::
 

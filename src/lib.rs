@@ -212,6 +212,9 @@ mod act {
     #[cfg(feature = "libvirt")]
     pub mod libvirt;
     pub(crate) mod not_kept;
+    pub(crate) mod patience;
+    pub(crate) mod refresh;
+    pub mod remedy;
     pub(crate) mod rpm_body;
     pub(crate) mod shelf;
     pub(crate) mod stored;
@@ -255,6 +258,7 @@ mod observe {
     pub(crate) mod evidence;
     pub(crate) mod exclude;
     pub(crate) mod fact;
+    pub(crate) mod foreign_cache;
     pub(crate) mod input;
     pub(crate) mod inputs;
     pub(crate) mod modules;
@@ -262,6 +266,7 @@ mod observe {
     pub(crate) mod pattern;
     pub(crate) mod profile;
     pub(crate) mod profile_file;
+    mod profile_text;
     pub(crate) mod reader;
     pub(crate) mod search;
     pub(crate) mod stamps;
@@ -287,6 +292,15 @@ pub use act::doctor;
 #[cfg(feature = "libvirt")]
 pub use act::libvirt;
 pub use act::not_kept::NotKept;
+#[doc(hidden)] // Only the programs use them.
+pub use act::refresh::RefreshedCaches;
+#[doc(hidden)] // Only the programs use them.
+pub use act::remedy::{
+    cure::Cure,
+    record::{LastRemedy, RemedyResult},
+    round::{Commands, Which},
+    standing::{CacheStatus, Staleness},
+};
 pub use act::stream::Stream;
 pub use act::touch::Touched;
 #[doc(hidden)] // Only the programs use it.

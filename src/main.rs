@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Verb::Touch(arguments) => arguments.run(),
         Verb::Trigger(arguments) => arguments.run(),
         Verb::Update(arguments) => arguments.run(),
+        Verb::Refresh(arguments) => arguments.run(),
         Verb::Observe(arguments) => arguments.run(),
         Verb::Check(arguments) => arguments.run(),
         Verb::Run(arguments) => arguments.run(),

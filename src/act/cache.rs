@@ -123,7 +123,8 @@ impl Cache {
     /// kept. The command gets no standard input. Its answer is kept only if it
     /// succeeds and nothing changes while it runs. Concurrent callers share one run.
     ///
-    /// If the profile names the program, its other programs do not count.
+    /// If the profile names the program, its other programs do not count. The caches that the
+    /// profile names count: the command may take its answer from one of its own that is stale.
     ///
     /// The answers in a cache take 256 MiB at most. A larger answer is not kept, and the oldest
     /// ones make room for a new one.
@@ -158,6 +159,7 @@ impl Cache {
             Err(why) => return run_unkept(command, why, pass_on),
         };
         let program = command::program(command)?;
+        let profile = &*profile.with_caches_as_files();
         let is_named = profile.root().is_system() && profile.names_program(&program);
         let narrowed = is_named.then(|| profile.clone().of_program(&program));
         let profile = narrowed.as_ref().unwrap_or(profile);
@@ -231,6 +233,7 @@ impl Cache {
     /// # Errors
     /// Like [`Profile::inputs`].
     pub fn verdicts(&self, profile: &Profile) -> Result<Vec<CachedCommand>> {
+        let profile = &*profile.with_caches_as_files();
         let now = profile.inputs()?;
         let names = self.shelf.names()?.into_iter();
         let mut found = Vec::new();

@@ -65,6 +65,8 @@ pub fn cached<B: Into<Vec<u8>>, E>(
     file: impl AsRef<Path>,
     probe: impl FnOnce() -> Result<B, E>,
 ) -> Result<Answer, E> {
+    // The probe may ask a program that takes its answer from a stale cache of its own.
+    let profile = &*profile.with_caches_as_files();
     let (shelf, name) = match place(file.as_ref()) {
         Ok(place) => place,
         Err(error) => return unkept(probe, NotKept::NotWritten(error)),

@@ -1,6 +1,8 @@
-//! The follow-up of a touch or an update: libvirt probes again, if the profile says so.
+//! The follow-up of a touch or an update: the caches of other programs that the profile names are
+//! made good.
 //!
-//! Without the feature `libvirt` nothing follows.
+//! One of them is libvirt's, which has a rule of its own. Without the feature `libvirt` that is left
+//! out.
 
 use std::path::PathBuf;
 
@@ -10,9 +12,9 @@ use crate::act::libvirt::own_cache::update_own;
 use crate::act::libvirt::refresh;
 #[cfg(feature = "libvirt")]
 use crate::act::libvirt::refreshed::Refreshed;
-use crate::ground::error::Error;
-#[cfg(feature = "libvirt")]
-use crate::ground::error::Result;
+use crate::act::remedy::cure::Cure;
+use crate::act::remedy::round::{Commands, Rounds, Which};
+use crate::ground::error::{Error, Result};
 use crate::ground::time::Deadline;
 use crate::observe::inputs::Inputs;
 use crate::observe::profile::Profile;
@@ -26,40 +28,134 @@ use crate::stamp::stamp::{Durability, Stamp};
 pub(crate) struct Followed {
     #[cfg(feature = "libvirt")]
     refreshed: Option<Refreshed>,
+    rounds: Rounds,
     /// The sentence about a profile of which libvirt caches nothing. No later refresh does more.
     warning: Option<String>,
     /// The error that kept libvirt from being refreshed.
     failed: Option<Error>,
 }
 
-#[cfg(feature = "libvirt")]
 impl Followed {
-    /// Refreshes libvirt after a touch of the system's stamp. `directories` are the module
-    /// directories that changed, if the caller knows them. The wait for a turn ends at `deadline`.
+    /// Makes caches good after a touch, without any command. `commands` tells by whom. `inputs` are those of before the
+    /// touch, if there was a look at them. `directories` are the module directories that changed,
+    /// if the caller knows them. All waiting ends at `deadline`.
     pub(crate) fn after_touch(
         profile: &Profile,
         stamp: &Stamp,
-        inputs: Inputs,
+        inputs: Option<Inputs>,
         directories: &[PathBuf],
+        commands: Commands,
         durability: Durability,
         deadline: Deadline,
     ) -> Followed {
-        if !profile.refreshes_libvirt || stamp.owner() == Owner::User {
-            return Followed::default();
+        let libvirt = Followed::libvirt_after_touch(
+            profile,
+            stamp,
+            inputs,
+            directories,
+            durability,
+            deadline,
+        );
+        let owner = stamp.owner();
+        Followed {
+            rounds: Rounds::after_touch(profile, owner, commands, durability, deadline),
+            ..libvirt
         }
-        let refreshed = refresh::refresh_too(profile, inputs, directories, durability, deadline);
-        Followed::from(refreshed.map(Some))
     }
 
-    /// Refreshes libvirt after an update, if anything is not as at the last refresh. For a user,
-    /// only removes stale answers from the user's own cache.
+    /// Makes stale caches good after an update, which has touched the stamp if it was due.
     pub(crate) fn after_update(
         profile: &Profile,
         stamp: &Stamp,
         inputs: Inputs,
+        commands: Commands,
         durability: Durability,
     ) -> Followed {
-        if !profile.refreshes_libvirt {
+        let libvirt = Followed::libvirt_after_update(profile, stamp, inputs, durability);
+        Followed {
+            rounds: Rounds::run(profile, Which::Stale, commands, durability),
+            ..libvirt
+        }
+    }
+
+    /// Makes caches good because somebody asked for it. All of them, or only stale ones.
+    ///
+    /// # Errors
+    /// Like [`Profile::inputs`].
+    pub(crate) fn after_refresh(
+        profile: &Profile,
+        stamp: &Stamp,
+        which: Which,
+        durability: Durability,
+    ) -> Result<Followed> {
+        let libvirt = Followed::libvirt_after_refresh(profile, stamp, which, durability)?;
+        Ok(Followed {
+            rounds: Rounds::run(profile, which, Commands::Run, durability),
+            ..libvirt
+        })
+    }
+
+    /// What was done for each stale cache but libvirt's.
+    pub(crate) fn cures(&self) -> &[Cure] {
+        &self.rounds.cures
+    }
+
+    /// Adds to an event what was done.
+    pub(crate) fn tell(&self, event: &mut Event) {
+        #[cfg(feature = "libvirt")]
+        if let Some(refreshed) = &self.refreshed {
+            refreshed.tell(event);
+        }
+        self.rounds.tell(event);
+    }
+
+    /// The warnings for people, one sentence each.
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = &str> {
+        #[cfg(feature = "libvirt")]
+        let refreshed = self.refreshed.iter().flat_map(|done| &done.warnings);
+        #[cfg(not(feature = "libvirt"))]
+        let refreshed = [].iter();
+        let all = refreshed.chain(&self.rounds.warnings).chain(&self.warning);
+        all.map(String::as_str)
+    }
+
+    /// Takes out the error that kept libvirt from being refreshed.
+    pub(crate) fn take_error(&mut self) -> Option<Error> {
+        self.failed.take()
+    }
+
+    /// Takes out the errors of all other caches.
+    pub(crate) fn take_errors_of_cures(&mut self) -> Vec<Error> {
+        self.rounds.take_errors()
+    }
+}
+
+#[cfg(feature = "libvirt")]
+impl Followed {
+    fn libvirt_after_touch(
+        profile: &Profile,
+        stamp: &Stamp,
+        inputs: Option<Inputs>,
+        directories: &[PathBuf],
+        durability: Durability,
+        deadline: Deadline,
+    ) -> Followed {
+        let is_due = profile.refreshes_libvirt() && stamp.owner() == Owner::System;
+        let Some(inputs) = inputs.filter(|_| is_due) else {
+            return Followed::default();
+        };
+        let refreshed = refresh::refresh_too(profile, inputs, directories, durability, deadline);
+        Followed::from(refreshed.map(Some))
+    }
+
+    /// For a user, only removes stale answers from the user's own cache.
+    fn libvirt_after_update(
+        profile: &Profile,
+        stamp: &Stamp,
+        inputs: Inputs,
+        durability: Durability,
+    ) -> Followed {
+        if !profile.refreshes_libvirt() {
             return Followed::default();
         }
         Followed::from(match stamp.owner() {
@@ -68,16 +164,27 @@ impl Followed {
         })
     }
 
+    fn libvirt_after_refresh(
+        profile: &Profile,
+        stamp: &Stamp,
+        which: Which,
+        durability: Durability,
+    ) -> Result<Followed> {
+        Ok(match (which, stamp.owner()) {
+            _ if !profile.refreshes_libvirt() => Followed::default(),
+            (Which::All, Owner::System) => {
+                Followed::from(refresh::asked_for(profile, durability).map(Some))
+            }
+            (Which::Stale, _) | (_, Owner::User) => {
+                let inputs = Inputs::of(profile, None)?;
+                Followed::libvirt_after_update(profile, stamp, inputs, durability)
+            }
+        })
+    }
+
     /// The refresh; `None` if there was none, or if it failed.
     pub(crate) fn refreshed(&self) -> Option<&Refreshed> {
         self.refreshed.as_ref()
-    }
-
-    /// Adds to an event what the refresh did.
-    pub(crate) fn tell(&self, event: &mut Event) {
-        if let Some(refreshed) = &self.refreshed {
-            refreshed.tell(event);
-        }
     }
 
     fn from(refreshed: Result<Option<Refreshed>>) -> Followed {
@@ -89,20 +196,14 @@ impl Followed {
         }
         followed
     }
-
-    /// The warnings for people, one sentence each.
-    pub(crate) fn warnings(&self) -> impl Iterator<Item = &str> {
-        let refreshed = self.refreshed.iter().flat_map(|done| &done.warnings);
-        refreshed.chain(&self.warning).map(String::as_str)
-    }
 }
 
 #[cfg(not(feature = "libvirt"))]
 impl Followed {
-    pub(crate) fn after_touch(
+    fn libvirt_after_touch(
         _: &Profile,
         _: &Stamp,
-        _: Inputs,
+        _: Option<Inputs>,
         _: &[PathBuf],
         _: Durability,
         _: Deadline,
@@ -110,20 +211,11 @@ impl Followed {
         Followed::default()
     }
 
-    pub(crate) fn after_update(_: &Profile, _: &Stamp, _: Inputs, _: Durability) -> Followed {
+    fn libvirt_after_update(_: &Profile, _: &Stamp, _: Inputs, _: Durability) -> Followed {
         Followed::default()
     }
 
-    pub(crate) fn tell(&self, _: &mut Event) {}
-
-    pub(crate) fn warnings(&self) -> impl Iterator<Item = &str> {
-        self.warning.iter().map(String::as_str)
-    }
-}
-
-impl Followed {
-    /// Takes out the error that kept libvirt from being refreshed.
-    pub(crate) fn take_error(&mut self) -> Option<Error> {
-        self.failed.take()
+    fn libvirt_after_refresh(_: &Profile, _: &Stamp, _: Which, _: Durability) -> Result<Followed> {
+        Ok(Followed::default())
     }
 }

@@ -1,18 +1,20 @@
 //! A touch by a person or a trigger: moves the stamp, and keeps the modules as they are now.
 
 use std::path::PathBuf;
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use crate::act::follow::Followed;
 use crate::act::kept_witness;
+use crate::act::patience::{NoResult, within};
+use crate::act::remedy::cure::Cure;
+use crate::act::remedy::round::Commands;
 use crate::act::trigger::Due;
 use crate::ground::error::Result;
 use crate::ground::time::{Deadline, Mtime};
 use crate::observe::inputs::{Depth, Inputs};
 use crate::observe::observation::Observation;
 use crate::observe::profile::Profile;
-use crate::stamp::event::{Event, TOUCHED};
+use crate::stamp::event::{Action, Event, TOUCHED};
 use crate::stamp::stamp::{Durability, Stamp};
 use crate::stamp::turn::{Kept, Turn};
 
@@ -36,6 +38,12 @@ impl Touched {
         own.chain(self.followed.warnings())
     }
 
+    /// What was done for each stale cache of another program but libvirt's.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn cures(&self) -> &[Cure] {
+        self.followed.cures()
+    }
+
     /// The refresh of libvirt; `None` if the profile asks for none, or if it failed.
     #[cfg(feature = "libvirt")]
     pub fn refreshed(&self) -> Option<&crate::act::libvirt::refreshed::Refreshed> {
@@ -46,8 +54,9 @@ impl Touched {
 impl Profile {
     /// Touches a stamp of this profile, so that every older answer is stale.
     ///
-    /// Keeps a witness of the modules beside the stamp. After a touch of the system's stamp, it
-    /// also refreshes libvirt, if the profile says so. `directories` are the module directories
+    /// Keeps a witness of the modules beside the stamp. Then it makes the caches of other programs
+    /// good that the profile names, without any command: it removes files, and after a touch of the
+    /// system's stamp refreshes libvirt. `directories` are the module directories
     /// that changed; if there are none, all count. `None` while an image is built: see
     /// [`Stamp::touch`].
     ///
@@ -102,18 +111,26 @@ impl Profile {
             own.extend(lost.map(|error| error.to_string()));
             turn.end(durability).map(|()| mtime)
         });
-        // libvirt can be refreshed even if the stamp cannot be touched.
-        let mut followed = inputs.map(|inputs| {
-            let inputs = match touched {
-                Ok(mtime) => inputs.with_stamp(stamp.owner(), mtime),
-                Err(_) => inputs,
-            };
-            Followed::after_touch(profile, stamp, inputs, directories, durability, deadline)
+        // Caches can be made good even if the stamp cannot be touched.
+        let inputs = inputs.map(|inputs| match touched {
+            Ok(mtime) => inputs.with_stamp(stamp.owner(), mtime),
+            Err(_) => inputs,
         });
+        let commands = match due.action {
+            Action::Trigger => Commands::LeaveToPackages,
+            _ => Commands::Leave,
+        };
+        let mut followed = Followed::after_touch(
+            profile,
+            stamp,
+            inputs,
+            directories,
+            commands,
+            durability,
+            deadline,
+        );
         // The stamp is what a touch is for, so all else is a warning.
-        let failed = followed.as_mut().and_then(Followed::take_error);
-        own.extend(failed.map(|error| error.to_string()));
-        let followed = followed.unwrap_or_default();
+        own.extend(followed.take_error().map(|error| error.to_string()));
         // The touch and the refresh may lack the same lock. People read of it once.
         own.retain(|warning| followed.warnings().all(|other| other != warning));
         let mut event = Event::begin(due.action, due.by, due.why);
@@ -124,6 +141,8 @@ impl Profile {
         followed.tell(&mut event);
         event.warn(own.iter().map(String::as_str).chain(followed.warnings()));
         let not_logged = stamp.log(&event.end(deadline.spent()));
+        let of_cures = followed.take_errors_of_cures().into_iter();
+        own.extend(of_cures.map(|error| error.to_string()));
         // If the stamp cannot be touched either, its error tells enough.
         own.extend(not_logged.filter(|_| touched.is_ok()));
         match touched {
@@ -170,7 +189,6 @@ fn glance(
         return Err("no time was left to look at the modules".to_owned());
     }
     let (profile, stamp) = (profile.clone(), stamp.clone());
-    let (sender, receiver) = mpsc::channel();
     let look = move || -> Result<(Inputs, Observation)> {
         let kept = kept_witness::read_beside(&stamp);
         let known = kept.as_ref().map(|kept| &kept.observation);
@@ -178,17 +196,15 @@ fn glance(
         let observation = inputs.clone().read(Depth::Doubtful, known.as_slice());
         Ok((inputs, observation))
     };
-    let thread = std::thread::Builder::new().spawn(move || drop(sender.send(look())));
-    thread
-        .map_err(|error| format!("no thread could be started to look at the modules: {error}"))?;
-    let looked = receiver
-        .recv_timeout(patience)
-        .map_err(|error| match error {
-            RecvTimeoutError::Timeout => format!(
-                "the modules could not be looked at within {:.1} seconds",
-                patience.as_secs_f32()
-            ),
-            RecvTimeoutError::Disconnected => "the look at the modules failed".to_owned(),
-        })?;
+    let looked = within(patience, look).map_err(|why| match why {
+        NoResult::TooLate => format!(
+            "the modules could not be looked at within {:.1} seconds",
+            patience.as_secs_f32()
+        ),
+        NoResult::Failed => "the look at the modules failed".to_owned(),
+        NoResult::NotBegun(error) => {
+            format!("no thread could be started to look at the modules: {error}")
+        }
+    })?;
     looked.map_err(|error| format!("the modules could not be looked at ({error})"))
 }

@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use crate::act::follow::Followed;
 use crate::act::kept_witness::{self, KeptWitness};
+use crate::act::remedy::cure::Cure;
+use crate::act::remedy::round::Commands;
 use crate::ground::environment::caller;
 use crate::ground::error::{Error, Result};
 use crate::ground::time::Mtime;
@@ -23,6 +25,9 @@ const MOST_REASONS: usize = 2;
 
 /// The reason for an update that touches no stamp and only makes libvirt probe again.
 const MISSED: &str = "something changed since the last refresh of libvirt";
+
+/// The reason for an update that touches no stamp and only makes other caches good.
+const STALE: &str = "a cache was not made good since the last touch";
 
 /// The result of an update.
 #[derive(Debug)]
@@ -52,6 +57,12 @@ impl Updated {
         own.chain(self.followed.warnings())
     }
 
+    /// What was done for each stale cache of another program but libvirt's.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn cures(&self) -> &[Cure] {
+        self.followed.cures()
+    }
+
     /// The refresh of libvirt; `None` if nothing asked for one, or if it failed.
     #[cfg(feature = "libvirt")]
     pub fn refreshed(&self) -> Option<&crate::act::libvirt::refreshed::Refreshed> {
@@ -67,14 +78,28 @@ impl Profile {
     /// was not touched for the same modules. Two updates at once do the work once. If nothing
     /// changed, an update writes at most a witness that makes the next look quicker.
     ///
-    /// Then it refreshes libvirt, if the profile says so, and if something changed or libvirt
-    /// missed a change. If root's refresh could move no time, an ordinary user's update removes
+    /// Then it makes the stale caches of other programs good that the profile names. It runs the
+    /// commands that the profile has for them, and waits for their ends. It refreshes libvirt, if
+    /// the profile says so, and if something changed or libvirt missed a change. If root's refresh could move no time, an ordinary user's update removes
     /// stale answers from that user's own cache. `None` while an image is built: see
     /// [`Stamp::touch`].
     ///
     /// # Errors
     /// Like [`Profile::inputs`]. Other failures are in [`Updated::errors`].
     pub fn update(&self, durability: Durability) -> Result<Option<Updated>> {
+        self.update_with(Commands::Run, durability)
+    }
+
+    /// Like [`Profile::update`], but `commands` tells whether the commands of remedies run.
+    ///
+    /// # Errors
+    /// Like [`Profile::update`].
+    #[doc(hidden)] // Only the programs use it.
+    pub fn update_with(
+        &self,
+        commands: Commands,
+        durability: Durability,
+    ) -> Result<Option<Updated>> {
         let begun = Instant::now();
         let profile = &self.of_packages();
         let stamp = &Stamp::own(self.root(), self.name())?;
@@ -85,10 +110,13 @@ impl Profile {
         let seen = stamp.look(Kept::Witness, look)?;
         complete(profile, stamp, &seen, durability);
         let (mut updated, inputs) = touch_if_changed(stamp, seen, look, durability)?;
-        let mut followed = Followed::after_update(profile, stamp, inputs, durability);
+        let mut followed = Followed::after_update(profile, stamp, inputs, commands, durability);
         updated.errors.extend(followed.take_error());
         updated.followed = followed;
-        if let Some(event) = updated.as_event() {
+        let event = updated.as_event();
+        let of_cures = updated.followed.take_errors_of_cures();
+        updated.errors.extend(of_cures);
+        if let Some(event) = event {
             let event = event.end(begun.elapsed());
             updated.warnings.extend(stamp.log(&event));
             updated.event = Some(event);
@@ -103,7 +131,8 @@ impl Updated {
         let why = self.verdict.reasons_for_people(MOST_REASONS).join("; ");
         let why = match self.verdict {
             Verdict::Stale(_) => &*why,
-            Verdict::Fresh => MISSED,
+            Verdict::Fresh if self.followed.cures().is_empty() => MISSED,
+            Verdict::Fresh => STALE,
         };
         let mut event = Event::begin(Action::Update, &caller(), why);
         if self.touched.is_some() {

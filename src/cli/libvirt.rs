@@ -230,6 +230,7 @@ impl Refresh {
                 reasons: &[],
                 why: None,
                 refreshed: Some(&done),
+                cures: &[],
                 warnings: done.warnings.clone(),
                 errors: Vec::new(),
             };

@@ -1,10 +1,12 @@
 //! The verbs of the command line: one file each, with its arguments and its output.
 
 pub mod check;
+mod cures;
 pub mod doctor;
 pub mod libvirt;
 pub mod log;
 pub mod observe;
+pub mod refresh;
 mod report;
 pub mod run;
 pub mod status;
@@ -56,6 +58,7 @@ pub enum Verb {
     Touch(touch::Arguments),
     Trigger(trigger::Arguments),
     Update(update::Arguments),
+    Refresh(refresh::Arguments),
     Observe(observe::Arguments),
     Check(check::Arguments),
     Run(run::Arguments),

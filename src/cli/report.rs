@@ -1,11 +1,11 @@
 //! The report of a verb that changes something, as JSON.
 
 use modstamp::libvirt::Refreshed;
-use modstamp::{Mtime, Profile, Reason, Stamp};
+use modstamp::{Cure, Mtime, Profile, Reason, Stamp};
 use serde_json::{Value, json};
 
-use super::print_json;
 use super::status::{text, texts};
+use super::{cures, print_json};
 
 /// The version of the JSON. It rises if a key is removed or changes its meaning.
 const VERSION: u32 = 1;
@@ -23,6 +23,8 @@ pub struct Report<'a> {
     pub why: Option<&'a str>,
     /// The refresh of libvirt, if there was one.
     pub refreshed: Option<&'a Refreshed>,
+    /// What was done for each other cache.
+    pub cures: &'a [Cure],
     pub warnings: Vec<String>,
     pub errors: Vec<String>,
 }
@@ -43,13 +45,14 @@ impl Report<'_> {
                 .flat_map(|it| &it.changed)
                 .map(|it| it.as_path()),
         );
-        let removed = texts(
-            refreshed()
-                .flat_map(|it| &it.evicted)
-                .map(|it| it.as_path()),
-        );
-        let is_as_it_was =
-            self.touched.is_none() && moved.is_empty() && changed.is_empty() && removed.is_empty();
+        let evicted = refreshed().flat_map(|it| &it.evicted);
+        let removed = self.cures.iter().flat_map(|cure| &cure.removed);
+        let removed = texts(evicted.chain(removed).map(|it| it.as_path()));
+        let is_as_it_was = self.touched.is_none()
+            && moved.is_empty()
+            && changed.is_empty()
+            && removed.is_empty()
+            && !self.cures.iter().any(Cure::is_change);
         json!({
             "version": VERSION,
             "profile": self.profile.name(),
@@ -61,6 +64,7 @@ impl Report<'_> {
             "moved": moved,
             "ctimes_moved": changed,
             "removed": removed,
+            "foreign_caches": cures::json(self.cures),
             "warnings": self.warnings,
             "errors": self.errors,
         })

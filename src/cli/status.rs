@@ -7,19 +7,20 @@ use std::process::ExitCode;
 use jiff::{Span, SpanRound, Timestamp, Unit, Zoned, tz::TimeZone};
 use modstamp::doctor::{Examination, Health, examine};
 use modstamp::{
-    Added, AskedWith, Cache, CachedCommand, Inputs, Mtime, Note, Precision, Profile, Reason, Root,
-    Sentence, Stamp, Verdict, printable, unescape,
+    Added, AskedWith, Cache, CacheStatus, CachedCommand, Inputs, Mtime, Note, Precision, Profile,
+    Reason, Root, Sentence, Stamp, Verdict, printable, unescape,
 };
 use serde_json::{Value, json};
 
 use super::doctor::{UNUSED, counted};
 use super::table::{Cell, Table};
-use super::{Place, end, load, print_json, quoted, say};
+use super::{Place, cures, end, load, print_json, quoted, say};
 
 /// Show stamps, modules, programs and cached answers, and which of the answers are stale
 ///
-/// The answers are those of “modstamp run” in your own cache. “modstamp libvirt status” shows those
-/// of libvirt.
+/// The answers are those of “modstamp run” in your own cache. Caches of other programs that a
+/// profile names have the time and the kind of their last remedy. “modstamp libvirt status” shows
+/// the cache of libvirt.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 if all is shown, 1 if something could not be read, 2 if the arguments are wrong"
@@ -113,6 +114,8 @@ struct ProfileStatus {
     stamps: Vec<(Stamp, modstamp::Result<LastTouch>)>,
     inputs: Inputs,
     answers: modstamp::Result<Vec<CachedCommand>>,
+    /// The caches of other programs.
+    foreign: Vec<CacheStatus>,
 }
 
 impl ProfileStatus {
@@ -123,6 +126,7 @@ impl ProfileStatus {
             stamps: stamps.collect(),
             inputs: profile.inputs()?,
             answers: answers(&profile),
+            foreign: profile.foreign_caches(),
             profile,
         })
     }
@@ -139,7 +143,8 @@ impl ProfileStatus {
     fn tell_unread(&self) -> bool {
         let stamps = self.stamps.iter();
         let stamps = stamps.filter_map(|(_, touch)| touch.as_ref().err());
-        let errors = stamps.chain(self.answers.as_ref().err());
+        let foreign = self.foreign.iter().flat_map(|cache| &cache.errors);
+        let errors = stamps.chain(self.answers.as_ref().err()).chain(foreign);
         let errors = errors.map(ToString::to_string);
         let unknown = self.inputs.unknown().into_iter();
         let unknown =
@@ -193,6 +198,7 @@ impl ProfileStatus {
             "programs": texts(self.inputs.programs()),
             "files": texts(self.inputs.files()),
             "caches": answers.collect::<Vec<_>>(),
+            "foreign_caches": self.foreign.iter().map(cures::status_json).collect::<Vec<_>>(),
         })
     }
 
@@ -236,6 +242,14 @@ impl ProfileStatus {
         }
         for file in self.inputs.files().filter(|_| !is_unnamed) {
             row("file", outside(file), "found".to_owned());
+        }
+        for cache in &self.foreign {
+            let what = format!("{} cache", cache.owner);
+            row(
+                &what,
+                Cell::Path(cache.cache.clone()),
+                cures::standing(cache),
+            );
         }
         for answer in self.answers.iter().flatten() {
             let command = Cell::Command(pasted(&answer.command));

@@ -7,13 +7,16 @@ use modstamp::{Owner, Stamp, Touched, caller, printable};
 
 use super::libvirt::lines;
 use super::report::Report;
-use super::{Sync, Which, end, print, say, say_left_to_first_boot};
+use super::{Sync, Which, cures, end, print, say, say_left_to_first_boot};
 
 /// Make every cached answer of a profile stale, by touching its stamp
 ///
 /// Root, and anybody with --root, touches the system's stamp, /var/lib/modstamp/PROFILE.stamp. That
-/// counts for all users. If the profile says so, it also makes libvirt probe again. Any other user
-/// touches a stamp of their own, ~/.local/state/modstamp/PROFILE.stamp, which counts for them alone.
+/// counts for all users. Any other user touches a stamp of their own,
+/// ~/.local/state/modstamp/PROFILE.stamp, which counts for them alone.
+///
+/// If the profile says so, a touch also removes stale caches of other programs, and makes libvirt
+/// probe again. It runs no command: “modstamp update” and “modstamp refresh” do.
 ///
 /// While an image is built (SOURCE_DATE_EPOCH is set) and there is no stamp yet, nothing is written.
 /// The first “modstamp update” on a host with that image makes the stamp.
@@ -60,6 +63,7 @@ impl Arguments {
             .iter()
             .for_each(|warning| say("warning: ", warning));
         let refreshed = touched.as_ref().and_then(Touched::refreshed);
+        let cures = touched.as_ref().map_or(&[][..], Touched::cures);
         let printed = match &touched {
             _ if self.quiet => Ok(()),
             _ if self.json => Report {
@@ -69,6 +73,7 @@ impl Arguments {
                 reasons: &[],
                 why: Some(&self.reason),
                 refreshed,
+                cures,
                 warnings: warnings.into_iter().map(str::to_owned).collect(),
                 errors: Vec::new(),
             }
@@ -76,10 +81,8 @@ impl Arguments {
             None => Ok(()),
             Some(_) => {
                 let text = [touch_of(&stamp)].into_iter();
-                print(
-                    text.chain(refreshed.into_iter().flat_map(lines))
-                        .collect::<String>(),
-                )
+                let text = text.chain(refreshed.into_iter().flat_map(lines));
+                print(text.chain(cures::lines(cures)).collect::<String>())
             }
         };
         // The exit status tells whether the stamp was touched, and it was.

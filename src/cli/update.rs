@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use modstamp::{Profile, Stamp, Updated, Verdict};
+use modstamp::{Commands, Profile, Stamp, Updated, Verdict};
 
 use super::libvirt::lines;
 use super::log::sentence;
 use super::report::Report;
 use super::status::shown;
-use super::{Sync, Which, end, print, say, say_left_to_first_boot};
+use super::{Sync, Which, cures, end, print, say, say_left_to_first_boot};
 
 /// Touch the stamp if modules changed since its last touch: at boot, by a timer, or after “make
 /// install”
@@ -16,10 +16,14 @@ use super::{Sync, Which, end, print, say, say_left_to_first_boot};
 /// A file beside the stamp records the modules at the last touch. If it is lost, the stamp is
 /// touched.
 ///
-/// For root, and with --root, an update also makes libvirt probe again, if the profile says so and
-/// something changed since the last refresh. Any other user touches a stamp of their own, unless the
-/// change already moved the system's. On a read-only /usr, root cannot make users' own libvirts
-/// probe again. There, a user's update removes the stale files from that user's libvirt cache.
+/// Any user but root touches a stamp of their own, unless the change already moved the system's.
+///
+/// If the profile says so, an update also makes caches of other programs good that were not made
+/// good since the last touch. It removes their files, runs a command, or makes libvirt probe again.
+/// Root makes the system's caches good, and any other user their own. With --root no command runs.
+///
+/// On a read-only /usr, root cannot make users' own libvirts probe again. There, a user's update
+/// removes the stale files from that user's libvirt cache.
 ///
 /// While an image is built (SOURCE_DATE_EPOCH is set) and there is no stamp yet, nothing is written.
 /// The first update on a host with that image makes the stamp.
@@ -32,6 +36,9 @@ pub struct Arguments {
     which: Which,
     #[command(flatten)]
     sync: Sync,
+    /// Leave the commands of remedies to “modstamp refresh --stale”
+    #[arg(long)]
+    no_commands: bool,
     /// Print what was done, and why, as JSON
     #[arg(long)]
     json: bool,
@@ -44,7 +51,11 @@ impl Arguments {
 
     fn update(self) -> anyhow::Result<ExitCode> {
         let profile = self.which.load()?;
-        let Some(done) = profile.update(self.sync.durability())? else {
+        let commands = match self.no_commands {
+            true => Commands::Leave,
+            false => Commands::Run,
+        };
+        let Some(done) = profile.update_with(commands, self.sync.durability())? else {
             say_left_to_first_boot();
             if self.json {
                 report(&profile, None)?;
@@ -79,6 +90,7 @@ fn report(profile: &Profile, done: Option<&Updated>) -> anyhow::Result<()> {
         reasons: done.map_or(&[], |done| done.verdict.reasons()),
         why: done.and_then(Updated::event).map(|event| &*event.why),
         refreshed: done.and_then(Updated::refreshed),
+        cures: done.map_or(&[], Updated::cures),
         warnings: warnings.map(str::to_owned).collect(),
         errors: errors.map(ToString::to_string).collect(),
     }
@@ -98,6 +110,7 @@ fn text(done: &Updated, is_well: bool) -> String {
     let missed = done.event().filter(|_| done.verdict.is_fresh());
     text.extend(missed.map(|event| format!("{what}: {}\n", event.why)));
     text.extend(done.refreshed().into_iter().flat_map(lines));
+    text.extend(cures::lines(done.cures()));
     // An update that systemd starts prints the log's line into the journal.
     let logged = done.event().filter(|_| prints_to_journal());
     text.extend(logged.map(|event| sentence(event) + "\n"));
@@ -108,7 +121,7 @@ fn text(done: &Updated, is_well: bool) -> String {
 }
 
 /// Whether standard output is the journal's (`JOURNAL_STREAM`, systemd.exec(5)).
-fn prints_to_journal() -> bool {
+pub fn prints_to_journal() -> bool {
     let Ok(stat) = rustix::fs::fstat(std::io::stdout()) else {
         return false;
     };

@@ -33,6 +33,14 @@ impl Exclude {
         }
     }
 
+    /// A path from the module directory. `None` if it has no name.
+    pub(crate) fn of_path(names: Vec<glob::Pattern>) -> Option<Exclude> {
+        (!names.is_empty()).then_some(Exclude {
+            names,
+            is_path: true,
+        })
+    }
+
     /// Whether it is this path below a module directory. Nothing above `path` is excluded.
     pub(crate) fn matches(&self, path: &Path) -> bool {
         if !self.is_path {

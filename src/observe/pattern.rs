@@ -103,6 +103,40 @@ impl Source {
         }
     }
 
+    /// Whether the paths are a user's own. `$XDG_DATA_DIRS` and `$XDG_CONFIG_DIRS` name the
+    /// system's.
+    pub(crate) fn is_of_user(&self) -> bool {
+        match self {
+            Source::Variable { name, .. } => system_default(name).is_none(),
+            Source::Glob(_) | Source::Program { .. } => false,
+        }
+    }
+
+    /// The names of this item below another one that begins in the same way; `None` if it is not
+    /// below that.
+    pub(crate) fn names_below(&self, above: &Source) -> Option<Vec<glob::Pattern>> {
+        let (this, above) = match (self, above) {
+            (Source::Glob(this), Source::Glob(above)) => (this.all_names(), above.all_names()),
+            (
+                Source::Variable { name, below },
+                Source::Variable {
+                    name: other,
+                    below: above,
+                },
+            ) if name == other => (below.clone(), above.clone()),
+            (
+                Source::Program { up, below },
+                Source::Program {
+                    up: other,
+                    below: above,
+                },
+            ) if up == other => (below.clone(), above.clone()),
+            _ => return None,
+        };
+        let below = this.strip_prefix(&*above)?;
+        (!below.is_empty()).then(|| below.to_owned())
+    }
+
     fn of_variable(name: &str, below: &str) -> Result<Source, Fault> {
         if !is_variable(name) {
             return Err(
@@ -203,8 +237,16 @@ impl Glob {
         self
     }
 
+    /// The names of the whole path.
+    fn all_names(&self) -> Vec<glob::Pattern> {
+        let plain = self.plain.to_str().unwrap_or_default();
+        let mut names = parse_names(plain).unwrap_or_default();
+        names.extend_from_slice(&self.names);
+        names
+    }
+
     /// The directory that is `levels` above; `None` if there is none.
-    fn above(&self, levels: usize) -> Option<Glob> {
+    pub(crate) fn above(&self, levels: usize) -> Option<Glob> {
         let mut above = self.clone();
         for _ in 0..levels {
             match above.names.pop() {

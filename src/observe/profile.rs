@@ -11,6 +11,7 @@ use crate::ground::error::{Error, Result};
 use crate::observe::added::Added;
 use crate::observe::exclude::{Exclude, is_excluded};
 use crate::observe::fact::{Fact, HostInput, Scope};
+use crate::observe::foreign_cache::{ForeignCache, Remedy};
 use crate::observe::pattern::{Glob, Named, Source, is_variable};
 use crate::stamp::stamp::{Stamp, check_name};
 
@@ -53,9 +54,8 @@ pub struct Profile {
     pub(crate) tag: Option<String>,
     /// Sorted.
     pub(crate) added: Vec<Added>,
-    /// Whether a touch of the system's stamp also makes libvirt probe again.
-    #[cfg_attr(not(feature = "libvirt"), allow(dead_code))]
-    pub(crate) refreshes_libvirt: bool,
+    /// The caches of other programs that a change makes stale.
+    pub(crate) caches: Vec<ForeignCache>,
 }
 
 /// # Building one in code
@@ -225,7 +225,9 @@ impl Profile {
     /// The paths that items with `{program}` begin at. There are none if no item does.
     pub(crate) fn program_globs(&self) -> Vec<Glob> {
         let begins_there = |source: &Source| matches!(source, Source::Program { .. });
-        if !self.directories.iter().chain(&self.files).any(begins_there) {
+        let in_caches = self.caches.iter().flat_map(|cache| &cache.files);
+        let mut sources = self.directories.iter().chain(&self.files).chain(in_caches);
+        if !sources.any(begins_there) {
             return Vec::new();
         }
         let all = self.named_programs().map(Cow::into_owned);
@@ -260,6 +262,38 @@ impl Profile {
         let mut sources = self.directories.iter();
         let is_it = |named: &Named| matches!(named, Named::Absolute(glob) if glob.matches(path));
         sources.any(|source| source.named(&programs).iter().any(is_it))
+    }
+
+    /// Whether libvirt's rule is one of the remedies.
+    #[cfg_attr(not(feature = "libvirt"), allow(dead_code))]
+    pub(crate) fn refreshes_libvirt(&self) -> bool {
+        let mut caches = self.caches.iter();
+        caches.any(|cache| cache.remedy == Remedy::Libvirt)
+    }
+
+    /// This profile, but with the files of its caches among the further files. It is for the answer
+    /// of a program that may have read its own stale cache.
+    pub(crate) fn with_caches_as_files(&self) -> Cow<'_, Profile> {
+        if self.caches.iter().all(|cache| cache.files.is_empty()) {
+            return Cow::Borrowed(self);
+        }
+        let mut profile = self.clone();
+        let files = self.caches.iter().flat_map(|cache| &cache.files);
+        profile.files.extend(files.cloned());
+        Cow::Owned(profile)
+    }
+
+    /// This profile, but a cache in a module directory is no module. Otherwise each remedy would
+    /// be a change.
+    pub(crate) fn without_caches_among_modules(mut self) -> Profile {
+        let files = self.caches.iter().flat_map(|cache| &cache.files);
+        let below = files.flat_map(|file| {
+            let directories = self.directories.iter();
+            directories.filter_map(|directory| file.names_below(directory))
+        });
+        let excluded: Vec<Exclude> = below.filter_map(Exclude::of_path).collect();
+        self.exclude.extend(excluded);
+        self
     }
 
     /// This profile as packages concern it, without its variables and host inputs. It is for a
@@ -353,7 +387,7 @@ impl Profile {
             program: None,
             tag: None,
             added: Vec::new(),
-            refreshes_libvirt: false,
+            caches: Vec::new(),
         }
     }
 

@@ -21,8 +21,10 @@ use crate::ground::text::Printable;
 use crate::observe::evidence::hash;
 use crate::observe::exclude::Exclude;
 use crate::observe::fact::HostInput;
+use crate::observe::foreign_cache::{ForeignCache, Remedy};
 use crate::observe::pattern::Source;
 use crate::observe::profile::{Profile, parse_variable};
+use crate::observe::profile_text::{Text, syntax_error};
 use crate::stamp::stamp::check_name;
 
 /// The directories of the system's profiles, below the root directory. Later ones override earlier
@@ -35,6 +37,9 @@ const SYSTEM_DIRECTORIES: [&str; 3] = [
 
 /// A profile is a few lines. A larger file is something else.
 const MOST_BYTES: u64 = 1 << 20;
+
+/// The old spelling of a cache whose remedy is libvirt's rule.
+const REFRESH_LIBVIRT: &str = "refresh-libvirt";
 
 /// The built-in profiles, each with its text.
 const BUILT_IN: [(&str, &str); 2] = [
@@ -87,7 +92,7 @@ impl Profile {
             ))
         })?;
         profile.refuse_empty(name)?;
-        Ok(profile)
+        Ok(profile.without_caches_among_modules())
     }
 
     /// The built-in profile `name`, whatever files there are. `None` if there is none.
@@ -95,7 +100,8 @@ impl Profile {
     pub fn built_in(name: &str, root: &Root) -> Option<Profile> {
         let (_, text) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name)?;
         let profile = Profile::begin(name, root).ok()?;
-        profile.with(Path::new(name), text).ok()
+        let profile = profile.with(Path::new(name), text).ok()?;
+        Some(profile.without_caches_among_modules())
     }
 
     /// Lists the names of all profiles that [`Profile::load_in`] finds, sorted.
@@ -138,7 +144,7 @@ impl Profile {
         })?;
         let profile = profile.with(path, &read(file, path)?)?;
         profile.refuse_empty(&path.display().to_string())?;
-        Ok(profile)
+        Ok(profile.without_caches_among_modules())
     }
 
     /// This profile, but with each key that the file's text has.
@@ -148,7 +154,10 @@ impl Profile {
             let at = error.span().map_or(0, |span| span.start);
             text.error(at, format!("{}; write it as TOML", error.message()))
         })?;
-        for (key, value) in table.get_ref() {
+        // The old spelling of one of the caches counts after the caches, wherever it stands.
+        let (old, keys): (Vec<_>, Vec<_>) =
+            (table.get_ref().iter()).partition(|(key, _)| key.get_ref() == REFRESH_LIBVIRT);
+        for (key, value) in keys.into_iter().chain(old) {
             self.set(&text, key, value)?;
         }
         Ok(self)
@@ -171,72 +180,21 @@ impl Profile {
                 self.host = text.list(key, value, HostInput::parse)?;
                 self.host.sort();
             }
-            "refresh-libvirt" => self.refreshes_libvirt = text.boolean(key, value)?,
+            "cache" => self.caches = ForeignCache::parse_all(text, key, value)?,
+            REFRESH_LIBVIRT => {
+                self.caches.retain(|cache| cache.remedy != Remedy::Libvirt);
+                let is_wanted = text.boolean(key, value)?;
+                self.caches.extend(is_wanted.then(ForeignCache::of_libvirt));
+            }
             _ => {
                 let problem = format!(
                     "there is no key “{name}”; the keys are module-directories, programs, files, \
-                     exclude, variables, host, refresh-libvirt"
+                     exclude, variables, host, cache, {REFRESH_LIBVIRT}"
                 );
                 return Err(text.error(key.span().start, problem));
             }
         }
         Ok(())
-    }
-}
-
-/// A profile's text, for errors that name the file and the line.
-struct Text<'a> {
-    path: &'a Path,
-    text: &'a str,
-}
-
-impl Text<'_> {
-    /// The error of a `problem`, `at` bytes from the beginning.
-    fn error(&self, at: usize, problem: String) -> Error {
-        let before = &self.text.as_bytes()[..at.min(self.text.len())];
-        syntax_error(self.path, before, problem)
-    }
-
-    fn boolean(&self, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -> Result<bool> {
-        let name: &str = key.get_ref();
-        match value.get_ref() {
-            DeValue::Boolean(value) => Ok(*value),
-            other => {
-                let kind = other.type_str();
-                let problem = format!("“{name}” is of type {kind}; write {name} = true or false");
-                Err(self.error(key.span().start, problem))
-            }
-        }
-    }
-
-    fn list<T>(
-        &self,
-        key: &Spanned<DeString<'_>>,
-        value: &Spanned<DeValue<'_>>,
-        parse: impl Fn(&str) -> std::result::Result<T, String>,
-    ) -> Result<Vec<T>> {
-        let name: &str = key.get_ref();
-        let DeValue::Array(items) = value.get_ref() else {
-            let kind = value.get_ref().type_str();
-            let problem =
-                format!("“{name}” is of type {kind}; write a list, {name} = [\"/usr/…\"]");
-            return Err(self.error(key.span().start, problem));
-        };
-        let parse = |item: &Spanned<DeValue<'_>>| {
-            let parsed = match item.get_ref() {
-                DeValue::String(text) => {
-                    parse(text).map_err(|fault| format!("“{name}” holds “{text}”, {fault}"))
-                }
-                other => {
-                    let kind = other.type_str();
-                    Err(format!(
-                        "“{name}” holds something of type {kind}; write \"/usr/…\""
-                    ))
-                }
-            };
-            parsed.map_err(|problem| self.error(item.span().start, problem))
-        };
-        items.iter().map(parse).collect()
     }
 }
 
@@ -256,15 +214,6 @@ fn name_of_file(path: &Path) -> String {
         "{stem}-{:08x}",
         hash(0, directory.as_os_str().as_bytes()) >> 32
     )
-}
-
-fn syntax_error(path: &Path, before: &[u8], problem: String) -> Error {
-    let lines = before.iter().filter(|byte| **byte == b'\n').count();
-    Error::Profile {
-        path: path.to_owned(),
-        line: lines + 1,
-        problem,
-    }
 }
 
 /// The directories of profiles, the system's and the user's. The last one counts most.

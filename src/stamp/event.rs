@@ -15,14 +15,11 @@
 //! terminal may obey, so no text has a tab or a newline.
 
 use std::fmt::{self, Write as _};
-#[cfg(feature = "libvirt")]
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::ground::error::Error;
-#[cfg(feature = "libvirt")]
-use crate::ground::text::Printable;
-use crate::ground::text::{is_unsafe, one_line};
+use crate::ground::text::{Printable, is_unsafe, one_line};
 use crate::ground::time::Mtime;
 
 /// The first field of each line.
@@ -47,7 +44,7 @@ pub enum Action {
     Trigger,
     /// An update that found a change.
     Update,
-    /// A refresh of libvirt that somebody asked for.
+    /// A refresh of caches that somebody asked for.
     Refresh,
     /// A removal from libvirt's cache that somebody asked for.
     Evict,
@@ -114,7 +111,6 @@ impl Event {
     }
 
     /// Adds one fact about all of `paths`.
-    #[cfg(feature = "libvirt")]
     pub(crate) fn add_paths(&mut self, done: &str, paths: &[PathBuf]) {
         let Some(first) = paths.first() else {
             return;

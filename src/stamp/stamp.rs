@@ -247,13 +247,18 @@ impl Stamp {
 
     /// Whether a name is that of this profile's stamp, or of a file that is kept beside it.
     pub(crate) fn is_beside(&self, name: &OsStr) -> bool {
-        let extensions = ["stamp", "witness", "libvirt", "log"];
+        let extensions = ["stamp", "witness", "libvirt", "remedies", "log"];
         extensions.iter().any(|it| name == &*self.name_beside(it))
     }
 
     /// The name of the lock by which touches take turns.
     pub(crate) fn lock_name(&self) -> String {
         format!(".{}.lock", self.profile)
+    }
+
+    /// The name of the lock by which the commands of remedies take turns.
+    pub(crate) fn commands_lock_name(&self) -> String {
+        format!(".{}.remedies.lock", self.profile)
     }
 
     /// Refuses a stamp that is not a regular file.

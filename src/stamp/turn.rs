@@ -49,6 +49,8 @@ pub(crate) enum Kept {
     Witness,
     /// `<profile>.libvirt`: the record of the last refresh of libvirt.
     LibvirtRecord,
+    /// `<profile>.remedies`: the record of the last remedy of each cache of another program.
+    RemedyRecord,
 }
 
 /// Tells whether a kept file was replaced, removed or written between two moments.
@@ -61,7 +63,10 @@ pub(crate) enum Version {
     },
     /// The caller of a refresh touches the stamp first, so this version leaves the stamp out. The
     /// witness in the record has the stamp's mtime, and a check compares that.
-    LibvirtRecord { file: Option<FileVersion> },
+    Record {
+        kept: Kept,
+        file: Option<FileVersion>,
+    },
 }
 
 /// Differs after every change of a file.
@@ -127,6 +132,7 @@ impl Kept {
         match self {
             Kept::Witness => "witness",
             Kept::LibvirtRecord => "libvirt",
+            Kept::RemedyRecord => "remedies",
         }
     }
 }
@@ -181,7 +187,7 @@ impl Stamp {
                 stamp: self.mtime().ok().flatten(),
                 file,
             },
-            Kept::LibvirtRecord => Version::LibvirtRecord { file },
+            Kept::LibvirtRecord | Kept::RemedyRecord => Version::Record { kept, file },
         }
     }
 
@@ -225,7 +231,7 @@ impl Stamp {
     fn is_unchanged<T>(&self, seen: &Versioned<T>) -> bool {
         let kept = match seen.version {
             Version::Witness { .. } => Kept::Witness,
-            Version::LibvirtRecord { .. } => Kept::LibvirtRecord,
+            Version::Record { kept, .. } => kept,
         };
         self.version(kept) == seen.version
     }

@@ -42,7 +42,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
 ];
 
 /// Where the plug-ins of the package are.
-static PLUG_INS: LazyLock<String> = LazyLock::new(|| MODULES.replace("/qemu", "/gstreamer-1.0"));
+static PLUG_INS: LazyLock<String> = LazyLock::new(|| MODULES.replace("/qemu", "/gimp/3.0"));
 
 /// The path of a plug-in.
 fn plug_in(name: &str) -> String {
@@ -67,7 +67,7 @@ const SOURCE: [(&str, &str); 3] = [
 
 const LINE: (&str, &str) = (
     "debian/player.modstamp",
-    "gstreamer /usr/lib/${DEB_HOST_MULTIARCH}/gstreamer-1.0\n",
+    "gimp /usr/lib/${DEB_HOST_MULTIARCH}/gimp/3.0\n",
 );
 
 /// Writes the source of a package to /srv/player; `files` are its own.
@@ -100,7 +100,7 @@ fn moves<T>(host: &Host, profile: &str, action: impl FnOnce() -> T) -> bool {
 /// What moves while `action` runs: a package's stamp, and QEMU's.
 fn moved<T>(host: &Host, action: impl FnOnce() -> T) -> (bool, bool) {
     let mut own = false;
-    let qemu = moves(host, "qemu", || own = moves(host, "gstreamer", action));
+    let qemu = moves(host, "qemu", || own = moves(host, "gimp", action));
     (own, qemu)
 }
 
@@ -118,7 +118,7 @@ fn one_line_moves_the_stamp_of_its_profile_and_no_other(host: &Host) {
         script.contains(&format!("dh_modstamp/{version}\n")),
         "{script}"
     );
-    let note = host.sh("cat /var/lib/modstamp/gstreamer.stamp");
+    let note = host.sh("cat /var/lib/modstamp/gimp.stamp");
     assert!(note.contains("why: player was configured"), "{note}");
 
     let old = host.package("a", "1", &[&plug_in("a.so")]);
@@ -130,9 +130,9 @@ fn one_line_moves_the_stamp_of_its_profile_and_no_other(host: &Host) {
         "--remove a".to_owned(),
     ];
     for step in steps {
-        host.sh("modstamp observe --profile gstreamer > /srv/witness");
+        host.sh("modstamp observe --profile gimp > /srv/witness");
         assert_eq!(moved(host, || host.dpkg(&step)), OWN, "{step}");
-        let reasons = host.sh("modstamp check --profile gstreamer /srv/witness || test $? = 1");
+        let reasons = host.sh("modstamp check --profile gimp /srv/witness || test $? = 1");
         assert!(reasons.contains("system stamp touched"), "{reasons}");
     }
 
@@ -142,7 +142,7 @@ fn one_line_moves_the_stamp_of_its_profile_and_no_other(host: &Host) {
         moved(host, || host.dpkg(&format!("--install {aliased}"))),
         OWN
     );
-    let elsewhere = host.package("elsewhere", "1", &["/usr/lib/gstreamer-1.0/a.so"]);
+    let elsewhere = host.package("elsewhere", "1", &["/usr/lib/gimp/3.0/a.so"]);
     assert_eq!(
         moved(host, || host.dpkg(&format!("--install {elsewhere}"))),
         NONE
@@ -153,13 +153,12 @@ fn one_line_moves_the_stamp_of_its_profile_and_no_other(host: &Host) {
         QEMUS
     );
 
-    host.sh("cd /var/lib/modstamp; touch .gstreamer.stamp.new.1");
+    host.sh("cd /var/lib/modstamp; touch .gimp.stamp.new.1");
     host.dpkg("--remove player");
-    assert!(host.machine.stamp("gstreamer").is_some());
+    assert!(host.machine.stamp("gimp").is_some());
     host.dpkg("--purge player");
-    let left = host.sh(
-        "find / -xdev -path /srv -prune -o \\( -name '*gstreamer.*' -o -name player \\) -print",
-    );
+    let left =
+        host.sh("find / -xdev -path /srv -prune -o \\( -name '*gimp.*' -o -name player \\) -print");
     assert_eq!(left, "");
     assert!(host.machine.stamp("qemu").is_some());
 }
@@ -198,15 +197,15 @@ fn what_the_package_has_of_its_own_is_kept(host: &Host) {
 }
 
 fn two_lines_are_two_profiles(host: &Host) {
-    let lines = "# Plug-ins.\n\ngstreamer /usr/lib/${DEB_HOST_MULTIARCH}/gstreamer-1.0/ /opt/plug-ins\n\n  \
+    let lines = "# Plug-ins.\n\ngimp /usr/lib/${DEB_HOST_MULTIARCH}/gimp/3.0/ /opt/plug-ins\n\n  \
                  # Codecs.\n  codecs\t/lib//codecs\n";
     install(host, &[("debian/player.modstamp", lines)]);
     let both = |action: &str| {
         let mut codecs = false;
-        let gstreamer = moves(host, "gstreamer", || {
+        let gimp = moves(host, "gimp", || {
             codecs = moves(host, "codecs", || host.dpkg(action))
         });
-        (gstreamer, codecs)
+        (gimp, codecs)
     };
     let a = host.package("a", "1", &[&plug_in("a.so")]);
     let b = host.package("b", "1", &["/opt/plug-ins/b.so"]);
@@ -216,7 +215,7 @@ fn two_lines_are_two_profiles(host: &Host) {
     assert_eq!(both(&format!("--install {c}")), (false, true));
     assert_eq!(both("--remove b c"), (true, true));
     host.dpkg("--purge player");
-    assert_eq!(host.machine.stamp("gstreamer"), None);
+    assert_eq!(host.machine.stamp("gimp"), None);
     assert_eq!(host.machine.stamp("codecs"), None);
 }
 
@@ -225,14 +224,14 @@ fn a_profile_of_the_packages_own_is_kept(host: &Host) {
         host,
         &[
             LINE,
-            ("gstreamer.toml", "module-directories = [\"/opt/own\"]\n"),
+            ("gimp.toml", "module-directories = [\"/opt/own\"]\n"),
             (
                 "debian/player.install",
-                "gstreamer.toml usr/lib/modstamp/profiles.d\n",
+                "gimp.toml usr/lib/modstamp/profiles.d\n",
             ),
         ],
     );
-    let profile = host.sh("cat /usr/lib/modstamp/profiles.d/gstreamer.toml");
+    let profile = host.sh("cat /usr/lib/modstamp/profiles.d/gimp.toml");
     assert_eq!(profile, "module-directories = [\"/opt/own\"]\n");
 }
 
@@ -257,58 +256,49 @@ fn a_package_of_two_architectures_has_one_stamp(host: &Host) {
     install(host, &[LINE]);
     host.sh("cd /srv/player; dpkg-buildpackage -b -us -uc -d --host-arch i386");
     host.dpkg("--install /srv/player_1_i386.deb");
-    let profile = host.sh("cat /usr/lib/modstamp/profiles.d/gstreamer.toml");
-    assert_eq!(
-        profile,
-        "module-directories = [\"/usr/lib/*/gstreamer-1.0\"]\n"
-    );
+    let profile = host.sh("cat /usr/lib/modstamp/profiles.d/gimp.toml");
+    assert_eq!(profile, "module-directories = [\"/usr/lib/*/gimp/3.0\"]\n");
 
-    let other = host.package(
-        "other",
-        "1",
-        &["/usr/lib/i386-linux-gnu/gstreamer-1.0/a.so"],
-    );
+    let other = host.package("other", "1", &["/usr/lib/i386-linux-gnu/gimp/3.0/a.so"]);
     assert_eq!(
         moved(host, || host.dpkg(&format!("--install {other}"))),
         OWN
     );
     host.dpkg("--purge player:amd64");
-    assert!(host.machine.stamp("gstreamer").is_some());
+    assert!(host.machine.stamp("gimp").is_some());
     host.dpkg("--purge player:i386");
-    assert_eq!(host.machine.stamp("gstreamer"), None);
+    assert_eq!(host.machine.stamp("gimp"), None);
 }
 
 fn a_profile_that_is_wrong_fails_no_run(host: &Host) {
     install(host, &[LINE]);
-    host.sh(
-        "mkdir -p /etc/modstamp/profiles.d; echo wrong > /etc/modstamp/profiles.d/gstreamer.toml",
-    );
+    host.sh("mkdir -p /etc/modstamp/profiles.d; echo wrong > /etc/modstamp/profiles.d/gimp.toml");
     let a = host.package("a", "1", &[&plug_in("a.so")]);
     let mut printed = String::new();
     assert_eq!(
         moved(host, || printed = host.dpkg(&format!("--install {a}"))),
         OWN
     );
-    assert!(printed.contains("gstreamer.toml"), "{printed}");
+    assert!(printed.contains("gimp.toml"), "{printed}");
     let printed = host.dpkg("--install /srv/player_1_amd64.deb");
-    assert!(printed.contains("gstreamer.toml"), "{printed}");
+    assert!(printed.contains("gimp.toml"), "{printed}");
 }
 
 fn a_line_that_is_wrong_stops_the_build_with_a_sentence(host: &Host) {
     let cases = [
         ("", "it names no profile; write: PROFILE /usr/lib/DIRECTORY"),
-        ("# gstreamer /usr/lib/gstreamer\n\n", "it names no profile"),
+        ("# gimp /usr/lib/gimp\n\n", "it names no profile"),
         (
-            "gstreamer\n",
-            "the profile gstreamer has no directory; write: gstreamer /usr/lib/DIRECTORY",
+            "gimp\n",
+            "the profile gimp has no directory; write: gimp /usr/lib/DIRECTORY",
         ),
         (
-            "gstreamer lib\n",
-            "the profile gstreamer has the directory “lib”, which is not an absolute path",
+            "gimp lib\n",
+            "the profile gimp has the directory “lib”, which is not an absolute path",
         ),
         (
-            "/usr/lib/gstreamer\n",
-            "“/usr/lib/gstreamer” cannot be a profile's name; use letters",
+            "/usr/lib/gimp\n",
+            "“/usr/lib/gimp” cannot be a profile's name; use letters",
         ),
         ("-x /usr/lib/x\n", "“-x” cannot be a profile's name"),
         (".x /usr/lib/x\n", "“.x” cannot be a profile's name"),

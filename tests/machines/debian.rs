@@ -39,9 +39,10 @@ const SCENARIOS: &[(&str, Scenario)] = named![
 ];
 
 /// What `debian/` builds, each after what it depends on.
-const PACKAGES: [&str; 6] = [
+const PACKAGES: [&str; 7] = [
     "modstamp",
     "modstamp-qemu",
+    "modstamp-ecosystems",
     "libmodstamp0",
     "libmodstamp-dev",
     "python3-modstamp",

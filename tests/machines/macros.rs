@@ -16,14 +16,14 @@ use support::{named, run, sources};
 const RPMS: [(&str, &str); 2] = [("rpm_4_18", "bookworm"), ("rpm_4_20", "trixie")];
 
 /// What the other packager's spec file says.
-const LINE: &str = "%modstamp_filetriggers -P gstreamer %{_libdir}/gstreamer-1.0";
+const LINE: &str = "%modstamp_filetriggers -P gimp %{_libdir}/gimp/3.0";
 
 /// What a spec file says that is also built where there is no modstamp-devel.
 const GUARDED: &str =
-    "%{?modstamp_filetriggers:%modstamp_filetriggers -P gstreamer %{_libdir}/gstreamer-1.0}";
+    "%{?modstamp_filetriggers:%modstamp_filetriggers -P gimp %{_libdir}/gimp/3.0}";
 
 /// Where that is.
-const PLUGINS: &str = "/usr/lib64/gstreamer-1.0";
+const PLUGINS: &str = "/usr/lib64/gimp/3.0";
 
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![
@@ -155,9 +155,9 @@ impl Host {
 
     /// Installs the packager's package, and one plug-in, so that there is a stamp.
     fn with_triggers(&self, line: &str) {
-        self.rpm(&["-i", &self.build("gstreamer", line)]);
+        self.rpm(&["-i", &self.build("gimp", line)]);
         self.rpm(&["-i", &self.package("first", "1", PLUGINS, "text")]);
-        assert!(self.machine.stamp("gstreamer").is_some());
+        assert!(self.machine.stamp("gimp").is_some());
     }
 
     /// A package with one file in a directory; returns its path in the machine.
@@ -176,7 +176,7 @@ impl Host {
     /// Runs rpm in the machine, which must succeed without a word; returns the profiles whose
     /// stamps moved.
     fn moved(&self, arguments: &[&str]) -> Vec<&'static str> {
-        let stamps = || ["gstreamer", "qemu"].map(|profile| (profile, self.machine.stamp(profile)));
+        let stamps = || ["gimp", "qemu"].map(|profile| (profile, self.machine.stamp(profile)));
         let before = stamps();
         self.rpm(arguments);
         let moved = before.into_iter().zip(stamps());
@@ -203,15 +203,15 @@ fn own(name: &str) -> String {
 fn a_module_package_moves_its_profiles_stamp_and_no_other(host: &Host) {
     host.with_triggers(LINE);
     let [one, other] = ["text", "other"].map(|text| host.package("ogg", text, PLUGINS, text));
-    assert_eq!(host.moved(&["-i", &other]), ["gstreamer"]);
-    assert_eq!(host.moved(&["-U", &one]), ["gstreamer"]);
-    assert_eq!(host.moved(&["-e", "ogg"]), ["gstreamer"]);
+    assert_eq!(host.moved(&["-i", &other]), ["gimp"]);
+    assert_eq!(host.moved(&["-U", &one]), ["gimp"]);
+    assert_eq!(host.moved(&["-e", "ogg"]), ["gimp"]);
 
     let qemu = host.package("qxl", "1", MODULES, "text");
     assert_eq!(host.moved(&["-i", &qemu]), ["qemu"]);
     assert_eq!(host.moved(&["-e", "qxl"]), ["qemu"]);
 
-    for directory in ["/usr/share/elsewhere", "/usr/lib64/gstreamer-1.0-tools"] {
+    for directory in ["/usr/share/elsewhere", "/usr/lib64/gimp/3.0-tools"] {
         let elsewhere = host.package("elsewhere", "1", directory, "text");
         assert!(host.moved(&["-i", &elsewhere]).is_empty());
         assert!(host.moved(&["-e", "elsewhere"]).is_empty());
@@ -221,12 +221,12 @@ fn a_module_package_moves_its_profiles_stamp_and_no_other(host: &Host) {
 fn each_directory_that_is_named_moves_the_stamp(host: &Host) {
     // On some architectures two names are one.
     host.with_triggers(&format!("{LINE} /opt/plugins/ /opt/plugins"));
-    let triggers = host.triggers(&format!("{PACKAGES}/gstreamer.rpm"));
+    let triggers = host.triggers(&format!("{PACKAGES}/gimp.rpm"));
     assert_eq!(triggers.len(), 2 * (5 + 5));
     for directory in [PLUGINS, "/opt/plugins", "/opt/plugins/further/below"] {
         let module = host.package("ogg", "1", directory, "text");
-        assert_eq!(host.moved(&["-i", &module]), ["gstreamer"]);
-        assert_eq!(host.moved(&["-e", "ogg"]), ["gstreamer"]);
+        assert_eq!(host.moved(&["-i", &module]), ["gimp"]);
+        assert_eq!(host.moved(&["-e", "ogg"]), ["gimp"]);
     }
 }
 
@@ -234,11 +234,11 @@ fn a_stored_witness_goes_stale_by_what_concerns_its_profile_alone(host: &Host) {
     host.with_triggers(LINE);
     let observe = || {
         host.machine
-            .sh("modstamp observe --profile gstreamer > /srv/witness")
+            .sh("modstamp observe --profile gimp > /srv/witness")
     };
     let check = || {
         host.machine
-            .sh("modstamp check --profile gstreamer /srv/witness || test $? = 1")
+            .sh("modstamp check --profile gimp /srv/witness || test $? = 1")
     };
     observe();
     host.rpm(&["-i", &host.package("qxl", "1", MODULES, "text")]);
@@ -251,7 +251,7 @@ fn a_stored_witness_goes_stale_by_what_concerns_its_profile_alone(host: &Host) {
     host.rpm(&["-i", &host.package("ogg", "1", PLUGINS, "text")]);
     let reasons = check();
     assert!(
-        reasons.contains("module ogg.so added to /usr/lib64/gstreamer-1.0"),
+        reasons.contains("module ogg.so added to /usr/lib64/gimp/3.0"),
         "{reasons}"
     );
     assert!(reasons.contains("system stamp touched"), "{reasons}");
@@ -265,12 +265,12 @@ fn a_stored_witness_goes_stale_by_what_concerns_its_profile_alone(host: &Host) {
 }
 
 fn the_package_with_the_triggers_requires_modstamp_by_itself(host: &Host) {
-    let package = host.build("gstreamer", LINE);
+    let package = host.build("gimp", LINE);
     host.rpm(&["-e", "modstamp-qemu", "modstamp"]);
     let (succeeded, errors) = host.try_rpm(&["-i", &package]);
     assert!(!succeeded);
     assert!(
-        errors.contains("/usr/libexec/modstamp/rpm-trigger is needed by gstreamer"),
+        errors.contains("/usr/libexec/modstamp/rpm-trigger is needed by gimp"),
         "{errors}"
     );
     host.rpm(&["-i", &package, &own("modstamp")]);
@@ -284,24 +284,24 @@ fn the_package_with_the_triggers_requires_modstamp_by_itself(host: &Host) {
 }
 
 fn a_sub_package_gets_the_triggers_that_are_meant_for_it(host: &Host) {
-    let main = host.build("gstreamer", &format!("{LINE} -n gstreamer-doc"));
+    let main = host.build("gimp", &format!("{LINE} -n gimp-doc"));
     assert!(host.triggers(&main).is_empty());
     assert_eq!(
-        host.triggers(&format!("{PACKAGES}/gstreamer-doc.rpm"))
-            .len(),
+        host.triggers(&format!("{PACKAGES}/gimp-doc.rpm")).len(),
         2 * 5
     );
 }
 
 fn the_guarded_line_makes_the_same_triggers_and_nothing_without_modstamp_devel(host: &Host) {
-    let plain = host.triggers(&host.build("gstreamer", LINE));
-    let for_doc = "%{?modstamp_filetriggers:%modstamp_filetriggers -P gstreamer -n gstreamer-doc %{_libdir}/gstreamer-1.0}";
-    let doc = format!("{PACKAGES}/gstreamer-doc.rpm");
-    assert_eq!(plain, host.triggers(&host.build("gstreamer", GUARDED)));
-    let main = host.build("gstreamer", for_doc);
+    let plain = host.triggers(&host.build("gimp", LINE));
+    let for_doc =
+        "%{?modstamp_filetriggers:%modstamp_filetriggers -P gimp -n gimp-doc %{_libdir}/gimp/3.0}";
+    let doc = format!("{PACKAGES}/gimp-doc.rpm");
+    assert_eq!(plain, host.triggers(&host.build("gimp", GUARDED)));
+    let main = host.build("gimp", for_doc);
     assert_eq!((host.triggers(&main), host.triggers(&doc)), (vec![], plain));
     let (_, errors) = host.try_build(
-        "gstreamer",
+        "gimp",
         "%{?modstamp_filetriggers:%modstamp_filetriggers lib}",
     );
     assert!(
@@ -310,9 +310,9 @@ fn the_guarded_line_makes_the_same_triggers_and_nothing_without_modstamp_devel(h
     );
 
     host.rpm(&["-e", "modstamp-devel"]);
-    assert!(!host.try_build("gstreamer", LINE).0);
+    assert!(!host.try_build("gimp", LINE).0);
     for line in [GUARDED, for_doc] {
-        let main = host.build("gstreamer", line);
+        let main = host.build("gimp", line);
         assert_eq!(
             (host.triggers(&main), host.triggers(&doc)),
             (vec![], vec![])
@@ -335,48 +335,45 @@ fn what_the_macro_cannot_use_stops_the_build_with_a_sentence(host: &Host) {
     let not_a_path =
         |what: &str| format!("“{what}” is not the plain, absolute path of a directory");
     let not_a_name =
-        |what: &str| format!("“{what}” cannot be a profile's name; write one, as in -P gstreamer");
+        |what: &str| format!("“{what}” cannot be a profile's name; write one, as in -P gimp");
     let cases = [
         (
-            "-P gstreamer",
-            "name a directory, as in %{_libdir}/gstreamer-1.0".into(),
+            "-P gimp",
+            "name a directory, as in %{_libdir}/gimp/3.0".into(),
         ),
+        ("-P gimp usr/lib/plugins", not_a_path("usr/lib/plugins")),
+        ("-P gimp /usr/plugins lib", not_a_path("lib")),
         (
-            "-P gstreamer usr/lib/plugins",
-            not_a_path("usr/lib/plugins"),
-        ),
-        ("-P gstreamer /usr/plugins lib", not_a_path("lib")),
-        (
-            "-P gstreamer %{quote:/usr/my plugins}",
+            "-P gimp %{quote:/usr/my plugins}",
             not_a_path("/usr/my plugins"),
         ),
-        ("-P gstreamer /usr/100%%", not_a_path("/usr/100%")),
+        ("-P gimp /usr/100%%", not_a_path("/usr/100%")),
         (
-            "-P gstreamer %{_nowhere}/plugins",
+            "-P gimp %{_nowhere}/plugins",
             not_a_path("%{_nowhere}/plugins"),
         ),
         (
-            "-P gstreamer /usr/lib/../plugins",
+            "-P gimp /usr/lib/../plugins",
             not_a_path("/usr/lib/../plugins"),
         ),
-        ("-P gstreamer /usr//plugins", not_a_path("/usr//plugins")),
-        ("-P gstreamer /usr/a,/usr/b", not_a_path("/usr/a,/usr/b")),
-        ("-P gstreamer /usr/*/plugins", not_a_path("/usr/*/plugins")),
-        ("-P gstreamer /", not_a_path("/")),
+        ("-P gimp /usr//plugins", not_a_path("/usr//plugins")),
+        ("-P gimp /usr/a,/usr/b", not_a_path("/usr/a,/usr/b")),
+        ("-P gimp /usr/*/plugins", not_a_path("/usr/*/plugins")),
+        ("-P gimp /", not_a_path("/")),
         ("/usr/plugins", not_a_name("")),
-        ("-P ../gstreamer /usr/plugins", not_a_name("../gstreamer")),
+        ("-P ../gimp /usr/plugins", not_a_name("../gimp")),
     ];
     for (arguments, sentence) in cases {
         let (succeeded, errors) =
-            host.try_build("gstreamer", &format!("%modstamp_filetriggers {arguments}"));
+            host.try_build("gimp", &format!("%modstamp_filetriggers {arguments}"));
         assert!(!succeeded, "{arguments}");
         let sentence = format!("error: %modstamp_filetriggers: {sentence}\n");
         assert!(errors.contains(&sentence), "{arguments}: {errors}");
     }
     // rpm itself tells these.
-    for arguments in ["-x -P gstreamer /usr/plugins", "-P"] {
+    for arguments in ["-x -P gimp /usr/plugins", "-P"] {
         let (succeeded, errors) =
-            host.try_build("gstreamer", &format!("%modstamp_filetriggers {arguments}"));
+            host.try_build("gimp", &format!("%modstamp_filetriggers {arguments}"));
         assert!(!succeeded, "{arguments}");
         assert!(errors.contains("Unknown option"), "{arguments}: {errors}");
     }
@@ -386,8 +383,8 @@ fn removing_modstamp_takes_the_stamps_of_every_profile(host: &Host) {
     host.with_triggers(LINE);
     host.machine
         .sh("modstamp touch --profile qemu --reason 'a test'
-         ls -A /var/lib/modstamp | grep -q gstreamer.stamp");
-    host.rpm(&["-e", "gstreamer", "modstamp-qemu", "modstamp"]);
+         ls -A /var/lib/modstamp | grep -q gimp.stamp");
+    host.rpm(&["-e", "gimp", "modstamp-qemu", "modstamp"]);
     host.machine.sh("! test -e /var/lib/modstamp");
 }
 
@@ -465,7 +462,10 @@ fn systemds_macros_enable_the_units_and_disable_them() {
     for when in ["post", "preun", "postun"] {
         for (manager, units) in [
             ("", "modstamp-update@qemu.path modstamp-update@qemu.service"),
-            ("_user", "modstamp-update@qemu.service"),
+            (
+                "_user",
+                "modstamp-update@qemu.path modstamp-update@qemu.service",
+            ),
         ] {
             let name = format!("systemd{manager}_{when}");
             defines.push(format!("--define={name}() {name} %{{*}}"));

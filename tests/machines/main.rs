@@ -10,6 +10,7 @@ mod debhelper;
 mod debian;
 mod doctor;
 mod dpkg;
+mod ecosystems;
 mod lab;
 mod libvirt;
 mod macros;
@@ -43,6 +44,7 @@ fn main() {
         ("packages::debian", debian::tests()),
         ("dpkg::debhelper", debhelper::tests()),
         ("libvirt", libvirt::tests()),
+        ("ecosystems", ecosystems::tests()),
         ("systemd", systemd::tests()),
         ("systemd::restart", restart::tests()),
         ("systemd::doctor", units::tests()),
@@ -58,6 +60,12 @@ fn main() {
     let named = |(module, tests)| Vec::into_iter(tests).map(move |test: Test| test.of(module));
     let tests = tests.into_iter().flat_map(named).collect();
     let conclusion = support::test::run(&arguments, tests);
-    print!("{}{}{}", libvirt::table(), lab::table(), doctor::table());
+    print!(
+        "{}{}{}{}",
+        libvirt::table(),
+        ecosystems::table(),
+        lab::table(),
+        doctor::table()
+    );
     conclusion.exit();
 }

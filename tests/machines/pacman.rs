@@ -268,6 +268,7 @@ fn the_package_has_what_arch_expects(host: &Host) {
         "/usr/lib/systemd/system/libvirtd.service.d/modstamp.conf",
         "/usr/lib/systemd/system/modstamp-update@.path",
         "/usr/lib/systemd/system/modstamp-update@qemu.path.d/directories.conf",
+        "/usr/lib/systemd/user/modstamp-refresh@.service",
         "/usr/lib/systemd/user/modstamp-update@.service",
         "/usr/share/bash-completion/completions/modstamp",
         "/usr/share/libalpm/hooks/modstamp-qemu.hook",

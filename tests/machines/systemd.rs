@@ -70,6 +70,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     what_happens_beside_a_missing_directory_is_not_looked_at,
     the_watch_sees_what_the_page_says,
     a_users_manager_looks_before_its_other_units,
+    a_touch_has_a_command_run_and_a_users_cache_removed_while_both_managers_run,
     the_packages_enable_the_units_and_leave_none,
 ];
 
@@ -121,11 +122,21 @@ fn systemd_finds_nothing_wrong_with_any_unit() {
                 "modstamp-update@nbdkit.path",
                 "modstamp-update@own.path",
                 "modstamp-settle@qemu.service",
+                "modstamp-refresh@qemu.service",
                 "libvirtd.service",
                 "virtqemud.service",
             ][..],
         ),
-        ("--user", USER, &["modstamp-update@qemu.service"]),
+        (
+            "--user",
+            USER,
+            &[
+                "modstamp-update@qemu.service",
+                "modstamp-update@qemu.path",
+                "modstamp-settle@qemu.service",
+                "modstamp-refresh@qemu.service",
+            ],
+        ),
     ] {
         let output = Command::new("systemd-analyze")
             .args([manager, "--man=no", "verify"])
@@ -155,7 +166,7 @@ fn rows() -> Vec<[&'static str; 5]> {
     let mut lines = PAGE.lines();
     assert!(lines.any(|line| cells(line) == Some(head)), "no table");
     let rows: Vec<_> = lines.skip(1).map_while(cells).collect();
-    assert_eq!(rows.len(), 3);
+    assert_eq!(rows.len(), 6);
     rows
 }
 
@@ -206,9 +217,9 @@ fn each_service_may_do_what_the_page_says() {
             assert_eq!(quoted(writes).collect::<Vec<_>>(), found, "{row:?}");
         }
         assert_eq!(values(&path, "NoNewPrivileges"), ["yes"]);
-        let families = match quoted(row[0]).any(|name| name.starts_with("modstamp-settle@")) {
-            true => "AF_UNIX", // It asks systemd.
-            false => "none",
+        let families = match quoted(row[0]).any(|name| name.starts_with("modstamp-update@")) {
+            true => "none",
+            false => "AF_UNIX", // It may ask systemd.
         };
         assert_eq!(values(&path, "RestrictAddressFamilies"), [families]);
     }
@@ -267,12 +278,16 @@ fn make_install_enables_no_unit_and_the_presets_enable_each() {
     };
     let expected = [
         "system/libvirtd.service.d/modstamp.conf",
+        "system/modstamp-refresh@.service",
         "system/modstamp-settle@.service",
         "system/modstamp-update@.path",
         "system/modstamp-update@.service",
         "system/modstamp-update@nbdkit.path.d/directories.conf",
         "system/modstamp-update@qemu.path.d/directories.conf",
         "system/virtqemud.service.d/modstamp.conf",
+        "user/modstamp-refresh@.service",
+        "user/modstamp-settle@.service",
+        "user/modstamp-update@.path",
         "user/modstamp-update@.service",
     ];
     let expected = expected.map(|file| format!("./usr/local/lib/systemd/{file}"));
@@ -285,13 +300,14 @@ fn make_install_enables_no_unit_and_the_presets_enable_each() {
         "system/basic.target.wants/modstamp-update@qemu.service",
         "system/paths.target.wants/modstamp-update@qemu.path",
         "user/basic.target.wants/modstamp-update@qemu.service",
+        "user/paths.target.wants/modstamp-update@qemu.path",
     ];
     let enabled = enabled.map(|link| format!("etc/systemd/{link}"));
     // As dpkg's scripts name the units, and as rpm's do.
     for instance in ["", "qemu"] {
         for (manager, option, kinds) in [
             ("system", "--system", &["service", "path"][..]),
-            ("user", "--global", &["service"]),
+            ("user", "--global", &["service", "path"]),
         ] {
             let name = format!("{manager}-preset/90-modstamp-qemu.preset");
             let to = top.join("etc/systemd").join(&name);
@@ -577,6 +593,45 @@ fn a_users_manager_looks_before_its_other_units(machine: &mut Booted) {
     assert_eq!(machine.sh("cat /home/one/seen"), first);
 }
 
+/// A profile with a cache of the system's and one of each user's.
+const TOY: &str = "module-directories = [\"/srv/toy\"]\n\
+    [[cache]]\nfiles = [\"/var/cache/toy/*\"]\nremedy = [\"/srv/make\"]\n\
+    [[cache]]\nfiles = [\"~/.cache/toy/*\"]\nremedy = \"remove\"\n";
+
+fn a_touch_has_a_command_run_and_a_users_cache_removed_while_both_managers_run(
+    machine: &mut Booted,
+) {
+    let host = &machine.host;
+    host.sh(
+        "mkdir -p /etc/modstamp/profiles.d /srv/toy /var/cache/toy /var/lib/systemd/linger
+        touch /srv/toy/a.so /var/lib/systemd/linger/one
+        systemctl enable modstamp-update@toy.path modstamp-update@toy.service
+        systemctl --global enable modstamp-update@toy.path modstamp-update@toy.service",
+    );
+    fs::write(host.outside("/etc/modstamp/profiles.d/toy.toml"), TOY).unwrap();
+    let make = "#!/bin/sh\necho >> /var/cache/toy/ran\n";
+    support::executable(&host.outside("/srv/make"), make);
+    machine.boot(&[]);
+    let ran = |times: usize| {
+        machine.sh(&format!(
+            "until test \"$(cat /var/cache/toy/ran | wc -l)\" = {times}; do sleep 0.1; done"
+        ));
+    };
+    ran(1);
+    machine.sh("until test -e ~one/.local/state/modstamp/toy.remedies; do sleep 0.1; done");
+    for times in 2..4 {
+        machine.sh(
+            "cd ~one; mkdir -p .cache/toy; echo answers > .cache/toy/one; chown -R one: .cache",
+        );
+        machine.sh("modstamp touch --profile toy");
+        ran(times);
+        machine.sh("while test -e ~one/.cache/toy/one; do sleep 0.1; done");
+    }
+    let status = machine.sh("modstamp status --profile toy");
+    assert!(status.contains("ran /srv/make"), "{status}");
+    assert!(!status.contains("stale"), "{status}");
+}
+
 fn the_packages_enable_the_units_and_leave_none(machine: &mut Booted) {
     let host = &machine.host;
     host.sh(
@@ -609,6 +664,7 @@ fn the_packages_enable_the_units_and_leave_none(machine: &mut Booted) {
         "/etc/systemd/system/basic.target.wants/modstamp-update@qemu.service",
         "/etc/systemd/system/paths.target.wants/modstamp-update@qemu.path",
         "/etc/systemd/user/basic.target.wants/modstamp-update@qemu.service",
+        "/etc/systemd/user/paths.target.wants/modstamp-update@qemu.path",
     ] {
         assert!(enabled.lines().any(|line| line == link), "{enabled}");
     }

@@ -18,6 +18,7 @@ mod pages;
 mod probe;
 mod profile;
 mod reasons;
+mod remedies;
 mod run;
 mod run_inputs;
 mod search;

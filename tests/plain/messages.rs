@@ -104,7 +104,7 @@ fn the_json_of_a_change_says_changed_only_if_something_changed() {
     let json = report(&host, &["update"]);
     let nothing = json!({
         "version": 1, "profile": "qemu", "changed": false, "stamp": stamp, "touched": null,
-        "reasons": [], "why": null, "moved": [], "ctimes_moved": [], "removed": [], "warnings": [], "errors": []
+        "reasons": [], "why": null, "moved": [], "ctimes_moved": [], "removed": [], "foreign_caches": [], "warnings": [], "errors": []
     });
     assert_eq!((json, host.listing()), (nothing, before));
     let json = report(&host, &["touch"]);

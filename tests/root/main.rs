@@ -12,6 +12,7 @@ mod mapped;
 mod python;
 mod qemu;
 mod racy;
+mod remedies;
 mod tree;
 mod trouble;
 mod trust;
@@ -40,6 +41,7 @@ fn main() {
         ("python", python::tests()),
         ("qemu", qemu::tests()),
         ("racy", racy::tests()),
+        ("remedies", remedies::tests()),
         ("trouble", trouble::tests()),
         ("tree", tree::tests()),
         ("trust", trust::tests()),

@@ -109,7 +109,7 @@ fn add_directory(host: &Host, directory: &Path) -> Seen<String> {
 
 /// Checks that nothing changed since the last refresh of libvirt.
 pub(crate) fn answers(host: &Host, report: &mut Examination) -> Seen<Checked> {
-    let it = host.qemu().filter(|it| it.profile.refreshes_libvirt);
+    let it = host.qemu().filter(|it| it.profile.refreshes_libvirt());
     let Some(it) = it else {
         return Ok(Checked::NothingHere);
     };
@@ -198,7 +198,7 @@ fn note_version(host: &Host, it: &InUse, driver: &Path, report: &mut Examination
             break;
         }
     }
-    holes.push(match it.profile.refreshes_libvirt {
+    holes.push(match it.profile.refreshes_libvirt() {
         true => "modstamp's refresh makes up for that",
         false => "the profile has refresh-libvirt = false, so nothing makes up for that",
     });

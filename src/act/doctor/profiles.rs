@@ -65,7 +65,7 @@ fn check_files(host: &Host, profile: &Profile, report: &mut Examination) -> Seen
     let files = files_of(name, &host.root).map_err(|error| blind(host, error))?;
     let kinds: Vec<&str> = kind::profiles().collect();
     if let (true, false, Some(file)) = (
-        profile.refreshes_libvirt,
+        profile.refreshes_libvirt(),
         kinds.contains(&name),
         files.last(),
     ) {

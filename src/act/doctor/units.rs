@@ -27,10 +27,11 @@ const UNITS: [(&str, &str); 2] = [
 ];
 
 /// The units that can fail.
-const SERVICES: [&str; 3] = [
+const SERVICES: [&str; 4] = [
     "modstamp-update@qemu.service",
     "modstamp-update@qemu.path",
     "modstamp-settle@qemu.service",
+    "modstamp-refresh@qemu.service",
 ];
 
 /// The limits of inotify: each with the least that leaves room, and the kernel's usual value.

@@ -68,7 +68,7 @@ impl Kind {
         let kind = KINDS.iter().find(|kind| kind.profile == profile.name());
         kind.ok_or_else(|| {
             let (name, names) = (profile.name(), profiles().collect::<Vec<&str>>());
-            let remedy = match profile.refreshes_libvirt {
+            let remedy = match profile.refreshes_libvirt() {
                 true => "take the line refresh-libvirt out of its file".to_owned(),
                 false => format!("name one of: {}", names.join(", ")),
             };

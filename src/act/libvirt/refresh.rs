@@ -32,6 +32,13 @@ use crate::stamp::turn::{Kept, Versioned};
 pub fn refresh(profile: &Profile, durability: Durability) -> Result<Refreshed> {
     let begun = Instant::now();
     let profile = &profile.of_packages();
+    let mut done = asked_for(profile, durability)?;
+    done.log(&system_stamp(profile)?, begun.elapsed());
+    Ok(done)
+}
+
+/// Like [`refresh`], for a caller that writes the log.
+pub(crate) fn asked_for(profile: &Profile, durability: Durability) -> Result<Refreshed> {
     // Look before any move, so that every later probe sees inputs at least as new. Look before
     // taking the turn, so that no touch waits for the look.
     let stamp = &system_stamp(profile)?;
@@ -39,9 +46,7 @@ pub fn refresh(profile: &Profile, durability: Durability) -> Result<Refreshed> {
     let seen = stamp.look(Kept::LibvirtRecord, look)?;
     let deadline = Deadline::of_touch();
     let refresh = SystemRefresh::begin(Occasion::Hand, profile, stamp, durability, deadline)?;
-    let mut done = refresh.run(seen, &[])?.unwrap_or_default();
-    done.log(stamp, begun.elapsed());
-    Ok(done)
+    Ok(refresh.run(seen, &[])?.unwrap_or_default())
 }
 
 /// Like [`refresh`], for a caller that already holds the inputs and has touched the stamp.

@@ -1,0 +1,248 @@
+//! A cure: one remedy applied to one cache.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+
+use crate::act::remedy::find::Found;
+use crate::act::remedy::program::{self, End};
+use crate::act::remedy::record::RemedyResult;
+use crate::files::root::Root;
+use crate::ground::error::Error;
+use crate::ground::text::Printable;
+use crate::observe::foreign_cache::{Command, DIRECTORY, ForeignCache, Program, Remedy};
+use crate::observe::pattern::{Glob, Named};
+use crate::observe::profile::Profile;
+use crate::stamp::event::Event;
+use crate::stamp::stamp::Owner;
+
+/// What a remedy did for one cache. Paths are as seen from outside the root.
+#[derive(Debug)]
+pub struct Cure {
+    /// The cache's files, as the profile names them.
+    pub cache: String,
+    /// The remedy, as the profile names it.
+    pub remedy: String,
+    /// The files that were removed.
+    pub removed: Vec<PathBuf>,
+    /// The commands that succeeded, for people.
+    pub ran: Vec<String>,
+    /// The last lines of the commands' output.
+    pub output: Vec<String>,
+    /// Whether the cache is good now.
+    pub result: RemedyResult,
+    /// What went wrong. The rest was done, and the next update tries again.
+    pub(crate) errors: Vec<Error>,
+    /// Why the remedy was not applied; `None` if it was.
+    pub left: Option<&'static str>,
+    /// Whether the last remedy told people something else.
+    pub(crate) is_news: bool,
+}
+
+impl Cure {
+    fn begin(cache: &ForeignCache) -> Cure {
+        Cure {
+            cache: cache.to_string(),
+            remedy: cache.remedy.to_string(),
+            removed: Vec::new(),
+            ran: Vec::new(),
+            output: Vec::new(),
+            result: RemedyResult::Good,
+            errors: Vec::new(),
+            left: None,
+            is_news: true,
+        }
+    }
+
+    /// Whether a file was removed, or a command run.
+    pub fn is_change(&self) -> bool {
+        !self.removed.is_empty() || !self.ran.is_empty()
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.errors.push(error);
+        self.result = RemedyResult::Failed;
+    }
+
+    /// What was done, as parts of a sentence.
+    pub(crate) fn what(&self) -> String {
+        let removed = match &self.removed[..] {
+            [] => None,
+            [file] => Some(format!("removed {}", Printable(file.as_os_str()))),
+            files => Some(format!("removed {} files", files.len())),
+        };
+        let ran = self.ran.iter().map(|command| format!("ran {command}"));
+        let errors = self.errors.iter().map(ToString::to_string);
+        let all: Vec<String> = removed.into_iter().chain(ran).chain(errors).collect();
+        match (self.left, all.is_empty()) {
+            (Some(why), _) => why.to_owned(),
+            (None, true) => "there was no file".to_owned(),
+            (None, false) => all.join("; "),
+        }
+    }
+
+    /// Adds to an event what was done.
+    pub(crate) fn tell(&self, event: &mut Event) {
+        event.add_paths("removed", &self.removed);
+        for command in &self.ran {
+            event.add(&format!("ran {command}"));
+        }
+        if self.is_news {
+            event.fail(&self.errors);
+        }
+    }
+
+    /// Leaves a cache as it is.
+    pub(crate) fn leave(cache: &ForeignCache, why: &'static str) -> Cure {
+        Cure {
+            left: Some(why),
+            ..Cure::begin(cache)
+        }
+    }
+
+    /// Removes the files of a cache.
+    pub(crate) fn by_removal(cache: &ForeignCache, profile: &Profile) -> Cure {
+        let mut cure = Cure::begin(cache);
+        let root = profile.root();
+        let found = Found::search(root, &globs(cache, profile));
+        found.errors.into_iter().for_each(|error| cure.fail(error));
+        for file in found.files {
+            let path = root.outside(&file.path);
+            match file.remove() {
+                Ok(true) => cure.removed.push(path),
+                Ok(false) => {}
+                Err(cause) => {
+                    let remedy = "look at it, and remove it by hand if that is right";
+                    let error = Error::system("remove the cache", path, cause, remedy);
+                    cure.fail(error);
+                }
+            }
+        }
+        cure
+    }
+
+    /// Runs the command of a cache. `is_in_use` tells whether any of the profile is installed.
+    pub(crate) fn by_command(
+        cache: &ForeignCache,
+        command: &Command,
+        profile: &Profile,
+        owner: Owner,
+        is_in_use: bool,
+    ) -> Cure {
+        let mut cure = Cure::begin(cache);
+        let root = profile.root();
+        let programs = match program::find(root, &command.program) {
+            Ok(programs) => programs,
+            Err(error) => {
+                cure.fail(error);
+                return cure;
+            }
+        };
+        let globs = globs(cache, profile);
+        // A profile has the layouts of several distributions, and this host has one of them.
+        let has_place = || is_in_use && !directories(root, &globs).is_empty();
+        let is_missed = || has_place() || !Found::search(root, &globs).files.is_empty();
+        if programs.is_empty() && is_missed() {
+            cure.fail(not_there(&command.program));
+        }
+        let directories = match command.takes_directory() {
+            true => directories(root, &globs),
+            false => BTreeSet::from([PathBuf::new()]),
+        };
+        for program in programs {
+            for directory in &directories {
+                cure.run(&program, command, directory, owner);
+            }
+        }
+        cure
+    }
+
+    fn run(&mut self, program: &Path, command: &Command, directory: &Path, owner: Owner) {
+        let directory = directory.to_string_lossy();
+        let arguments = command.arguments.iter();
+        let arguments: Vec<String> = arguments
+            .map(|argument| argument.replace(DIRECTORY, &directory))
+            .collect();
+        let limit = command.time_limit;
+        let refused = |cause: io::Error| {
+            let remedy = "run it by hand to see why, or correct the profile";
+            Error::system("make a cache good by", program, cause, remedy)
+        };
+        let (end, lines) = match program::run(program, &arguments, owner, limit) {
+            Ok(ended) => ended,
+            Err(cause) => return self.fail(refused(cause)),
+        };
+        let problem = match end {
+            End::Exited(status) if status.success() => None,
+            End::Exited(status) => Some(how_it_ended(status)),
+            End::TooLong => Some(format!(
+                "it was ended, because it took longer than {} seconds",
+                limit.as_secs()
+            )),
+        };
+        match problem {
+            None => {
+                let words = arguments.iter().map(String::as_str);
+                let program = Printable(program.as_os_str()).to_string();
+                let words: Vec<&str> = [&*program].into_iter().chain(words).collect();
+                self.ran.push(words.join(" "));
+            }
+            Some(problem) => {
+                let said = lines.last().map(|line| format!(", and said “{line}”"));
+                let problem = problem + &said.unwrap_or_default();
+                self.fail(refused(io::Error::other(problem)));
+            }
+        }
+        self.output.extend(lines);
+    }
+}
+
+fn how_it_ended(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("it exited with status {code}"),
+        (None, signal) => format!("it was ended by signal {}", signal.unwrap_or_default()),
+    }
+}
+
+fn not_there(program: &Program) -> Error {
+    let (path, cause) = match program {
+        Program::Name(name) => (
+            PathBuf::from(name),
+            "it is in none of /usr/sbin, /usr/bin, /sbin, /bin",
+        ),
+        Program::Path(glob) => (PathBuf::from(glob.to_string()), "there is no such program"),
+    };
+    let remedy = "install it, or correct the profile";
+    Error::system(
+        "make a cache good by",
+        path,
+        io::Error::other(cause),
+        remedy,
+    )
+}
+
+/// The globs of a cache's files.
+pub(crate) fn globs(cache: &ForeignCache, profile: &Profile) -> Vec<Glob> {
+    let programs = profile.program_globs();
+    let named = cache.files.iter().flat_map(|file| file.named(&programs));
+    let globs = named.filter_map(|named| match named {
+        Named::Absolute(glob) => Some(glob.into_owned()),
+        Named::Relative(_) => None,
+    });
+    globs.collect()
+}
+
+/// The directories that a file of the cache may be in, whether or not one is there.
+fn directories(root: &Root, globs: &[Glob]) -> BTreeSet<PathBuf> {
+    let parents: Vec<Glob> = globs.iter().filter_map(|glob| glob.above(1)).collect();
+    let found = Found::search(root, &parents).files.into_iter();
+    let is_directory = |path: &PathBuf| root.directory(path).is_ok() && path.to_str().is_some();
+    found.map(|file| file.path).filter(is_directory).collect()
+}
+
+/// Whether a remedy is a command.
+pub(crate) fn is_command(cache: &ForeignCache) -> bool {
+    matches!(cache.remedy, Remedy::Command(_))
+}

@@ -1,0 +1,81 @@
+//! The standing of each cache of another program: fresh, or stale and why.
+
+use std::path::PathBuf;
+
+use crate::act::remedy::cure::globs;
+use crate::act::remedy::find::Found;
+use crate::act::remedy::record::{LastRemedy, Record, RemedyResult};
+use crate::act::remedy::round::Round;
+use crate::ground::error::Error;
+use crate::observe::profile::Profile;
+use crate::observe::stamps::Stamps;
+use crate::stamp::stamp::Owner;
+
+/// The standing of one cache.
+#[derive(Debug)]
+pub struct CacheStatus {
+    /// Who makes it good.
+    pub owner: Owner,
+    /// The files, as the profile names them.
+    pub cache: String,
+    /// The remedy, as the profile names it.
+    pub remedy: String,
+    /// The files that exist, as seen from outside the root.
+    pub files: Vec<PathBuf>,
+    /// Why some could not be looked for.
+    pub errors: Vec<Error>,
+    /// Why it is stale; `None` if it is fresh.
+    pub stale: Option<Staleness>,
+    /// The last remedy; `None` if there was none.
+    pub last: Option<LastRemedy>,
+}
+
+/// Why a cache is stale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Staleness {
+    /// No remedy is on record.
+    Never,
+    /// A stamp was touched since the last remedy.
+    Touched,
+    /// The last remedy failed.
+    Failed,
+}
+
+impl Profile {
+    /// The standing of each cache that the profile names, but of libvirt's: the system's, and the
+    /// caller's own.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn foreign_caches(&self) -> Vec<CacheStatus> {
+        let profile = &self.of_packages();
+        let stamps = Stamps::of(profile);
+        let rounds =
+            [Owner::System, Owner::User].map(|owner| Round::seen_by_anybody(profile, owner));
+        let mut all = Vec::new();
+        for round in rounds.into_iter().flatten() {
+            let (owner, record) = (round.stamp.owner(), Record::read(&round.stamp));
+            for cache in &round.caches {
+                let found = Found::search(profile.root(), &globs(cache, profile));
+                let files = found.files.iter();
+                let last = record.last(cache).cloned();
+                all.push(CacheStatus {
+                    owner,
+                    cache: cache.to_string(),
+                    remedy: cache.remedy.to_string(),
+                    files: files.map(|it| profile.root().outside(&it.path)).collect(),
+                    errors: found.errors,
+                    stale: match &last {
+                        None => Some(Staleness::Never),
+                        Some(last) if last.result == RemedyResult::Failed => {
+                            Some(Staleness::Failed)
+                        }
+                        Some(last) if last.is_for(owner, stamps) => None,
+                        Some(_) => Some(Staleness::Touched),
+                    },
+                    last,
+                });
+            }
+        }
+        all
+    }
+}

@@ -1,0 +1,84 @@
+//! The caches of other programs, and their remedies: lines for people, and JSON.
+
+use std::path::Path;
+
+use modstamp::{CacheStatus, Cure, RemedyResult, Sentence, Staleness, printable};
+use serde_json::{Value, json};
+
+use super::status::{age, ago, local, text, texts};
+
+/// One line for each thing that was done.
+pub fn lines(cures: &[Cure]) -> impl Iterator<Item = String> {
+    cures.iter().flat_map(|cure| {
+        let removed = cure.removed.iter().map(|path| removed(path));
+        let ran = cure.ran.iter();
+        let ran = ran.map(|command| format!("ran {command}\n"));
+        let left = cure.left.map(|why| format!("left {}: {why}\n", cure.cache));
+        removed.chain(ran).chain(left)
+    })
+}
+
+fn removed(path: &Path) -> String {
+    format!("removed {}\n", printable(path))
+}
+
+/// What was done, as JSON.
+pub fn json(cures: &[Cure]) -> Vec<Value> {
+    let cures = cures.iter();
+    let json = |cure: &Cure| {
+        json!({
+            "cache": cure.cache,
+            "remedy": cure.remedy,
+            "result": match (cure.left, cure.result) {
+                (Some(_), _) => json!("left"),
+                (None, result) => json!(result),
+            },
+            "removed": texts(cure.removed.iter().map(|path| path.as_path())),
+            "ran": cure.ran,
+            "output": cure.output,
+            "left": cure.left,
+        })
+    };
+    cures.map(json).collect()
+}
+
+/// The standing of a cache, as JSON.
+pub fn status_json(cache: &CacheStatus) -> Value {
+    let files = cache.files.iter().map(|path| text(path));
+    json!({
+        "owner": cache.owner,
+        "cache": cache.cache,
+        "files": files.collect::<Vec<_>>(),
+        "remedy": cache.remedy,
+        "verdict": if cache.stale.is_none() { "fresh" } else { "stale" },
+        "why": cache.stale,
+        "last": cache.last.as_ref().map(|last| json!({
+            "time": last.time,
+            "local": local(&last.time),
+            "age_seconds": age(last.time.seconds()),
+            "result": last.result,
+            "what": last.what,
+            "output": last.output.lines().collect::<Vec<_>>(),
+        })),
+    })
+}
+
+/// The standing of a cache in one line of a table.
+pub fn standing(cache: &CacheStatus) -> String {
+    let verdict = match cache.stale {
+        None => "fresh",
+        Some(Staleness::Never) => "stale: no remedy is on record",
+        Some(Staleness::Touched) => "stale: the stamp was touched since the last remedy",
+        Some(Staleness::Failed) => "stale: the last remedy failed",
+    };
+    let Some(last) = &cache.last else {
+        return format!("{verdict}; its remedy is: {}", cache.remedy);
+    };
+    let (local, ago) = (local(&last.time), ago(age(last.time.seconds())));
+    let mut state = format!("{verdict}; {local} ({ago}): {}", Sentence(&last.what));
+    let said = last.output.lines().last();
+    if let Some(said) = said.filter(|_| last.result == RemedyResult::Good) {
+        state.push_str(&format!(", which said “{}”", Sentence(said)));
+    }
+    state
+}

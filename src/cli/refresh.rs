@@ -1,0 +1,88 @@
+//! `modstamp refresh`: makes the caches of other programs good.
+
+use std::process::ExitCode;
+
+use modstamp::{RefreshedCaches, Which as Caches};
+
+use super::report::Report;
+use super::update::prints_to_journal;
+use super::{Sync, Which, cures, end, libvirt, print, say, say_left_to_first_boot};
+
+/// Make the caches of other programs good that a profile names, even if nothing changed
+///
+/// A profile names each cache and its remedy: its files are removed, a command makes them anew, or
+/// libvirt probes again. Root makes the system's caches good. A cache in a user's directory is made
+/// good by that user. Another user's file, or a link, is never removed.
+///
+/// A command gets no shell, no standard input and a minute of time, or what the profile gives it.
+/// Nobody but root and you may be able to replace its program. With --root, and while an image is
+/// built (SOURCE_DATE_EPOCH is set), no command runs.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Exit status: 0 if all caches are good, 1 if something failed, 2 if the arguments are wrong"
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    which: Which,
+    /// Leave fresh caches alone: those that were made good since the stamp was touched
+    #[arg(long)]
+    stale: bool,
+    #[command(flatten)]
+    sync: Sync,
+    /// Print what was done as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    pub fn run(self) -> ExitCode {
+        end(self.refresh(), 1)
+    }
+
+    fn refresh(self) -> anyhow::Result<ExitCode> {
+        let profile = self.which.load()?;
+        let which = match self.stale {
+            true => Caches::Stale,
+            false => Caches::All,
+        };
+        let done = profile.refresh(which, self.sync.durability())?;
+        if done.is_none() {
+            say_left_to_first_boot();
+        }
+        let warnings: Vec<&str> = done.iter().flat_map(RefreshedCaches::warnings).collect();
+        let errors = done.iter().flat_map(|done| &done.errors);
+        let errors: Vec<String> = errors.map(ToString::to_string).collect();
+        let refreshed = done.as_ref().and_then(RefreshedCaches::refreshed);
+        let cures = done.as_ref().map_or(&[][..], RefreshedCaches::cures);
+        warnings.iter().for_each(|it| say("warning: ", it));
+        errors.iter().for_each(|error| say("", error));
+        let is_well = errors.is_empty() && refreshed.is_none_or(|done| done.is_done);
+        match self.json {
+            true => Report {
+                profile: &profile,
+                stamp: None,
+                touched: None,
+                reasons: &[],
+                why: done.as_ref().map(|done| done.why),
+                refreshed,
+                cures,
+                warnings: warnings.into_iter().map(str::to_owned).collect(),
+                errors,
+            }
+            .print()?,
+            false => {
+                let libvirt = refreshed.into_iter().flat_map(libvirt::lines);
+                let mut lines: Vec<String> = libvirt.chain(cures::lines(cures)).collect();
+                // The journal needs no line for each start of the unit.
+                if lines.is_empty() && is_well && done.is_some() && !prints_to_journal() {
+                    lines.push("there was nothing to do\n".to_owned());
+                }
+                print(lines.concat())?;
+            }
+        }
+        Ok(match is_well {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
+    }
+}

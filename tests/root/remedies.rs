@@ -1,0 +1,494 @@
+//! The commands that make caches of other programs good, and the caches of other users.
+//!
+//! Stamps and records are in a scratch `/var/lib`. All else is below a scratch file system.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use support::mounted::Mounted;
+use support::named;
+use support::test::{self, Needs, Test};
+
+use super::filesystems::{NOBODY, NOTHING, modstamp_for_all};
+
+pub fn tests() -> Vec<Test> {
+    let needs = Needs::root_and(&["setpriv", "timeout"]);
+    test::tests(&needs, SCENARIOS).collect()
+}
+
+type Scenario = fn();
+
+const SCENARIOS: &[(&str, Scenario)] = named![
+    a_command_runs_once_for_a_change_and_not_at_all_without_one,
+    a_touch_and_an_update_without_commands_leave_them_to_a_refresh,
+    a_command_gets_no_shell_no_input_and_none_of_roots_variables,
+    a_command_that_fails_is_told_with_its_last_line_and_runs_again,
+    a_command_that_hangs_is_ended_with_all_that_it_started,
+    a_command_that_leaves_a_process_behind_is_not_waited_for,
+    a_command_that_floods_its_output_keeps_the_last_lines,
+    a_command_that_does_not_exist_is_told_and_the_rest_goes_on,
+    a_command_that_a_user_could_replace_does_not_run,
+    a_command_runs_once_for_two_updates_at_once,
+    a_touch_while_a_command_runs_makes_the_cache_stale_again,
+    no_command_runs_while_an_image_is_built,
+    a_command_runs_in_each_directory_of_its_cache,
+    the_files_that_a_command_makes_can_be_read_by_everybody,
+    root_leaves_the_caches_of_users_alone,
+    a_user_makes_their_own_cache_good_by_the_systems_stamp,
+    a_users_command_runs_as_that_user,
+    root_with_the_home_of_another_user_leaves_it_alone,
+    root_removes_no_file_of_another_user_and_enters_no_directory_of_theirs,
+];
+
+/// A profile, whose name is the scenario's own, with a module directory and a cache.
+struct World {
+    name: String,
+    disk: Mounted,
+}
+
+impl World {
+    /// The profile has these caches. “@” stands for the scratch directory.
+    fn new(name: &str, caches: &str) -> World {
+        let world = World {
+            name: name.to_owned(),
+            disk: Mounted::tmpfs("mode=755"),
+        };
+        for below in ["modules", "cache", "home"] {
+            fs::create_dir_all(world.path(below)).unwrap();
+            fs::set_permissions(world.path(below), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        std::os::unix::fs::chown(world.path("home"), Some(NOBODY), Some(NOBODY)).unwrap();
+        world.write("modules/a.so", "1");
+        world.write("cache/one", "answers");
+        world.profile(caches);
+        world
+    }
+
+    fn profile(&self, caches: &str) {
+        let text = format!("module-directories = [\"@/modules\"]\n{caches}");
+        let text = text.replace('@', self.path("").to_str().unwrap().trim_end_matches('/'));
+        self.write(&format!("{}.toml", self.name), &text);
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.disk.path().join(below)
+    }
+
+    fn write(&self, below: &str, text: &str) {
+        fs::write(self.path(below), text).unwrap();
+    }
+
+    /// Makes a command. It adds a line to “ran” first.
+    fn script(&self, body: &str) {
+        let ran = self.path("ran");
+        let script = format!("#!/bin/sh\necho >> {}\n{body}\n", ran.display());
+        support::executable(&self.path("make"), script);
+    }
+
+    fn count(&self) -> usize {
+        fs::read(self.path("ran")).map_or(0, |bytes| bytes.len())
+    }
+
+    fn modstamp(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("timeout"); // Nothing may keep the caller waiting.
+        command.args(["50"]).arg(modstamp_for_all()).args(arguments);
+        let profile = self.path(&format!("{}.toml", self.name));
+        command.arg("--profile").arg(profile).env_remove("HOME");
+        command
+    }
+
+    /// The same, as another user, whose home is “home”.
+    fn as_nobody(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("setpriv");
+        let user = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")];
+        command.arg("--clear-groups").args(user);
+        let inner = self.modstamp(arguments);
+        command.arg(inner.get_program()).args(inner.get_args());
+        for name in ["XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"] {
+            command.env_remove(name);
+        }
+        command.env("HOME", self.path("home")).current_dir("/");
+        command
+    }
+
+    #[track_caller]
+    fn succeed(&self, arguments: &[&str]) -> String {
+        succeed(&mut self.modstamp(arguments))
+    }
+
+    /// The messages of a verb, which has to fail.
+    #[track_caller]
+    fn fail(&self, arguments: &[&str]) -> String {
+        let output = self.modstamp(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+#[track_caller]
+fn succeed(command: &mut Command) -> String {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
+    let [out, err] = [stdout, stderr].map(|text| String::from_utf8(text).unwrap());
+    assert!(status.success() && err.is_empty(), "{status}: {out}{err}");
+    out
+}
+
+/// A cache that the scenario's command makes.
+const MADE: &str = "
+    [[cache]]
+    files = [\"@/cache/*\"]
+    remedy = [\"@/make\", \"a b\", \"$HOME\"]
+";
+
+/// A world whose cache was made good.
+fn updated(name: &str, body: &str) -> World {
+    let world = World::new(name, MADE);
+    world.script(body);
+    world.succeed(&["update"]);
+    assert_eq!(world.count(), 1);
+    assert_eq!(world.succeed(&["update"]), NOTHING);
+    world
+}
+
+fn a_command_runs_once_for_a_change_and_not_at_all_without_one() {
+    let world = updated("remedy-once", "");
+    for _ in 0..3 {
+        world.succeed(&["touch"]); // as by three packages
+    }
+    let said = world.succeed(&["update"]);
+    assert!(
+        said.contains("\nran ") && said.contains("/make a b $HOME\n"),
+        "{said}"
+    );
+    assert_eq!(world.succeed(&["update"]), NOTHING);
+    assert_eq!(
+        world.succeed(&["refresh", "--stale"]),
+        "there was nothing to do\n"
+    );
+    assert_eq!(world.count(), 2);
+}
+
+fn a_touch_and_an_update_without_commands_leave_them_to_a_refresh() {
+    let world = updated("remedy-later", "");
+    world.succeed(&["touch"]);
+    let directory = world.path("modules");
+    let trigger = ["trigger", "dpkg", directory.to_str().unwrap()];
+    world.succeed(&trigger);
+    assert_eq!(world.succeed(&["update", "--no-commands"]), NOTHING);
+    assert_eq!(world.count(), 1);
+    let said = world.succeed(&["refresh", "--stale"]);
+    assert!(said.starts_with("ran "), "{said}");
+    assert_eq!(world.count(), 2);
+}
+
+fn a_command_gets_no_shell_no_input_and_none_of_roots_variables() {
+    let said = "{ env | sort; pwd; echo \"$1|$2\"; cat; } > ${0%/*}/said";
+    let world = updated("remedy-bare", said);
+    let mut command = world.modstamp(&["refresh"]);
+    command.env("HOME", "/root").env("LD_PRELOAD_TEST", "x");
+    succeed(&mut command);
+    let said = fs::read_to_string(world.path("said")).unwrap();
+    let expected = "LC_ALL=C.UTF-8\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\nPWD=/\n/\na b|$HOME\n";
+    assert_eq!(said, expected);
+}
+
+fn a_command_that_fails_is_told_with_its_last_line_and_runs_again() {
+    let world = updated("remedy-fails", "");
+    world.script("echo first; echo no room >&2; exit 3");
+    world.succeed(&["touch"]);
+    let said = world.fail(&["update"]);
+    let problem = "/make: it exited with status 3, and said “no room”; run it by hand to see why";
+    assert!(said.contains(problem), "{said}");
+    let status = world.succeed(&["status"]);
+    assert!(status.contains("stale: the last remedy failed"), "{status}");
+    world.script("");
+    world.succeed(&["update"]);
+    assert_eq!(world.succeed(&["update"]), NOTHING);
+    assert_eq!(world.count(), 3);
+}
+
+fn a_command_that_hangs_is_ended_with_all_that_it_started() {
+    let limited = format!("{MADE}time-limit = 1\n");
+    let world = World::new("remedy-hangs", &limited);
+    world.script("trap '' TERM; sleep 1000 & echo $! > ${0%/*}/child; wait; sleep 1000");
+    let said = world.fail(&["update"]);
+    assert!(
+        said.contains("it was ended, because it took longer than 1 seconds"),
+        "{said}"
+    );
+    let child = fs::read_to_string(world.path("child")).unwrap();
+    let child = PathBuf::from(format!("/proc/{}/stat", child.trim()));
+    // It may be a zombie that nobody has waited for yet.
+    let stat = fs::read_to_string(child).unwrap_or_default();
+    assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
+}
+
+fn a_command_that_leaves_a_process_behind_is_not_waited_for() {
+    let limited = format!("{MADE}time-limit = 30\n");
+    let world = World::new("remedy-leaves", &limited);
+    world.script("sleep 1000 & echo $! > ${0%/*}/child; echo done");
+    let said = world.succeed(&["update"]);
+    assert!(said.contains("\nran "), "{said}");
+    let child = fs::read_to_string(world.path("child")).unwrap();
+    support::run(Command::new("kill").arg(child.trim()));
+}
+
+fn a_command_that_floods_its_output_keeps_the_last_lines() {
+    let world = World::new("remedy-floods", MADE);
+    world.script("yes flood | head -c 60000000; echo the end");
+    world.succeed(&["update"]);
+    let json = world.succeed(&["status", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let last = &json["profiles"][0]["foreign_caches"][0]["last"];
+    let output = last["output"].as_array().unwrap();
+    assert_eq!(output.last().unwrap(), "the end");
+    assert!(output.len() <= 8, "{output:?}");
+    let record = format!("/var/lib/modstamp/{}.remedies", world.name);
+    assert!(fs::metadata(record).unwrap().len() < 8192);
+}
+
+fn a_command_that_does_not_exist_is_told_and_the_rest_goes_on() {
+    let caches = "
+        [[cache]]
+        files = [\"@/cache/*\"]
+        remedy = [\"modstamp-no-such-program\"]
+        [[cache]]
+        files = [\"@/cache/one\"]
+        remedy = [\"@/none*\"]
+        [[cache]]
+        files = [\"@/cache/one\"]
+        remedy = \"remove\"
+    ";
+    let world = World::new("remedy-missing", caches);
+    let said = world.fail(&["update"]);
+    let named = "by modstamp-no-such-program: it is in none of /usr/sbin, /usr/bin, /sbin, /bin; \
+                 install it, or correct the profile";
+    assert!(
+        said.contains(named) && said.contains("/none*: there is no such program; "),
+        "{said}"
+    );
+    assert!(!world.path("cache/one").exists());
+    // Where nothing of the profile is installed, neither is its command.
+    fs::remove_dir_all(world.path("modules")).unwrap();
+    let caches = caches.split("[[cache]]").take(2).collect::<Vec<_>>();
+    world.profile(&caches.join("[[cache]]"));
+    world.succeed(&["update"]);
+}
+
+fn a_command_that_a_user_could_replace_does_not_run() {
+    let world = World::new("remedy-replaced", MADE);
+    world.script("");
+    let make = world.path("make");
+    fs::set_permissions(&make, fs::Permissions::from_mode(0o777)).unwrap();
+    let said = world.fail(&["update"]);
+    assert!(
+        said.contains("refused to run the remedy") && said.contains("can be written by"),
+        "{said}"
+    );
+    fs::set_permissions(&make, fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::chown(&make, Some(NOBODY), None).unwrap();
+    let said = world.fail(&["update"]);
+    assert!(
+        said.contains(&format!("belongs to user {NOBODY}")),
+        "{said}"
+    );
+    // Neither does one in a directory in which that user could replace it.
+    let theirs = MADE.replace("@/make", "@/home/make");
+    world.profile(&theirs);
+    support::executable(&world.path("home/make"), "#!/bin/sh\n");
+    let said = world.fail(&["update"]);
+    assert!(
+        said.contains(&format!("belongs to user {NOBODY}")),
+        "{said}"
+    );
+    assert_eq!(world.count(), 0);
+}
+
+fn a_command_runs_once_for_two_updates_at_once() {
+    let world = updated("remedy-twice", "sleep 1");
+    world.succeed(&["touch"]);
+    let spawn = || world.modstamp(&["update"]).spawn().unwrap();
+    for mut update in [spawn(), spawn(), spawn()] {
+        assert!(update.wait().unwrap().success());
+    }
+    assert_eq!(world.count(), 2);
+}
+
+fn a_touch_while_a_command_runs_makes_the_cache_stale_again() {
+    let world = updated("remedy-meanwhile", "");
+    let stamp = format!("/var/lib/modstamp/{}.stamp", world.name);
+    world.script(&format!(
+        "test $(wc -c < ${{0%/*}}/ran) -gt 2 || touch {stamp}"
+    ));
+    world.succeed(&["touch"]);
+    world.succeed(&["update"]);
+    let status = world.succeed(&["status"]);
+    assert!(status.contains("stale: the stamp was touched"), "{status}");
+    world.succeed(&["update"]);
+    assert_eq!(world.succeed(&["update"]), NOTHING);
+    assert_eq!(world.count(), 3);
+}
+
+fn no_command_runs_while_an_image_is_built() {
+    let world = updated("remedy-image", "");
+    world.succeed(&["touch"]);
+    for verb in ["update", "refresh"] {
+        succeed(world.modstamp(&[verb]).env("SOURCE_DATE_EPOCH", "1"));
+    }
+    assert_eq!(world.count(), 1);
+    world.succeed(&["update"]);
+    assert_eq!(world.count(), 2);
+}
+
+fn a_command_runs_in_each_directory_of_its_cache() {
+    let caches = "
+        [[cache]]
+        files = [\"@/cache/*/made\"]
+        remedy = [\"@/make\", \"{directory}\", \"--to={directory}/made\"]
+    ";
+    let world = World::new("remedy-each", caches);
+    for below in ["cache/a", "cache/b"] {
+        fs::create_dir(world.path(below)).unwrap();
+    }
+    world.script("echo > ${2#--to=}; test ${2#--to=} = $1/made");
+    world.succeed(&["update"]);
+    assert!(world.path("cache/a/made").exists() && world.path("cache/b/made").exists());
+    assert_eq!(world.count(), 2);
+}
+
+fn the_files_that_a_command_makes_can_be_read_by_everybody() {
+    let world = World::new("remedy-umask", MADE);
+    world.script("echo > ${0%/*}/cache/made");
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 077; exec \"$@\"", "sh"]);
+    let inner = world.modstamp(&["update"]);
+    succeed(
+        command
+            .arg(inner.get_program())
+            .args(inner.get_args())
+            .env_remove("HOME"),
+    );
+    let made = fs::metadata(world.path("cache/made")).unwrap();
+    assert_eq!(made.mode() & 0o777, 0o644);
+}
+
+/// A cache of each user's own, and one of the system.
+const BOTH: &str = "
+    [[cache]]
+    files = [\"$XDG_CACHE_HOME/toy/*\", \"@/cache/*\"]
+    remedy = \"remove\"
+";
+
+/// Makes the user's cache, as that user's file.
+fn users_cache(world: &World) -> PathBuf {
+    let cache = world.path("home/.cache/toy");
+    fs::create_dir_all(&cache).unwrap();
+    fs::write(cache.join("one"), "answers").unwrap();
+    for path in ["home/.cache", "home/.cache/toy", "home/.cache/toy/one"] {
+        std::os::unix::fs::chown(world.path(path), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    cache.join("one")
+}
+
+fn root_leaves_the_caches_of_users_alone() {
+    let world = World::new("remedy-users", BOTH);
+    let theirs = users_cache(&world);
+    world.succeed(&["update"]);
+    assert!(!world.path("cache/one").exists() && theirs.exists());
+}
+
+fn a_user_makes_their_own_cache_good_by_the_systems_stamp() {
+    let world = World::new("remedy-own", BOTH);
+    world.succeed(&["update"]);
+    let theirs = users_cache(&world);
+    world.write("cache/one", "answers");
+    let said = succeed(&mut world.as_nobody(&["update"]));
+    assert!(
+        said.contains(&format!("removed {}\n", theirs.display())),
+        "{said}"
+    );
+    assert!(world.path("cache/one").exists(), "that is root's");
+    users_cache(&world);
+    assert_eq!(succeed(&mut world.as_nobody(&["update"])), NOTHING);
+    assert!(theirs.exists());
+    world.succeed(&["touch"]);
+    assert!(theirs.exists(), "root never writes in a home");
+    let status = succeed(&mut world.as_nobody(&["status"]));
+    let line = status.lines().find(|line| line.contains("user cache"));
+    assert!(
+        line.unwrap().contains("stale: the stamp was touched"),
+        "{status}"
+    );
+    succeed(&mut world.as_nobody(&["update"]));
+    assert!(!theirs.exists());
+    let record = world.path(&format!(
+        "home/.local/state/modstamp/{}.remedies",
+        world.name
+    ));
+    assert_eq!(fs::metadata(record).unwrap().uid(), NOBODY);
+    // Their own touch reaches it, too.
+    users_cache(&world);
+    succeed(&mut world.as_nobody(&["touch"]));
+    assert!(!theirs.exists());
+}
+
+fn a_users_command_runs_as_that_user() {
+    let caches = "
+        [[cache]]
+        files = [\"~/.cache/toy/*\"]
+        remedy = [\"@/make\"]
+    ";
+    let world = World::new("remedy-user-command", caches);
+    support::executable(
+        &world.path("make"),
+        "#!/bin/sh\n{ id -u; echo $HOME; } > ~/said\n",
+    );
+    world.succeed(&["update"]);
+    succeed(&mut world.as_nobody(&["update"]));
+    let said = fs::read_to_string(world.path("home/said")).unwrap();
+    assert_eq!(
+        said,
+        format!("{NOBODY}\n{}\n", world.path("home").display())
+    );
+}
+
+fn root_with_the_home_of_another_user_leaves_it_alone() {
+    let world = World::new("remedy-sudo", BOTH);
+    let theirs = users_cache(&world);
+    std::os::unix::fs::chown(&theirs, Some(0), Some(0)).unwrap(); // as by an earlier sudo(8)
+    let home = world.path("home");
+    for verb in ["update", "refresh", "touch"] {
+        succeed(world.modstamp(&[verb]).env("HOME", &home));
+    }
+    assert!(theirs.exists());
+    assert!(!home.join(".local").exists());
+}
+
+fn root_removes_no_file_of_another_user_and_enters_no_directory_of_theirs() {
+    let caches = "
+        [[cache]]
+        files = [\"@/home/toy/one\", \"@/*/below/one\", \"@/cache/*\"]
+        remedy = \"remove\"
+    ";
+    let world = World::new("remedy-theirs", caches);
+    for below in ["home/toy", "home/below"] {
+        fs::create_dir(world.path(below)).unwrap();
+        world.write(&format!("{below}/one"), "answers");
+    }
+    world.write("cache/theirs", "answers");
+    std::os::unix::fs::chown(world.path("cache/theirs"), Some(NOBODY), None).unwrap();
+    let said = world.fail(&["update"]);
+    let theirs = format!("cache/theirs: it belongs to user {NOBODY}; look at it");
+    assert!(said.contains(&theirs), "{said}");
+    let refused = format!("/home belongs to user {NOBODY}, so others could redirect it");
+    assert_eq!(said.matches(&refused).count(), 2, "{said}");
+    let left = ["home/toy/one", "home/below/one", "cache/theirs"];
+    assert!(left.iter().all(|below| world.path(below).exists()));
+    assert!(!world.path("cache/one").exists(), "the rest goes on");
+}
