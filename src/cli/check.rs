@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use modstamp::{Profile, Root, Verdict, Witness, printable};
 
-use super::status::shown;
+use super::time::shown;
 use super::{Place, end, load, print, print_json, read_stored};
 
 /// Tell whether a cached answer still holds, by the witness stored with it, and if not, why

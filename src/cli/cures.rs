@@ -5,7 +5,8 @@ use std::path::Path;
 use modstamp::{CacheStatus, Cure, RemedyResult, Sentence, Staleness, printable};
 use serde_json::{Value, json};
 
-use super::status::{age, ago, local, text, texts};
+use super::status::{text, texts};
+use super::time::{age, ago, local};
 
 /// One line for each thing that was done.
 pub fn lines(cures: &[Cure]) -> impl Iterator<Item = String> {

@@ -10,8 +10,9 @@ use modstamp::{Durability, Error, Owner, Profile, Root, Verdict, printable};
 use serde_json::{Value, json};
 
 use super::report::Report;
-use super::status::{age, ago, state};
+use super::status::state;
 use super::table::{Cell, Table};
+use super::time::{age, ago};
 use super::{Place, Which, end, load, print, print_json, say};
 
 /// Show, refresh or evict libvirt's own cache, for a libvirt that knows nothing of stamps

@@ -13,7 +13,7 @@ use modstamp::{Event, Log, Mtime, Owner, Root};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::{Value, json};
 
-use super::status::local;
+use super::time::local;
 use super::{Place, end, load, print, print_json, say};
 
 /// The version of the JSON. It rises if a key is removed or changes its meaning.

@@ -11,6 +11,7 @@ mod report;
 pub mod run;
 pub mod status;
 mod table;
+mod time;
 pub mod touch;
 pub mod trigger;
 pub mod update;

@@ -45,6 +45,9 @@ impl Arguments {
             Some(older) => profile.observe_again(&older)?,
             None => profile.observe()?,
         };
+        for warning in witness.warnings(&profile) {
+            say("warning: ", warning);
+        }
         print(witness)?;
         Ok(ExitCode::SUCCESS)
     }

@@ -13,7 +13,7 @@ use modstamp::{
     printable,
 };
 
-use super::status::shown;
+use super::time::shown;
 use super::{Place, load, say};
 
 /// The profile if the caller names no inputs.

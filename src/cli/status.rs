@@ -4,16 +4,16 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use jiff::{Span, SpanRound, Timestamp, Unit, Zoned, tz::TimeZone};
 use modstamp::doctor::{Examination, Health, examine};
 use modstamp::{
-    Added, AskedWith, Cache, CacheStatus, CachedCommand, Inputs, Mtime, Note, Precision, Profile,
-    Reason, Root, Sentence, Stamp, Verdict, printable, unescape,
+    Added, AskedWith, Cache, CacheStatus, CachedCommand, Inputs, Mtime, Note, Profile, Reason,
+    Root, Sentence, Stamp, Verdict, printable, unescape,
 };
 use serde_json::{Value, json};
 
 use super::doctor::{UNUSED, counted};
 use super::table::{Cell, Table};
+use super::time::{age, ago, local, shown};
 use super::{Place, cures, end, load, print_json, quoted, say};
 
 /// Show stamps, modules, programs and cached answers, and which of the answers are stale
@@ -57,6 +57,9 @@ impl Arguments {
             let status = load(&name, &root).and_then(|profile| Ok(ProfileStatus::of(profile)?));
             match status {
                 Ok(status) => {
+                    if self.profile.is_some() {
+                        status.tell_missing();
+                    }
                     is_all_shown &= status.tell_unread();
                     all.push(status);
                 }
@@ -80,7 +83,8 @@ impl Arguments {
                     self.all || self.profile.is_some() || !status.is_of_nothing()
                 };
                 let (shown, hidden): (Vec<_>, Vec<_>) = all.iter().partition(|it| is_shown(it));
-                let mut table = table(&shown, &hidden, &self.place);
+                let with_missing = self.all || self.profile.is_some();
+                let mut table = table(&shown, &hidden, with_missing, &self.place);
                 if self.profile.is_none() {
                     table.heading(health(&examine(&root), &self.place.verb("doctor")));
                 }
@@ -157,6 +161,13 @@ impl ProfileStatus {
         is_all_read
     }
 
+    /// Warns if nothing that the profile names is on the host.
+    fn tell_missing(&self) {
+        for warning in self.inputs.warnings(&self.profile) {
+            say("warning: ", warning);
+        }
+    }
+
     /// Whether nothing that the profile names is installed, and nothing was touched or cached.
     fn is_of_nothing(&self) -> bool {
         let mut touches = self.stamps.iter().map(|(_, touch)| touch);
@@ -191,19 +202,21 @@ impl ProfileStatus {
                 "asked_with": asked_with_json(&answer.asked_with),
             })
         });
+        let missing = self.inputs.missing(&self.profile).into_iter();
         json!({
             "profile": self.profile.name(),
             "stamps": stamps.collect::<Vec<_>>(),
             "module_directories": directories.collect::<Vec<_>>(),
             "programs": texts(self.inputs.programs()),
             "files": texts(self.inputs.files()),
+            "missing": missing.map(|(input, item)| json!({ "input": input, "item": item })).collect::<Vec<_>>(),
             "caches": answers.collect::<Vec<_>>(),
             "foreign_caches": self.foreign.iter().map(cures::status_json).collect::<Vec<_>>(),
         })
     }
 
     /// Adds a row for each thing: what it is, where, and its state.
-    fn add_rows(&self, table: &mut Table<4>) {
+    fn add_rows(&self, table: &mut Table<4>, with_missing: bool) {
         let mut row = |what: &str, place: Cell, state: String| {
             let profile = self.profile.name().to_owned();
             let what = Cell::Text(what.to_owned());
@@ -242,6 +255,11 @@ impl ProfileStatus {
         }
         for file in self.inputs.files().filter(|_| !is_unnamed) {
             row("file", outside(file), "found".to_owned());
+        }
+        if with_missing {
+            for (input, item) in self.inputs.missing(&self.profile) {
+                row(&input.to_string(), Cell::Path(item), "missing".to_owned());
+            }
         }
         for cache in &self.foreign {
             let what = format!("{} cache", cache.owner);
@@ -376,24 +394,6 @@ impl LastTouch {
     }
 }
 
-/// The local time to the second, with its offset from UTC.
-pub fn local(mtime: &Mtime) -> String {
-    shown(*mtime, Precision::Second)
-}
-
-/// The local time, with its offset from UTC.
-pub fn shown(mtime: Mtime, precision: Precision) -> String {
-    let form = match precision {
-        Precision::Second => "%Y-%m-%d %H:%M:%S %:z",
-        Precision::Nanosecond => "%Y-%m-%d %H:%M:%S%.9f %:z",
-    };
-    let Ok(time) = Timestamp::new(mtime.seconds(), mtime.nanoseconds() as i32) else {
-        return mtime.to_string(); // The calendar ends with the year 9999.
-    };
-    let local = Zoned::new(time, TimeZone::system());
-    local.strftime(form).to_string()
-}
-
 /// Quotes a command, or an answer's file, for a shell. The words of `command` are escaped.
 fn pasted(command: &str) -> String {
     let words = command.split(' ');
@@ -410,27 +410,6 @@ pub fn state(verdict: &Verdict) -> String {
     }
 }
 
-/// The seconds since a time, given in seconds since 1970. Negative if the time is ahead of the
-/// clock.
-pub fn age(seconds: i64) -> i64 {
-    Timestamp::now().as_second().saturating_sub(seconds)
-}
-
-/// An age in seconds, for people: "3d 4h ago".
-pub fn ago(age: i64) -> String {
-    if age < 0 {
-        return "ahead of the clock".to_owned();
-    }
-    let days = SpanRound::new().largest(Unit::Day).days_are_24_hours();
-    let age = Span::new().try_seconds(age);
-    let Ok(age) = age.and_then(|age| age.round(days)) else {
-        return "more than 10,000 years ago".to_owned();
-    };
-    let age = format!("{age:#}");
-    let units: Vec<&str> = age.split(' ').take(2).collect();
-    format!("{} ago", units.join(" "))
-}
-
 /// A path as JSON shows it. “\u{fffd}” stands for bytes that are not UTF-8.
 pub fn text(path: &Path) -> String {
     path.display().to_string()
@@ -441,9 +420,16 @@ pub fn texts<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Vec<String> {
 }
 
 /// The table of some profiles, and one line on those that it leaves out.
-fn table(shown: &[&ProfileStatus], hidden: &[&ProfileStatus], place: &Place) -> Table<4> {
+fn table(
+    shown: &[&ProfileStatus],
+    hidden: &[&ProfileStatus],
+    with_missing: bool,
+    place: &Place,
+) -> Table<4> {
     let mut table = Table::new(["PROFILE", "WHAT", "WHERE", "STATE"]);
-    shown.iter().for_each(|status| status.add_rows(&mut table));
+    for status in shown {
+        status.add_rows(&mut table, with_missing);
+    }
     let names: Vec<&str> = hidden.iter().map(|it| it.profile.name()).collect();
     if !names.is_empty() {
         table.note(format_args!(
@@ -453,26 +439,4 @@ fn table(shown: &[&ProfileStatus], hidden: &[&ProfileStatus], place: &Place) -> 
         ));
     }
     table
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_age_has_its_two_largest_units() {
-        let (minute, hour, day) = (60, 3600, 86400);
-        for (age, text) in [
-            (-1, "ahead of the clock"),
-            (0, "0s ago"),
-            (59, "59s ago"),
-            (5 * minute + 7, "5m 7s ago"),
-            (3 * day + 4 * hour + 5 * minute, "3d 4h ago"),
-            (3 * day + 5 * minute, "3d 5m ago"),
-            (400 * day, "400d ago"),
-            (i64::MAX, "more than 10,000 years ago"),
-        ] {
-            assert_eq!(ago(age), text);
-        }
-    }
 }

@@ -7,7 +7,7 @@ use modstamp::{Commands, Profile, Stamp, Updated, Verdict};
 use super::libvirt::lines;
 use super::log::sentence;
 use super::report::Report;
-use super::status::shown;
+use super::time::shown;
 use super::{Sync, Which, cures, end, print, say, say_left_to_first_boot};
 
 /// Touch the stamp if modules changed since its last touch: at boot, by a timer, or after “make

@@ -101,6 +101,12 @@ impl Witness {
         self.observation.tag.as_deref()
     }
 
+    /// The warnings about inputs that `profile` names and this observation lacks.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn warnings(&self, profile: &Profile) -> Vec<String> {
+        profile.unseen(&self.observation)
+    }
+
     /// Judges this witness by the profile's inputs of now. To judge many by one look, call
     /// [`Profile::inputs`] once and [`Witness::judge`] for each.
     ///

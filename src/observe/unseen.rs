@@ -1,12 +1,54 @@
 //! Inputs that a profile names and that a look at the host did not find.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::ground::text::Printable;
 use crate::observe::added::{Added, AddedState};
 use crate::observe::entry::Entry;
+use crate::observe::input::Input;
+use crate::observe::inputs::Inputs;
 use crate::observe::observation::Observation;
+use crate::observe::pattern::{Named, Source};
 use crate::observe::profile::{Profile, UNNAMED};
+
+impl Inputs {
+    /// The warnings about inputs that `profile` names and this look did not find.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn warnings(&self, profile: &Profile) -> Vec<String> {
+        profile.unseen(self.observation())
+    }
+
+    /// The items of the profile's lists that match nothing, each with its list.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn missing(&self, profile: &Profile) -> Vec<(Input, String)> {
+        let programs = profile.program_globs();
+        let is_found = |source: &&Source| {
+            source.named(&programs).iter().any(|named| match named {
+                Named::Absolute(glob) => self.paths().any(|path| glob.matches(path)),
+                Named::Relative(_) => true,
+            })
+        };
+        let mut missing = Vec::new();
+        for (input, list) in [
+            (Input::ModuleDirectory, &profile.directories),
+            (Input::Program, &profile.programs),
+            (Input::File, &profile.files),
+        ] {
+            let sources = list.iter().filter(|source| !is_found(source));
+            missing.extend(sources.map(|source| (input, source.to_string())));
+        }
+        missing
+    }
+
+    /// The path of each directory, program and file that was found.
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        let seen = self.observation();
+        let directories = seen.directories.iter().map(|found| &found.name);
+        let entries = seen.programs.iter().chain(&seen.files);
+        let paths = directories.chain(entries.map(|entry| &entry.name));
+        paths.map(PathBuf::as_path)
+    }
+}
 
 impl Profile {
     /// The warnings about inputs that the profile names and `seen` lacks, one sentence each.

@@ -123,7 +123,7 @@ fn a_file_among_module_directories_counts_by_its_content() {
 
 #[test]
 fn a_variable_that_is_no_path_counts_by_its_value() {
-    let world = World::new(&[]);
+    let world = World::new(&["etc/x"]);
     let text = "files = [\"/etc/x\"]\nvariables = [\"LIBVA_DRIVER_NAME\"]";
     let told = world.told(text, &[], || (), &[("LIBVA_DRIVER_NAME", "iHD")]);
     let expected = "stale: variable LIBVA_DRIVER_NAME changed: it was not set, now “iHD”\n";
@@ -304,7 +304,7 @@ fn another_tag_of_the_consumers_is_stale_with_that_reason() {
 
 #[test]
 fn a_witness_that_lacks_what_the_profile_names_now_is_stale_with_that_reason() {
-    let world = World::new(&[]);
+    let world = World::new(&["etc/x"]);
     let before = "files = [\"/etc/x\"]";
     let after = "files = [\"/etc/x\", \"$MY_FILES\"]\nvariables = [\"LIBVA_DRIVER_NAME\"]";
     let (_, witness) = world.modstamp(before, &["observe"], &[]);
@@ -382,4 +382,54 @@ fn an_update_of_the_stamp_does_not_look_at_variables_or_the_host() {
             .to_string(),
     ];
     assert_eq!(world.modstamp(text, &check, &[("A", "1")]).1, "fresh\n");
+}
+
+#[test]
+fn a_profile_that_matches_nothing_is_told_by_observe_and_status() {
+    let world = World::new(&["opt/a.so"]);
+    let nothing = "module-directories = [\"/op\"]";
+    let warning = "modstamp: warning: nothing that the profile “x” names is on this host, ";
+    for verb in ["observe", "status"] {
+        let (status, told) = world.modstamp(nothing, &[verb], &[]);
+        assert!(status == 0 && told.contains(warning), "{told}");
+        let (_, told) = world.modstamp("module-directories = [\"/opt\"]", &[verb], &[]);
+        assert!(!told.contains("warning"), "{told}");
+    }
+}
+
+#[test]
+fn status_lists_what_a_profile_names_and_what_is_missing() {
+    let world = World::new(&["opt/a.so"]);
+    let text = "module-directories = [\"/opt\", \"/op/*/x\", \"$MY_PATH/y\"]\n\
+                programs = [\"/usr/bin/x\"]\nfiles = [\"{program}/../etc/x\"]";
+    let (_, told) = world.modstamp(text, &["status"], &[]);
+    let rows: Vec<Vec<&str>> = told
+        .lines()
+        .filter(|line| line.ends_with("missing"))
+        .map(|line| {
+            line.split("  ")
+                .map(str::trim)
+                .filter(|it| !it.is_empty())
+                .collect()
+        })
+        .collect();
+    let row = |what, item| vec!["x", what, item, "missing"];
+    assert_eq!(
+        rows,
+        [
+            row("module directory", "/op/*/x"),
+            row("module directory", "$MY_PATH/y"),
+            row("program", "/usr/bin/x"),
+            row("file", "{program}/../etc/x"),
+        ],
+        "{told}"
+    );
+    let (_, json) = world.modstamp(text, &["status", "--json"], &[]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let missing = json["profiles"][0]["missing"].as_array().unwrap();
+    assert_eq!(missing.len(), 4, "{json}");
+    assert_eq!(
+        missing[3],
+        serde_json::json!({"input": "file", "item": "{program}/../etc/x"})
+    );
 }
