@@ -16,6 +16,7 @@ use crate::files::root::Root;
 use crate::files::way::{Steps, Stop};
 use crate::ground::environment::home_directory;
 use crate::ground::error::{Error, Result};
+use crate::ground::text::Printable;
 use crate::observe::exclude::Exclude;
 use crate::observe::fact::HostInput;
 use crate::observe::foreign_cache::{ForeignCache, Remedy};
@@ -123,7 +124,8 @@ impl Profile {
             let remedy = "name a file that you can read";
             Error::system("read the profile", path, errno, remedy)
         })?;
-        let profile = profile.with(path, &read(file, path)?)?;
+        let mut profile = profile.with(path, &read(file, path)?)?;
+        profile.foreign = why_foreign(path);
         profile.refuse_empty(&path.display().to_string())?;
         Ok(profile.without_caches_among_modules())
     }
@@ -209,6 +211,18 @@ fn read_below(root: &Root, path: &Path) -> Result<Option<String>> {
         // Root may have another user's home, as by sudo(8). That user's profiles are not root's.
         Err(Stop::Untrusted { .. }) if !is_system => Ok(None),
         Err(stop) => Err(stop.into_error("read the profile", outside, "make it readable")),
+    }
+}
+
+/// Why somebody else could have written a file that the caller named. Its commands do not run then.
+fn why_foreign(path: &Path) -> Option<String> {
+    let absolute = std::path::absolute(path).ok()?;
+    match Root::system().ok()?.read(&absolute, Steps::Trusted) {
+        Err(Stop::Untrusted { culprit, problem }) => {
+            let culprit = Printable(culprit.as_os_str());
+            Some(format!("{culprit} {problem}"))
+        }
+        _ => None,
     }
 }
 

@@ -30,6 +30,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_command_that_floods_its_output_keeps_the_last_lines,
     a_command_that_does_not_exist_is_told_and_the_rest_goes_on,
     a_command_that_a_user_could_replace_does_not_run,
+    no_command_of_a_profile_that_others_could_write_runs,
     a_command_runs_once_for_two_updates_at_once,
     a_touch_while_a_command_runs_makes_the_cache_stale_again,
     no_command_runs_while_an_image_is_built,
@@ -308,6 +309,24 @@ fn a_command_that_a_user_could_replace_does_not_run() {
         "{said}"
     );
     assert_eq!(world.count(), 0);
+}
+
+fn no_command_of_a_profile_that_others_could_write_runs() {
+    let world = World::new("remedy-foreign", MADE);
+    world.script("");
+    let profile = world.path("remedy-foreign.toml");
+    std::os::unix::fs::chown(&profile, Some(NOBODY), None).unwrap();
+    let said = world.fail(&["update"]);
+    let problem =
+        "cannot run a command of the profile remedy-foreign: others could have written it";
+    assert!(said.contains(problem), "{said}");
+    std::os::unix::fs::chown(&profile, Some(0), None).unwrap();
+    fs::set_permissions(&profile, fs::Permissions::from_mode(0o666)).unwrap();
+    assert!(world.fail(&["update"]).contains(problem));
+    assert_eq!(world.count(), 0);
+    fs::set_permissions(&profile, fs::Permissions::from_mode(0o644)).unwrap();
+    world.succeed(&["update"]);
+    assert_eq!(world.count(), 1);
 }
 
 fn a_command_runs_once_for_two_updates_at_once() {
