@@ -56,6 +56,8 @@ pub struct Profile {
     pub(crate) added: Vec<Added>,
     /// The caches of other programs that a change makes stale.
     pub(crate) caches: Vec<ForeignCache>,
+    /// Why somebody else could have written the profile; `None` if nobody else could.
+    pub(crate) foreign: Option<String>,
 }
 
 /// # Building one in code
@@ -388,6 +390,7 @@ impl Profile {
             tag: None,
             added: Vec::new(),
             caches: Vec::new(),
+            foreign: None,
         }
     }
 

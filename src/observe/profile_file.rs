@@ -142,7 +142,8 @@ impl Profile {
             let remedy = "name a file that you can read";
             Error::system("read the profile", path, errno, remedy)
         })?;
-        let profile = profile.with(path, &read(file, path)?)?;
+        let mut profile = profile.with(path, &read(file, path)?)?;
+        profile.foreign = why_foreign(path);
         profile.refuse_empty(&path.display().to_string())?;
         Ok(profile.without_caches_among_modules())
     }
@@ -256,6 +257,18 @@ fn read_below(root: &Root, path: &Path) -> Result<Option<String>> {
         // Root may have another user's home, as by sudo(8). That user's profiles are not root's.
         Err(Stop::Untrusted { .. }) if !is_system => Ok(None),
         Err(stop) => Err(stop.into_error("read the profile", outside, "make it readable")),
+    }
+}
+
+/// Why somebody else could have written a file that the caller named. Its commands do not run then.
+fn why_foreign(path: &Path) -> Option<String> {
+    let absolute = std::path::absolute(path).ok()?;
+    match Root::system().ok()?.read(&absolute, Steps::Trusted) {
+        Err(Stop::Untrusted { culprit, problem }) => {
+            let culprit = Printable(culprit.as_os_str());
+            Some(format!("{culprit} {problem}"))
+        }
+        _ => None,
     }
 }
 

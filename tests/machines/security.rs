@@ -347,6 +347,12 @@ const CASES: &[Case] = &[
         &["modstamp", "libvirt", "refresh"],
     ),
     (
+        "modstamp refresh",
+        BY_ROOT,
+        &[CACHED],
+        &["modstamp", "refresh"],
+    ),
+    (
         "modstamp libvirt refresh",
         BY_ROOT,
         &[GONE],

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::process::Command;
 
 use modstamp::{Profile, Root};
@@ -233,6 +232,29 @@ fn a_command_runs_for_no_other_root_and_the_cache_stays_stale() {
 }
 
 #[test]
+fn a_trigger_makes_a_cache_good_that_packages_rebuild_and_a_touch_by_hand_makes_it_stale() {
+    let caches = "
+        [[cache]]
+        files = [\"/var/cache/toy/*.bin\"]
+        remedy = [\"true\"]
+        packages-rebuild = true
+    ";
+    let world = updated(caches);
+    let directory = format!("/{MODULES}");
+    succeed(&world, &["trigger", "dpkg", &directory]);
+    let fresh = status(&world);
+    assert_eq!(fresh["verdict"], "fresh");
+    assert_eq!(fresh["last"]["what"], "the package manager makes it anew");
+    assert!(exists(&world, CACHE));
+    succeed(&world, &["touch"]);
+    assert_eq!(status(&world)["why"], "touched");
+
+    let usual = updated(&caches.replace("packages-rebuild = true", ""));
+    succeed(&usual, &["trigger", "dpkg", &directory]);
+    assert_eq!(status(&usual)["verdict"], "stale");
+}
+
+#[test]
 fn the_status_tells_when_and_by_what_a_cache_was_made_good_and_why_it_is_stale() {
     let world = updated(REMOVE);
     assert_eq!(status(&world)["verdict"], "fresh");
@@ -406,7 +428,8 @@ fn a_wrong_cache_is_told_with_its_line_and_a_remedy() {
         ),
         (
             "[[cache]]\nfile = \"/a\"",
-            "3: there is no key “file” of a cache; the keys are files, remedy, time-limit",
+            "3: there is no key “file” of a cache; the keys are files, remedy, \
+             packages-rebuild, time-limit",
         ),
         (
             "[[cache]]\nfiles = [\"a\"]",
@@ -431,6 +454,10 @@ fn a_wrong_cache_is_told_with_its_line_and_a_remedy() {
         (
             "[[cache]]\nfiles = [\"/a\"]\nremedy = \"remove\"\ntime-limit = 5",
             "5: “time-limit” is for a command; leave it out",
+        ),
+        (
+            "[[cache]]\nfiles = [\"/a\"]\nremedy = \"remove\"\npackages-rebuild = true",
+            "5: “packages-rebuild” is for a command; leave it out",
         ),
     ] {
         let error = error(text);

@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use support::consumer::wait_until;
 use support::mounted::Mounted;
 use support::named;
 use support::test::{self, Needs, Test};
@@ -30,12 +31,14 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_command_that_floods_its_output_keeps_the_last_lines,
     a_command_that_does_not_exist_is_told_and_the_rest_goes_on,
     a_command_that_a_user_could_replace_does_not_run,
+    no_command_of_a_profile_that_others_could_write_runs,
     a_command_runs_once_for_two_updates_at_once,
     a_touch_while_a_command_runs_makes_the_cache_stale_again,
     no_command_runs_while_an_image_is_built,
     a_command_runs_in_each_directory_of_its_cache,
     the_files_that_a_command_makes_can_be_read_by_everybody,
     root_leaves_the_caches_of_users_alone,
+    root_makes_the_caches_in_its_own_home_good,
     a_user_makes_their_own_cache_good_by_the_systems_stamp,
     a_users_command_runs_as_that_user,
     root_with_the_home_of_another_user_leaves_it_alone,
@@ -224,9 +227,11 @@ fn a_command_that_hangs_is_ended_with_all_that_it_started() {
     );
     let child = fs::read_to_string(world.path("child")).unwrap();
     let child = PathBuf::from(format!("/proc/{}/stat", child.trim()));
-    // It may be a zombie that nobody has waited for yet.
-    let stat = fs::read_to_string(child).unwrap_or_default();
-    assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
+    // The kernel ends it a moment later, and nobody may have waited for it yet.
+    wait_until("it has ended", || {
+        let stat = fs::read_to_string(&child).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z ")
+    });
 }
 
 fn a_command_that_leaves_a_process_behind_is_not_waited_for() {
@@ -308,6 +313,24 @@ fn a_command_that_a_user_could_replace_does_not_run() {
         "{said}"
     );
     assert_eq!(world.count(), 0);
+}
+
+fn no_command_of_a_profile_that_others_could_write_runs() {
+    let world = World::new("remedy-foreign", MADE);
+    world.script("");
+    let profile = world.path("remedy-foreign.toml");
+    std::os::unix::fs::chown(&profile, Some(NOBODY), None).unwrap();
+    let said = world.fail(&["update"]);
+    let problem =
+        "cannot run a command of the profile remedy-foreign: others could have written it";
+    assert!(said.contains(problem), "{said}");
+    std::os::unix::fs::chown(&profile, Some(0), None).unwrap();
+    fs::set_permissions(&profile, fs::Permissions::from_mode(0o666)).unwrap();
+    assert!(world.fail(&["update"]).contains(problem));
+    assert_eq!(world.count(), 0);
+    fs::set_permissions(&profile, fs::Permissions::from_mode(0o644)).unwrap();
+    world.succeed(&["update"]);
+    assert_eq!(world.count(), 1);
 }
 
 fn a_command_runs_once_for_two_updates_at_once() {
@@ -399,8 +422,22 @@ fn users_cache(world: &World) -> PathBuf {
 fn root_leaves_the_caches_of_users_alone() {
     let world = World::new("remedy-users", BOTH);
     let theirs = users_cache(&world);
-    world.succeed(&["update"]);
+    let caches = world.path("home/.cache");
+    succeed(world.modstamp(&["update"]).env("XDG_CACHE_HOME", caches));
     assert!(!world.path("cache/one").exists() && theirs.exists());
+}
+
+fn root_makes_the_caches_in_its_own_home_good() {
+    let world = World::new("remedy-root", BOTH);
+    let own = users_cache(&world);
+    support::run(
+        Command::new("chown")
+            .args(["-R", "0:0"])
+            .arg(world.path("home")),
+    );
+    let mut update = world.modstamp(&["update"]);
+    succeed(update.env("HOME", world.path("home")));
+    assert!(!own.exists());
 }
 
 fn a_user_makes_their_own_cache_good_by_the_systems_stamp() {
@@ -415,6 +452,8 @@ fn a_user_makes_their_own_cache_good_by_the_systems_stamp() {
     );
     assert!(world.path("cache/one").exists(), "that is root's");
     users_cache(&world);
+    // A cache that is shut to them is no failure of theirs.
+    fs::set_permissions(world.path("cache"), fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(succeed(&mut world.as_nobody(&["update"])), NOTHING);
     assert!(theirs.exists());
     world.succeed(&["touch"]);

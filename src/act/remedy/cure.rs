@@ -132,6 +132,13 @@ impl Cure {
         is_in_use: bool,
     ) -> Cure {
         let mut cure = Cure::begin(cache);
+        if let Some(problem) = &profile.foreign {
+            let remedy = "let the profile belong to root or you, and let nobody else write to it";
+            let cause = io::Error::other(format!("others could have written it: {problem}"));
+            let attempt = "run a command of the profile";
+            cure.fail(Error::system(attempt, profile.name(), cause, remedy));
+            return cure;
+        }
         let root = profile.root();
         let programs = match program::find(root, &command.program) {
             Ok(programs) => programs,

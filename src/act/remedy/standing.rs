@@ -1,5 +1,6 @@
 //! The standing of each cache of another program: fresh, or stale and why.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use crate::act::remedy::cure::globs;
@@ -57,13 +58,15 @@ impl Profile {
             for cache in &round.caches {
                 let found = Found::search(profile.root(), &globs(cache, profile));
                 let files = found.files.iter();
+                let mut errors = found.errors;
+                errors.retain(|error| !is_for_root(owner, error));
                 let last = record.last(cache).cloned();
                 all.push(CacheStatus {
                     owner,
                     cache: cache.to_string(),
                     remedy: cache.remedy.to_string(),
                     files: files.map(|it| profile.root().outside(&it.path)).collect(),
-                    errors: found.errors,
+                    errors,
                     stale: match &last {
                         None => Some(Staleness::Never),
                         Some(last) if last.result == RemedyResult::Failed => {
@@ -78,4 +81,13 @@ impl Profile {
         }
         all
     }
+}
+
+/// Whether only root can look for the files of a system's cache. That is no failure of the caller's.
+fn is_for_root(owner: Owner, error: &Error) -> bool {
+    let is_shut = match error {
+        Error::System { cause, .. } => cause.kind() == ErrorKind::PermissionDenied,
+        _ => false,
+    };
+    is_shut && owner == Owner::System && !rustix::process::geteuid().is_root()
 }

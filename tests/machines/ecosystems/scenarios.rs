@@ -58,7 +58,7 @@ pub const SCENARIOS: &[Scenario] = &[
     ),
     scenario(
         &GDK_PIXBUF,
-        "a_loaders_package_that_is_removed_costs_one_rebuild",
+        "a_package_with_a_loader_that_is_removed_costs_one_rebuild",
         REMOVE_PACKAGE,
         Dpkg,
         Right,
@@ -82,7 +82,7 @@ pub const SCENARIOS: &[Scenario] = &[
     ),
     scenario(
         &FONTCONFIG,
-        "a_fonts_package_that_is_removed_is_noticed",
+        "a_package_with_a_font_that_is_removed_is_noticed",
         REMOVE_PACKAGE,
         Dpkg,
         Right,
@@ -90,21 +90,21 @@ pub const SCENARIOS: &[Scenario] = &[
     .made_again(),
     scenario(
         &LIBGUESTFS,
-        "a_module_of_qemu_removed_by_hand_is_noticed",
+        "a_qemu_module_removed_by_hand_is_noticed",
         ["", "rm $modules/hw-display-virtio-*"],
         Hand,
         Stale,
     ),
     scenario(
         &LIBGUESTFS,
-        "a_package_of_qemus_modules_that_is_removed_is_noticed",
+        "a_package_with_qemu_modules_that_is_removed_is_noticed",
         ["", "dpkg --remove --force-depends $devices"],
         Dpkg,
         Stale,
     ),
     scenario(
         &GIO,
-        "a_module_replaced_before_the_lists_ctime_is_noticed",
+        "a_module_replaced_before_a_touch_of_the_list_is_noticed",
         [
             "cp $plugin /srv; rm $plugin; $query $modules",
             "cat /srv/${plugin##*/} > $modules/libgiolibproxy.so; touch $modules/giomodule.cache",
@@ -121,7 +121,7 @@ pub const SCENARIOS: &[Scenario] = &[
     ),
     scenario(
         &GIO,
-        "a_modules_package_that_is_removed_costs_one_rebuild",
+        "a_package_with_a_module_that_is_removed_costs_one_rebuild",
         REMOVE_PACKAGE,
         Dpkg,
         Right,
@@ -142,14 +142,14 @@ pub const SCENARIOS: &[Scenario] = &[
     ),
     scenario(
         &VLC,
-        "a_plug_ins_package_that_is_removed_costs_one_rebuild",
+        "a_package_with_a_plug_in_that_is_removed_costs_one_rebuild",
         REMOVE_PACKAGE,
         Dpkg,
         Right,
     ),
     scenario(
         &ENTRY_POINTS,
-        "an_entry_point_written_within_two_minutes_is_noticed",
+        "an_entry_point_added_within_two_minutes_is_noticed",
         [
             "touch -d @1780000000 $plugin",
             "echo 'two = os:getpid' >> $plugin; touch -d @1780000060 $plugin",
@@ -173,7 +173,7 @@ pub const SCENARIOS: &[Scenario] = &[
     ),
     scenario(
         &GTK3,
-        "an_input_methods_package_that_is_removed_costs_one_rebuild",
+        "a_package_with_an_input_method_that_is_removed_costs_one_rebuild",
         REMOVE_PACKAGE,
         Dpkg,
         Right,
