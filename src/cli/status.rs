@@ -189,6 +189,8 @@ impl ProfileStatus {
             "module_directories": directories.collect::<Vec<_>>(),
             "programs": texts(self.inputs.programs()),
             "files": texts(self.inputs.files()),
+            "libraries": texts(self.inputs.libraries()),
+            "missing_libraries": texts(self.inputs.missing_libraries()),
             "caches": answers.collect::<Vec<_>>(),
         })
     }
@@ -233,6 +235,12 @@ impl ProfileStatus {
         }
         for file in self.inputs.files().filter(|_| !is_unnamed) {
             row("file", outside(file), "found".to_owned());
+        }
+        let missing = self.inputs.missing_libraries().count();
+        let found = self.inputs.libraries().count();
+        if found + missing > 0 {
+            let state = format!("{found} found, {missing} missing");
+            row("libraries", Cell::Text("-".to_owned()), state);
         }
         for answer in self.answers.iter().flatten() {
             let command = Cell::Command(pasted(&answer.command));

@@ -56,12 +56,32 @@ pub(crate) fn differences<'a>(then: &'a Observation, now: &'a Observation) -> Ve
     for pair in pairs(&old, &new, |named| &named.directory.name) {
         compare_directories(pair, &mut differences);
     }
-    for ((input, then), (_, now)) in then.lists().into_iter().zip(now.lists()) {
-        for pair in pairs(then, now, |entry| &entry.name) {
-            compare_entries(Place { input, top: None }, pair, &mut differences);
+    for ((input, old), (_, new)) in then.lists().into_iter().zip(now.lists()) {
+        // A profile that no longer asks for libraries lets them change.
+        let is_asked =
+            input != Input::Library || (then.libraries.is_some() && now.libraries.is_some());
+        for pair in pairs(old, new, |entry| &entry.name).filter(|_| is_asked) {
+            let place = Place {
+                needers: Some([now, then]),
+                ..Place::of(input)
+            };
+            compare_entries(place, pair, &mut differences);
         }
     }
+    if then.libraries.is_none() && now.libraries.is_some() {
+        differences.push(Difference::Reason(Reason::NotObserved {
+            kind: FactKind::Libraries,
+            name: "libraries".to_owned(),
+        }));
+    }
     differences
+}
+
+/// The difference that is left if the same files lead to other libraries: for example, if the
+/// loader's cache has two of one name in another order.
+pub(crate) fn link_difference(then: &Observation, now: &Observation) -> Option<Reason> {
+    let (then, now) = (then.libraries.as_ref()?, now.libraries.as_ref()?);
+    (then.links != now.links).then_some(Reason::Links)
 }
 
 /// The differences between the stamps alone.
@@ -146,6 +166,7 @@ fn fact_reason(kind: FactKind, name: &str, old: Value, new: Value) -> Option<Rea
             old: text(old),
             new: text(new),
         },
+        (None, FactKind::Libraries) => Reason::NotObserved { kind, name },
     })
 }
 
@@ -157,10 +178,7 @@ enum Pair<'a, T> {
 }
 
 fn compare_directories<'a>(pair: Pair<'_, Named<'a>>, found: &mut Vec<Difference<'a>>) {
-    let place = Place {
-        input: Input::ModuleDirectory,
-        top: None,
-    };
+    let place = Place::of(Input::ModuleDirectory);
     let (then, now) = match pair {
         Pair::Both(then, now) => (then, now),
         Pair::Gone(then) => return found.push(place.removed(&then.directory.name)),
@@ -191,8 +209,8 @@ fn compare_modules<'a>(
     found: &mut Vec<Difference<'a>>,
 ) {
     let place = Place {
-        input: Input::Module,
         top: Some(top),
+        ..Place::of(Input::Module)
     };
     let mut unreadable: Option<&Path> = None;
     for pair in pairs(then, now, |entry| &entry.name) {
@@ -301,14 +319,26 @@ struct Place<'a> {
     input: Input,
     /// The module directory that it is in, if it is a module.
     top: Option<&'a Path>,
+    /// The observations that tell who needs it, if it is a library.
+    needers: Option<[&'a Observation; 2]>,
 }
 
 impl Place<'_> {
+    fn of(input: Input) -> Place<'static> {
+        Place {
+            input,
+            top: None,
+            needers: None,
+        }
+    }
+
     fn subject(&self, name: &Path) -> Subject {
-        match self.top {
+        let subject = match self.top {
             Some(top) => Subject::new(self.input, Some(top), &top.join(name)),
             None => Subject::new(self.input, None, name),
-        }
+        };
+        let mut needers = self.needers.into_iter().flatten();
+        subject.of_needer(needers.find_map(|it| it.needer_of(self.input, name)))
     }
 
     fn removed<'a>(&self, name: &Path) -> Difference<'a> {

@@ -18,6 +18,7 @@ use crate::ground::environment::home_directory;
 use crate::ground::error::{Error, Result};
 use crate::observe::exclude::Exclude;
 use crate::observe::fact::HostInput;
+use crate::observe::manifest::{Manifest, Place};
 use crate::observe::pattern::Source;
 use crate::observe::profile::{Profile, parse_variable};
 use crate::stamp::stamp::check_name;
@@ -147,6 +148,14 @@ impl Profile {
             "programs" => self.programs = text.list(key, value, Source::parse_program)?,
             "files" => self.files = text.list(key, value, Source::parse)?,
             "exclude" => self.exclude = text.list(key, value, Exclude::parse)?,
+            "libraries" => {
+                self.libraries = text.boolean(key, value)?;
+                refuse_libraries(text, key, self.libraries)?;
+            }
+            "manifests" => {
+                self.manifests = text.manifests(key, value)?;
+                refuse_libraries(text, key, !self.manifests.is_empty())?;
+            }
             "variables" => self.variables = text.list(key, value, parse_variable)?,
             "host" => {
                 self.host = text.list(key, value, HostInput::parse)?;
@@ -156,7 +165,7 @@ impl Profile {
             _ => {
                 let problem = format!(
                     "there is no key “{name}”; the keys are module-directories, programs, files, \
-                     exclude, variables, host, refresh-libvirt"
+                     exclude, libraries, manifests, variables, host, refresh-libvirt"
                 );
                 return Err(text.error(key.span().start, problem));
             }
@@ -190,6 +199,51 @@ impl Text<'_> {
         }
     }
 
+    /// A list of tables, each with the keys `files` and `library`.
+    fn manifests(
+        &self,
+        key: &Spanned<DeString<'_>>,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<Vec<Manifest>> {
+        let DeValue::Array(items) = value.get_ref() else {
+            let kind = value.get_ref().type_str();
+            return Err(self.no_manifest(key.span().start, &format!("is of type {kind}")));
+        };
+        items.iter().map(|item| self.manifest(item)).collect()
+    }
+
+    fn manifest(&self, item: &Spanned<DeValue<'_>>) -> Result<Manifest> {
+        let wrong = |fault: &str| self.no_manifest(item.span().start, fault);
+        let DeValue::Table(table) = item.get_ref() else {
+            let kind = item.get_ref().type_str();
+            return Err(wrong(&format!("holds something of type {kind}")));
+        };
+        let (mut files, mut place) = (None, None);
+        for (key, value) in table {
+            match (&**key.get_ref(), value.get_ref()) {
+                ("files", _) => files = Some(self.list(key, value, Source::parse)?),
+                ("library", DeValue::String(text)) => {
+                    let parsed = Place::parse(text);
+                    place = Some(parsed.map_err(|fault| {
+                        let problem = format!("“library” is “{text}”, {fault}");
+                        self.error(value.span().start, problem)
+                    })?);
+                }
+                ("library", _) => return Err(wrong("holds a “library” that is no text")),
+                (other, _) => return Err(wrong(&format!("holds a key “{other}”"))),
+            }
+        }
+        Ok(Manifest {
+            files: files.ok_or_else(|| wrong("holds an item without “files”"))?,
+            place: place.ok_or_else(|| wrong("holds an item without “library”"))?,
+        })
+    }
+
+    fn no_manifest(&self, at: usize, fault: &str) -> Error {
+        let remedy = "manifests = [{ files = [\"/usr/…/*.json\"], library = \"KEY.KEY\" }]";
+        self.error(at, format!("“manifests” {fault}; write {remedy}"))
+    }
+
     fn list<T>(
         &self,
         key: &Spanned<DeString<'_>>,
@@ -219,6 +273,20 @@ impl Text<'_> {
         };
         items.iter().map(parse).collect()
     }
+}
+
+/// Refuses a profile that needs the feature `libraries`, in a build without it. Such a build would
+/// call an answer fresh that another one calls stale.
+fn refuse_libraries(text: &Text<'_>, key: &Spanned<DeString<'_>>, is_needed: bool) -> Result<()> {
+    if cfg!(feature = "libraries") || !is_needed {
+        return Ok(());
+    }
+    let problem = format!(
+        "“{}” needs the feature “libraries”, and this modstamp was built without it; build it with \
+         “--features libraries”, or remove this key",
+        key.get_ref()
+    );
+    Err(text.error(key.span().start, problem))
 }
 
 fn syntax_error(path: &Path, before: &[u8], problem: String) -> Error {
