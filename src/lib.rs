@@ -82,10 +82,11 @@
 //! | input | where it comes from | what is recorded | what makes it stale | why |
 //! | --- | --- | --- | --- | --- |
 //! | stamps, the system's and the user's own | [`Stamp`] | mtime | another mtime, earlier or later | triggers and people tell by it what a look cannot see |
-//! | variables | the profile | value | another value | they lead the program to other modules |
+//! | variables | the profile; `LD_LIBRARY_PATH`, if it asks for libraries | value | another value | they lead the program to other modules |
 //! | module directories | the profile's patterns and variables | permissions, owner, all names | any difference | a program loads what it finds there |
 //! | modules, at any depth | all that is in them | type, permissions, owner, size, stat identity, digest of the content, ACL and capabilities | any difference but in the stat identity | another module is another answer, and an unreadable one is none |
 //! | programs, further files | the profile's patterns | as modules | as modules | another build answers differently |
+//! | shared libraries, if the profile asks for them | what modules and programs need, and manifests name, by ld.so(8) | as modules, and each name that leads to none | as modules, and another library of the same name | another library is another answer, or a module that does not load |
 //! | the command | [`Cache::run`]'s caller | as modules | as modules | the profile might not name it |
 //!
 //! A symbolic link is recorded together with its target. A directory with several names is walked
@@ -95,6 +96,11 @@
 //! The digest of a content includes the ACL (`system.posix_acl_access`) and the capabilities
 //! (`security.capability`) of a file or a link's target, if it has any. A directory's content is its
 //! ACL, and a device's is its number.
+//!
+//! Shared libraries are found as the dynamic loader finds them, but each need for itself, and for
+//! every processor of its architecture. As long as stat proves that all modules, programs,
+//! libraries and searched directories are the same, a look takes the list of an older one. It then
+//! costs a stat for each library.
 //!
 //! Every look ends. It leaves out a file of more than 4 GiB, and a module directory that holds more
 //! than 500,000 files. It enters no directory more than 32 levels below a module directory, and none
@@ -152,15 +158,20 @@
 //!
 //! # Features
 //!
-//! - `cli`, the default, is the program `modstamp`. It implies `libvirt`. A program that uses the
-//!   library takes `default-features = false`, and compiles no command line.
+//! - `cli`, the default, is the program `modstamp`. It implies `libraries` and `libvirt`. A program
+//!   that uses the library takes `default-features = false`, and compiles no command line.
+//! - `libraries` finds shared libraries. Without it, a profile that asks for them is refused, so no
+//!   feature changes a verdict.
 //! - `libvirt` reads libvirt's own cache, and makes libvirt probe again.
-//! - `ffi` has the functions of the C library.
+//! - `ffi` has the functions of the C library. It implies `libraries`.
 //!
 //! # What cannot be seen
 //!
-//! - Whatever a probe depends on beyond the profile: a library that a module loads, the kernel, the
-//!   processor, a configuration file that the profile does not name.
+//! - Whatever a probe depends on beyond the profile: the kernel, the processor, a configuration file
+//!   that the profile does not name, a library if the profile does not ask for libraries.
+//! - A library that a program loads by a name in its code (dlopen(3)), and all that
+//!   `/etc/ld.so.preload` and `LD_PRELOAD` add. A relative directory in a run path, and an empty item
+//!   of `LD_LIBRARY_PATH`: they stand for directories below the working directory.
 //! - A store through a shared memory mapping into a page that the same mapping has stored into
 //!   before, and that the kernel has not written back since. The ctime moves at the first such store
 //!   alone. Linux writes a page back some 30 seconds after that (`vm.dirty_expire_centisecs`), or at
@@ -172,8 +183,8 @@
 //!   the same file.
 //! - A file system mounted writable in the place of another, on the same device number and with the
 //!   same inodes, sizes and ctimes. Only somebody who writes to the disk itself can make one.
-//! - Something that appears and vanishes during the probe: a program, a further file, a module
-//!   directory, or a mount over one. So is a link on the way to one, redirected and restored.
+//! - Something that appears and vanishes during the probe: a program, a library, a further file, a
+//!   module directory, or a mount over one. So is a link on the way to one, redirected and restored.
 //!   Inside a module directory that itself stays, such a change is seen.
 //! - A touch of the stamp that leaves the very time that was observed. That takes a manual touch
 //!   after the clock was set back. It also happens if a power loss undoes a touch and the clock,
@@ -254,6 +265,8 @@ mod observe {
     pub(crate) mod added;
     pub(crate) mod content;
     pub(crate) mod directory;
+    #[cfg(feature = "libraries")]
+    mod elf;
     pub(crate) mod entry;
     pub(crate) mod evidence;
     pub(crate) mod exclude;
@@ -261,7 +274,21 @@ mod observe {
     pub(crate) mod foreign_cache;
     pub(crate) mod input;
     pub(crate) mod inputs;
+    #[cfg(feature = "libraries")]
+    mod known_libraries;
+    pub(crate) mod libraries;
+    #[cfg(feature = "libraries")]
+    mod library_path;
+    #[cfg(feature = "libraries")]
+    mod loader;
+    #[cfg(feature = "libraries")]
+    mod loader_cache;
+    pub(crate) mod manifest;
+    #[cfg(feature = "libraries")]
+    mod manifest_file;
     pub(crate) mod modules;
+    #[cfg(feature = "libraries")]
+    mod needs;
     pub(crate) mod observation;
     pub(crate) mod pattern;
     pub(crate) mod profile;

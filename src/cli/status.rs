@@ -210,6 +210,8 @@ impl ProfileStatus {
             "programs": texts(self.inputs.programs()),
             "files": texts(self.inputs.files()),
             "missing": missing.map(|(input, item)| json!({ "input": input, "item": item })).collect::<Vec<_>>(),
+            "libraries": texts(self.inputs.libraries()),
+            "missing_libraries": texts(self.inputs.missing_libraries()),
             "caches": answers.collect::<Vec<_>>(),
             "foreign_caches": self.foreign.iter().map(cures::status_json).collect::<Vec<_>>(),
         })
@@ -255,6 +257,12 @@ impl ProfileStatus {
         }
         for file in self.inputs.files().filter(|_| !is_unnamed) {
             row("file", outside(file), "found".to_owned());
+        }
+        let missing = self.inputs.missing_libraries().count();
+        let found = self.inputs.libraries().count();
+        if found + missing > 0 {
+            let state = format!("{found} found, {missing} missing");
+            row("libraries", Cell::Text("-".to_owned()), state);
         }
         if with_missing {
             for (input, item) in self.inputs.missing(&self.profile) {

@@ -125,6 +125,18 @@ impl Root {
         }
     }
 
+    /// The path of an opened place, without links; `None` if it is not in this root, or if nobody
+    /// can tell (proc(5)).
+    #[cfg(feature = "libraries")]
+    pub(crate) fn real_path(&self, place: &OwnedFd) -> Option<PathBuf> {
+        let path_of = |fd: &OwnedFd| {
+            let number = std::os::fd::AsRawFd::as_raw_fd(fd);
+            std::fs::read_link(format!("/proc/self/fd/{number}")).ok()
+        };
+        let (path, top) = (path_of(place)?, path_of(&self.directory)?);
+        Some(Path::new("/").join(path.strip_prefix(top).ok()?))
+    }
+
     /// Opens the file at `path`, links followed, as a place (`O_PATH`, open(2)).
     pub(crate) fn place(&self, path: &Path, steps: Steps) -> std::result::Result<OwnedFd, Stop> {
         self.walk(path, OFlags::PATH, steps)

@@ -1,5 +1,6 @@
 //! Text that is safe to show, or to keep in a line: it escapes arbitrary bytes.
 
+use std::borrow::Borrow;
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Write as _};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -33,11 +34,11 @@ pub(crate) fn path_text<S: serde::Serializer>(path: &Path, out: S) -> Result<S::
 
 /// Like [`path_text`]; null if there is no path.
 pub(crate) fn optional_path_text<S: serde::Serializer>(
-    path: &Option<PathBuf>,
+    path: &Option<impl Borrow<PathBuf>>,
     out: S,
 ) -> Result<S::Ok, S::Error> {
     match path {
-        Some(path) => path_text(path, out),
+        Some(path) => path_text(path.borrow(), out),
         None => out.serialize_none(),
     }
 }

@@ -34,12 +34,32 @@ pub(crate) fn differences<'a>(then: &'a Observation, now: &'a Observation) -> Ve
     for pair in pairs(&old, &new, |named| &named.directory.name) {
         compare_directories(pair, &mut differences);
     }
-    for ((input, then), (_, now)) in then.lists().into_iter().zip(now.lists()) {
-        for pair in pairs(then, now, |entry| &entry.name) {
-            compare_entries(Place { input, top: None }, pair, &mut differences);
+    for ((input, old), (_, new)) in then.lists().into_iter().zip(now.lists()) {
+        // A profile that no longer asks for libraries lets them change.
+        let is_asked =
+            input != Input::Library || (then.libraries.is_some() && now.libraries.is_some());
+        for pair in pairs(old, new, |entry| &entry.name).filter(|_| is_asked) {
+            let place = Place {
+                needers: Some([now, then]),
+                ..Place::of(input)
+            };
+            compare_entries(place, pair, &mut differences);
         }
     }
+    if then.libraries.is_none() && now.libraries.is_some() {
+        differences.push(Difference::Reason(Reason::NotObserved {
+            kind: FactKind::Libraries,
+            name: "libraries".to_owned(),
+        }));
+    }
     differences
+}
+
+/// The difference that is left if the same files lead to other libraries: for example, if the
+/// loader's cache has two of one name in another order.
+pub(crate) fn link_difference(then: &Observation, now: &Observation) -> Option<Reason> {
+    let (then, now) = (then.libraries.as_ref()?, now.libraries.as_ref()?);
+    (then.links != now.links).then_some(Reason::Links)
 }
 
 /// The differences between the stamps alone.
@@ -79,10 +99,7 @@ fn consumer_differences(then: &Observation, now: &Observation) -> Vec<Reason> {
 }
 
 fn compare_directories<'a>(pair: Pair<'_, Named<'a>>, found: &mut Vec<Difference<'a>>) {
-    let place = Place {
-        input: Input::ModuleDirectory,
-        top: None,
-    };
+    let place = Place::of(Input::ModuleDirectory);
     let (then, now) = match pair {
         Pair::Both(then, now) => (then, now),
         Pair::Gone(then) => return found.push(place.removed(&then.directory.name)),
@@ -113,8 +130,8 @@ fn compare_modules<'a>(
     found: &mut Vec<Difference<'a>>,
 ) {
     let place = Place {
-        input: Input::Module,
         top: Some(top),
+        ..Place::of(Input::Module)
     };
     let mut unreadable: Option<&Path> = None;
     for pair in pairs(then, now, |entry| &entry.name) {

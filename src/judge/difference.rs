@@ -8,6 +8,7 @@ use crate::judge::reason::{Aspect, Reason, Subject};
 use crate::observe::content::{Content, error_text};
 use crate::observe::entry::{Entry, Rights};
 use crate::observe::input::Input;
+use crate::observe::observation::Observation;
 
 /// One difference between two observations.
 pub(crate) enum Difference<'a> {
@@ -79,14 +80,26 @@ pub(crate) struct Place<'a> {
     pub(crate) input: Input,
     /// The module directory that it is in, if it is a module.
     pub(crate) top: Option<&'a Path>,
+    /// The observations that tell who needs it, if it is a library.
+    pub(crate) needers: Option<[&'a Observation; 2]>,
 }
 
 impl Place<'_> {
+    pub(crate) fn of(input: Input) -> Place<'static> {
+        Place {
+            input,
+            top: None,
+            needers: None,
+        }
+    }
+
     pub(crate) fn subject(&self, name: &Path) -> Subject {
-        match self.top {
+        let subject = match self.top {
             Some(top) => Subject::new(self.input, Some(top), &top.join(name)),
             None => Subject::new(self.input, None, name),
-        }
+        };
+        let mut needers = self.needers.into_iter().flatten();
+        subject.of_needer(needers.find_map(|it| it.needer_of(self.input, name)))
     }
 
     pub(crate) fn removed<'a>(&self, name: &Path) -> Difference<'a> {

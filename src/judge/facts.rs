@@ -51,5 +51,6 @@ fn fact_reason(kind: FactKind, name: &str, old: Value, new: Value) -> Option<Rea
             old: text(old),
             new: text(new),
         },
+        (None, FactKind::Libraries) => Reason::NotObserved { kind, name },
     })
 }

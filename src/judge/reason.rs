@@ -89,13 +89,16 @@ pub enum Reason {
         /// The error that the system gave.
         error: String,
     },
-    /// The profile names a variable or a host input that the witness lacks.
+    /// The profile names a variable or a host input that the witness lacks, or asks for libraries
+    /// in a witness without them.
     NotObserved {
         /// Its kind.
         kind: FactKind,
-        /// Its name.
+        /// Its name. Libraries have the name of the profile's key.
         name: String,
     },
+    /// The same modules and programs lead the loader to other libraries than before.
+    Links,
     /// The consumer gave another text of its own, such as its version.
     Tag {
         /// The text in the witness. `None` if it has none.
@@ -165,6 +168,8 @@ pub enum FactKind {
     Variable,
     /// Something that the running host gives.
     Host,
+    /// The shared libraries that modules and programs load.
+    Libraries,
 }
 
 /// The subject of a reason: something at a path.
@@ -181,6 +186,12 @@ pub struct Subject {
     /// Its path in the root directory.
     #[serde(serialize_with = "path_text")]
     pub path: PathBuf,
+    /// A library's: the path of a module, program, manifest or library that needs it.
+    #[serde(
+        serialize_with = "optional_path_text",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub needed_by: Option<Box<PathBuf>>,
 }
 
 /// The respect in which something changed.
@@ -212,13 +223,20 @@ impl Subject {
             input,
             name: name.unwrap_or(path).to_owned(),
             path: path.to_owned(),
+            needed_by: None,
         }
     }
 
-    /// The subject as people call it: a module by its name, all else by its path.
+    /// This subject, a library, with the file that needs it.
+    pub(crate) fn of_needer(mut self, needer: Option<&Path>) -> Subject {
+        self.needed_by = needer.map(|path| Box::new(path.to_owned()));
+        self
+    }
+
+    /// The subject as people call it: a module or a library by its name, all else by its path.
     fn title(&self) -> String {
         let name = match self.input {
-            Input::Module => &self.name,
+            Input::Module | Input::Library => &self.name,
             _ => &self.path,
         };
         format!("{} {}", self.input, shown(name))
@@ -236,6 +254,14 @@ impl Subject {
             _ => String::new(),
         }
     }
+
+    /// The clause that tells the need for a library. Empty for all else.
+    fn need(&self) -> String {
+        let needer = self.needed_by.as_ref().and_then(|path| path.file_name());
+        needer.map_or(String::new(), |name| {
+            format!(", which {} needs", Printable(name))
+        })
+    }
 }
 
 impl Reason {
@@ -246,7 +272,10 @@ impl Reason {
             Reason::Variable { .. }
                 | Reason::Host { .. }
                 | Reason::UnknownFact { .. }
-                | Reason::NotObserved { .. }
+                | Reason::NotObserved {
+                    kind: FactKind::Variable | FactKind::Host,
+                    ..
+                }
         )
     }
 }
@@ -269,8 +298,9 @@ impl Inputs {
                     return None;
                 };
                 let path = top.map_or_else(|| name.clone(), |top| top.join(name));
+                let needer = now.needer_of(input, &path);
                 Some(Reason::Unknown {
-                    subject: Subject::new(input, top, &path),
+                    subject: Subject::new(input, top, &path).of_needer(needer),
                     error: error_text(errno),
                 })
             });
@@ -314,9 +344,13 @@ impl Reason {
         match self {
             Reason::Stamp { owner, old, new } => write_stamp(f, *owner, *old, *new, show),
             Reason::UnknownStamp { owner, error } => write!(f, "{owner} stamp not known: {error}"),
-            Reason::Added(subject) => write!(f, "{} added{}", subject.title(), subject.place("to")),
+            Reason::Added(subject) => {
+                let (place, need) = (subject.place("to"), subject.need());
+                write!(f, "{} added{place}{need}", subject.title())
+            }
             Reason::Removed(subject) => {
-                write!(f, "{} removed{}", subject.title(), subject.place("from"))
+                let (place, need) = (subject.place("from"), subject.need());
+                write!(f, "{} removed{place}{need}", subject.title())
             }
             Reason::Changed {
                 subject,
@@ -325,7 +359,8 @@ impl Reason {
                 new,
             } => {
                 write!(f, "{}{} changed: ", subject.title(), subject.place("in"))?;
-                what.write_change(f, old, new)
+                what.write_change(f, old, new)?;
+                f.write_str(&subject.need())
             }
             Reason::Unknown { subject, error } => subject.write_unknown(f, error),
             Reason::NotRead(subject) => subject.write_unknown(
@@ -360,6 +395,13 @@ impl Reason {
             }
             Reason::UnknownFact { kind, name, error } => {
                 write!(f, "{kind} {} not known: {error}", Printable(name.as_ref()))
+            }
+            Reason::NotObserved {
+                kind: FactKind::Libraries,
+                ..
+            } => f.write_str("libraries were not observed, and the profile asks for them now"),
+            Reason::Links => {
+                f.write_str("the same modules and programs lead to other libraries than before")
             }
             Reason::NotObserved { kind, name } => write!(
                 f,
@@ -444,6 +486,7 @@ impl fmt::Display for FactKind {
         f.write_str(match self {
             FactKind::Variable => "variable",
             FactKind::Host => "host's",
+            FactKind::Libraries => "libraries",
         })
     }
 }

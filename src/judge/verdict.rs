@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 
 use crate::ground::error::Error;
 use crate::ground::time::{Mtime, Precision};
-use crate::judge::compare::{differences, stamp_differences};
+use crate::judge::compare::{differences, link_difference, stamp_differences};
 use crate::judge::difference::Difference;
 use crate::judge::reason::Reason;
 use crate::observe::inputs::Inputs;
@@ -92,7 +92,7 @@ impl Verdict {
         if let Some(other) = other_profile(then, &now.observation().profile) {
             return other;
         }
-        let now = &*now.narrowed_to(then.program.as_deref());
+        let now = &*now.narrowed_to(then);
         let reason = |difference| match difference {
             Difference::Reason(reason) => Some(reason),
             Difference::ContentNeeded(needed) => {
@@ -101,8 +101,22 @@ impl Verdict {
                 needed.settle(content)
             }
         };
-        let differences = differences(then, now.observation()).into_iter();
-        Verdict::of_reasons(differences.filter_map(reason).collect())
+        let found = differences(then, now.observation()).into_iter();
+        let mut reasons: Vec<Reason> = found.filter_map(reason).collect();
+        // Most often, another reason explains why files lead to other libraries.
+        let is_explained = |reason: &Reason| {
+            matches!(
+                reason,
+                Reason::Added(_)
+                    | Reason::Removed(_)
+                    | Reason::Changed { .. }
+                    | Reason::Variable { .. }
+            )
+        };
+        if !reasons.iter().any(is_explained) {
+            reasons.extend(link_difference(then, now.observation()));
+        }
+        Verdict::of_reasons(reasons)
     }
 
     /// The verdict on an observation by the stamps alone.

@@ -160,7 +160,7 @@ impl Witness {
             return Some(reason.clone());
         }
         // A fresh witness has the names of now.
-        let after = after.narrowed_to(self.observation.program.as_deref());
+        let after = after.narrowed_to(&self.observation);
         let (then, now) = (&self.observation, after.observation());
         let mut entries = then.entries().zip(now.entries());
         let touched = entries.find_map(|((input, top, then), (_, _, now))| {
@@ -211,7 +211,7 @@ impl Witness {
 
     /// Whether the inputs of `now` have evidence that this witness lacks. It is fresh by them.
     pub(crate) fn can_learn_from(&self, now: &Inputs) -> bool {
-        let now = now.narrowed_to(self.observation.program.as_deref());
+        let now = now.narrowed_to(&self.observation);
         let (then, now) = (&self.observation, now.observation());
         let mut entries = then.entries().zip(now.entries());
         let mut directories = then.directories.iter().zip(&now.directories);
@@ -220,7 +220,17 @@ impl Witness {
             now.identity.evidence().is_some() && !then.is_proven_same(now)
         }) || directories.any(|(then, now)| now.sum().is_some() && then.sum() != now.sum())
             || searched.any(|searched| !then.searched.contains(searched))
+            || can_learn_places(then, now)
     }
+}
+
+/// Whether `now` has evidence for its list of libraries that `then` lacks.
+fn can_learn_places(then: &Observation, now: &Observation) -> bool {
+    let (Some(then), Some(now)) = (&then.libraries, &now.libraries) else {
+        return false;
+    };
+    let mut looked = now.looked.iter();
+    looked.any(|looked| looked.identity.evidence().is_some() && !then.looked.contains(looked))
 }
 
 /// The content and the fingerprint of a reason's subject; `None` if it is not there.
@@ -243,6 +253,7 @@ fn state(observation: &Observation, subject: &Subject) -> Option<(Content, Optio
         Input::Program => state(&observation.programs, &subject.path),
         Input::File => state(&observation.files, &subject.path),
         Input::Command => state(&observation.commands, &subject.path),
+        Input::Library => state(observation.libraries(), &subject.path),
     }
 }
 

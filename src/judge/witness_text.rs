@@ -11,7 +11,13 @@
 //! module 100755 0:0 101128 6cfb0e4f6d9a7b1c 0f3e…(32 digits) hw-display-qxl.so
 //! program 100755 0:0 18397984 a2d4c0b39e5f1807 51aa… /usr/bin/qemu-system-x86_64
 //! searched 95d4c1aa03b7e6f2 /usr/bin/qemu-system-*
-//! end 9
+//! libraries 0d9be2174c3f86a5
+//! library 100644 0:0 1234 7f3a90b1c2d4e5f6 99ab… /usr/lib64/libspice-server.so.1
+//! needed-by /usr/lib64/qemu/hw-display-qxl.so
+//! missing libcacard.so.0
+//! needed-by /usr/lib64/qemu/hw-usb-smartcard.so
+//! looked 83c0d1e2f3a4b596 /etc/ld.so.cache
+//! end 16
 //! ```
 //!
 //! The columns of an input:
@@ -31,17 +37,22 @@
 //!
 //! A witness of one program has a line `of` with its path. A consumer's text is in a line `tag`. A
 //! witness without variables and host inputs has a line `scope packages`. Version 2 brought these
-//! three, and `host`.
+//! three, `host`, and `libraries` with the lines behind it.
 //!
 //! `own` is the fingerprint of the directory itself, for [`Witness::disturbed`] alone: a redeploy
 //! moves it, too. `searched` has a pattern, and a fingerprint of the directory that it was searched
 //! in and of the names that it matched. The last line counts all lines before it.
 //!
+//! `libraries` says that libraries were looked for, and has a hash of which need leads to which of
+//! them. `missing` is a needed name that leads to none. `needed-by` is one file that needs the
+//! library in the line before. `looked` is another path that the look depends on, with the
+//! fingerprint that makes the look needless while it is the same.
+//!
 //! [`Witness::disturbed`]: crate::judge::witness::Witness::disturbed
 
 use std::fmt;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::ground::error::{Error, Result};
@@ -51,6 +62,7 @@ use crate::observe::directory::{Directory, DirectoryState, Modules};
 use crate::observe::entry::{Entry, Rights};
 use crate::observe::evidence::Identity;
 use crate::observe::fact::{Fact, Scope, Value};
+use crate::observe::libraries::{Libraries, Looked};
 use crate::observe::observation::{Observation, Searched};
 use crate::observe::stamps::StampState;
 use crate::stamp::stamp::Owner;
@@ -95,6 +107,9 @@ pub(crate) fn write(f: &mut fmt::Formatter<'_>, observation: &Observation) -> fm
     for searched in &observation.searched {
         let pattern = Escaped(searched.pattern.as_os_str());
         writeln!(lines, "searched {:016x} {pattern}", searched.fingerprint)?;
+    }
+    if let Some(libraries) = &observation.libraries {
+        write_libraries(&mut lines, libraries)?;
     }
     let count = lines.count;
     writeln!(lines, "end {count}")
@@ -150,14 +165,41 @@ fn write_directory(lines: &mut Lines, directory: &Directory) -> fmt::Result {
     Ok(())
 }
 
+fn write_libraries(lines: &mut Lines, libraries: &Libraries) -> fmt::Result {
+    let write_needer = |lines: &mut Lines, name: &Path| match libraries.needer_of(name) {
+        Some(needer) => writeln!(lines, "needed-by {}", Escaped(needer.as_os_str())),
+        None => Ok(()),
+    };
+    writeln!(lines, "libraries {:016x}", libraries.links)?;
+    for entry in &libraries.entries {
+        write_entry(lines, "library", entry)?;
+        write_needer(lines, &entry.name)?;
+    }
+    for name in &libraries.missing {
+        writeln!(lines, "missing {}", Escaped(name.as_os_str()))?;
+        write_needer(lines, name)?;
+    }
+    for Looked { path, identity } in &libraries.looked {
+        lines.write_str("looked ")?;
+        write_identity(lines, *identity)?;
+        writeln!(lines, " {}", Escaped(path.as_os_str()))?;
+    }
+    Ok(())
+}
+
+fn write_identity(lines: &mut Lines, identity: Identity) -> fmt::Result {
+    match identity {
+        Identity::Evidence(fingerprint) => write!(lines, "{fingerprint:016x}"),
+        Identity::Seen(fingerprint) => write!(lines, "~{fingerprint:016x}"),
+        Identity::Unknown => lines.write_char('-'),
+    }
+}
+
 fn write_entry(lines: &mut Lines, what: &str, entry: &Entry) -> fmt::Result {
     let Rights { mode, uid, gid } = entry.rights;
     write!(lines, "{what} {mode:o} {uid}:{gid} {} ", entry.size)?;
-    match entry.identity {
-        Identity::Evidence(fingerprint) => write!(lines, "{fingerprint:016x} ")?,
-        Identity::Seen(fingerprint) => write!(lines, "~{fingerprint:016x} ")?,
-        Identity::Unknown => lines.write_str("- ")?,
-    }
+    write_identity(lines, entry.identity)?;
+    lines.write_char(' ')?;
     match entry.content {
         Content::Digest(digest) => write!(lines, "{:032x}", u128::from_be_bytes(digest))?,
         Content::Nothing => lines.write_char('-')?,
@@ -253,6 +295,37 @@ fn parse_line(line: &str, observation: &mut Observation) -> Option<()> {
                 fingerprint: u64::from_str_radix(fingerprint, 16).ok()?,
             });
         }
+        "libraries" => {
+            let links = u64::from_str_radix(rest, 16).ok()?;
+            let first = Libraries {
+                links,
+                ..Libraries::default()
+            };
+            observation.libraries.is_none().then_some(())?;
+            observation.libraries = Some(first);
+        }
+        _ => parse_library(what, rest, observation.libraries.as_mut()?)?,
+    }
+    Some(())
+}
+
+fn parse_library(what: &str, rest: &str, libraries: &mut Libraries) -> Option<()> {
+    match what {
+        "library" => libraries.entries.push(parse_entry(rest)?),
+        "missing" => libraries.missing.push(PathBuf::from(unescape(rest)?)),
+        "needed-by" => {
+            let library = libraries.entries.last().map(|entry| &entry.name);
+            let name = libraries.missing.last().or(library)?.clone();
+            let needer = PathBuf::from(unescape(rest)?);
+            libraries.needed_by.insert(name, needer);
+        }
+        "looked" => {
+            let (identity, path) = rest.split_once(' ')?;
+            libraries.looked.push(Looked {
+                path: PathBuf::from(unescape(path)?),
+                identity: parse_identity(identity)?,
+            });
+        }
         _ => return None,
     }
     Some(())
@@ -322,14 +395,7 @@ fn parse_entry(rest: &str) -> Option<Entry> {
         gid: gid.parse().ok()?,
     };
     let size = words.next()?.parse().ok()?;
-    let number = |digits| u64::from_str_radix(digits, 16).ok();
-    let identity = match words.next()? {
-        "-" => Identity::Unknown,
-        word => match word.strip_prefix('~') {
-            Some(digits) => Identity::Seen(number(digits)?),
-            None => Identity::Evidence(number(word)?),
-        },
-    };
+    let identity = parse_identity(words.next()?)?;
     let content = match words.next()? {
         // Earlier versions did not look at the numbers of devices.
         "-" if rights.is_device() => Content::Unread,
@@ -348,6 +414,17 @@ fn parse_entry(rest: &str) -> Option<Entry> {
         size,
         identity,
         content,
+    })
+}
+
+fn parse_identity(word: &str) -> Option<Identity> {
+    let number = |digits| u64::from_str_radix(digits, 16).ok();
+    Some(match word {
+        "-" => Identity::Unknown,
+        word => match word.strip_prefix('~') {
+            Some(digits) => Identity::Seen(number(digits)?),
+            None => Identity::Evidence(number(word)?),
+        },
     })
 }
 

@@ -29,11 +29,15 @@ pub(crate) const TOO_DEEP: Errno = Errno::LOOP;
 /// Stands in a witness for a directory in which the kernel shows its own state, such as `/proc`.
 pub(crate) const NOT_STORED: Errno = Errno::XDEV;
 
+/// Stands in a witness for all libraries, if they were looked for in too many places.
+pub(crate) const TOO_MANY_PLACES: Errno = Errno::OVERFLOW;
+
 /// The sentence about an error that a look or a read ended with.
 pub(crate) fn error_text(errno: i32) -> String {
     match Errno::from_raw_os_error(errno) {
         TOO_LARGE => format!("it is larger than {} GiB", LARGEST_FILE >> 30),
         TOO_MANY => format!("it holds more than {MOST_ENTRIES} files"),
+        TOO_MANY_PLACES => "the look for libraries takes too long".to_owned(),
         TOO_DEEP => format!("it is more than {MOST_LEVELS} directories deep"),
         NOT_STORED => {
             "it is of a file system such as /proc, which stores nothing, and is not looked at"

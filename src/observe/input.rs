@@ -17,6 +17,8 @@ pub enum Input {
     File,
     /// The program whose output is cached.
     Command,
+    /// A shared library that a module, a program or a manifest needs.
+    Library,
 }
 
 impl fmt::Display for Input {
@@ -27,6 +29,7 @@ impl fmt::Display for Input {
             Input::Program => "program",
             Input::File => "file",
             Input::Command => "command",
+            Input::Library => "library",
         })
     }
 }

@@ -17,7 +17,10 @@ use crate::observe::directory::{Directory, DirectoryState};
 use crate::observe::entry::Entry;
 use crate::observe::evidence::Identity;
 use crate::observe::input::Input;
+use crate::observe::libraries::Libraries;
 use crate::observe::modules::module_directories;
+#[cfg(feature = "libraries")]
+use crate::observe::needs::Question;
 use crate::observe::observation::Observation;
 use crate::observe::profile::Profile;
 use crate::observe::reader::Reader;
@@ -38,6 +41,9 @@ pub struct Inputs {
     reader: Reader,
     /// Reads commands, which the caller's own root directory holds.
     command_reader: Reader,
+    /// What the profile asks of the loader; `None` if it does not ask for libraries.
+    #[cfg(feature = "libraries")]
+    question: Option<Question>,
     /// The tick of the inputs' own times.
     tick: Tick,
     /// The tick of all times: of the stamps', too.
@@ -49,8 +55,8 @@ pub struct Inputs {
 pub(crate) enum Depth {
     /// All.
     All,
-    /// Those of modules and files whose stat identity is no evidence. Programs are large, and are
-    /// not read. This is for a caller that has no time to read all. If something that was not read
+    /// Those of modules and files whose stat identity is no evidence. Programs and libraries are
+    /// large, and are not read. This is for a caller that has no time to read all. If something that was not read
     /// is touched later, the verdict on it is "not known".
     Doubtful,
 }
@@ -75,7 +81,7 @@ impl Depth {
             (Depth::All, _) => true,
             // Only a directory's ACL is read.
             _ if entry.file_type().is_dir() => true,
-            (Depth::Doubtful, Input::Program | Input::Command) => false,
+            (Depth::Doubtful, Input::Program | Input::Command | Input::Library) => false,
             (Depth::Doubtful, _) => entry.identity.evidence().is_none(),
         }
     }
@@ -95,16 +101,46 @@ impl Inputs {
             Some(program) => matches(&mut walk, &[], &[], [program.as_path()]),
         };
         let mut files = matches(&mut walk, &profile.files, &globs, profile.added_files());
-        let found = module_directories(
-            &mut walk,
-            profile,
-            &globs,
-            [programs.directories, files.directories].concat(),
-        );
+        let mut directories = [programs.directories, files.directories].concat();
+        let mut searched = [programs.searched, files.searched].concat();
+        let mut manifests = Vec::new();
+        for manifest in &profile.manifests {
+            let matched = matches(&mut walk, &manifest.files, &globs, []);
+            let names = matched.entries.iter().map(|entry| &entry.name);
+            let paths = names.chain(&matched.directories).cloned();
+            manifests.extend(paths.map(|path| (path, manifest.place.clone())));
+            files.entries.extend(matched.entries);
+            directories.extend(matched.directories);
+            searched.extend(matched.searched);
+        }
+        let found = module_directories(&mut walk, profile, &globs, directories);
         files.entries.extend(found.files);
         files.entries.sort_by(|a, b| a.name.cmp(&b.name));
         files.entries.dedup_by(|a, b| a.name == b.name);
-        let searched = [programs.searched, files.searched].concat();
+        #[cfg_attr(not(feature = "libraries"), allow(unused_mut))]
+        let mut observation = Observation {
+            profile: profile.name().to_owned(),
+            scope: profile.scope,
+            tag: profile.tag.clone(),
+            program: profile.program.clone(),
+            stamps,
+            variables: profile.variable_facts(),
+            host: profile.host_facts(),
+            directories: found.directories,
+            programs: programs.entries,
+            files: files.entries,
+            commands: Vec::new(),
+            libraries: None,
+            searched,
+        };
+        #[cfg(feature = "libraries")]
+        let question = profile
+            .counts_libraries()
+            .then(|| Question::new(profile.libraries, manifests, &observation));
+        #[cfg(feature = "libraries")]
+        if let Some(question) = &question {
+            observation.libraries = Some(question.libraries(&mut walk, &observation));
+        }
         let mut whole_tick = walk.evidence.tick;
         for stamp in [stamps.system, stamps.user] {
             stamp
@@ -115,23 +151,12 @@ impl Inputs {
         Ok(Inputs {
             reader: Reader::new(profile.root()),
             command_reader: Reader::new(profile.root()),
+            #[cfg(feature = "libraries")]
+            question,
             tick: walk.evidence.tick,
             whole_tick,
             shut: walk.shut,
-            observation: Observation {
-                profile: profile.name().to_owned(),
-                scope: profile.scope,
-                tag: profile.tag.clone(),
-                program: profile.program.clone(),
-                stamps,
-                variables: profile.variable_facts(),
-                host: profile.host_facts(),
-                directories: found.directories,
-                programs: programs.entries,
-                files: files.entries,
-                commands: Vec::new(),
-                searched,
-            },
+            observation,
         })
     }
 
@@ -150,16 +175,34 @@ impl Inputs {
         }
     }
 
-    /// These inputs, as a witness of one program needs them: the other programs do not count.
-    pub(crate) fn narrowed_to(&self, program: Option<&Path>) -> Cow<'_, Inputs> {
-        let (Some(program), None) = (program, &self.observation.program) else {
+    /// These inputs, as a witness of one program needs them: the other programs do not count, and
+    /// neither do their libraries. `then` is that witness's observation.
+    pub(crate) fn narrowed_to(&self, then: &Observation) -> Cow<'_, Inputs> {
+        let (Some(program), None) = (&then.program, &self.observation.program) else {
             return Cow::Borrowed(self);
         };
         let mut narrowed = self.clone();
-        narrowed.observation.program = Some(program.to_owned());
+        narrowed.observation.program = Some(program.clone());
         let programs = &mut narrowed.observation.programs;
-        programs.retain(|entry| entry.name == program);
+        programs.retain(|entry| entry.name == *program);
+        narrowed.narrow_libraries(then);
         Cow::Owned(narrowed)
+    }
+
+    #[cfg(not(feature = "libraries"))]
+    fn narrow_libraries(&mut self, _: &Observation) {}
+
+    #[cfg(feature = "libraries")]
+    fn narrow_libraries(&mut self, then: &Observation) {
+        let Some(question) = &self.question else {
+            return;
+        };
+        let mut walk = Walk::new(&self.reader.root, Some(then));
+        let libraries = question.libraries(&mut walk, &self.observation);
+        let tick = walk.evidence.tick;
+        self.observation.libraries = Some(libraries);
+        self.tick = self.tick.or_later(tick);
+        self.whole_tick = self.whole_tick.or_later(tick);
     }
 
     /// These inputs and one more: the command, which is outside the root directory.
@@ -262,6 +305,10 @@ impl Inputs {
             programs: complete(Input::Program, now.programs, |all| &all.programs),
             files: complete(Input::File, now.files, |all| &all.files),
             commands: complete(Input::Command, now.commands, |all| &all.commands),
+            libraries: now.libraries.map(|libraries| Libraries {
+                entries: complete(Input::Library, libraries.entries, |all| all.libraries()),
+                ..libraries
+            }),
             ..now
         }
     }
@@ -324,6 +371,18 @@ impl Inputs {
     pub fn programs(&self) -> impl Iterator<Item = &Path> {
         let programs = self.observation.programs.iter();
         programs.map(|entry| entry.name.as_path())
+    }
+
+    /// The shared libraries that exist, if the profile asks for them.
+    pub fn libraries(&self) -> impl Iterator<Item = &Path> {
+        let libraries = self.observation.libraries().iter();
+        libraries.map(|entry| entry.name.as_path())
+    }
+
+    /// The names of shared libraries that are needed, and that the loader finds nowhere.
+    pub fn missing_libraries(&self) -> impl Iterator<Item = &Path> {
+        let libraries = self.observation.libraries.iter();
+        libraries.flat_map(|it| it.missing.iter().map(PathBuf::as_path))
     }
 
     /// The further files that exist.

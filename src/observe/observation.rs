@@ -15,6 +15,7 @@ use crate::observe::entry::Entry;
 use crate::observe::evidence::hash;
 use crate::observe::fact::{Fact, Scope};
 use crate::observe::input::Input;
+use crate::observe::libraries::Libraries;
 use crate::observe::stamps::{StampState, Stamps};
 use crate::stamp::stamp::Owner;
 
@@ -39,6 +40,8 @@ pub(crate) struct Observation {
     pub(crate) files: Vec<Entry>,
     /// The program whose output is cached, by its path outside the root directory.
     pub(crate) commands: Vec<Entry>,
+    /// `None` if the profile does not ask for them.
+    pub(crate) libraries: Option<Libraries>,
     /// Directories that programs and files were searched in.
     ///
     /// A check that finds one unchanged takes the names from the witness. Without that it would
@@ -144,7 +147,7 @@ impl Observation {
         Some(&self.directories[index])
     }
 
-    /// Every module, program, file and command, each with its module directory.
+    /// Every module, program, file, command and library, each with its module directory.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (Input, Option<&Path>, &Entry)> {
         let modules = self.directories.iter().flat_map(|directory| {
             let entries = directory.entries().iter();
@@ -158,12 +161,26 @@ impl Observation {
     }
 
     /// The entries that are in no module directory.
-    pub(crate) fn lists(&self) -> [(Input, &[Entry]); 3] {
+    pub(crate) fn lists(&self) -> [(Input, &[Entry]); 4] {
         [
             (Input::Program, &self.programs),
             (Input::File, &self.files),
             (Input::Command, &self.commands),
+            (Input::Library, self.libraries()),
         ]
+    }
+
+    /// The file that needs the library at a path. `None` for any other input.
+    pub(crate) fn needer_of(&self, input: Input, path: &Path) -> Option<&Path> {
+        let libraries = self.libraries.as_ref();
+        let libraries = libraries.filter(|_| input == Input::Library);
+        libraries.and_then(|libraries| libraries.needer_of(path))
+    }
+
+    /// The shared libraries that exist.
+    pub(crate) fn libraries(&self) -> &[Entry] {
+        let libraries = self.libraries.as_ref();
+        libraries.map_or(&[], |libraries| &libraries.entries)
     }
 
     /// This observation, but with a stamp as our own touch left it.

@@ -12,8 +12,14 @@ use crate::observe::added::Added;
 use crate::observe::exclude::{Exclude, is_excluded};
 use crate::observe::fact::{Fact, HostInput, Scope};
 use crate::observe::foreign_cache::{ForeignCache, Remedy};
+use crate::observe::manifest::Manifest;
+#[cfg(feature = "libraries")]
+use crate::observe::manifest::Place;
 use crate::observe::pattern::{Glob, Named, Source, is_variable};
 use crate::stamp::stamp::{Stamp, check_name};
+
+/// The variable in which the dynamic loader finds directories, by ld.so(8).
+pub(crate) const SEARCH_PATH: &str = "LD_LIBRARY_PATH";
 
 /// Stands for the name of a profile without one. No stamp can have this name.
 pub(crate) const UNNAMED: &str = "-";
@@ -47,6 +53,10 @@ pub struct Profile {
     /// Sorted.
     pub(crate) host: Vec<HostInput>,
     pub(crate) exclude: Vec<Exclude>,
+    /// Whether the libraries that modules and programs load count.
+    pub(crate) libraries: bool,
+    /// Files that name libraries.
+    pub(crate) manifests: Vec<Manifest>,
     pub(crate) scope: Scope,
     /// The program whose answer alone counts; `None` for all programs.
     pub(crate) program: Option<PathBuf>,
@@ -157,6 +167,40 @@ impl Profile {
         Ok(self)
     }
 
+    /// Counts the shared libraries that the modules and the programs load, at any depth.
+    ///
+    /// They are found as the dynamic loader finds them, by ld.so(8). So `LD_LIBRARY_PATH` counts,
+    /// too. Package triggers do not see libraries; checks do.
+    #[cfg(feature = "libraries")]
+    pub fn libraries(mut self, count: bool) -> Profile {
+        self.libraries = count;
+        self
+    }
+
+    /// Names files in JSON, such as those of Vulkan's drivers, that name a library elsewhere.
+    ///
+    /// `library` is the place of the library's path in each file: keys with `.` between them, such
+    /// as `ICD.library_path`. The files count, and so do these libraries and all that they load. A
+    /// second call adds files with another place.
+    ///
+    /// # Errors
+    /// If an item is no such path, or `library` no such place.
+    #[cfg(feature = "libraries")]
+    pub fn manifests<T: AsRef<str>>(
+        mut self,
+        items: impl IntoIterator<Item = T>,
+        library: &str,
+    ) -> Result<Profile> {
+        let places = self.parse("manifests", [library], Place::parse)?;
+        let files = self.parse("manifests", items, Source::parse)?;
+        let manifests = places.into_iter().map(|place| Manifest {
+            files: files.clone(),
+            place,
+        });
+        self.manifests.extend(manifests);
+        Ok(self)
+    }
+
     /// Narrows the profile to the answer of one program: the other programs do not count.
     ///
     /// `program` is absolute, in the root directory. The profile need not name it.
@@ -228,7 +272,11 @@ impl Profile {
     pub(crate) fn program_globs(&self) -> Vec<Glob> {
         let begins_there = |source: &Source| matches!(source, Source::Program { .. });
         let in_caches = self.caches.iter().flat_map(|cache| &cache.files);
-        let mut sources = self.directories.iter().chain(&self.files).chain(in_caches);
+        let mut sources = self
+            .directories
+            .iter()
+            .chain(self.all_files())
+            .chain(in_caches);
         if !sources.any(begins_there) {
             return Vec::new();
         }
@@ -302,11 +350,13 @@ impl Profile {
     /// caller that has an environment of its own, or that runs while the host starts.
     pub(crate) fn of_packages(&self) -> Profile {
         let mut profile = self.clone();
-        for list in [
+        let lists = [
             &mut profile.directories,
             &mut profile.programs,
             &mut profile.files,
-        ] {
+        ];
+        let manifests = profile.manifests.iter_mut();
+        for list in lists.into_iter().chain(manifests.map(|it| &mut it.files)) {
             *list = list.iter().flat_map(Source::without_variables).collect();
         }
         profile.scope = Scope::Packages;
@@ -318,15 +368,28 @@ impl Profile {
         if self.scope == Scope::Packages {
             return Vec::new();
         }
-        let lists = [&self.directories, &self.programs, &self.files];
-        let sources = lists.into_iter().flatten();
+        let sources = self.directories.iter().chain(&self.programs);
+        let sources = sources.chain(self.all_files());
         let in_paths = sources.filter_map(|source| match source {
             Source::Variable { name, .. } => Some(name),
             Source::Glob(_) | Source::Program { .. } => None,
         });
-        let names: BTreeSet<&String> = in_paths.chain(&self.variables).collect();
-        let facts = names.into_iter().map(|name| Fact::of_variable(name));
+        let in_paths = in_paths.chain(&self.variables).map(String::as_str);
+        let of_loader = self.counts_libraries().then_some(SEARCH_PATH);
+        let names: BTreeSet<&str> = in_paths.chain(of_loader).collect();
+        let facts = names.into_iter().map(Fact::of_variable);
         facts.collect()
+    }
+
+    /// Whether any libraries count.
+    pub(crate) fn counts_libraries(&self) -> bool {
+        self.libraries || !self.manifests.is_empty()
+    }
+
+    /// The items of `files` and of `manifests`.
+    fn all_files(&self) -> impl Iterator<Item = &Source> {
+        let manifests = self.manifests.iter().flat_map(|it| &it.files);
+        self.files.iter().chain(manifests)
     }
 
     /// The host inputs, with their values, sorted by name. Another root directory's host is not
@@ -385,6 +448,8 @@ impl Profile {
             variables: Vec::new(),
             host: Vec::new(),
             exclude: Vec::new(),
+            libraries: false,
+            manifests: Vec::new(),
             scope: Scope::Whole,
             program: None,
             tag: None,
@@ -397,9 +462,9 @@ impl Profile {
     /// Refuses a profile that names nothing: a look at nothing would call every answer fresh.
     /// `what` names the profile, or its file, in the error.
     pub(crate) fn refuse_empty(&self, what: &str) -> Result<()> {
-        let has_patterns =
-            !(self.directories.is_empty() && self.programs.is_empty() && self.files.is_empty());
-        if !has_patterns && self.added.is_empty() {
+        let lists = [&self.directories, &self.programs, &self.files];
+        let has_patterns = lists.iter().any(|list| !list.is_empty());
+        if !has_patterns && self.manifests.is_empty() && self.added.is_empty() {
             return Err(Error::NoProfile(format!(
                 "the profile {what} names nothing to watch; \
                  give it module-directories = [\"/usr/lib64/NAME\"]"

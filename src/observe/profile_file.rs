@@ -176,6 +176,14 @@ impl Profile {
             "programs" => self.programs = text.list(key, value, Source::parse_program)?,
             "files" => self.files = text.list(key, value, Source::parse)?,
             "exclude" => self.exclude = text.list(key, value, Exclude::parse)?,
+            "libraries" => {
+                self.libraries = text.boolean(key, value)?;
+                refuse_libraries(text, key, self.libraries)?;
+            }
+            "manifests" => {
+                self.manifests = text.manifests(key, value)?;
+                refuse_libraries(text, key, !self.manifests.is_empty())?;
+            }
             "variables" => self.variables = text.list(key, value, parse_variable)?,
             "host" => {
                 self.host = text.list(key, value, HostInput::parse)?;
@@ -190,13 +198,27 @@ impl Profile {
             _ => {
                 let problem = format!(
                     "there is no key “{name}”; the keys are module-directories, programs, files, \
-                     exclude, variables, host, cache, {REFRESH_LIBVIRT}"
+                     exclude, libraries, manifests, variables, host, cache, {REFRESH_LIBVIRT}"
                 );
                 return Err(text.error(key.span().start, problem));
             }
         }
         Ok(())
     }
+}
+
+/// Refuses a profile that needs the feature `libraries`, in a build without it. Such a build would
+/// call an answer fresh that another one calls stale.
+fn refuse_libraries(text: &Text<'_>, key: &Spanned<DeString<'_>>, is_needed: bool) -> Result<()> {
+    if cfg!(feature = "libraries") || !is_needed {
+        return Ok(());
+    }
+    let problem = format!(
+        "“{}” needs the feature “libraries”, and this modstamp was built without it; build it with \
+         “--features libraries”, or remove this key",
+        key.get_ref()
+    );
+    Err(text.error(key.span().start, problem))
 }
 
 /// The name of a profile that is given as a file's path.

@@ -6,6 +6,8 @@ use toml::Spanned;
 use toml::de::{DeString, DeValue};
 
 use crate::ground::error::{Error, Result};
+use crate::observe::manifest::{Manifest, Place};
+use crate::observe::pattern::Source;
 
 /// A profile's text, for errors that name the file and the line.
 pub(crate) struct Text<'a> {
@@ -35,6 +37,51 @@ impl Text<'_> {
                 Err(self.error(key.span().start, problem))
             }
         }
+    }
+
+    /// A list of tables, each with the keys `files` and `library`.
+    pub(crate) fn manifests(
+        &self,
+        key: &Spanned<DeString<'_>>,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<Vec<Manifest>> {
+        let DeValue::Array(items) = value.get_ref() else {
+            let kind = value.get_ref().type_str();
+            return Err(self.no_manifest(key.span().start, &format!("is of type {kind}")));
+        };
+        items.iter().map(|item| self.manifest(item)).collect()
+    }
+
+    fn manifest(&self, item: &Spanned<DeValue<'_>>) -> Result<Manifest> {
+        let wrong = |fault: &str| self.no_manifest(item.span().start, fault);
+        let DeValue::Table(table) = item.get_ref() else {
+            let kind = item.get_ref().type_str();
+            return Err(wrong(&format!("holds something of type {kind}")));
+        };
+        let (mut files, mut place) = (None, None);
+        for (key, value) in table {
+            match (&**key.get_ref(), value.get_ref()) {
+                ("files", _) => files = Some(self.list(key, value, Source::parse)?),
+                ("library", DeValue::String(text)) => {
+                    let parsed = Place::parse(text);
+                    place = Some(parsed.map_err(|fault| {
+                        let problem = format!("“library” is “{text}”, {fault}");
+                        self.error(value.span().start, problem)
+                    })?);
+                }
+                ("library", _) => return Err(wrong("holds a “library” that is no text")),
+                (other, _) => return Err(wrong(&format!("holds a key “{other}”"))),
+            }
+        }
+        Ok(Manifest {
+            files: files.ok_or_else(|| wrong("holds an item without “files”"))?,
+            place: place.ok_or_else(|| wrong("holds an item without “library”"))?,
+        })
+    }
+
+    fn no_manifest(&self, at: usize, fault: &str) -> Error {
+        let remedy = "manifests = [{ files = [\"/usr/…/*.json\"], library = \"KEY.KEY\" }]";
+        self.error(at, format!("“manifests” {fault}; write {remedy}"))
     }
 
     /// Reads a list of texts, each by `parse`.

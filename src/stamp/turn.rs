@@ -48,6 +48,7 @@ pub(crate) enum Kept {
     /// `<profile>.witness`: the modules as they were at the last touch.
     Witness,
     /// `<profile>.libvirt`: the record of the last refresh of libvirt.
+    #[cfg_attr(not(feature = "libvirt"), allow(dead_code))]
     LibvirtRecord,
     /// `<profile>.remedies`: the record of the last remedy of each cache of another program.
     RemedyRecord,

@@ -246,7 +246,8 @@ fn the_watches_are_those_of_the_profiles_directories() {
                 ..glob::MatchOptions::new()
             };
             let mut watched = BTreeSet::new();
-            for pattern in patterns.filter(|pattern| !pattern.starts_with('$')) {
+            // A variable is the caller's. Next to a program lies what the plain items name, too.
+            for pattern in patterns.filter(|pattern| !pattern.starts_with(['$', '{'])) {
                 // What comes and goes in a directory is seen from that.
                 let seen_from = pattern.strip_suffix("/*").unwrap_or(pattern);
                 let glob = glob::Pattern::new(seen_from).unwrap();

@@ -1,6 +1,8 @@
 //! The crates that a program compiles with the library. These tests also need cargo.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 /// The names of the crates on Linux with these features, the library's own included.
@@ -52,5 +54,52 @@ fn humantime_and_what_the_manual_needs_are_in_no_program() {
             !crates.iter().any(|found| found.starts_with(name)),
             "{name}"
         );
+    }
+}
+
+/// A crate that takes the library without its default features. The tests' own build has them all.
+#[test]
+fn a_build_without_libraries_refuses_a_profile_that_asks_for_them() {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    let manifest = format!(
+        "[package]\nname = \"user\"\nedition = \"2024\"\n[workspace]\n[dependencies]\n\
+         modstamp = {{ path = {sources:?}, default-features = false }}\n"
+    );
+    let code = r#"fn main() {
+        let name = std::env::args().nth(1).unwrap();
+        print!("{}", modstamp::Profile::load(&name).map_or_else(|it| it.to_string(), |_| "taken".into()));
+    }"#;
+    fs::write(path("Cargo.toml"), manifest).unwrap();
+    fs::copy(sources.join("Cargo.lock"), path("Cargo.lock")).unwrap();
+    fs::create_dir(path("src")).unwrap();
+    fs::write(path("src/main.rs"), code).unwrap();
+    // The build takes over the crates that are compiled already.
+    let target = Path::new(env!("CARGO_BIN_EXE_modstamp")).ancestors().nth(2);
+    for (key, is_taken) in [
+        ("libraries = true", false),
+        (
+            "manifests = [{ files = [\"/opt/*.json\"], library = \"ICD.library_path\" }]",
+            false,
+        ),
+        ("libraries = false", true),
+    ] {
+        let text = format!("module-directories = [\"/opt/modules\"]\n{key}\n");
+        fs::write(path("x.toml"), text).unwrap();
+        let mut user = Command::new(env!("CARGO"));
+        user.current_dir(scratch.path())
+            .args(["run", "--quiet", "--offline", "--target-dir"]);
+        let output = user
+            .arg(target.unwrap())
+            .arg("--")
+            .arg(path("x.toml"))
+            .output()
+            .unwrap();
+        let texts = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
+        let name = key.split(' ').next().unwrap();
+        let refused = format!("x.toml:2: “{name}” needs the feature “libraries”");
+        assert_eq!(texts[0].contains(&refused), !is_taken, "{texts:?}");
+        assert_eq!(texts[0] == "taken", is_taken, "{texts:?}");
     }
 }

@@ -9,6 +9,7 @@ mod ends;
 mod features;
 mod inputs;
 mod layers;
+mod libraries;
 mod libvirt;
 mod libvirt_losses;
 mod log;

@@ -119,6 +119,7 @@ fn other_reasons() -> Vec<Reason> {
         input: Input::Module,
         name: "a.so".into(),
         path: "/usr/lib64/qemu/a.so".into(),
+        needed_by: None,
     };
     let error = || "it is not XML".to_owned();
     vec![
@@ -129,6 +130,17 @@ fn other_reasons() -> Vec<Reason> {
             kind: FactKind::Host,
             name: "kernel".into(),
         },
+        Reason::NotObserved {
+            kind: FactKind::Libraries,
+            name: "libraries".into(),
+        },
+        Reason::Removed(Subject {
+            input: Input::Library,
+            name: "libssl.so.3".into(),
+            path: "/usr/lib64/libssl.so.3".into(),
+            needed_by: Some(Box::new("/usr/lib64/qemu/a.so".into())),
+        }),
+        Reason::Links,
         Reason::UnknownFact {
             kind: FactKind::Variable,
             name: "A".into(),
@@ -232,7 +244,7 @@ fn what_the_schema_does_not_say_is_refused_by_it() {
         json!({"version": 2, "fresh": true}),
         json!([]),
         module(json!({"cause": "vanished"})),
-        module(json!({"cause": "added", "input": "library"})),
+        module(json!({"cause": "added", "input": "plug-in"})),
         module(json!({"cause": "added", "path": 1})),
         stale(json!({"cause": "added", "input": "module", "name": "a.so"})),
         stale(json!({"cause": "stamp", "owner": "user", "old": null, "new": "1"})),
@@ -329,6 +341,7 @@ fn a_reason_that_says_that_something_is_not_known_is_not_hidden_behind_the_numbe
         input: Input::Module,
         name: name.into(),
         path: Path::new("/usr/lib64/qemu").join(name),
+        needed_by: None,
     };
     let unknown = Reason::Unknown {
         subject: subject("c.so"),

@@ -8,6 +8,7 @@ mod bounds;
 mod c;
 mod doctor;
 mod filesystems;
+mod libraries;
 mod mapped;
 mod python;
 mod qemu;
@@ -37,6 +38,7 @@ fn main() {
         ("c", c::tests()),
         ("doctor", doctor::tests()),
         ("filesystems", filesystems::tests()),
+        ("libraries", libraries::tests()),
         ("mapped", mapped::tests()),
         ("python", python::tests()),
         ("qemu", qemu::tests()),

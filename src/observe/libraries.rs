@@ -1,0 +1,41 @@
+//! The shared libraries that modules and programs load, as one look found them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::observe::entry::Entry;
+use crate::observe::evidence::Identity;
+
+/// The shared libraries that modules and programs load, at any depth.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Libraries {
+    /// Sorted by name.
+    pub(crate) entries: Vec<Entry>,
+    /// The names under which a library is needed, and that the loader finds nowhere. Sorted.
+    pub(crate) missing: Vec<PathBuf>,
+    /// For each library, found or missing, the first file that needs it.
+    pub(crate) needed_by: BTreeMap<PathBuf, PathBuf>,
+    /// A hash of which library each need leads to.
+    pub(crate) links: u64,
+    /// The other paths that the look depends on: directories that were searched, and files that
+    /// were no library. Sorted by name.
+    ///
+    /// If all are as they were, and the libraries and those that need them, too, then another look
+    /// finds the same libraries. It parses nothing then.
+    pub(crate) looked: Vec<Looked>,
+}
+
+/// A path that a look for libraries depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Looked {
+    pub(crate) path: PathBuf,
+    /// The identity of what is there, with the whole of the question folded in.
+    pub(crate) identity: Identity,
+}
+
+impl Libraries {
+    /// The file that needs a library; `None` if none is known.
+    pub(crate) fn needer_of(&self, name: &Path) -> Option<&Path> {
+        self.needed_by.get(name).map(PathBuf::as_path)
+    }
+}
