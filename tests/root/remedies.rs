@@ -1,6 +1,6 @@
 //! The commands that make caches of other programs good, and the caches of other users.
 //!
-//! Stamps and records are in a scratch `/var/lib`. All else is below a scratch file system.
+//! Each test has a scratch file system, a part of which is its `/var/lib`.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -15,7 +15,7 @@ use support::test::{self, Needs, Test};
 use super::filesystems::{NOBODY, NOTHING, modstamp_for_all};
 
 pub fn tests() -> Vec<Test> {
-    let needs = Needs::root_and(&["setpriv", "timeout"]);
+    let needs = Needs::root_and(&["mount", "setpriv", "timeout", "unshare"]);
     test::tests(&needs, SCENARIOS).collect()
 }
 
@@ -58,7 +58,7 @@ impl World {
             name: name.to_owned(),
             disk: Mounted::tmpfs("mode=755"),
         };
-        for below in ["modules", "cache", "home"] {
+        for below in ["modules", "cache", "home", "lib"] {
             fs::create_dir_all(world.path(below)).unwrap();
             fs::set_permissions(world.path(below), fs::Permissions::from_mode(0o755)).unwrap();
         }
@@ -94,21 +94,34 @@ impl World {
         fs::read(self.path("ran")).map_or(0, |bytes| bytes.len())
     }
 
-    fn modstamp(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("timeout"); // Nothing may keep the caller waiting.
-        command.args(["50"]).arg(modstamp_for_all()).args(arguments);
+    /// The command that runs another one with a `/var/lib` of this world's own. Other tests empty
+    /// the one that they share.
+    fn confined(&self) -> Command {
+        let script = r#"mount --bind "$0" /var/lib; exec timeout 50 "$@""#;
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-ec", script]);
+        command.arg(self.path("lib")).env_remove("HOME");
+        command
+    }
+
+    fn add(&self, command: &mut Command, arguments: &[&str]) {
         let profile = self.path(&format!("{}.toml", self.name));
-        command.arg("--profile").arg(profile).env_remove("HOME");
+        command.arg(modstamp_for_all()).args(arguments);
+        command.arg("--profile").arg(profile);
+    }
+
+    fn modstamp(&self, arguments: &[&str]) -> Command {
+        let mut command = self.confined();
+        self.add(&mut command, arguments);
         command
     }
 
     /// The same, as another user, whose home is “home”.
     fn as_nobody(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("setpriv");
+        let mut command = self.confined();
         let user = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")];
-        command.arg("--clear-groups").args(user);
-        let inner = self.modstamp(arguments);
-        command.arg(inner.get_program()).args(inner.get_args());
+        command.args(["setpriv", "--clear-groups"]).args(user);
+        self.add(&mut command, arguments);
         for name in ["XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"] {
             command.env_remove(name);
         }
@@ -254,8 +267,8 @@ fn a_command_that_floods_its_output_keeps_the_last_lines() {
     let output = last["output"].as_array().unwrap();
     assert_eq!(output.last().unwrap(), "the end");
     assert!(output.len() <= 8, "{output:?}");
-    let record = format!("/var/lib/modstamp/{}.remedies", world.name);
-    assert!(fs::metadata(record).unwrap().len() < 8192);
+    let record = format!("lib/modstamp/{}.remedies", world.name);
+    assert!(fs::metadata(world.path(&record)).unwrap().len() < 8192);
 }
 
 fn a_command_that_does_not_exist_is_told_and_the_rest_goes_on() {
