@@ -141,7 +141,7 @@ fn packages_that_come_and_go_leave_nothing(host: &Host) {
         host.install_built(&PACKAGES);
         use_it(host);
         host.dpkg(&format!("--remove {}", PACKAGES.join(" ")));
-        host.dpkg("--purge modstamp-qemu");
+        host.dpkg("--purge modstamp-qemu modstamp-ecosystems");
         host.dpkg("--purge modstamp");
     });
 }
@@ -152,7 +152,7 @@ fn packages_that_go_in_the_other_order_leave_nothing(host: &Host) {
         use_it(host);
         host.dpkg(&format!("--remove {}", PACKAGES.join(" ")));
         host.dpkg("--purge modstamp");
-        host.dpkg("--purge modstamp-qemu");
+        host.dpkg("--purge modstamp-qemu modstamp-ecosystems");
     });
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use modstamp::{Profile, Root, Verdict};
+use support::sources;
 
 /// A scratch root with profiles' files in it.
 struct World(tempfile::TempDir);
@@ -398,4 +399,24 @@ fn a_profile_that_names_nothing_is_refused_in_code_too() {
     );
     let profile = profile.files(["/etc/x"]).unwrap();
     assert!(profile.observe().is_ok());
+}
+
+#[test]
+fn each_profile_that_is_shipped_loads_and_packages_bring_no_other_of_its_name() {
+    let packaging = sources().join("packaging");
+    let tool = fs::read_to_string(packaging.join("debhelper/dh_modstamp")).unwrap();
+    let (_, list) = tool.split_once("qw(").unwrap();
+    let list = list.split(')').next().unwrap().split_whitespace();
+    let mut known: Vec<&str> = list.collect();
+    let files = fs::read_dir(packaging.join("profiles")).unwrap();
+    let files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    let loaded = files.iter().map(|file| {
+        let profile = Profile::load(file.to_str().unwrap()).unwrap();
+        profile.name().to_owned()
+    });
+    let mut shipped: Vec<String> = loaded.collect();
+    shipped.extend(["nbdkit", "qemu"].map(str::to_owned));
+    shipped.sort();
+    known.sort_unstable();
+    assert_eq!(known, shipped);
 }
