@@ -76,8 +76,7 @@ int modstamp_observe(const char *profile, char **witness, char **why);
  * "tag" is a text of your own, such as your version and build. An answer that was stored with
  * another tag is stale, because another consumer stores another answer. NULL stands for no tag.
  */
-int modstamp_observe_for(const char *profile, const char *program, const char *tag, char **witness,
-                         char **why);
+int modstamp_observe_for(const char *profile, const char *program, const char *tag, char **witness, char **why);
 
 /*
  * Looks again after the probe. Returns MODSTAMP_STALE if something was touched since the witness
