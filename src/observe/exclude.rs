@@ -103,7 +103,7 @@ mod tests {
             "x.so",
             "pycache",
             "c/a/any/b",
-            ".cache",
+            ".x.cache",
         ] {
             assert!(!excluded(path), "{path}");
         }

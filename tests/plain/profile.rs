@@ -411,8 +411,8 @@ fn each_profile_that_is_shipped_loads_and_packages_bring_no_other_of_its_name() 
     let files = fs::read_dir(packaging.join("profiles")).unwrap();
     let files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
     let loaded = files.iter().map(|file| {
-        let profile = Profile::load(file.to_str().unwrap()).unwrap();
-        profile.name().to_owned()
+        Profile::load(file.to_str().unwrap()).unwrap();
+        file.file_stem().unwrap().to_str().unwrap().to_owned()
     });
     let mut shipped: Vec<String> = loaded.collect();
     shipped.extend(["nbdkit", "qemu"].map(str::to_owned));

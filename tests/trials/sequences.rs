@@ -67,7 +67,7 @@ type Text = &'static str;
 const MODULES: &str = "usr/lib64/qemu/a.so usr/lib64/qemu/b.so usr/lib64/qemu/sub usr/lib64/qemu/sub/a.so \
     usr/lib64/qemu/sub/b.so usr/lib64/qemu/sub/sub usr/lib64/qemu/sub/sub/a.so usr/lib64/qemu/zub \
     usr/lib64/qemu/zub/a.so";
-const DIRECTORIES: &str = "usr/lib64/qemu usr/lib/qemu usr/lib/a/qemu usr/lib/a";
+const DIRECTORIES: &str = "usr/lib64/qemu usr/lib/qemu usr/lib/a-linux-b/qemu usr/lib/a-linux-b";
 const PROGRAMS: &str =
     "usr/bin/qemu-system-x86_64 usr/bin/qemu-system-arm usr/bin/other usr/bin etc/qemu.conf";
 /// What only links lead to.
@@ -75,7 +75,7 @@ const OUTSIDE: &str = "opt/a.so opt/sub opt/sub/a.so opt/link usr/lib/qemu/a.so 
 /// Where something is put for a moment.
 const AWAY: Place = "opt/away";
 /// What is there before the random rest.
-const BEGINNING: &str = "usr/lib64/qemu/a.so usr/lib64/qemu/sub/a.so usr/lib64/qemu/sub/sub/a.so usr/lib/a/a.so \
+const BEGINNING: &str = "usr/lib64/qemu/a.so usr/lib64/qemu/sub/a.so usr/lib64/qemu/sub/sub/a.so usr/lib/a-linux-b/a.so \
     usr/bin/qemu-system-x86_64 etc/qemu.conf opt/a.so opt/sub/a.so";
 const CONTENTS: [Text; 4] = ["one", "two", "three", ""];
 const TARGETS: &str = "a.so b.so sub ../a.so . .. nowhere /opt/a.so /opt/sub /opt/link /usr/lib64/qemu/sub \
@@ -85,7 +85,7 @@ const SECOND_NAMES: [(Place, Text); 4] = [
     ("opt/link", "/usr/lib64/qemu/sub"),
     ("usr/lib64/qemu/zub", "/opt/link"),
     ("usr/lib/qemu", "/usr/lib64/qemu"),
-    ("usr/lib/a/qemu", "/usr/lib64/qemu"),
+    ("usr/lib/a-linux-b/qemu", "/usr/lib64/qemu"),
 ];
 const MTIMES: [i64; 4] = [0, 1, 1_000_000_000, 4_000_000_000];
 
@@ -383,10 +383,27 @@ type Listing = BTreeMap<String, String>;
 fn listing(root: &Path) -> Listing {
     let mut listing = Listing::new();
     let below_lib = names(root, "usr/lib").into_iter();
-    let mut tops: Vec<PathBuf> = below_lib
+    let of_architectures = below_lib.filter(|name| name.contains("-linux-"));
+    let mut tops: Vec<PathBuf> = of_architectures
         .map(|name| Path::new("usr/lib").join(name).join("qemu"))
         .collect();
-    tops.extend(["usr/lib/qemu", "usr/lib64/qemu"].map(PathBuf::from));
+    let programs = names(root, "usr/bin")
+        .into_iter()
+        .filter(|name| name.starts_with("qemu-system-"));
+    let programs = programs.map(|name| format!("usr/bin/{name}"));
+    // A directory counts with all that is in it, and a file by its content, in whichever list.
+    let plain = ["usr/lib/qemu", "usr/lib64/qemu", "etc/qemu.conf"].map(str::to_owned);
+    for path in programs.chain(plain) {
+        let is_module_directory = path.starts_with("usr/lib");
+        let path = PathBuf::from(path);
+        if directory(root, &path).is_some() {
+            tops.push(path);
+        } else if !is_module_directory || resolve(root, &path).is_some_and(|it| it.exists()) {
+            if let Some(entry) = entry(root, &path) {
+                listing.insert(path.display().to_string(), entry);
+            }
+        }
+    }
     tops.sort();
     let mut seen = HashMap::new();
     for top in tops {
@@ -401,17 +418,6 @@ fn listing(root: &Path) -> Listing {
         }
         walk(root, &real, &name, &mut HashMap::new(), &mut listing);
         listing.insert(name, facts(&real));
-    }
-    let programs = names(root, "usr/bin")
-        .into_iter()
-        .filter(|name| name.starts_with("qemu-system-"));
-    for path in programs
-        .map(|name| format!("usr/bin/{name}"))
-        .chain(["etc/qemu.conf".to_owned()])
-    {
-        if let Some(entry) = entry(root, Path::new(&path)) {
-            listing.insert(path, entry);
-        }
     }
     listing
 }

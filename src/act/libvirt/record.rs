@@ -15,7 +15,7 @@
 //! ctime = "1700000000.123456789"
 //! epoch = 7029584136209874
 //!
-//! modstamp-witness 1 qemu
+//! modstamp-witness 2 qemu
 //! …
 //! ```
 //!
@@ -210,7 +210,7 @@ second = 1600000000
 path = '/usr/bin/a\x20b\xff'
 second = 1700000000
 
-modstamp-witness 1 qemu
+modstamp-witness 2 qemu
 stamp system -
 stamp user -
 end 3
@@ -247,7 +247,7 @@ end 3
             );
         }
         let first = "modstamp-libvirt 1\nlatest 00000000001700000001\nevicted\n\
-            modstamp-witness 1 qemu\nstamp system -\nstamp user -\nend 3\n";
+            modstamp-witness 2 qemu\nstamp system -\nstamp user -\nend 3\n";
         assert!(Record::parse(Owner::System, first.as_bytes()).is_none());
     }
 }
