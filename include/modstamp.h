@@ -57,9 +57,9 @@ enum {
 };
 
 /*
- * Observes a profile's inputs: its stamps, modules, programs and further files. Call it before
- * the probe, and store the witness with the answer. The witness is text in UTF-8, some 100 bytes
- * for each module.
+ * Observes all that a profile names: stamps, modules, programs, files, variables, the host and
+ * libraries. Call it before the probe, and store the witness with the answer. The witness is text
+ * in UTF-8, some 100 bytes for each module.
  *
  * "profile" is "qemu", the name of another profile, or the path of a profile's file, which has a
  * "/" in it.
@@ -97,12 +97,12 @@ int modstamp_check_for(const char *profile, const char *tag, const char *witness
 
 /*
  * Tells of a change that no check can see. Touches the profile's stamp: the system's for root,
- * and their own for other users. Every witness that was observed before is then stale. "reason"
- * is for people who look at the stamp later, and may be empty.
+ * and their own for other users. Every older witness of the same user, and for root of every user,
+ * is then stale. "reason" is for people who look at the stamp later, and may be empty.
  *
  * It waits for the disk, and up to five seconds for others that touch at the same time. If their
- * lock is held for longer, it touches without the lock, and does not tell of that. It does not
- * reach a libvirt that knows nothing of stamps; `modstamp touch` does. While an image is built
+ * lock is held for longer, it touches without the lock, and does not tell of that. It makes
+ * no cache of another program good, libvirt's included; `modstamp touch` does. While an image is built
  * (SOURCE_DATE_EPOCH is set), it makes no first stamp, and that is no error.
  */
 int modstamp_touch(const char *profile, const char *reason, char **why);

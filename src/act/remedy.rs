@@ -9,6 +9,7 @@
 //! | occasion | files are removed | commands run | libvirt's rule |
 //! | --- | --- | --- | --- |
 //! | a touch, such as a transaction's end | yes | no: it must stay out of the way | yes |
+//! | `update --no-commands`, as by the unit | yes | no: `refresh --stale` follows | yes |
 //! | an update, and a refresh | yes | yes, for `/` alone, and not while an image is built | yes |
 //!
 //! `follow.rs` applies libvirt's rule, which has a record of its own.

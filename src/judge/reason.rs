@@ -62,7 +62,7 @@ pub enum Reason {
     /// During the probe something was touched, or was changed and changed back. The answer may have
     /// seen either state.
     Disturbed(Subject),
-    /// A variable that names module directories has another value.
+    /// A variable that the profile names has another value.
     Variable {
         /// The variable.
         name: String,
