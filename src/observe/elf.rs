@@ -15,6 +15,7 @@ use object::elf::{
 use object::endian::Endianness;
 use object::pod::slice_from_bytes;
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
+use rustix::io::Errno;
 
 /// What the loader reads in a program, a module or a library.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,6 +48,10 @@ const MOST_BYTES: u64 = 1 << 20;
 
 /// The longest name or run path, in bytes. The kernel takes no longer path (PATH_MAX, limits.h).
 const LONGEST_TEXT: u64 = 4096;
+
+/// The most names of needed libraries, and their bytes in all. A large program has some hundred.
+const MOST_NEEDS: usize = 4096;
+const MOST_NAMES: usize = 256 << 10;
 
 /// `DF_1_NODEFLIB` in DT_FLAGS_1.
 const LACKS_DEFAULTS: u64 = 0x800;
@@ -116,10 +121,17 @@ fn parse<E: FileHeader<Endian = Endianness>>(
     let Some(table) = table else {
         return Ok(Some(elf));
     };
+    let mut names = 0;
     for (tag, value) in items {
         let text = || text_at(file, table.saturating_add(value));
         match tag {
-            DT_NEEDED => elf.needs.extend(text()?),
+            DT_NEEDED => {
+                elf.needs.extend(text()?);
+                names += elf.needs.last().map_or(0, |name| name.len());
+                if elf.needs.len() > MOST_NEEDS || names > MOST_NAMES {
+                    return Err(Errno::FBIG.into());
+                }
+            }
             DT_RPATH => elf.rpath = text()?,
             DT_RUNPATH => elf.runpath = text()?,
             DT_FLAGS_1 => elf.lacks_defaults = value & LACKS_DEFAULTS != 0,

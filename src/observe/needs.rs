@@ -215,6 +215,9 @@ impl Needs<'_, '_, '_> {
             for module in directory.entries() {
                 let path = directory.name.join(&module.name);
                 self.roots.insert(path.clone());
+                if self.loader.places_left == 0 {
+                    continue; // The look ends as one that was cut off.
+                }
                 if let File::Elf(_, elf) = self.loader.parse(&path, module.clone()) {
                     self.load(path, &elf, contexts);
                 }
@@ -250,6 +253,10 @@ impl Needs<'_, '_, '_> {
         let own = rpath(&loaded.elf, &loaded.origin);
         if !context.rpath.starts_with(&own) {
             context.rpath.splice(..0, own);
+            // A directory that comes again finds nothing new. Libraries that need each other would
+            // otherwise make the list longer for ever.
+            let mut seen = BTreeSet::new();
+            context.rpath.retain(|path| seen.insert(path.clone()));
         }
         if loaded.elf.runpath.is_none() {
             first.clone_from(&context.rpath);
@@ -318,6 +325,9 @@ impl Needs<'_, '_, '_> {
     fn load(&mut self, path: PathBuf, elf: &Rc<Elf>, contexts: &BTreeSet<Rc<Context>>) {
         for context in contexts {
             if self.queued.insert((path.clone(), Rc::clone(context))) {
+                // Each takes memory, so the bound counts it, too.
+                let cost = 1 + context.rpath.len();
+                self.loader.places_left = self.loader.places_left.saturating_sub(cost);
                 self.queue.push_back(Loaded {
                     origin: path.parent().unwrap_or(&path).to_owned(),
                     path: path.clone(),

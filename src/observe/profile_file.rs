@@ -137,13 +137,12 @@ impl Profile {
 
     fn from_file(path: &Path, root: &Root) -> Result<Profile> {
         let profile = Profile::begin(&name_of_file(path), root)?;
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| {
-            let remedy = "name a file that you can read";
-            Error::system("read the profile", path, errno, remedy)
-        })?;
+        let (file, foreign) = match open_trusted(path) {
+            Ok(file) => (file, None),
+            Err(problem) => (open_any(path)?, Some(problem)),
+        };
         let mut profile = profile.with(path, &read(file, path)?)?;
-        profile.foreign = why_foreign(path);
+        profile.foreign = foreign;
         profile.refuse_empty(&path.display().to_string())?;
         Ok(profile.without_caches_among_modules())
     }
@@ -282,16 +281,26 @@ fn read_below(root: &Root, path: &Path) -> Result<Option<String>> {
     }
 }
 
-/// Why somebody else could have written a file that the caller named. Its commands do not run then.
-fn why_foreign(path: &Path) -> Option<String> {
-    let absolute = std::path::absolute(path).ok()?;
-    match Root::system().ok()?.read(&absolute, Steps::Trusted) {
-        Err(Stop::Untrusted { culprit, problem }) => {
-            let culprit = Printable(culprit.as_os_str());
-            Some(format!("{culprit} {problem}"))
+/// Opens a file that the caller named, if nobody else could have written it. The error tells why
+/// somebody could. The remedies of such a profile do nothing.
+fn open_trusted(path: &Path) -> std::result::Result<OwnedFd, String> {
+    let absolute = std::path::absolute(path).map_err(|error| error.to_string())?;
+    let system = Root::system().map_err(|error| error.to_string())?;
+    let opened = system.read(&absolute, Steps::Trusted);
+    opened.map_err(|stop| match stop {
+        Stop::Untrusted { culprit, problem } => {
+            format!("{} {problem}", Printable(culprit.as_os_str()))
         }
-        _ => None,
-    }
+        stop => io::Error::from(stop).to_string(),
+    })
+}
+
+fn open_any(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| {
+        let remedy = "name a file that you can read";
+        Error::system("read the profile", path, errno, remedy)
+    })
 }
 
 fn read(file: OwnedFd, path: &Path) -> Result<String> {

@@ -32,6 +32,8 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_command_that_does_not_exist_is_told_and_the_rest_goes_on,
     a_command_that_a_user_could_replace_does_not_run,
     no_command_of_a_profile_that_others_could_write_runs,
+    no_file_is_removed_for_a_profile_that_others_could_write,
+    a_command_runs_in_no_directory_that_others_could_fill,
     a_command_runs_once_for_two_updates_at_once,
     a_touch_while_a_command_runs_makes_the_cache_stale_again,
     no_command_runs_while_an_image_is_built,
@@ -73,6 +75,13 @@ impl World {
         let text = format!("module-directories = [\"@/modules\"]\n{caches}");
         let text = text.replace('@', self.path("").to_str().unwrap().trim_end_matches('/'));
         self.write(&format!("{}.toml", self.name), &text);
+    }
+
+    /// The profile's name. It has a number, because the profile is given by its path.
+    fn profile_name(&self) -> String {
+        let witness = self.succeed(&["observe"]);
+        let first = witness.lines().next().unwrap();
+        first.rsplit(' ').next().unwrap().to_owned()
     }
 
     fn path(&self, below: &str) -> PathBuf {
@@ -267,7 +276,7 @@ fn a_command_that_floods_its_output_keeps_the_last_lines() {
     let output = last["output"].as_array().unwrap();
     assert_eq!(output.last().unwrap(), "the end");
     assert!(output.len() <= 8, "{output:?}");
-    let record = format!("lib/modstamp/{}.remedies", world.name);
+    let record = format!("lib/modstamp/{}.remedies", world.profile_name());
     assert!(fs::metadata(world.path(&record)).unwrap().len() < 8192);
 }
 
@@ -334,9 +343,10 @@ fn no_command_of_a_profile_that_others_could_write_runs() {
     let profile = world.path("remedy-foreign.toml");
     std::os::unix::fs::chown(&profile, Some(NOBODY), None).unwrap();
     let said = world.fail(&["update"]);
-    let problem =
-        "cannot run a command of the profile remedy-foreign: others could have written it";
-    assert!(said.contains(problem), "{said}");
+    // The name of a profile that is given by its path has a number.
+    let problem = "others could have written it";
+    let start = "cannot run a command of the profile remedy-foreign-";
+    assert!(said.contains(start) && said.contains(problem), "{said}");
     std::os::unix::fs::chown(&profile, Some(0), None).unwrap();
     fs::set_permissions(&profile, fs::Permissions::from_mode(0o666)).unwrap();
     assert!(world.fail(&["update"]).contains(problem));
@@ -344,6 +354,50 @@ fn no_command_of_a_profile_that_others_could_write_runs() {
     fs::set_permissions(&profile, fs::Permissions::from_mode(0o644)).unwrap();
     world.succeed(&["update"]);
     assert_eq!(world.count(), 1);
+}
+
+fn no_file_is_removed_for_a_profile_that_others_could_write() {
+    let caches = "
+        [[cache]]
+        files = [\"@/cache/*\"]
+        remedy = \"remove\"
+    ";
+    let world = World::new("remedy-foreign-removal", caches);
+    let profile = world.path("remedy-foreign-removal.toml");
+    std::os::unix::fs::chown(&profile, Some(NOBODY), None).unwrap();
+    for verb in [&["update"][..], &["refresh"]] {
+        let said = world.fail(verb);
+        let start = "cannot remove a cache that is named by remedy-foreign-removal-";
+        assert!(said.contains(start), "{said}");
+    }
+    let output = world.modstamp(&["touch"]).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("others could have written it"), "{told}");
+    assert!(world.path("cache/one").exists());
+    std::os::unix::fs::chown(&profile, Some(0), None).unwrap();
+    world.succeed(&["update"]);
+    assert!(!world.path("cache/one").exists());
+}
+
+fn a_command_runs_in_no_directory_that_others_could_fill() {
+    let caches = "
+        [[cache]]
+        files = [\"@/cache/*/made\"]
+        remedy = [\"@/make\", \"{directory}\"]
+    ";
+    let world = World::new("remedy-filled", caches);
+    for below in ["cache/a", "cache/b"] {
+        fs::create_dir(world.path(below)).unwrap();
+    }
+    std::os::unix::fs::chown(world.path("cache/b"), Some(NOBODY), None).unwrap();
+    std::os::unix::fs::symlink(world.path("home"), world.path("cache/c")).unwrap();
+    world.script("");
+    let said = world.fail(&["update"]);
+    for refused in ["cache/b", "cache/c"] {
+        let path = world.path(refused).display().to_string();
+        assert!(said.contains(&format!("run a remedy in {path}")), "{said}");
+    }
+    assert_eq!(world.count(), 1, "in cache/a alone");
 }
 
 fn a_command_runs_once_for_two_updates_at_once() {
@@ -358,7 +412,7 @@ fn a_command_runs_once_for_two_updates_at_once() {
 
 fn a_touch_while_a_command_runs_makes_the_cache_stale_again() {
     let world = updated("remedy-meanwhile", "");
-    let stamp = format!("/var/lib/modstamp/{}.stamp", world.name);
+    let stamp = format!("/var/lib/modstamp/{}.stamp", world.profile_name());
     world.script(&format!(
         "test $(wc -c < ${{0%/*}}/ran) -gt 2 || touch {stamp}"
     ));
@@ -481,7 +535,7 @@ fn a_user_makes_their_own_cache_good_by_the_systems_stamp() {
     assert!(!theirs.exists());
     let record = world.path(&format!(
         "home/.local/state/modstamp/{}.remedies",
-        world.name
+        world.profile_name()
     ));
     assert_eq!(fs::metadata(record).unwrap().uid(), NOBODY);
     // Their own touch reaches it, too.

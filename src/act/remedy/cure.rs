@@ -2,14 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+
+use rustix::fs::{FileType, fstat};
 
 use crate::act::remedy::find::Found;
 use crate::act::remedy::program::{self, End};
 use crate::act::remedy::record::RemedyResult;
 use crate::files::root::Root;
+use crate::files::trust::why_bendable;
+use crate::files::way::{Steps, Stop};
 use crate::ground::error::Error;
 use crate::ground::text::Printable;
 use crate::observe::foreign_cache::{Command, DIRECTORY, ForeignCache, Program, Remedy};
@@ -105,6 +110,10 @@ impl Cure {
     /// Removes the files of a cache.
     pub(crate) fn by_removal(cache: &ForeignCache, profile: &Profile) -> Cure {
         let mut cure = Cure::begin(cache);
+        if let Some(error) = why_foreign("remove a cache that is named by", profile) {
+            cure.fail(error);
+            return cure;
+        }
         let root = profile.root();
         let found = Found::search(root, &globs(cache, profile));
         found.errors.into_iter().for_each(|error| cure.fail(error));
@@ -132,11 +141,8 @@ impl Cure {
         is_in_use: bool,
     ) -> Cure {
         let mut cure = Cure::begin(cache);
-        if let Some(problem) = &profile.foreign {
-            let remedy = "let the profile belong to root or you, and let nobody else write to it";
-            let cause = io::Error::other(format!("others could have written it: {problem}"));
-            let attempt = "run a command of the profile";
-            cure.fail(Error::system(attempt, profile.name(), cause, remedy));
+        if let Some(error) = why_foreign("run a command of the profile", profile) {
+            cure.fail(error);
             return cure;
         }
         let root = profile.root();
@@ -149,15 +155,16 @@ impl Cure {
         };
         let globs = globs(cache, profile);
         // A profile has the layouts of several distributions, and this host has one of them.
-        let has_place = || is_in_use && !directories(root, &globs).is_empty();
+        let has_place = || is_in_use && !directories(root, &globs).0.is_empty();
         let is_missed = || has_place() || !Found::search(root, &globs).files.is_empty();
         if programs.is_empty() && is_missed() {
             cure.fail(not_there(&command.program));
         }
-        let directories = match command.takes_directory() {
+        let (directories, errors) = match command.takes_directory() {
             true => directories(root, &globs),
-            false => BTreeSet::from([PathBuf::new()]),
+            false => (BTreeSet::from([PathBuf::new()]), Vec::new()),
         };
+        errors.into_iter().for_each(|error| cure.fail(error));
         for program in programs {
             for directory in &directories {
                 cure.run(&program, command, directory, owner);
@@ -206,6 +213,15 @@ impl Cure {
     }
 }
 
+/// The error of a profile that somebody else could have written. Its author chose the files and the
+/// commands, and must not choose them for the caller.
+fn why_foreign(attempt: &'static str, profile: &Profile) -> Option<Error> {
+    let problem = profile.foreign.as_ref()?;
+    let remedy = "let the profile belong to root or you, and let nobody else write to it";
+    let cause = io::Error::other(format!("others could have written it: {problem}"));
+    Some(Error::system(attempt, profile.name(), cause, remedy))
+}
+
 fn how_it_ended(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("it exited with status {code}"),
@@ -241,12 +257,38 @@ pub(crate) fn globs(cache: &ForeignCache, profile: &Profile) -> Vec<Glob> {
     globs.collect()
 }
 
-/// The directories that a file of the cache may be in, whether or not one is there.
-fn directories(root: &Root, globs: &[Glob]) -> BTreeSet<PathBuf> {
+/// The directories that a file of the cache may be in, whether or not one is there. The errors are
+/// those of directories that somebody else could have filled: a command trusts what is in its own.
+fn directories(root: &Root, globs: &[Glob]) -> (BTreeSet<PathBuf>, Vec<Error>) {
     let parents: Vec<Glob> = globs.iter().filter_map(|glob| glob.above(1)).collect();
-    let found = Found::search(root, &parents).files.into_iter();
-    let is_directory = |path: &PathBuf| root.directory(path).is_ok() && path.to_str().is_some();
-    found.map(|file| file.path).filter(is_directory).collect()
+    let found = Found::search(root, &parents);
+    let (mut directories, mut errors) = (BTreeSet::new(), found.errors);
+    for path in found.files.into_iter().map(|file| file.path) {
+        let refused = |culprit: PathBuf, problem| Error::Untrusted {
+            attempt: "run a remedy in",
+            path: root.outside(&path),
+            culprit,
+            problem,
+        };
+        let place = match root.place(&path, Steps::Trusted) {
+            Ok(place) => place,
+            Err(Stop::Untrusted { culprit, problem }) => {
+                errors.push(refused(culprit, problem));
+                continue;
+            }
+            Err(_) => continue, // It leads nowhere.
+        };
+        let Ok(stat) = fstat(&place) else {
+            continue;
+        };
+        match why_bendable(place.as_fd(), &stat) {
+            _ if !FileType::from_raw_mode(stat.st_mode).is_dir() => {}
+            Some(problem) => errors.push(refused(root.outside(&path), problem)),
+            None if path.to_str().is_some() => drop(directories.insert(path)),
+            None => {}
+        }
+    }
+    (directories, errors)
 }
 
 /// Whether a remedy is a command.
