@@ -5,7 +5,7 @@
 //! stamp system 1700000000.123456789
 //! stamp user -
 //! variable QEMU_MODULE_DIR -
-//! host /dev/kvm =device\x2010:232,\x20mode\x200660,\x20owner\x200:107
+//! host kernel =6.12.9\x20#1\x20SMP
 //! directory 40755 0:0 0 c1f7a05e2b9d3846 - /usr/lib64/qemu
 //! own 4b1d7e6c9f20a835
 //! module 100755 0:0 101128 6cfb0e4f6d9a7b1c 0f3e…(32 digits) hw-display-qxl.so

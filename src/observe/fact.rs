@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Stat};
 use rustix::io::Errno;
 
 use crate::files::read::read_at_most;
@@ -201,7 +201,7 @@ fn at(path: &Path, system: &Root) -> Value {
                 Err(error) => unreadable(&error),
             }
         }
-        kind => Value::Text(device(kind, &stat).into()),
+        kind => Value::Text(device(path, kind, &stat).into()),
     }
 }
 
@@ -213,19 +213,24 @@ fn text_of(bytes: &[u8]) -> Value {
     })
 }
 
-fn device(kind: FileType, stat: &Stat) -> String {
-    let (major, minor) = (
-        rustix::fs::major(stat.st_rdev),
-        rustix::fs::minor(stat.st_rdev),
-    );
-    let mode = stat.st_mode & 0o7777;
-    let owner = format!("mode {mode:04o}, owner {}:{}", stat.st_uid, stat.st_gid);
-    match kind {
-        FileType::CharacterDevice | FileType::BlockDevice => {
-            format!("device {major}:{minor}, {owner}")
+/// A device as the caller sees it. The kernel gives a miscellaneous device any minor number at each
+/// boot, so that one says nothing (`MISC_MAJOR`, linux/major.h).
+fn device(path: &Path, kind: FileType, stat: &Stat) -> String {
+    const MISCELLANEOUS: u32 = 10;
+    let what = match (kind, rustix::fs::major(stat.st_rdev)) {
+        (FileType::CharacterDevice, MISCELLANEOUS) => "device".to_owned(),
+        (FileType::CharacterDevice | FileType::BlockDevice, major) => {
+            format!("device {major}:{}", rustix::fs::minor(stat.st_rdev))
         }
-        _ => format!("no device or file, {owner}"),
-    }
+        _ => "no device or file".to_owned(),
+    };
+    let both = Access::READ_OK | Access::WRITE_OK;
+    // A group or an ACL may open it to the caller. libvirt asks that, too (`virQEMUCapsIsValid`).
+    let is_open = rustix::fs::accessat(CWD, path, both, AtFlags::EACCESS).is_ok();
+    let access = if is_open { "open" } else { "closed" };
+    let mode = stat.st_mode & 0o7777;
+    let (uid, gid) = (stat.st_uid, stat.st_gid);
+    format!("{what}, mode {mode:04o}, owner {uid}:{gid}, {access} to the caller")
 }
 
 fn unreadable(error: &io::Error) -> Value {

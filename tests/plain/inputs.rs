@@ -355,6 +355,42 @@ fn what_the_running_host_gives_counts_by_what_it_is_now() {
     assert!(!elsewhere.observe().unwrap().to_string().contains("\nhost "));
 }
 
+/// The kernel numbers miscellaneous devices anew at each boot. libvirt asks whether it may open one.
+#[test]
+fn a_device_counts_by_whether_the_caller_may_open_it() {
+    let text = |device: &str| {
+        let profile = Profile::new("x").unwrap().files(["/nowhere/x"]).unwrap();
+        let witness = profile
+            .host([device])
+            .unwrap()
+            .observe()
+            .unwrap()
+            .to_string();
+        let start = format!("host {device} =");
+        let line = witness.lines().find_map(|line| line.strip_prefix(&start));
+        line.unwrap_or_else(|| panic!("{witness}"))
+            .replace("\\x20", " ")
+    };
+    let null = text("/dev/null");
+    assert!(
+        null.starts_with("device 1:3, mode 0666, ") && null.ends_with(", open to the caller"),
+        "{null}"
+    );
+    // Nobody writes to the directory itself; root may.
+    let directory = text("/dev");
+    assert!(directory.starts_with("no device or file, "), "{directory}");
+    let is_root = rustix::process::geteuid().is_root();
+    let access = if is_root { "open" } else { "closed" };
+    assert!(
+        directory.ends_with(&format!(", {access} to the caller")),
+        "{directory}"
+    );
+    if Path::new("/dev/fuse").exists() {
+        let fuse = text("/dev/fuse");
+        assert!(fuse.starts_with("device, mode "), "{fuse}");
+    }
+}
+
 /// At boot a device may not be there yet, and libvirt compares what the host gives by itself.
 #[test]
 fn an_update_of_the_stamp_does_not_look_at_variables_or_the_host() {
