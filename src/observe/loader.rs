@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use rustix::fs::FileType;
+use rustix::io::Errno;
 
 use crate::files::read::read_at_most;
-use crate::files::root::Root;
 use crate::files::way::Steps;
 use crate::observe::elf;
 use crate::observe::elf::{Elf, Target};
@@ -45,6 +46,8 @@ pub(crate) struct Loader<'w, 'a> {
     answers: BTreeMap<(OsString, Rc<Route>), Rc<Vec<PathBuf>>>,
     /// Once it is 0, nothing more is found.
     pub(crate) places_left: usize,
+    /// Files that exist, and that nobody could read. What they lead to is not known.
+    pub(crate) unreadable: BTreeMap<PathBuf, Entry>,
 }
 
 /// A file that may be a library.
@@ -81,16 +84,47 @@ impl<'w, 'a> Loader<'w, 'a> {
         let path = Path::new(LOADER_CACHE);
         // Stat before reading. A cache that changes in between then has another identity later.
         let looked = BTreeMap::from([(path.to_owned(), identity(walk, path))]);
-        let cache = text_of(walk.root, path, MOST_BYTES);
-        Loader {
-            cache: cache.and_then(LoaderCache::of),
+        let mut loader = Loader {
+            cache: None,
             walk,
             files: BTreeMap::new(),
             directories: BTreeMap::new(),
             looked,
             answers: BTreeMap::new(),
             places_left: most_places,
-        }
+            unreadable: BTreeMap::new(),
+        };
+        let cache = loader.text(path, MOST_BYTES);
+        loader.cache = cache.and_then(LoaderCache::of);
+        loader
+    }
+
+    /// The bytes of a regular file. `None` if there is none, or if it cannot be read: the look then
+    /// knows that.
+    pub(crate) fn text(&mut self, path: &Path, most: u64) -> Option<Vec<u8>> {
+        let read = || -> io::Result<Option<Vec<u8>>> {
+            let file = match self.walk.root.read(path, Steps::Any) {
+                Ok(file) => file,
+                Err(stop) if stop.leads_nowhere() => return Ok(None),
+                Err(stop) => return Err(stop.into()),
+            };
+            let stat = rustix::fs::fstat(&file)?;
+            match FileType::from_raw_mode(stat.st_mode).is_file() {
+                true => read_at_most(most, file).map(Some),
+                false => Ok(None),
+            }
+        };
+        read().unwrap_or_else(|error| {
+            self.note_unreadable(path, &error);
+            None
+        })
+    }
+
+    fn note_unreadable(&mut self, path: &Path, error: &io::Error) -> Entry {
+        let errno = Errno::from_io_error(error).unwrap_or(Errno::IO);
+        let entry = Entry::unreadable(path.to_owned(), FileType::RegularFile, errno);
+        self.unreadable.insert(path.to_owned(), entry.clone());
+        entry
     }
 
     /// The libraries that a name leads to.
@@ -150,7 +184,7 @@ impl<'w, 'a> Loader<'w, 'a> {
         let mut directories = Vec::new();
         for path in musl_files(target) {
             self.look(&path);
-            let text = text_of(self.walk.root, &path, MOST_TEXT).unwrap_or_default();
+            let text = self.text(&path, MOST_TEXT).unwrap_or_default();
             directories.extend(musl_directories(&text));
         }
         match directories.is_empty() {
@@ -282,18 +316,9 @@ impl<'w, 'a> Loader<'w, 'a> {
                 File::Elf(entry, Rc::new(elf))
             }
             Ok(None) => File::Other,
-            Err(_) => File::Unreadable(entry),
+            Err(error) => File::Unreadable(self.note_unreadable(path, &error)),
         }
     }
-}
-
-/// The bytes of a regular file. `None` if it cannot be read, or is too long.
-pub(crate) fn text_of(root: &Root, path: &Path, most: u64) -> Option<Vec<u8>> {
-    let stat = root.target(path)?;
-    FileType::from_raw_mode(stat.st_mode)
-        .is_file()
-        .then_some(())?;
-    read_at_most(most, root.read(path, Steps::Any).ok()?).ok()
 }
 
 /// The identity of what is at a path, links followed.

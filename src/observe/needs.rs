@@ -17,7 +17,7 @@ use crate::observe::evidence::hash;
 use crate::observe::fact::Value;
 use crate::observe::libraries::{Libraries, Looked};
 use crate::observe::library_path::{expanded, run_path};
-use crate::observe::loader::{File, Loader, MOST_PLACES, MOST_TEXT, Route, text_of};
+use crate::observe::loader::{File, Loader, MOST_PLACES, MOST_TEXT, Route};
 use crate::observe::manifest::Place;
 use crate::observe::manifest_file::ManifestFile;
 use crate::observe::observation::Observation;
@@ -148,6 +148,7 @@ impl Needs<'_, '_, '_> {
             let entry = Entry::unreadable(all.clone(), FileType::Directory, TOO_MANY_PLACES);
             self.entries.insert(all, entry);
         }
+        self.entries.append(&mut self.loader.unreadable);
         let looked = self.loader.looked.into_iter();
         Libraries {
             entries: self.entries.into_values().collect(),
@@ -232,7 +233,7 @@ impl Needs<'_, '_, '_> {
             lacks_defaults: false,
         });
         for manifest in &self.question.manifests {
-            let Some(bytes) = text_of(self.loader.walk.root, &manifest.path, MOST_TEXT) else {
+            let Some(bytes) = self.loader.text(&manifest.path, MOST_TEXT) else {
                 continue;
             };
             for name in manifest.names(&bytes) {

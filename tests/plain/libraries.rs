@@ -509,6 +509,44 @@ fn a_programs_rpath_counts_for_its_modules_and_ends_with_a_runpath() {
     assert_eq!(world.libraries(&profile), ["/opt/tool/private/liba.so.1"]);
 }
 
+/// Each hands its run path down to the other, so that a list of them has no end.
+#[test]
+fn libraries_that_need_each_other_by_other_run_paths_are_looked_up_once_each() {
+    let with_rpath = |need, rpath| Elf {
+        rpath: Some(rpath),
+        ..needs([need])
+    };
+    let world = World::new(&[
+        (MODULE, with_rpath("liba.so", "/opt/a")),
+        ("opt/a/liba.so", with_rpath("libb.so", "/opt/b")),
+        ("opt/b/libb.so", with_rpath("liba.so", "/opt/a")),
+    ]);
+    let found = ["/opt/a/liba.so", "/opt/b/libb.so"];
+    assert_eq!(world.libraries(&world.profile()), found);
+    let witness = world.profile().observe().unwrap().to_string();
+    assert!(
+        !witness.contains(" / \n") && !witness.contains(" /\n"),
+        "{witness}"
+    );
+}
+
+#[test]
+fn a_file_that_names_thousands_of_libraries_is_not_known() {
+    let name = "lib-with-a-long-name-that-many-items-share.so";
+    let many = Elf {
+        needs: vec![name; 5000],
+        ..Elf::default()
+    };
+    let world = World::new(&[(MODULE, many)]);
+    let witness = world.profile().observe().unwrap();
+    let told = witness.check(&world.profile()).unwrap();
+    let told = told.reasons_for_people(9).concat();
+    assert!(
+        told.contains("not known") && told.contains("a.so"),
+        "{told}"
+    );
+}
+
 #[test]
 fn what_is_no_elf_file_has_no_libraries_and_is_no_error() {
     let world = World::new(&[]);
