@@ -630,6 +630,21 @@ fn the_cache_of_a_libvirt_below_usr_local_is_seen_and_cleaned() {
     }
 }
 
+/// Debian's own group may write to /var/local.
+#[test]
+fn a_place_below_usr_local_that_has_no_cache_is_no_trouble() {
+    use std::os::unix::fs::PermissionsExt;
+    let host = Host::new();
+    host.ask(X86);
+    let local = host.path("var/local");
+    fs::create_dir_all(&local).unwrap();
+    let _ = std::os::unix::fs::chown(&local, None, Some(50)); // as root
+    fs::set_permissions(&local, fs::Permissions::from_mode(0o2775)).unwrap();
+    let (_, err) = host.say(&["libvirt", "status"]);
+    assert_eq!(err, "");
+    host.say(&["libvirt", "refresh"]);
+}
+
 #[test]
 fn a_refresh_keeps_the_directorys_atime_and_ctimes_of_programs() {
     let host = Host::new();

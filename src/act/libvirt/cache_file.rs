@@ -93,6 +93,12 @@ impl CacheDirectory {
         let user = home_directory("XDG_CACHE_HOME", ".cache");
         let user = user.map(|cache| (Owner::User, cache, "libvirt/qemu/cache"));
         for (owner, top, below) in system.into_iter().chain(user) {
+            // Debian's /var/local can be written by a group. Without a cache there, that is no matter.
+            let is_usual = owner == Owner::User || top == Path::new(SYSTEM_TOPS[0]);
+            let is_missing = |path: &Path| matches!(root.place(path, Steps::Any), Err(stop) if stop.leads_nowhere());
+            if !is_usual && is_missing(&top.join(below)) {
+                continue;
+            }
             let path = root.outside(&top).join(below);
             match open(root, &top, &Path::new(below).join(kind.folder)) {
                 Ok(Some(fd)) => found.push(CacheDirectory {
