@@ -53,9 +53,12 @@ fn a_fresh_installation_makes_the_stamp_for_everybody_to_read(host: &dyn Manager
 fn installing_a_module_package_moves_the_stamp(host: &dyn Manager) {
     assert!(host.moves(Install, &[&host.module("nfs", "1", "nfs.so")]));
     let note = host.sh("cat /var/lib/modstamp/qemu.stamp");
-    let by = format!("by: {}\nwhy: {}", host.facts().command[0], host.modules());
+    // dpkg tells of the directory alone, the others of each path.
+    let by = format!("by: {}\nwhy: ", host.facts().command[0]);
+    let (_, why) = note.split_once(&by).unwrap_or_else(|| panic!("{note}"));
+    let path = why.strip_prefix("something in ").unwrap_or(why);
     assert!(
-        note.contains(&by) && note.contains("came, went or w"),
+        path.starts_with(&host.modules().to_string()) && why.contains("came, went or w"),
         "{note}"
     );
 }
