@@ -167,7 +167,7 @@
 //!
 //! # What cannot be seen
 //!
-//! - Whatever a probe depends on beyond the profile: the kernel, the processor, a configuration file
+//! - Whatever a probe depends on beyond the profile: a configuration file or something of the host
 //!   that the profile does not name, a library if the profile does not ask for libraries.
 //! - A library that a program loads by a name in its code (dlopen(3)), and all that
 //!   `/etc/ld.so.preload` and `LD_PRELOAD` add. A relative directory in a run path, and an empty item

@@ -36,9 +36,11 @@ pub(crate) struct Followed {
 }
 
 impl Followed {
-    /// Makes caches good after a touch, without any command. `commands` tells by whom. `inputs` are those of before the
-    /// touch, if there was a look at them. `directories` are the module directories that changed,
-    /// if the caller knows them. All waiting ends at `deadline`.
+    /// Makes caches good after a touch, without any command.
+    ///
+    /// `commands` tells who makes those good that need one. `inputs` are those of before the touch,
+    /// if there was a look at them. `directories` are the module directories that changed, if the
+    /// caller knows them. All waiting ends at `deadline`.
     pub(crate) fn after_touch(
         profile: &Profile,
         stamp: &Stamp,

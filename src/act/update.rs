@@ -80,9 +80,9 @@ impl Profile {
     ///
     /// Then it makes the stale caches of other programs good that the profile names. It runs the
     /// commands that the profile has for them, and waits for their ends. It refreshes libvirt, if
-    /// the profile says so, and if something changed or libvirt missed a change. If root's refresh could move no time, an ordinary user's update removes
-    /// stale answers from that user's own cache. `None` while an image is built: see
-    /// [`Stamp::touch`].
+    /// the profile says so, and if something changed or libvirt missed a change. If root's refresh
+    /// could move no time, an ordinary user's update removes stale answers from that user's own
+    /// cache. `None` while an image is built: see [`Stamp::touch`].
     ///
     /// # Errors
     /// Like [`Profile::inputs`]. Other failures are in [`Updated::errors`].

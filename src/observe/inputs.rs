@@ -56,8 +56,8 @@ pub(crate) enum Depth {
     /// All.
     All,
     /// Those of modules and files whose stat identity is no evidence. Programs and libraries are
-    /// large, and are not read. This is for a caller that has no time to read all. If something that was not read
-    /// is touched later, the verdict on it is "not known".
+    /// large, and are not read. This is for a caller that has no time to read all. If something
+    /// that was not read is touched later, the verdict on it is "not known".
     Doubtful,
 }
 

@@ -355,8 +355,8 @@ static void own_profile(const char *name, char *profile)
     write_profile(profile);
 }
 
-/* Opens the lock of such a profile, which was touched: with the system's stamp for root, or with one's own. Its name has
- * a number, because the profile was given by a path. */
+/* Opens the lock of such a profile after a touch: beside the system's stamp for root, or beside one's
+ * own. Its name has a number, because the profile was given by a path. */
 static int open_lock(const char *name)
 {
     char directory[PATH_SIZE], lock[PATH_SIZE];
