@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -13,7 +12,6 @@ use crate::act::remedy::find::Found;
 use crate::act::remedy::program::{self, End};
 use crate::act::remedy::record::RemedyResult;
 use crate::files::root::Root;
-use crate::files::trust::why_bendable;
 use crate::files::way::{Steps, Stop};
 use crate::ground::error::Error;
 use crate::ground::text::Printable;
@@ -264,16 +262,15 @@ fn directories(root: &Root, globs: &[Glob]) -> (BTreeSet<PathBuf>, Vec<Error>) {
     let found = Found::search(root, &parents);
     let (mut directories, mut errors) = (BTreeSet::new(), found.errors);
     for path in found.files.into_iter().map(|file| file.path) {
-        let refused = |culprit: PathBuf, problem| Error::Untrusted {
-            attempt: "run a remedy in",
-            path: root.outside(&path),
-            culprit,
-            problem,
-        };
         let place = match root.place(&path, Steps::Trusted) {
             Ok(place) => place,
             Err(Stop::Untrusted { culprit, problem }) => {
-                errors.push(refused(culprit, problem));
+                errors.push(Error::Untrusted {
+                    attempt: "run a remedy in",
+                    path: root.outside(&path),
+                    culprit,
+                    problem,
+                });
                 continue;
             }
             Err(_) => continue, // It leads nowhere.
@@ -281,11 +278,8 @@ fn directories(root: &Root, globs: &[Glob]) -> (BTreeSet<PathBuf>, Vec<Error>) {
         let Ok(stat) = fstat(&place) else {
             continue;
         };
-        match why_bendable(place.as_fd(), &stat) {
-            _ if !FileType::from_raw_mode(stat.st_mode).is_dir() => {}
-            Some(problem) => errors.push(refused(root.outside(&path), problem)),
-            None if path.to_str().is_some() => drop(directories.insert(path)),
-            None => {}
+        if FileType::from_raw_mode(stat.st_mode).is_dir() && path.to_str().is_some() {
+            directories.insert(path);
         }
     }
     (directories, errors)
