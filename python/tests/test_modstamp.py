@@ -7,6 +7,7 @@ them as another user: a touch of root's is the system's.
 import contextlib
 import fcntl
 import glob
+import itertools
 import json
 import logging
 import os
@@ -23,6 +24,7 @@ import modstamp
 
 IS_ROOT = os.geteuid() == 0
 NOBODY = 65534
+NUMBERS = itertools.count()
 
 
 def write(path, text=""):
@@ -49,13 +51,15 @@ class Scratch(unittest.TestCase):
         os.mkdir("modules")
         for name in "a", "b":
             write(f"modules/{name}.so", name)
-        self.name = f"python{os.getpid()}"  # Its stamp is no other test's.
+        self.name = f"python{os.getpid()}{next(NUMBERS)}"  # Its stamp is no other test's.
         self.profile = f"{self.here}/{self.name}.toml"
         write(self.profile, f'module-directories = ["{self.here}/modules"]\n')
 
-    @property
-    def states(self):
-        return "/var/lib/modstamp" if IS_ROOT else f"{self.here}/modstamp"
+    def stamp(self):
+        """The stamp's path. The profile is given by its path, so the stamp's name has a number."""
+        states = "/var/lib/modstamp" if IS_ROOT else f"{self.here}/modstamp"
+        [stamp] = glob.glob(f"{states}/{self.name}-*.stamp")
+        return stamp
 
 
 class Witnesses(Scratch):
@@ -90,8 +94,7 @@ class Witnesses(Scratch):
     def test_a_touch_from_python_moves_the_stamp(self):
         witness = modstamp.observe(self.profile)
         modstamp.touch(self.profile, "a new licence key")
-        # The profile is given by its path, so its name has a number.
-        [stamp] = glob.glob(f"{self.states}/{self.name}-*.stamp")
+        stamp = self.stamp()
         first = os.stat(stamp).st_mtime_ns
         self.assertIn("a new licence key", "".join(lines(stamp)))
         self.assertIn("stamp", witness.check().reasons[0])
@@ -123,7 +126,8 @@ class Witnesses(Scratch):
 
     def test_others_run_during_a_call(self):
         modstamp.touch(self.profile)
-        with open(f"{self.states}/.{self.name}.lock", "a") as lock:
+        states, name = os.path.split(self.stamp())
+        with open(f"{states}/.{name.removesuffix('.stamp')}.lock", "r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             start = time.monotonic()
             touch = threading.Thread(target=modstamp.touch, args=[self.profile])

@@ -76,6 +76,7 @@ impl Root {
     }
 
     /// The name of `path` outside the root.
+    #[inline(never)] // Many errors name a path, and rpm's program has to stay small.
     pub fn outside(&self, path: &Path) -> PathBuf {
         let below = path.strip_prefix("/").unwrap_or(path);
         self.path.join(below)

@@ -41,6 +41,7 @@ impl From<Errno> for Stop {
 }
 
 impl Stop {
+    #[inline(never)] // Rare, and rpm's program has to stay small.
     pub(crate) fn into_error(
         self,
         attempt: &'static str,

@@ -228,6 +228,7 @@ impl Stamp {
     }
 
     /// The name of this profile's file with an extension, in the stamp's directory.
+    #[inline(never)] // rpm's program has to stay small.
     pub(crate) fn name_beside(&self, extension: &str) -> String {
         format!("{}.{extension}", self.profile)
     }
@@ -278,8 +279,7 @@ impl Stamp {
     }
 
     /// The error of a touch that the system refused.
-    pub(crate) fn refused(&self, cause: impl Into<io::Error>) -> Error {
-        let cause = cause.into();
+    pub(crate) fn refused(&self, cause: io::Error) -> Error {
         let remedy = match cause.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
                 "make room on its file system and touch again"
@@ -367,7 +367,7 @@ mod tests {
             (ErrorKind::PermissionDenied, "run as root"),
         ];
         for (cause, remedy) in causes {
-            let error = stamp.refused(cause).to_string();
+            let error = stamp.refused(cause.into()).to_string();
             assert!(error.contains(remedy), "{error}");
         }
     }

@@ -18,6 +18,7 @@ use std::io::{self, ErrorKind, Write as _};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::files::directory::{open_file, stat_at};
 use crate::files::trust::why_linked;
@@ -144,7 +145,7 @@ impl Turn<'_> {
         // a plain touch could give the stamp its old time back.
         self.forget(Kept::Witness);
         let stat = stat_at(&self.directory, self.stamp.name());
-        let stat = stat.map_err(|errno| self.stamp.refused(errno))?;
+        let stat = stat.map_err(|errno| self.stamp.refused(errno.into()))?;
         if let Some(stat) = &stat {
             self.stamp.check_kind(stat)?;
         }
@@ -182,7 +183,7 @@ impl Turn<'_> {
 
     /// Moves the stamp without a new file, for which there is no room.
     fn move_in_place(&self, last: Mtime, durability: Durability) -> Result<Placed> {
-        let refused = |errno| self.stamp.refused(errno);
+        let refused = |errno: Errno| self.stamp.refused(errno.into());
         let file = open_file(&self.directory, self.stamp.name(), OFlags::WRONLY);
         let file = File::from(file.map_err(refused)?);
         let stat = rustix::fs::fstat(&file).map_err(refused)?;
