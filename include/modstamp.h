@@ -86,24 +86,25 @@ int modstamp_observe_for(const char *profile, const char *program, const char *t
 int modstamp_disturbed(const char *profile, const char *witness, char **why);
 
 /*
- * Judges a stored witness by the inputs of now. Returns MODSTAMP_OK if the answer that was
+ * Compares a stored witness with the present inputs. Returns MODSTAMP_OK if the answer that was
  * stored with it still holds. Otherwise returns MODSTAMP_STALE, and the reasons in ten lines at
  * most. A text that is no witness is stale.
  */
 int modstamp_check(const char *profile, const char *witness, char **why);
 
-/* Like modstamp_check(), of a witness that was observed with this tag. NULL stands for no tag. */
+/* Like modstamp_check(), for a witness that was observed with this tag. NULL stands for no tag. */
 int modstamp_check_for(const char *profile, const char *tag, const char *witness, char **why);
 
 /*
- * Tells of a change that no check can see. Touches the profile's stamp: the system's for root,
- * and their own for other users. Every older witness of the same user, and for root of every user,
- * is then stale. "reason" is for people who look at the stamp later, and may be empty.
+ * Tells of a change that no check can see. Touches the profile's stamp: for root the system's,
+ * and for any other user that user's own. The older witnesses of the same user are then stale. If
+ * root touches, those of every user are. "reason" is for people who look at the stamp later, and
+ * may be empty.
  *
- * It waits for the disk, and up to five seconds for others that touch at the same time. If their
- * lock is held for longer, it touches without the lock, and does not tell of that. It makes
- * no cache of another program good, libvirt's included; `modstamp touch` does. While an image is built
- * (SOURCE_DATE_EPOCH is set), it makes no first stamp, and that is no error.
+ * It waits for the disk, and up to five seconds for others that touch at the same time. If others
+ * hold the lock for longer, it touches without the lock, and does not report that. It makes no
+ * cache of another program good, not even libvirt's; `modstamp touch` does. While an image is
+ * built (SOURCE_DATE_EPOCH is set), it makes no first stamp, and that is no error.
  */
 int modstamp_touch(const char *profile, const char *reason, char **why);
 

@@ -32,12 +32,12 @@ pub(crate) enum Value {
     Unreadable(i32),
 }
 
-/// The inputs that an observation has.
+/// The range of inputs in an observation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Scope {
     #[default]
     Whole,
-    /// Only what packages bring. The variables and the running host are left out.
+    /// Only inputs from packages: no variables, and nothing of the running host.
     Packages,
 }
 
@@ -55,12 +55,12 @@ pub(crate) enum HostInput {
 /// The longest file that a host input may be, in bytes. A kernel's parameter has some bytes.
 const LONGEST_FILE: u64 = 64 << 10;
 
-/// The longest text of a file that becomes a fact as it is, in bytes. Of a longer one the digest
-/// counts.
+/// The longest text of a file that becomes a fact as it is, in bytes. A longer text counts by its
+/// digest.
 const LONGEST_TEXT: usize = 64;
 
-/// The bytes of /proc/cpuinfo that are read. They have the first processor. Each further one costs
-/// the kernel time.
+/// The bytes of /proc/cpuinfo that are read. They cover the first processor. Each further processor
+/// costs the kernel time.
 const CPU_BYTES: usize = 4096;
 
 /// The lines of /proc/cpuinfo that tell of the model, the features and the microcode, on the
@@ -105,7 +105,7 @@ impl Fact {
         }
     }
 
-    /// What the running host, whose root directory is `system`, gives for an input.
+    /// The value of an input on the running host, whose root directory is `system`.
     pub(crate) fn of_host(input: &HostInput, system: &Root) -> Fact {
         Fact {
             name: input.to_string(),
@@ -144,7 +144,7 @@ impl fmt::Display for HostInput {
     }
 }
 
-/// What libvirt compares, too (`virQEMUCapsIsValid`).
+/// The release and the version of the kernel. libvirt compares them, too (`virQEMUCapsIsValid`).
 fn kernel() -> Value {
     let uname = rustix::system::uname();
     let words = [uname.release(), uname.version()].map(|word| word.to_string_lossy());
@@ -182,7 +182,7 @@ fn cpu_of(text: &str) -> Value {
     Value::Text(format!("{model}, {microcode}digest {sum:016x}").into())
 }
 
-/// What is at a path of the running host.
+/// The value of a path on the running host.
 fn at(path: &Path, system: &Root) -> Value {
     let place = match system.place(path, Steps::Any) {
         Ok(place) => place,
@@ -214,7 +214,7 @@ fn text_of(bytes: &[u8]) -> Value {
 }
 
 /// A device as the caller sees it. The kernel gives a miscellaneous device any minor number at each
-/// boot, so that one says nothing (`MISC_MAJOR`, linux/major.h).
+/// boot, so that number does not count (`MISC_MAJOR`, linux/major.h).
 fn device(path: &Path, kind: FileType, stat: &Stat) -> String {
     const MISCELLANEOUS: u32 = 10;
     let what = match (kind, rustix::fs::major(stat.st_rdev)) {

@@ -15,10 +15,10 @@ use crate::observe::pattern::{Glob, Source};
 use crate::observe::profile_text::Text;
 use crate::stamp::stamp::Owner;
 
-/// The time that a command gets if the profile gives none.
+/// The time limit of a command if the profile sets none.
 const USUAL_TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// The most seconds that a profile can give a command.
+/// The longest time limit that a profile can set, in seconds.
 const LONGEST_TIME_LIMIT: i64 = 3600;
 
 /// Stands in a command for each directory that a file of the cache may be in.
@@ -27,20 +27,20 @@ pub(crate) const DIRECTORY: &str = "{directory}";
 /// A cache of another program.
 #[derive(Debug, Clone)]
 pub(crate) struct ForeignCache {
-    /// There are none for libvirt, whose rule knows them.
+    /// Empty for libvirt, whose own rule knows its files.
     pub(crate) files: Vec<Source>,
     pub(crate) remedy: Remedy,
-    /// Whether the package manager's own trigger makes it anew.
+    /// Whether a trigger of the distribution rebuilds it.
     pub(crate) packages_rebuild: bool,
 }
 
 /// How a cache is made good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Remedy {
-    /// Its files are removed. The other program makes them anew.
+    /// modstamp removes its files, and the other program rebuilds them.
     Remove,
     Command(Command),
-    /// libvirt's own rule: its daemons, too, probe again.
+    /// modstamp moves the times that libvirt compares, so that every libvirt probes again.
     Libvirt,
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct Command {
 /// The program of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Program {
-    /// A name, which is looked for in the system's directories of programs.
+    /// A name in the system's directories of programs.
     Name(String),
     /// Each program that the path matches.
     Path(Glob),

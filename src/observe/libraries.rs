@@ -11,7 +11,7 @@ use crate::observe::evidence::Identity;
 pub(crate) struct Libraries {
     /// Sorted by name.
     pub(crate) entries: Vec<Entry>,
-    /// The names under which a library is needed, and that the loader finds nowhere. Sorted.
+    /// The needed names that the loader finds nowhere. Sorted.
     pub(crate) missing: Vec<PathBuf>,
     /// For each library, found or missing, the first file that needs it.
     pub(crate) needed_by: BTreeMap<PathBuf, PathBuf>,
@@ -20,8 +20,8 @@ pub(crate) struct Libraries {
     /// The other paths that the look depends on: directories that were searched, and files that
     /// were no library. Sorted by name.
     ///
-    /// If all are as they were, and the libraries and those that need them, too, then another look
-    /// finds the same libraries. It parses nothing then.
+    /// If these paths, the libraries and the files that need them are all unchanged, another look
+    /// finds the same libraries. It then parses nothing.
     pub(crate) looked: Vec<Looked>,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Libraries {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Looked {
     pub(crate) path: PathBuf,
-    /// The identity of what is there, with the whole of the question folded in.
+    /// The identity of the file there, hashed together with the whole question.
     pub(crate) identity: Identity,
 }
 

@@ -1,8 +1,8 @@
 //! The look for shared libraries: it finds what the dynamic loader would load, by ld.so(8).
 //!
-//! A program may run on any processor. So each variant of a library in `glibc-hwcaps` counts. A
-//! library that is loaded already serves later needs of the same name; here each need is looked up
-//! for itself.
+//! A program may run on any processor. So each variant of a library in `glibc-hwcaps` counts. In
+//! the dynamic loader, a loaded library serves later needs of the same name. This look resolves
+//! each need for itself.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -44,9 +44,9 @@ pub(crate) struct Loader<'w, 'a> {
     pub(crate) looked: BTreeMap<PathBuf, Identity>,
     /// Needs that were looked up, each with the paths that it leads to.
     answers: BTreeMap<(OsString, Rc<Route>), Rc<Vec<PathBuf>>>,
-    /// Once it is 0, nothing more is found.
+    /// The places that the look may still try. At 0 it finds nothing more.
     pub(crate) places_left: usize,
-    /// Files that exist, and that nobody could read. What they lead to is not known.
+    /// Files that exist but could not be read. Their needs are not known.
     pub(crate) unreadable: BTreeMap<PathBuf, Entry>,
 }
 
@@ -56,7 +56,7 @@ pub(crate) enum File {
     Missing,
     /// A program or a library of some architecture.
     Elf(Entry, Rc<Elf>),
-    /// Nobody can tell whether it is a library.
+    /// It could not be read, so it may be a library.
     Unreadable(Entry),
     Other,
 }
@@ -72,7 +72,7 @@ struct Searchable {
 /// Where a file's needs are looked up.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Route {
-    /// The directories before the cache.
+    /// The directories that come before the cache.
     pub(crate) first: Vec<PathBuf>,
     /// `None` if libraries of every architecture count.
     pub(crate) target: Option<Target>,
@@ -82,7 +82,7 @@ pub(crate) struct Route {
 impl<'w, 'a> Loader<'w, 'a> {
     pub(crate) fn new(walk: &'w mut Walk<'a>, most_places: usize) -> Loader<'w, 'a> {
         let path = Path::new(LOADER_CACHE);
-        // Stat before reading. A cache that changes in between then has another identity later.
+        // Stat before reading. A cache that changes in between will then have another identity.
         let looked = BTreeMap::from([(path.to_owned(), identity(walk, path))]);
         let mut loader = Loader {
             cache: None,
@@ -99,8 +99,8 @@ impl<'w, 'a> Loader<'w, 'a> {
         loader
     }
 
-    /// The bytes of a regular file. `None` if there is none, or if it cannot be read: the look then
-    /// knows that.
+    /// The bytes of a regular file. `None` if there is none. `None` also if it cannot be read,
+    /// which the look records.
     pub(crate) fn text(&mut self, path: &Path, most: u64) -> Option<Vec<u8>> {
         let read = || -> io::Result<Option<Vec<u8>>> {
             let file = match self.walk.root.read(path, Steps::Any) {
@@ -150,7 +150,7 @@ impl<'w, 'a> Loader<'w, 'a> {
         let mut has_plain = false;
         let cached = match &self.cache {
             Some(cache) => {
-                // The cache is searched from its beginning to its end.
+                // Each look-up reads the whole cache, so its length counts as places.
                 self.places_left = self.places_left.saturating_sub(cache.count() / 64);
                 cache.named(name)
             }
@@ -176,7 +176,7 @@ impl<'w, 'a> Loader<'w, 'a> {
         found
     }
 
-    /// The directories behind the cache. musl's loader has a file instead of a cache.
+    /// The directories that come after the cache. musl's loader has a file instead of a cache.
     fn last_directories(&mut self, target: Option<Target>, defaults: Vec<PathBuf>) -> Vec<PathBuf> {
         if self.cache.is_some() {
             return defaults;
@@ -247,7 +247,7 @@ impl<'w, 'a> Loader<'w, 'a> {
         Some(Searchable { path, special })
     }
 
-    /// The library at a path that no search led to: none or one.
+    /// The library at a given path, without a search: none or one.
     pub(crate) fn at(&mut self, path: PathBuf, target: Option<Target>) -> Vec<PathBuf> {
         match self.is_usable(&path, target) {
             true => vec![path],
@@ -276,7 +276,7 @@ impl<'w, 'a> Loader<'w, 'a> {
         is_usable
     }
 
-    /// Records that the look depends on what is at a path.
+    /// Records that the look depends on a path.
     fn look(&mut self, path: &Path) {
         if !self.looked.contains_key(path) {
             let identity = identity(self.walk, path);
@@ -288,7 +288,7 @@ impl<'w, 'a> Loader<'w, 'a> {
         if let Some(file) = self.files.get(path) {
             return file.clone();
         }
-        // Stat before reading. A file that changes in between then has another identity later.
+        // Stat before reading. A file that changes in between will then have another identity.
         let file = match self.walk.entry(path) {
             None => File::Missing,
             Some(entry) if entry.is_unreadable() => File::Unreadable(entry),
@@ -321,14 +321,14 @@ impl<'w, 'a> Loader<'w, 'a> {
     }
 }
 
-/// The identity of what is at a path, links followed.
+/// The identity of the file at a path, links followed.
 pub(crate) fn identity(walk: &mut Walk<'_>, path: &Path) -> Identity {
     match walk.root.place(path, Steps::Any) {
         Ok(place) => match rustix::fs::fstat(&place) {
             Ok(stat) => walk.evidence.identity(&stat, || Some(&place)),
             Err(_) => Identity::Unknown,
         },
-        // What appears there later has an identity of its own.
+        // A file that appears there later has another identity.
         Err(stop) if stop.leads_nowhere() => Identity::Evidence(0),
         Err(_) => Identity::Unknown,
     }

@@ -1,4 +1,4 @@
-//! The needs for shared libraries: from modules, programs and manifests to all that they load.
+//! The needs for shared libraries, from modules, programs and manifests to all that they load.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
@@ -74,7 +74,7 @@ impl Question {
         self.look_in(MOST_PLACES, walk, now)
     }
 
-    /// Like [`Question::look`], in at most so many places.
+    /// Like [`Question::look`], but in at most `most_places` places.
     fn look_in(&self, most_places: usize, walk: &mut Walk<'_>, now: &Observation) -> Libraries {
         let needs = Needs {
             loader: Loader::new(walk, most_places),
@@ -100,7 +100,7 @@ struct Needs<'w, 'a, 'q> {
     now: &'q Observation,
     /// The directories of LD_LIBRARY_PATH.
     search_path: Vec<PathBuf>,
-    /// The modules and programs. They are listed elsewhere.
+    /// The modules and programs. An observation lists them elsewhere, not among the libraries.
     roots: BTreeSet<PathBuf>,
     entries: BTreeMap<PathBuf, Entry>,
     missing: BTreeSet<PathBuf>,
@@ -111,7 +111,7 @@ struct Needs<'w, 'a, 'q> {
     queued: BTreeSet<(PathBuf, Rc<Context>)>,
 }
 
-/// What a file inherits from those that load it.
+/// The settings that a file inherits from the files that load it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 struct Context {
     /// The directories of their DT_RPATH.
@@ -161,8 +161,8 @@ impl Needs<'_, '_, '_> {
         }
     }
 
-    /// An empty item stands for the working directory, and does not count. Nobody can tell what
-    /// any other relative path leads to.
+    /// Takes LD_LIBRARY_PATH. An empty item stands for the working directory, and does not count.
+    /// Any other relative path counts as unreadable, because its target is not known.
     fn take_search_path(&mut self) {
         let text = self.question.search_path.clone().unwrap_or_default();
         let items = text.as_bytes().split(|byte| matches!(byte, b':' | b';'));
@@ -177,7 +177,7 @@ impl Needs<'_, '_, '_> {
         }
     }
 
-    /// Takes the programs. Returns what each kind of them hands down to the modules.
+    /// Takes the programs. Returns the settings that modules inherit from them.
     fn programs(&mut self) -> BTreeSet<Rc<Context>> {
         let mut contexts = BTreeSet::new();
         for program in &self.now.programs {
@@ -250,12 +250,12 @@ impl Needs<'_, '_, '_> {
         let Elf { target, .. } = *loaded.elf;
         let mut context = (*loaded.context).clone();
         let mut first = Vec::new();
-        // The programs' own is in their context already.
+        // A program's own DT_RPATH is in its context already.
         let own = rpath(&loaded.elf, &loaded.origin);
         if !context.rpath.starts_with(&own) {
             context.rpath.splice(..0, own);
-            // A directory that comes again finds nothing new. Libraries that need each other would
-            // otherwise make the list longer for ever.
+            // A repeated directory finds nothing new. If libraries need each other, repetition
+            // would make the list longer for ever.
             let mut seen = BTreeSet::new();
             context.rpath.retain(|path| seen.insert(path.clone()));
         }
@@ -322,11 +322,11 @@ impl Needs<'_, '_, '_> {
         }
     }
 
-    /// Looks up the needs of a file later, unless that was done.
+    /// Queues a file, to look up its needs later. Queues it once in each context.
     fn load(&mut self, path: PathBuf, elf: &Rc<Elf>, contexts: &BTreeSet<Rc<Context>>) {
         for context in contexts {
             if self.queued.insert((path.clone(), Rc::clone(context))) {
-                // Each takes memory, so the bound counts it, too.
+                // Each queued file takes memory, so it counts as places, too.
                 let cost = 1 + context.rpath.len();
                 self.loader.places_left = self.loader.places_left.saturating_sub(cost);
                 self.queue.push_back(Loaded {

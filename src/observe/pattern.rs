@@ -14,7 +14,7 @@ pub(crate) enum Source {
     /// A path, perhaps with wildcards.
     Glob(Glob),
     /// A path below each directory that an environment variable names. Without names below it, the
-    /// variable's value is the path, or several with “:” between them.
+    /// variable's value is one path, or several, separated by “:”.
     Variable {
         name: String,
         below: Vec<glob::Pattern>,
@@ -39,7 +39,7 @@ pub(crate) struct Glob {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Named<'a> {
     Absolute(Cow<'a, Glob>),
-    /// A path of a variable's. It depends on the directory that the program runs in.
+    /// A relative path in a variable. It depends on the working directory of the program.
     Relative(PathBuf),
 }
 
@@ -49,7 +49,7 @@ type Fault = String;
 /// Stands for the directory of each program of the profile.
 const PROGRAM: &str = "{program}";
 
-/// Like the item that [`Source::parse`] parses.
+/// Writes the item as [`Source::parse`] reads it.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let below = match self {
@@ -112,8 +112,7 @@ impl Source {
         }
     }
 
-    /// The names of this item below another one that begins in the same way; `None` if it is not
-    /// below that.
+    /// The names that lead from `above` to this item; `None` if this item is not below `above`.
     pub(crate) fn names_below(&self, above: &Source) -> Option<Vec<glob::Pattern>> {
         let (this, above) = match (self, above) {
             (Source::Glob(this), Source::Glob(above)) => (this.all_names(), above.all_names()),
@@ -161,7 +160,7 @@ impl Source {
         Ok(Source::Program { up, below: names })
     }
 
-    /// The paths that this item stands for, by the environment of now. `programs` are the
+    /// The paths that this item stands for in the present environment. `programs` are the
     /// profile's.
     pub(crate) fn named(&self, programs: &[Glob]) -> Vec<Named<'_>> {
         match self {
@@ -189,7 +188,7 @@ impl Source {
         }
     }
 
-    /// This item in any environment: a variable's default, if the system has one.
+    /// This item without the environment: a variable of the system's stands for its default.
     pub(crate) fn without_variables(&self) -> Vec<Source> {
         let Source::Variable { name, below } = self else {
             return vec![self.clone()];
@@ -215,7 +214,7 @@ impl Glob {
         Ok(Glob::below(PathBuf::from("/"), &names))
     }
 
-    /// The path that is no pattern.
+    /// A path without a pattern.
     pub(crate) fn plain(path: PathBuf) -> Glob {
         Glob {
             plain: path,
@@ -340,8 +339,8 @@ fn home_default(name: &str) -> Option<&'static str> {
 /// The paths that the variable `name` names, or its default if it is not set or empty.
 ///
 /// Its value is a list separated by “:”, like PATH, unless it is one of the user's directories.
-/// Some programs take a value as one path, so the whole of a variable that stands alone counts,
-/// too.
+/// Some programs take a value as one path. So the whole value of a variable that stands alone
+/// counts, too.
 fn paths_in(name: &str, is_alone: bool) -> Vec<PathBuf> {
     if let Some(default) = home_default(name) {
         return home_directory(name, default).into_iter().collect();
@@ -356,7 +355,7 @@ fn paths_in(name: &str, is_alone: bool) -> Vec<PathBuf> {
     paths.filter(|path| can_lead(path)).collect()
 }
 
-/// Whether the kernel takes a path at all (PATH_MAX and NAME_MAX, limits.h).
+/// Whether the kernel accepts a path at all (PATH_MAX and NAME_MAX, limits.h).
 fn can_lead(path: &Path) -> bool {
     let length = path.as_os_str().len();
     (1..4096).contains(&length) && path.iter().all(|name| name.len() <= 255)

@@ -40,7 +40,7 @@ pub struct Cure {
     pub(crate) errors: Vec<Error>,
     /// Why the remedy was not applied; `None` if it was.
     pub left: Option<&'static str>,
-    /// Whether the last remedy told people something else.
+    /// Whether this differs from the recorded last remedy, so that people should be told.
     pub(crate) is_news: bool,
 }
 
@@ -152,7 +152,8 @@ impl Cure {
             }
         };
         let globs = globs(cache, profile);
-        // A profile has the layouts of several distributions, and this host has one of them.
+        // A profile has the layouts of several distributions. A missing program is an error only if
+        // this host has the layout of its cache.
         let has_place = || is_in_use && !directories(root, &globs).0.is_empty();
         let is_missed = || has_place() || !Found::search(root, &globs).files.is_empty();
         if programs.is_empty() && is_missed() {
@@ -211,8 +212,8 @@ impl Cure {
     }
 }
 
-/// The error of a profile that somebody else could have written. Its author chose the files and the
-/// commands, and must not choose them for the caller.
+/// The error about a profile that somebody else could have written. Its author could otherwise
+/// choose the files that the caller removes, and the commands that the caller runs.
 fn why_foreign(attempt: &'static str, profile: &Profile) -> Option<Error> {
     let problem = profile.foreign.as_ref()?;
     let remedy = "let the profile belong to root or you, and let nobody else write to it";
@@ -255,8 +256,8 @@ pub(crate) fn globs(cache: &ForeignCache, profile: &Profile) -> Vec<Glob> {
     globs.collect()
 }
 
-/// The directories that a file of the cache may be in, whether or not one is there. The errors are
-/// those of directories that somebody else could have filled: a command trusts what is in its own.
+/// The directories that can hold a file of the cache, even if they hold none yet. A directory that
+/// somebody else could have filled is an error, because the command would trust the files in it.
 fn directories(root: &Root, globs: &[Glob]) -> (BTreeSet<PathBuf>, Vec<Error>) {
     let parents: Vec<Glob> = globs.iter().filter_map(|glob| glob.above(1)).collect();
     let found = Found::search(root, &parents);

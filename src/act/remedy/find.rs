@@ -1,8 +1,7 @@
 //! The search for the files of a cache, by descriptor.
 //!
-//! It goes only where nobody but root and the caller could lead it. Links on the way to the first
-//! wildcard must be root's or the caller's. Below that, no link is followed. So it waits for
-//! nothing that another user controls, and no link of another user's leads it elsewhere.
+//! Only root and the caller can direct it. Links on the way to the first wildcard must be root's or
+//! the caller's. Below that, it follows no link. So no other user can redirect it or make it wait.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -34,7 +33,7 @@ pub(crate) struct FoundFile {
 pub(crate) struct Found {
     /// Sorted by path.
     pub(crate) files: Vec<FoundFile>,
-    /// The steps that were refused or could not be looked at.
+    /// The errors about steps that were refused or could not be read.
     pub(crate) errors: Vec<Error>,
 }
 
@@ -45,7 +44,7 @@ enum Step<'a> {
 }
 
 impl Found {
-    /// Searches the files that `globs` match in `root`. What does not exist is no error.
+    /// Searches the files that `globs` match in `root`. A missing file or directory is no error.
     pub(crate) fn search(root: &Root, globs: &[Glob]) -> Found {
         let mut search = Search {
             root,
@@ -146,7 +145,8 @@ impl Search<'_> {
                 let stat = stat_at(directory, name)?;
                 let is_link =
                     stat.is_some_and(|it| FileType::from_raw_mode(it.st_mode).is_symlink());
-                // A pattern may match links that lead to anything. A name was meant.
+                // A pattern may match a link by chance, so a link is skipped. A plain name was
+                // meant, so a link is reported.
                 if is_link && matches!(step, Step::Name(_)) {
                     self.refuse(path, "is a symbolic link below a pattern".to_owned());
                 }

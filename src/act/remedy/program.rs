@@ -1,8 +1,9 @@
-//! A program that a remedy runs: found where nobody else could have put it, and ended in time.
+//! A program that a remedy runs. Only root or the caller can have put it there, and it ends in
+//! time.
 //!
-//! The program gets no standard input, a fixed `PATH`, and none of the caller's variables but those
-//! that name a user's own directories. It runs in a process group of its own. At the end of its
-//! time the whole group is killed.
+//! The program gets no standard input and a fixed `PATH`. Of the caller's variables it gets only
+//! those that name a user's own directories. It runs in a process group of its own. At the end of
+//! its time the whole group is killed.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -41,7 +42,7 @@ const MOST_LINES: usize = 8;
 /// The time between the request to end (SIGTERM) and the kill.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The longest time between two looks at a process, if the kernel does not tell of its end.
+/// The longest time between two polls of a process, if the kernel cannot report its end.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The variables that name a user's own directories.
@@ -63,7 +64,7 @@ pub(crate) enum End {
     TooLong,
 }
 
-/// Finds the programs that `program` names. None is no error.
+/// Finds the programs that `program` names. To find none is no error.
 ///
 /// # Errors
 /// If somebody else could replace one, or if it cannot be started.
@@ -185,7 +186,7 @@ struct Running {
 impl Running {
     /// Waits for the program's end, and reads its output meanwhile. `None` at the `deadline`.
     ///
-    /// A process that it leaves behind may hold its output open. That is not waited for.
+    /// A process that the program leaves behind may hold its output open. Nothing waits for that.
     fn watch(&mut self, deadline: Deadline) -> io::Result<Option<ExitStatus>> {
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -204,7 +205,7 @@ impl Running {
         }
     }
 
-    /// Waits for output or for the end of the program. Reads what came. Returns how much.
+    /// Waits for output or for the end of the program. Reads the output, and returns its length.
     fn read(&mut self, pause: Duration) -> io::Result<usize> {
         let watched = self.pipes.iter().chain(&self.end);
         let mut watched: Vec<PollFd> = watched.map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
@@ -241,7 +242,7 @@ impl Running {
         Ok(total)
     }
 
-    /// Reads what the pipes still hold. Others may write on without end.
+    /// Reads the rest in the pipes. The limit is for other processes that write on without end.
     fn drain(&mut self) {
         self.end = None;
         let mut total = 0;
@@ -255,7 +256,7 @@ impl Running {
 
     /// Ends the whole process group.
     ///
-    /// A process that the kernel cannot end, as on a hanging disk, is not waited for.
+    /// It does not wait long for a process that the kernel cannot end, as on a hanging disk.
     fn kill(&mut self) -> io::Result<()> {
         let group = Pid::from_child(&self.child);
         let _ = kill_process_group(group, Signal::TERM);

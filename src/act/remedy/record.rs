@@ -1,8 +1,9 @@
 //! The record of remedies, `<profile>.remedies` beside a stamp: when each cache was last made good,
 //! for which time of the stamp, and with what result.
 //!
-//! The system's caches have theirs beside the system's stamp, and a user's own beside that user's.
-//! A cache is stale if the record has another time of a stamp than that stamp has now.
+//! The record of the system's caches is beside the system's stamp, and that of a user's own caches
+//! beside that user's stamp. A cache is stale if a recorded time of a stamp is not that stamp's
+//! time now.
 //!
 //! A line has these words, with a space between two of them, each escaped:
 //!
@@ -14,7 +15,7 @@
 //! 6. what was done, for people
 //! 7. the last lines of a command's output
 //!
-//! Nobody but modstamp reads it. A record that cannot be read makes every cache stale.
+//! Only modstamp reads it. A record that cannot be read makes every cache stale.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -75,7 +76,7 @@ impl RemedyResult {
 }
 
 impl LastRemedy {
-    /// A remedy that ends now. `stamps` are those of before it.
+    /// A remedy that ends now. `stamps` are the times of the stamps before it began.
     pub(crate) fn now(
         cache: &ForeignCache,
         owner: Owner,
@@ -94,8 +95,8 @@ impl LastRemedy {
         }
     }
 
-    /// Whether the stamps are still those for which it was made. A stamp that cannot be read may
-    /// have any time.
+    /// Whether the stamps still have the times for which the remedy was applied. A stamp that
+    /// cannot be read may have any time.
     pub(crate) fn is_for(&self, owner: Owner, stamps: Stamps) -> bool {
         let is_known = stamps.system != StampState::Unreadable
             && (owner == Owner::System || stamps.user != StampState::Unreadable);
@@ -139,7 +140,7 @@ impl LastRemedy {
 }
 
 impl Record {
-    /// Reads the record beside a stamp. It is empty if there is none that can be believed.
+    /// Reads the record beside a stamp. A missing or untrusted record gives an empty one.
     pub(crate) fn read(stamp: &Stamp) -> Record {
         let read = || {
             let bytes = read_at_most(MOST_BYTES, stamp.open_kept(Kept::RemedyRecord).ok()?).ok()?;

@@ -18,10 +18,10 @@ use crate::observe::stamps::Stamps;
 use crate::stamp::event::Event;
 use crate::stamp::stamp::{Durability, Owner, Stamp};
 
-/// The longest removal of files. A hanging file system must hold up no transaction.
+/// The time limit for the removal of files. A hanging file system must hold up no transaction.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The extra time that another process with commands gets to end them.
+/// The time that another process gets for its commands beyond their own limits.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Which caches get their remedy.
@@ -40,7 +40,7 @@ pub enum Commands {
     Run,
     /// They are left to a later refresh.
     Leave,
-    /// Like `Leave`, but the package manager makes anew what packages rebuild.
+    /// Like `Leave`, but caches with `packages-rebuild` are left to the package manager.
     LeaveToPackages,
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct Round<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Rounds {
     pub(crate) cures: Vec<Cure>,
-    /// What kept the record from being written.
+    /// The errors that kept the record from being written.
     pub(crate) errors: Vec<Error>,
     pub(crate) warnings: Vec<String>,
 }
@@ -135,7 +135,8 @@ impl<'a> Round<'a> {
             return done;
         }
         if let Some(why) = why_no_command(self.profile.root()) {
-            // An update says nothing, because the first one on that host runs the commands.
+            // An update does not mention it, because the first update on that host runs the
+            // commands.
             if which == Which::All {
                 let left = by_command.iter().map(|cache| Cure::leave(cache, why));
                 done.cures.extend(left);
@@ -143,7 +144,7 @@ impl<'a> Round<'a> {
             return done;
         }
         let _lock = self.lock(&mut done);
-        // Another process may have run them, for this touch or for an earlier one.
+        // During the wait, another process may have run the commands. So read the record again.
         let stamps = Stamps::of(self.profile);
         let record = Record::read(&self.stamp);
         let is_in_use = is_in_use(self.profile);
@@ -155,7 +156,7 @@ impl<'a> Round<'a> {
                 continue;
             }
             let mut cure = Cure::by_command(cache, command, self.profile, self.owner(), is_in_use);
-            // A command takes long, so what is done is kept at once.
+            // The next command may take long, so this one is recorded at once.
             let new = self.end(cache, &mut cure, &record, stamps);
             done.cures.push(cure);
             let deadline = Deadline::of_touch();
@@ -164,7 +165,7 @@ impl<'a> Round<'a> {
         done
     }
 
-    /// Ends a cure. `None` if the record has the same already.
+    /// Ends a cure, and returns its record. `None` if the same is on record already.
     fn end(
         &self,
         cache: &ForeignCache,
@@ -203,7 +204,7 @@ impl<'a> Round<'a> {
     }
 
     /// Waits until no other process runs the commands of these caches. Without a lock the commands
-    /// run all the same: twice does less harm than not at all.
+    /// run all the same: two runs do less harm than none.
     fn lock(&self, done: &mut Rounds) -> Option<Lock> {
         let limits = self.caches.iter().map(|cache| match &cache.remedy {
             Remedy::Command(command) => command.time_limit,
@@ -217,7 +218,7 @@ impl<'a> Round<'a> {
                 return None;
             }
         };
-        // The commands take long, and no touch may wait for them: so the turn ends first.
+        // No touch may wait for the commands, which take long. So the turn ends before them.
         let name = self.stamp.commands_lock_name();
         let file = open_private(&turn.directory, &name);
         drop(turn);
@@ -240,7 +241,7 @@ impl<'a> Round<'a> {
 }
 
 impl Rounds {
-    /// Applies the remedies of the caches whose owner was touched for. No command runs.
+    /// Applies the remedies after a touch of the stamp of `owner`. Runs no command.
     pub(crate) fn after_touch(
         profile: &Profile,
         owner: Owner,
@@ -273,8 +274,8 @@ impl Rounds {
         })
     }
 
-    /// Applies the remedies of all caches that the caller may make good: root those of the system,
-    /// everybody their own.
+    /// Applies the remedies of all caches that the caller may make good: the caller's own, and for
+    /// root also the system's.
     pub(crate) fn run(
         profile: &Profile,
         which: Which,
@@ -308,13 +309,13 @@ impl Rounds {
     }
 }
 
-/// Whether the caller may make the system's caches good. Another root directory is the caller's.
+/// Whether the caller may make the system's caches good. In another root directory, everybody may.
 fn is_of_root(root: &Root) -> bool {
     rustix::process::geteuid().is_root() || !root.is_system()
 }
 
-/// Whether the caller has a home, and it is the caller's own. Root may have another user's, as by
-/// sudo(8). “/” is the home of services.
+/// Whether the caller has a home directory and owns it. Under sudo(8), root may have another
+/// user's. Services have “/”.
 fn has_own_home(root: &Root) -> bool {
     let home = home_directory("HOME", "").filter(|home| home != Path::new("/"));
     let stat = home
@@ -334,7 +335,7 @@ fn why_no_command(root: &Root) -> Option<&'static str> {
     )
 }
 
-/// Whether any of the profile is installed. If nobody can look, it may be.
+/// Whether any module directory or program of the profile is there, or may be.
 fn is_in_use(profile: &Profile) -> bool {
     Inputs::of(profile, None).map_or(true, |inputs| {
         inputs.module_directories().next().is_some() || inputs.programs().next().is_some()

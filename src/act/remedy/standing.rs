@@ -15,7 +15,7 @@ use crate::stamp::stamp::Owner;
 /// The standing of one cache.
 #[derive(Debug)]
 pub struct CacheStatus {
-    /// Who makes it good.
+    /// The owner, whose task it is to make the cache good.
     pub owner: Owner,
     /// The files, as the profile names them.
     pub cache: String,
@@ -23,7 +23,7 @@ pub struct CacheStatus {
     pub remedy: String,
     /// The files that exist, as seen from outside the root.
     pub files: Vec<PathBuf>,
-    /// Why some could not be looked for.
+    /// The errors about files that could not be searched.
     pub errors: Vec<Error>,
     /// Why it is stale; `None` if it is fresh.
     pub stale: Option<Staleness>,
@@ -44,8 +44,8 @@ pub enum Staleness {
 }
 
 impl Profile {
-    /// The standing of each cache that the profile names, but of libvirt's: the system's, and the
-    /// caller's own.
+    /// The standing of each cache that the profile names: the system's and the caller's own,
+    /// without libvirt's.
     #[doc(hidden)] // Only the programs use it.
     pub fn foreign_caches(&self) -> Vec<CacheStatus> {
         let profile = &self.of_packages();
@@ -83,7 +83,7 @@ impl Profile {
     }
 }
 
-/// Whether only root can look for the files of a system's cache. That is no failure of the caller's.
+/// Whether the caller lacks the right to search a system's cache. Root has it, so nothing is wrong.
 fn is_for_root(owner: Owner, error: &Error) -> bool {
     let is_shut = match error {
         Error::System { cause, .. } => cause.kind() == ErrorKind::PermissionDenied,
