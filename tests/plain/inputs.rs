@@ -131,6 +131,22 @@ fn a_variable_that_is_no_path_counts_by_its_value() {
 }
 
 #[test]
+fn the_variables_that_move_gstreamers_registry_or_gios_modules_count() {
+    let world = World::new(&["opt/gio/a.so"]);
+    let gstreamer = include_str!("../../packaging/profiles/gstreamer.toml");
+    for name in ["GST_REGISTRY_1_0", "GST_REGISTRY"] {
+        let told = world.told(gstreamer, &[], || (), &[(name, "/srv/registry.bin")]);
+        assert!(told.contains(&format!("variable {name} changed")), "{told}");
+    }
+    let gio = include_str!("../../packaging/profiles/gio.toml");
+    let moved = [("GIO_MODULE_DIR", "/opt/gio")];
+    let told = world.told(gio, &[], || (), &moved);
+    assert!(told.contains("variable GIO_MODULE_DIR changed"), "{told}");
+    let told = world.told(gio, &moved, || world.write("opt/gio/b.so", ""), &moved);
+    assert!(told.contains("module b.so added to /opt/gio"), "{told}");
+}
+
+#[test]
 fn a_list_of_files_in_a_variable_counts_by_each_of_them() {
     let world = World::new(&["opt/a.json", "opt/b.json", "opt/more/c.json"]);
     let text = "files = [\"$VK_DRIVER_FILES\"]";
