@@ -9,7 +9,6 @@ use std::rc::Rc;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use crate::files::way::Steps;
 use crate::observe::content::TOO_MANY_PLACES;
 use crate::observe::elf::Elf;
 use crate::observe::entry::Entry;
@@ -184,9 +183,8 @@ impl Needs<'_, '_, '_> {
             let File::Elf(_, elf) = self.loader.file(&program.name) else {
                 continue;
             };
-            let place = self.loader.walk.root.place(&program.name, Steps::Any).ok();
-            let path = place.and_then(|place| self.loader.walk.root.real_path(&place));
-            let path = path.unwrap_or_else(|| program.name.clone());
+            // The loader takes `$ORIGIN` from there.
+            let path = self.loader.walk.root.own_path(&program.name);
             let target = self.loader.walk.root.target(&path);
             let origin = path.parent().unwrap_or(&path).to_owned();
             let context = Rc::new(Context {
