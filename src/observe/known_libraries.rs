@@ -118,7 +118,8 @@ impl Libraries {
     /// which lost a line proves nothing.
     pub(crate) fn seal(&self, question: u64) -> u64 {
         let found = self.entries.iter().map(|entry| &entry.name);
-        let names = found.chain(&self.missing).map(|name| name.as_os_str());
+        let names = found.chain(&self.missing).chain(&self.no_json);
+        let names = names.map(|name| name.as_os_str());
         names.fold(hash(question, &self.links.to_le_bytes()), plus)
     }
 }

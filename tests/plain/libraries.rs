@@ -741,6 +741,12 @@ fn a_directory_of_manifests_counts_by_each_of_them() {
         .unwrap();
     let told = world.after(&profile, || world.remove("usr/lib64/libbare.so"));
     assert_eq!(told, ["library libbare.so removed, which a.json needs"]);
+    // Only a file that is meant as a manifest has to be one.
+    world.write("opt/icd.d/README", b"Put manifests here.");
+    let warnings = || profile.inputs().unwrap().warnings(&profile);
+    assert_eq!(warnings(), NOTHING);
+    world.write("opt/icd.d/b.json", b"{");
+    assert_eq!(warnings().len(), 1, "{:?}", warnings());
 }
 
 #[test]
