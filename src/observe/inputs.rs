@@ -94,7 +94,6 @@ impl Inputs {
         // and even a check of the stamps alone is then stale.
         let stamps = Stamps::of(profile);
         let mut walk = Walk::new(profile.root(), older);
-        walk.exclude = &profile.exclude;
         let globs = profile.program_globs();
         let programs = match &profile.program {
             None => matches(&mut walk, &profile.programs, &[], []),

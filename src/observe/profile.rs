@@ -258,10 +258,12 @@ impl Profile {
         }
         let programs = self.program_globs();
         let covers = |named: &Named| match named {
-            Named::Absolute(glob) => {
-                let below = glob.rest_of(path);
-                below.is_some_and(|below| !is_excluded(&self.exclude, below))
-            }
+            Named::Absolute(glob) => glob.rest_of(path).is_some_and(|below| {
+                let top = path.ancestors().nth(below.iter().count()).unwrap_or(path);
+                let exclude = self.exclude.iter();
+                let exclude = exclude.filter(|it| it.is_for(&programs, |glob| glob.matches(top)));
+                !is_excluded(exclude, below)
+            }),
             Named::Relative(_) => false,
         };
         let mut sources = self.directories.iter();
@@ -333,15 +335,15 @@ impl Profile {
         Cow::Owned(profile)
     }
 
-    /// This profile, but a cache in a module directory is no module. Otherwise each remedy would
-    /// be a change.
+    /// This profile, but a cache in a module directory is no module there. Otherwise each remedy
+    /// would be a change.
     pub(crate) fn without_caches_among_modules(mut self) -> Profile {
         let files = self.caches.iter().flat_map(|cache| &cache.files);
-        let below = files.flat_map(|file| {
+        let excluded = files.flat_map(|file| {
             let directories = self.directories.iter();
-            directories.filter_map(|directory| file.names_below(directory))
+            directories.filter_map(|directory| Exclude::of_file(file, directory))
         });
-        let excluded: Vec<Exclude> = below.filter_map(Exclude::of_path).collect();
+        let excluded: Vec<Exclude> = excluded.collect();
         self.exclude.extend(excluded);
         self
     }
@@ -355,8 +357,10 @@ impl Profile {
             &mut profile.programs,
             &mut profile.files,
         ];
-        let manifests = profile.manifests.iter_mut();
-        for list in lists.into_iter().chain(manifests.map(|it| &mut it.files)) {
+        let manifests = profile.manifests.iter_mut().map(|it| &mut it.files);
+        let exclude = profile.exclude.iter_mut();
+        let exclude = exclude.filter_map(|it| it.directories.as_mut());
+        for list in lists.into_iter().chain(manifests).chain(exclude) {
             *list = list.iter().flat_map(Source::without_variables).collect();
         }
         profile.scope = Scope::Packages;
