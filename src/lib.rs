@@ -280,6 +280,7 @@ mod observe {
     pub(crate) mod libraries;
     #[cfg(feature = "libraries")]
     mod library_path;
+    pub(crate) mod linked;
     #[cfg(feature = "libraries")]
     mod loader;
     #[cfg(feature = "libraries")]

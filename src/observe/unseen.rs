@@ -22,7 +22,8 @@ impl Inputs {
     /// The items of the profile's lists that match nothing, each with its list.
     #[doc(hidden)] // Only the programs use it.
     pub fn missing(&self, profile: &Profile) -> Vec<(Input, String)> {
-        let programs = profile.program_globs();
+        let mut programs = profile.program_globs();
+        programs.extend(self.linked().targets().cloned());
         let is_found = |source: &&Source| {
             source.named(&programs).iter().any(|named| match named {
                 Named::Absolute(glob) => self.paths().any(|path| glob.matches(path)),

@@ -298,6 +298,73 @@ fn a_program_elsewhere_brings_the_modules_beside_it() {
     assert!(profile.covers(Path::new("/opt/any/lib/x86_64-linux-gnu/qemu/a.so")));
 }
 
+/// QEMU looks beside its own file, wherever links to it are (`qemu_init_exec_dir`, util/cutils.c).
+#[test]
+fn each_program_behind_a_link_brings_the_modules_beside_its_own_file() {
+    let [arm, x86] = ["arm", "x86_64"].map(|name| format!("/opt/{name}/bin/qemu-system-{name}"));
+    let world = World::new(&[
+        &arm,
+        &x86,
+        "opt/arm/lib/qemu/a.so",
+        "opt/x86_64/lib/qemu/a.so",
+    ]);
+    fs::create_dir_all(world.path("usr/bin")).unwrap();
+    // As update-alternatives(1) does it.
+    fs::create_dir_all(world.path("etc/alternatives")).unwrap();
+    symlink(&x86, world.path("etc/alternatives/qemu")).unwrap();
+    symlink("/etc/alternatives/qemu", world.path(X86)).unwrap();
+    symlink("../../opt/arm/bin/qemu-system-arm", world.path(ARM)).unwrap();
+    let profile = qemu(&world);
+    let [of_arm, of_x86] = [&format!("/{ARM}"), X86].map(|it| profile.observe_for(it).unwrap());
+    let told = world.after(&profile, || world.write("opt/x86_64/lib/qemu/b.so", ""));
+    assert_eq!(told, ["module b.so added to /opt/x86_64/lib/qemu"]);
+    // One look serves all of them, and the directories of others do not count.
+    let now = profile.inputs().unwrap();
+    let judged = |witness: &Witness| {
+        let verdicts = [witness.judge(&now), witness.check(&profile).unwrap()];
+        let [judged, checked] = verdicts.map(|verdict| sentences(&verdict));
+        assert_eq!(judged, checked);
+        judged
+    };
+    assert_eq!(judged(&of_arm), NOTHING);
+    assert!(of_arm.disturbed(&now).is_none());
+    assert_eq!(judged(&of_x86), told);
+    let status = world.modstamp(
+        "programs = [\"/usr/bin/qemu-*\"]\nfiles = \
+        [\"{program}/../lib/qemu/b.so\"]",
+        &["status"],
+        &[],
+    );
+    assert!(!status.1.contains("missing"), "{status:?}");
+}
+
+/// A directory that two programs share counts for each, by whichever of its names.
+#[test]
+fn a_directory_that_links_of_two_programs_lead_to_counts_for_both() {
+    let world = World::new(&["opt/a/bin/qemu-system-arm", "opt/a/bin/qemu-system-x86_64"]);
+    world.write("opt/a/lib/qemu/a.so", "");
+    fs::create_dir_all(world.path("usr/bin")).unwrap();
+    symlink("a", world.path("opt/b")).unwrap();
+    for (link, to) in [
+        (ARM, "/opt/b/bin/qemu-system-arm"),
+        (X86, "/opt/a/bin/qemu-system-x86_64"),
+    ] {
+        symlink(to, world.path(link)).unwrap();
+    }
+    let profile = qemu(&world);
+    let witnesses = [&format!("/{ARM}"), X86].map(|it| profile.observe_for(it).unwrap());
+    let judged = |witness: &Witness| {
+        let now = profile.inputs().unwrap();
+        let judged = sentences(&witness.judge(&now));
+        assert_eq!(judged, sentences(&witness.check(&profile).unwrap()));
+        judged
+    };
+    assert_eq!(witnesses.each_ref().map(judged), [NOTHING, NOTHING]);
+    world.write("opt/a/lib/qemu/b.so", "");
+    let added = "module b.so added to /opt/a/lib/qemu".to_owned();
+    assert_eq!(witnesses.each_ref().map(judged), [[added.clone()], [added]]);
+}
+
 #[test]
 fn another_tag_of_the_consumers_is_stale_with_that_reason() {
     let world = World::new(&["opt/a.so"]);
