@@ -132,7 +132,8 @@ fn a_variable_that_is_no_path_counts_by_its_value() {
 
 #[test]
 fn the_variables_that_move_gstreamers_registry_or_gios_modules_count() {
-    let world = World::new(&["opt/gio/a.so"]);
+    let modules = ["usr/lib64/gstreamer-1.0/a.so", "usr/lib64/gio/modules/a.so"];
+    let world = World::new(&[modules[0], modules[1], "opt/gio/a.so"]);
     let gstreamer = include_str!("../../packaging/profiles/gstreamer.toml");
     for name in ["GST_REGISTRY_1_0", "GST_REGISTRY"] {
         let told = world.told(gstreamer, &[], || (), &[(name, "/srv/registry.bin")]);
@@ -338,31 +339,31 @@ fn each_program_behind_a_link_brings_the_modules_beside_its_own_file() {
     assert!(!status.1.contains("missing"), "{status:?}");
 }
 
-/// A directory that two programs share counts for each, by whichever of its names.
+/// A look at all programs walks the shared directory by the first program's name for it.
 #[test]
 fn a_directory_that_links_of_two_programs_lead_to_counts_for_both() {
-    let world = World::new(&["opt/a/bin/qemu-system-arm", "opt/a/bin/qemu-system-x86_64"]);
-    world.write("opt/a/lib/qemu/a.so", "");
+    let [arm, x86] = [
+        "/opt/a/bin/qemu-system-arm",
+        "/opt/z/bin/qemu-system-x86_64",
+    ];
+    let world = World::new(&[arm, x86, "opt/a/lib/qemu/a.so"]);
     fs::create_dir_all(world.path("usr/bin")).unwrap();
-    symlink("a", world.path("opt/b")).unwrap();
-    for (link, to) in [
-        (ARM, "/opt/b/bin/qemu-system-arm"),
-        (X86, "/opt/a/bin/qemu-system-x86_64"),
-    ] {
-        symlink(to, world.path(link)).unwrap();
-    }
+    symlink("../a/lib", world.path("opt/z/lib")).unwrap();
+    symlink(arm, world.path(ARM)).unwrap();
+    symlink(x86, world.path(X86)).unwrap();
     let profile = qemu(&world);
     let witnesses = [&format!("/{ARM}"), X86].map(|it| profile.observe_for(it).unwrap());
     let judged = |witness: &Witness| {
         let now = profile.inputs().unwrap();
         let judged = sentences(&witness.judge(&now));
         assert_eq!(judged, sentences(&witness.check(&profile).unwrap()));
+        assert_eq!(witness.disturbed(&now).is_none(), judged.is_empty());
         judged
     };
     assert_eq!(witnesses.each_ref().map(judged), [NOTHING, NOTHING]);
     world.write("opt/a/lib/qemu/b.so", "");
-    let added = "module b.so added to /opt/a/lib/qemu".to_owned();
-    assert_eq!(witnesses.each_ref().map(judged), [[added.clone()], [added]]);
+    let added = ["a", "z"].map(|it| [format!("module b.so added to /opt/{it}/lib/qemu")]);
+    assert_eq!(witnesses.each_ref().map(judged), added);
 }
 
 #[test]
