@@ -270,6 +270,7 @@ mod observe {
     pub(crate) mod entry;
     pub(crate) mod evidence;
     pub(crate) mod exclude;
+    mod exclusions;
     pub(crate) mod fact;
     pub(crate) mod foreign_cache;
     pub(crate) mod input;
@@ -279,6 +280,7 @@ mod observe {
     pub(crate) mod libraries;
     #[cfg(feature = "libraries")]
     mod library_path;
+    pub(crate) mod linked;
     #[cfg(feature = "libraries")]
     mod loader;
     #[cfg(feature = "libraries")]

@@ -128,7 +128,6 @@ impl Root {
 
     /// The path of an opened place, without links; `None` if it is not in this root, or if nobody
     /// can tell (proc(5)).
-    #[cfg(feature = "libraries")]
     pub(crate) fn real_path(&self, place: &OwnedFd) -> Option<PathBuf> {
         let path_of = |fd: &OwnedFd| {
             let number = std::os::fd::AsRawFd::as_raw_fd(fd);
@@ -136,6 +135,13 @@ impl Root {
         };
         let (path, top) = (path_of(place)?, path_of(&self.directory)?);
         Some(Path::new("/").join(path.strip_prefix(top).ok()?))
+    }
+
+    /// The path of the file at `path`, without links: `path` itself, if nobody can tell.
+    pub(crate) fn own_path(&self, path: &Path) -> PathBuf {
+        let place = self.place(path, Steps::Any).ok();
+        let own = place.and_then(|place| self.real_path(&place));
+        own.unwrap_or_else(|| path.to_owned())
     }
 
     /// Opens the file at `path`, links followed, as a place (`O_PATH`, open(2)).

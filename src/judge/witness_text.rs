@@ -16,8 +16,9 @@
 //! needed-by /usr/lib64/qemu/hw-display-qxl.so
 //! missing libcacard.so.0
 //! needed-by /usr/lib64/qemu/hw-usb-smartcard.so
+//! no-json /usr/share/vulkan/icd.d/torn.json
 //! looked 83c0d1e2f3a4b596 /etc/ld.so.cache
-//! end 16
+//! end 17
 //! ```
 //!
 //! The columns of an input:
@@ -45,7 +46,7 @@
 //!
 //! `libraries` says that libraries were looked for, and has a hash of which need leads to which of
 //! them. `missing` is a needed name that leads to none. `needed-by` is one file that needs the
-//! library in the line before. `looked` is another path that the look depends on, with the
+//! library in the line before. `no-json` is a manifest that is no JSON. `looked` is another path that the look depends on, with the
 //! fingerprint that makes the look needless while it is the same.
 //!
 //! [`Witness::disturbed`]: crate::judge::witness::Witness::disturbed
@@ -178,6 +179,9 @@ fn write_libraries(lines: &mut Lines, libraries: &Libraries) -> fmt::Result {
     for name in &libraries.missing {
         writeln!(lines, "missing {}", Escaped(name.as_os_str()))?;
         write_needer(lines, name)?;
+    }
+    for path in &libraries.no_json {
+        writeln!(lines, "no-json {}", Escaped(path.as_os_str()))?;
     }
     for Looked { path, identity } in &libraries.looked {
         lines.write_str("looked ")?;
@@ -313,6 +317,7 @@ fn parse_library(what: &str, rest: &str, libraries: &mut Libraries) -> Option<()
     match what {
         "library" => libraries.entries.push(parse_entry(rest)?),
         "missing" => libraries.missing.push(PathBuf::from(unescape(rest)?)),
+        "no-json" => libraries.no_json.push(PathBuf::from(unescape(rest)?)),
         "needed-by" => {
             let library = libraries.entries.last().map(|entry| &entry.name);
             let name = libraries.missing.last().or(library)?.clone();

@@ -9,8 +9,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 
 use object::elf::{
-    DT_FLAGS_1, DT_NEEDED, DT_RPATH, DT_RUNPATH, DT_STRTAB, FileHeader32, FileHeader64, PT_DYNAMIC,
-    PT_LOAD,
+    DT_AUXILIARY, DT_FILTER, DT_FLAGS_1, DT_NEEDED, DT_RPATH, DT_RUNPATH, DT_STRTAB, FileHeader32,
+    FileHeader64, PT_DYNAMIC, PT_LOAD,
 };
 use object::endian::Endianness;
 use object::pod::slice_from_bytes;
@@ -21,7 +21,8 @@ use rustix::io::Errno;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Elf {
     pub(crate) target: Target,
-    /// The names of the libraries that it needs (DT_NEEDED).
+    /// The names of the libraries that it needs (DT_NEEDED), and of those that it takes symbols
+    /// from (DT_FILTER, DT_AUXILIARY).
     pub(crate) needs: Vec<OsString>,
     /// DT_RPATH, unless there is a DT_RUNPATH.
     pub(crate) rpath: Option<OsString>,
@@ -125,7 +126,7 @@ fn parse<E: FileHeader<Endian = Endianness>>(
     for (tag, value) in items {
         let text = || text_at(file, table.saturating_add(value));
         match tag {
-            DT_NEEDED => {
+            DT_NEEDED | DT_FILTER | DT_AUXILIARY => {
                 elf.needs.extend(text()?);
                 names += elf.needs.last().map_or(0, |name| name.len());
                 if elf.needs.len() > MOST_NEEDS || names > MOST_NAMES {

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
 
-use crate::observe::pattern::{is_match, parse_names};
+use crate::observe::pattern::{Glob, Named, Source, is_match, parse_names};
 
 /// A pattern of names in module directories that do not count. All that is below such a name does
 /// not count, either.
@@ -13,6 +13,8 @@ pub(crate) struct Exclude {
     names: Vec<glob::Pattern>,
     /// Whether it is a path from the module directory. Otherwise it is one name at any depth.
     is_path: bool,
+    /// The module directories that it is for; `None` if it is for all.
+    pub(crate) directories: Option<Vec<Source>>,
 }
 
 impl Exclude {
@@ -29,15 +31,28 @@ impl Exclude {
             false => Ok(Exclude {
                 names,
                 is_path: text.trim_end_matches('/').contains('/'),
+                directories: None,
             }),
         }
     }
 
-    /// A path from the module directory. `None` if it has no name.
-    pub(crate) fn of_path(names: Vec<glob::Pattern>) -> Option<Exclude> {
-        (!names.is_empty()).then_some(Exclude {
-            names,
+    /// A file in one of the module directories. `None` if its path does not begin like that of the
+    /// directory.
+    pub(crate) fn of_file(file: &Source, directory: &Source) -> Option<Exclude> {
+        Some(Exclude {
+            names: file.names_below(directory)?,
             is_path: true,
+            directories: Some(vec![directory.clone()]),
+        })
+    }
+
+    /// Whether it is for all module directories, or for one of a path that `is_path_of` knows.
+    /// `programs` are those of the profile.
+    pub(crate) fn is_for(&self, programs: &[Glob], is_path_of: impl Fn(&Glob) -> bool) -> bool {
+        let is_it = |named: Named| matches!(named, Named::Absolute(glob) if is_path_of(&glob));
+        self.directories.as_ref().is_none_or(|directories| {
+            let mut named = directories.iter().flat_map(|it| it.named(programs));
+            named.any(is_it)
         })
     }
 
@@ -55,9 +70,12 @@ impl Exclude {
 }
 
 /// Whether one of them is `path`, or is above it. `path` is relative to a module directory.
-pub(crate) fn is_excluded(excludes: &[Exclude], path: &Path) -> bool {
-    let is_excluded = |path: &Path| excludes.iter().any(|exclude| exclude.matches(path));
-    !excludes.is_empty() && path.ancestors().any(is_excluded)
+pub(crate) fn is_excluded<'e>(
+    excludes: impl IntoIterator<Item = &'e Exclude>,
+    path: &Path,
+) -> bool {
+    let is_below = |exclude: &Exclude| path.ancestors().any(|path| exclude.matches(path));
+    excludes.into_iter().any(is_below)
 }
 
 impl fmt::Display for Exclude {

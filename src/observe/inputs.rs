@@ -18,6 +18,7 @@ use crate::observe::entry::Entry;
 use crate::observe::evidence::Identity;
 use crate::observe::input::Input;
 use crate::observe::libraries::Libraries;
+use crate::observe::linked::Linked;
 use crate::observe::modules::module_directories;
 #[cfg(feature = "libraries")]
 use crate::observe::needs::Question;
@@ -37,6 +38,8 @@ pub struct Inputs {
     /// Paths that the caller may not enter.
     #[cfg_attr(not(feature = "cli"), allow(dead_code))]
     shut: Vec<PathBuf>,
+    /// The programs behind links.
+    linked: Linked,
     /// Reads in the profile's root directory.
     reader: Reader,
     /// Reads commands, which the caller's own root directory holds.
@@ -94,12 +97,13 @@ impl Inputs {
         // and even a check of the stamps alone is then stale.
         let stamps = Stamps::of(profile);
         let mut walk = Walk::new(profile.root(), older);
-        walk.exclude = &profile.exclude;
-        let globs = profile.program_globs();
+        let mut globs = profile.program_globs();
         let programs = match &profile.program {
             None => matches(&mut walk, &profile.programs, &[], []),
             Some(program) => matches(&mut walk, &[], &[], [program.as_path()]),
         };
+        let linked = Linked::of(profile, &globs, &programs.entries);
+        globs.extend(linked.targets().cloned());
         let mut files = matches(&mut walk, &profile.files, &globs, profile.added_files());
         let mut directories = [programs.directories, files.directories].concat();
         let mut searched = [programs.searched, files.searched].concat();
@@ -156,6 +160,7 @@ impl Inputs {
             tick: walk.evidence.tick,
             whole_tick,
             shut: walk.shut,
+            linked,
             observation,
         })
     }
@@ -185,6 +190,7 @@ impl Inputs {
         narrowed.observation.program = Some(program.clone());
         let programs = &mut narrowed.observation.programs;
         programs.retain(|entry| entry.name == *program);
+        self.linked.narrow(&mut narrowed.observation, program);
         narrowed.narrow_libraries(then);
         Cow::Owned(narrowed)
     }
@@ -229,6 +235,11 @@ impl Inputs {
     pub(crate) fn with_stamp(mut self, owner: Owner, mtime: Mtime) -> Inputs {
         self.observation = self.observation.with_stamp(owner, mtime);
         self
+    }
+
+    /// The programs behind links.
+    pub(crate) fn linked(&self) -> &Linked {
+        &self.linked
     }
 
     /// What the look saw.

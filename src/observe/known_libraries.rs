@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::files::root::Root;
 use crate::observe::directory::DirectoryState;
 use crate::observe::entry::Entry;
 use crate::observe::evidence::hash;
@@ -12,18 +13,19 @@ use crate::observe::observation::Observation;
 use crate::observe::walk::Walk;
 
 /// Moves if the same files lead to other libraries than an earlier version found.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 impl Question {
     /// The libraries that the modules, programs and manifests of a look need.
     ///
     /// They are those of the older observation if stat proves that another look finds the same.
     pub(crate) fn libraries(&self, walk: &mut Walk<'_>, now: &Observation) -> Libraries {
-        if let Some(known) = self.known(walk, now) {
+        let question = self.hash(walk.root, now);
+        if let Some(known) = self.known(question, walk, now) {
             return known;
         }
         let mut libraries = self.look(walk, now);
-        let seal = libraries.seal(self.hash(now)).to_le_bytes();
+        let seal = libraries.seal(question).to_le_bytes();
         for looked in &mut libraries.looked {
             looked.identity = looked.identity.with(&seal);
         }
@@ -31,7 +33,10 @@ impl Question {
     }
 
     /// A number for all that the look begins with, but for the files' own identities.
-    fn hash(&self, now: &Observation) -> u64 {
+    ///
+    /// A link on the way to a program can lead to another name of the same file. The file's own
+    /// identity does not show that, and `$ORIGIN` is another directory then.
+    fn hash(&self, root: &Root, now: &Observation) -> u64 {
         let mut sum = hash(VERSION, &[u8::from(self.counts_all)]);
         for file in &self.manifests {
             sum = plus(sum, file.path.as_os_str());
@@ -41,7 +46,10 @@ impl Question {
         for text in [self.search_path.as_deref(), program] {
             sum = text.map_or(hash(sum, &[0]), |text| plus(sum, text));
         }
-        sum
+        let programs = now.programs.iter();
+        programs.fold(sum, |sum, program| {
+            plus(sum, root.own_path(&program.name).as_os_str())
+        })
     }
 
     /// A manifest in a directory is the same if the directory is.
@@ -59,14 +67,15 @@ impl Question {
         })
     }
 
-    fn known(&self, walk: &mut Walk<'_>, now: &Observation) -> Option<Libraries> {
+    /// The libraries of the older observation. `question` is the hash of this question.
+    fn known(&self, question: u64, walk: &mut Walk<'_>, now: &Observation) -> Option<Libraries> {
         let older = walk.older?;
         let known = older.libraries.as_ref()?;
         let is_same = are_proven_same(&older.programs, &now.programs)
             && are_same_directories(older, now)
             && self.are_same_manifests(older, now);
         is_same.then_some(())?;
-        let seal = known.seal(self.hash(now));
+        let seal = known.seal(question);
         for looked in &known.looked {
             let now = identity(walk, &looked.path).with(&seal.to_le_bytes());
             looked.identity.proves(now).then_some(())?;
@@ -109,7 +118,8 @@ impl Libraries {
     /// which lost a line proves nothing.
     pub(crate) fn seal(&self, question: u64) -> u64 {
         let found = self.entries.iter().map(|entry| &entry.name);
-        let names = found.chain(&self.missing).map(|name| name.as_os_str());
+        let names = found.chain(&self.missing).chain(&self.no_json);
+        let names = names.map(|name| name.as_os_str());
         names.fold(hash(question, &self.links.to_le_bytes()), plus)
     }
 }

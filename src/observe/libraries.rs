@@ -13,6 +13,8 @@ pub(crate) struct Libraries {
     pub(crate) entries: Vec<Entry>,
     /// The needed names that the loader finds nowhere. Sorted.
     pub(crate) missing: Vec<PathBuf>,
+    /// The manifests that are no JSON, and so name nothing. Sorted.
+    pub(crate) no_json: Vec<PathBuf>,
     /// For each library, found or missing, the first file that needs it.
     pub(crate) needed_by: BTreeMap<PathBuf, PathBuf>,
     /// A hash of which library each need leads to.

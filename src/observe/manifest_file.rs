@@ -11,18 +11,27 @@ use crate::observe::manifest::Place;
 pub(crate) struct ManifestFile {
     pub(crate) path: PathBuf,
     pub(crate) place: Place,
+    /// Whether it was found in a directory, among files that may be no manifests.
+    pub(crate) is_found: bool,
 }
 
+/// The mark that some editors write before a text in UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
 impl ManifestFile {
-    /// The names and paths of libraries in its text. A list counts by each of its items. A text
-    /// that is no JSON names nothing.
-    pub(crate) fn names(&self, bytes: &[u8]) -> Vec<String> {
-        let Ok(value) = serde_json::from_slice(bytes) else {
-            return Vec::new();
-        };
+    /// The names and paths of libraries in its text. A list counts by each of its items. `None` if
+    /// the text is no JSON.
+    pub(crate) fn names(&self, bytes: &[u8]) -> Option<Vec<String>> {
+        let text = bytes.strip_prefix(MARK).unwrap_or(bytes);
+        let value = serde_json::from_slice(text).ok()?;
         let mut names = Vec::new();
         collect(&value, &self.place.keys, &mut names);
-        names
+        Some(names)
+    }
+
+    /// Whether it is meant as a manifest. A directory of manifests may have other files, too.
+    pub(crate) fn is_meant(&self) -> bool {
+        !self.is_found || self.path.extension().is_some_and(|it| it == "json")
     }
 
     /// The path that this file names by a text with a “/” in it. `None` if the text is a mere name,
@@ -54,10 +63,11 @@ fn collect(value: &Value, keys: &[String], names: &mut Vec<String>) {
 mod tests {
     use super::*;
 
-    fn names(keys: &str, text: &str) -> Vec<String> {
+    fn names(keys: &str, text: &str) -> Option<Vec<String>> {
         let file = ManifestFile {
             path: PathBuf::from("/usr/share/vulkan/icd.d/a.json"),
             place: Place::parse(keys).unwrap(),
+            is_found: false,
         };
         file.names(text.as_bytes())
     }
@@ -66,17 +76,19 @@ mod tests {
     fn a_place_leads_through_objects_and_through_each_item_of_a_list() {
         let text = r#"{"ICD": {"library_path": "liba.so", "api_version": "1.3"},
             "layers": [{"library_path": "b.so"}, {"name": "c"}, {"library_path": ["d.so"]}]}"#;
-        assert_eq!(names("ICD.library_path", text), ["liba.so"]);
-        assert_eq!(names("layers.library_path", text), ["b.so", "d.so"]);
+        let of = |keys| names(keys, text).unwrap();
+        assert_eq!(of("ICD.library_path"), ["liba.so"]);
+        assert_eq!(of("layers.library_path"), ["b.so", "d.so"]);
         for other in ["ICD", "ICD.library_path.more", "library_path"] {
-            assert!(names(other, text).is_empty(), "{other}");
+            assert!(of(other).is_empty(), "{other}");
         }
     }
 
     #[test]
-    fn a_text_that_is_no_json_names_nothing() {
-        for text in ["", "{", "\u{0}", &"[".repeat(100_000)] {
-            assert!(names("a", text).is_empty());
+    fn a_text_that_is_no_json_is_told_from_one_that_names_nothing() {
+        for text in ["", "{", "\u{0}", "{} {}", &"[".repeat(100_000)] {
+            assert_eq!(names("a", text), None);
         }
+        assert_eq!(names("a", "\u{feff}{}"), Some(Vec::new()));
     }
 }

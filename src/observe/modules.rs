@@ -20,18 +20,13 @@ use crate::observe::content::{
 use crate::observe::directory::{Directory, DirectoryState, Modules};
 use crate::observe::entry::{Entry, Rights};
 use crate::observe::evidence::{Identity, hash, hash_numbers};
+use crate::observe::exclude::Exclude;
+use crate::observe::exclusions::Exclusions;
 use crate::observe::pattern::{Glob, Named};
 use crate::observe::profile::Profile;
 use crate::observe::reader::content_of_link_alias;
 use crate::observe::search::{Names, Search};
-use crate::observe::walk::Walk;
-
-/// Device and inode.
-type Inode = (u64, u64);
-
-fn inode(stat: &Stat) -> Inode {
-    (stat.st_dev, stat.st_ino)
-}
+use crate::observe::walk::{Inode, Walk, inode};
 
 /// What a list of module directories names.
 pub(crate) struct ModuleDirectories {
@@ -62,10 +57,15 @@ pub(crate) fn module_directories(
         path,
         is_plain: true,
     }));
+    let paths: Vec<&Path> = candidates.iter().map(|it| it.path.as_path()).collect();
+    let exclusions = Exclusions::of(profile, programs, &paths);
     let (mut files, mut walked) = (Vec::new(), BTreeMap::new());
     for Candidate { path, is_plain } in own_names_first(walk.root, candidates) {
         match walk.root.directory(&path) {
-            Ok(place) => directories.extend(module_directory(walk, path, &place, &mut walked)),
+            Ok(place) => {
+                let found = module_directory(walk, path, &place, &exclusions, &mut walked);
+                directories.extend(found);
+            }
             Err(Stop::System(Errno::NOTDIR)) if is_plain => files.extend(walk.entry(&path)),
             Err(stop) if stop.leads_nowhere() => {}
             Err(Stop::System(Errno::ACCESS)) => walk.shut.push(path),
@@ -127,6 +127,7 @@ fn module_directory(
     walk: &mut Walk<'_>,
     name: PathBuf,
     place: &OwnedFd,
+    exclusions: &Exclusions<'_>,
     walked: &mut BTreeMap<Inode, PathBuf>,
 ) -> Option<Directory> {
     let stat = match rustix::fs::fstat(place) {
@@ -139,7 +140,8 @@ fn module_directory(
         Some(first) => DirectoryState::Alias(digest_of_name(first)),
         None => {
             walked.insert(inode(&stat), name.clone());
-            match modules(walk, &name, rights, place) {
+            let exclude = exclusions.of_directory(inode(&stat));
+            match modules(walk, &name, rights, place, &exclude) {
                 Ok(modules) => DirectoryState::Walked(modules),
                 Err(errno) => DirectoryState::Unreadable(errno.raw_os_error()),
             }
@@ -160,18 +162,21 @@ fn modules(
     top: &Path,
     rights: Rights,
     place: &OwnedFd,
+    exclude: &[&Exclude],
 ) -> rustix::io::Result<Modules> {
     let nothing = hash_numbers([rights.mode, rights.uid, rights.gid].map(u64::from));
     let known = walk.older.and_then(|older| older.modules_at(top));
     let known = known.filter(|known| known.sum.is_some());
     let unchanged = known.filter(|known| {
-        let summed = ModuleWalk::new(walk, top, Found::Sum(Some(nothing))).run(place);
+        let found = Found::Sum(Some(nothing));
+        let summed = ModuleWalk::new(walk, top, exclude, found).run(place);
         summed.is_ok_and(|found| found.sum(nothing) == known.sum)
     });
     let (sum, entries) = match unchanged {
         Some(known) => (known.sum, Arc::clone(&known.entries)),
         None => {
-            let found = ModuleWalk::new(walk, top, Found::List(Vec::new())).run(place)?;
+            let found = Found::List(Vec::new());
+            let found = ModuleWalk::new(walk, top, exclude, found).run(place)?;
             (found.sum(nothing), Arc::new(found.sorted()))
         }
     };
@@ -187,6 +192,8 @@ struct ModuleWalk<'w, 'a> {
     walk: &'w mut Walk<'a>,
     /// The module directory.
     top: &'w Path,
+    /// What does not count there.
+    exclude: &'w [&'w Exclude],
     found: Found,
     /// The directories that were walked, with their names below `top`.
     walked: BTreeMap<Inode, PathBuf>,
@@ -208,10 +215,16 @@ enum Below {
 }
 
 impl<'w, 'a> ModuleWalk<'w, 'a> {
-    fn new(walk: &'w mut Walk<'a>, top: &'w Path, found: Found) -> ModuleWalk<'w, 'a> {
+    fn new(
+        walk: &'w mut Walk<'a>,
+        top: &'w Path,
+        exclude: &'w [&'w Exclude],
+        found: Found,
+    ) -> ModuleWalk<'w, 'a> {
         ModuleWalk {
             walk,
             top,
+            exclude,
             found,
             walked: BTreeMap::new(),
             links: Vec::new(),
@@ -263,12 +276,7 @@ impl<'w, 'a> ModuleWalk<'w, 'a> {
             name.truncate(prefix);
             name.extend_from_slice(file.to_bytes());
             let name = Path::new(OsStr::from_bytes(&name));
-            if self
-                .walk
-                .exclude
-                .iter()
-                .any(|exclude| exclude.matches(name))
-            {
+            if self.exclude.iter().any(|exclude| exclude.matches(name)) {
                 return;
             }
             let (stat, identity) = match self.walk.stat(directory, file, || self.top.join(name)) {

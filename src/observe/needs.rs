@@ -9,7 +9,6 @@ use std::rc::Rc;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use crate::files::way::Steps;
 use crate::observe::content::TOO_MANY_PLACES;
 use crate::observe::elf::Elf;
 use crate::observe::entry::Entry;
@@ -43,16 +42,17 @@ impl Question {
         now: &Observation,
     ) -> Question {
         let files = manifests.into_iter().flat_map(|(path, place)| {
-            let paths = match now.modules_at(&path) {
+            let (paths, is_found) = match now.modules_at(&path) {
                 Some(modules) => {
                     let names = modules.entries.iter().map(|entry| &entry.name);
-                    names.map(|name| path.join(name)).collect()
+                    (names.map(|name| path.join(name)).collect(), true)
                 }
-                None => vec![path],
+                None => (vec![path], false),
             };
             let of = move |path| ManifestFile {
                 path,
                 place: place.clone(),
+                is_found,
             };
             paths.into_iter().map(of)
         });
@@ -84,6 +84,7 @@ impl Question {
             roots: BTreeSet::new(),
             entries: BTreeMap::new(),
             missing: BTreeSet::new(),
+            no_json: BTreeSet::new(),
             needed_by: BTreeMap::new(),
             links: 0,
             queue: VecDeque::new(),
@@ -104,6 +105,7 @@ struct Needs<'w, 'a, 'q> {
     roots: BTreeSet<PathBuf>,
     entries: BTreeMap<PathBuf, Entry>,
     missing: BTreeSet<PathBuf>,
+    no_json: BTreeSet<PathBuf>,
     needed_by: BTreeMap<PathBuf, PathBuf>,
     links: u64,
     /// Files whose needs are to be looked up.
@@ -153,6 +155,7 @@ impl Needs<'_, '_, '_> {
         Libraries {
             entries: self.entries.into_values().collect(),
             missing: self.missing.into_iter().collect(),
+            no_json: self.no_json.into_iter().collect(),
             needed_by: self.needed_by,
             links: self.links,
             looked: looked
@@ -184,9 +187,8 @@ impl Needs<'_, '_, '_> {
             let File::Elf(_, elf) = self.loader.file(&program.name) else {
                 continue;
             };
-            let place = self.loader.walk.root.place(&program.name, Steps::Any).ok();
-            let path = place.and_then(|place| self.loader.walk.root.real_path(&place));
-            let path = path.unwrap_or_else(|| program.name.clone());
+            // The loader takes `$ORIGIN` from there.
+            let path = self.loader.walk.root.own_path(&program.name);
             let target = self.loader.walk.root.target(&path);
             let origin = path.parent().unwrap_or(&path).to_owned();
             let context = Rc::new(Context {
@@ -236,7 +238,11 @@ impl Needs<'_, '_, '_> {
             let Some(bytes) = self.loader.text(&manifest.path, MOST_TEXT) else {
                 continue;
             };
-            for name in manifest.names(&bytes) {
+            let names = manifest.names(&bytes);
+            if names.is_none() && manifest.is_meant() {
+                self.no_json.insert(manifest.path.clone());
+            }
+            for name in names.unwrap_or_default() {
                 let found = match manifest.path_of(&name) {
                     Some(path) => Rc::new(self.loader.at(path, None)),
                     None => self.loader.answer(OsStr::new(&name), &route),

@@ -103,6 +103,11 @@ impl Source {
         }
     }
 
+    /// Whether the paths begin at the directory of each program.
+    pub(crate) fn begins_at_program(&self) -> bool {
+        matches!(self, Source::Program { .. })
+    }
+
     /// Whether the paths are a user's own. `$XDG_DATA_DIRS` and `$XDG_CONFIG_DIRS` name the
     /// system's.
     pub(crate) fn is_of_user(&self) -> bool {

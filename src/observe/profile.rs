@@ -258,10 +258,12 @@ impl Profile {
         }
         let programs = self.program_globs();
         let covers = |named: &Named| match named {
-            Named::Absolute(glob) => {
-                let below = glob.rest_of(path);
-                below.is_some_and(|below| !is_excluded(&self.exclude, below))
-            }
+            Named::Absolute(glob) => glob.rest_of(path).is_some_and(|below| {
+                let top = path.ancestors().nth(below.iter().count()).unwrap_or(path);
+                let exclude = self.exclude.iter();
+                let exclude = exclude.filter(|it| it.is_for(&programs, |glob| glob.matches(top)));
+                !is_excluded(exclude, below)
+            }),
             Named::Relative(_) => false,
         };
         let mut sources = self.directories.iter();
@@ -270,14 +272,9 @@ impl Profile {
 
     /// The paths that items with `{program}` begin at. There are none if no item does.
     pub(crate) fn program_globs(&self) -> Vec<Glob> {
-        let begins_there = |source: &Source| matches!(source, Source::Program { .. });
         let in_caches = self.caches.iter().flat_map(|cache| &cache.files);
-        let mut sources = self
-            .directories
-            .iter()
-            .chain(self.all_files())
-            .chain(in_caches);
-        if !sources.any(begins_there) {
+        let mut sources = self.all_sources().chain(in_caches);
+        if !sources.any(Source::begins_at_program) {
             return Vec::new();
         }
         let all = self.named_programs().map(Cow::into_owned);
@@ -299,10 +296,9 @@ impl Profile {
 
     /// The one program that counts, by its path and by the path that links lead to.
     fn globs_of_program(&self) -> impl Iterator<Item = Glob> {
-        let program = self.program.as_ref();
-        let target = program.filter(|_| self.root.is_system());
-        let target = target.and_then(|program| std::fs::canonicalize(program).ok());
-        program.cloned().into_iter().chain(target).map(Glob::plain)
+        let program = self.program.iter();
+        let paths = program.flat_map(|program| [program.clone(), self.root.own_path(program)]);
+        paths.map(Glob::plain)
     }
 
     /// Whether the profile names `path` itself as a module directory.
@@ -333,15 +329,15 @@ impl Profile {
         Cow::Owned(profile)
     }
 
-    /// This profile, but a cache in a module directory is no module. Otherwise each remedy would
-    /// be a change.
+    /// This profile, but a cache in a module directory is no module there. Otherwise each remedy
+    /// would be a change.
     pub(crate) fn without_caches_among_modules(mut self) -> Profile {
         let files = self.caches.iter().flat_map(|cache| &cache.files);
-        let below = files.flat_map(|file| {
+        let excluded = files.flat_map(|file| {
             let directories = self.directories.iter();
-            directories.filter_map(|directory| file.names_below(directory))
+            directories.filter_map(|directory| Exclude::of_file(file, directory))
         });
-        let excluded: Vec<Exclude> = below.filter_map(Exclude::of_path).collect();
+        let excluded: Vec<Exclude> = excluded.collect();
         self.exclude.extend(excluded);
         self
     }
@@ -355,8 +351,10 @@ impl Profile {
             &mut profile.programs,
             &mut profile.files,
         ];
-        let manifests = profile.manifests.iter_mut();
-        for list in lists.into_iter().chain(manifests.map(|it| &mut it.files)) {
+        let manifests = profile.manifests.iter_mut().map(|it| &mut it.files);
+        let exclude = profile.exclude.iter_mut();
+        let exclude = exclude.filter_map(|it| it.directories.as_mut());
+        for list in lists.into_iter().chain(manifests).chain(exclude) {
             *list = list.iter().flat_map(Source::without_variables).collect();
         }
         profile.scope = Scope::Packages;
@@ -368,8 +366,7 @@ impl Profile {
         if self.scope == Scope::Packages {
             return Vec::new();
         }
-        let sources = self.directories.iter().chain(&self.programs);
-        let sources = sources.chain(self.all_files());
+        let sources = self.all_sources();
         let in_paths = sources.filter_map(|source| match source {
             Source::Variable { name, .. } => Some(name),
             Source::Glob(_) | Source::Program { .. } => None,
@@ -386,10 +383,11 @@ impl Profile {
         self.libraries || !self.manifests.is_empty()
     }
 
-    /// The items of `files` and of `manifests`.
-    fn all_files(&self) -> impl Iterator<Item = &Source> {
+    /// The items of all lists of paths, but for those of caches.
+    pub(crate) fn all_sources(&self) -> impl Iterator<Item = &Source> {
         let manifests = self.manifests.iter().flat_map(|it| &it.files);
-        self.files.iter().chain(manifests)
+        let sources = self.directories.iter().chain(&self.programs);
+        sources.chain(&self.files).chain(manifests)
     }
 
     /// The host inputs, with their values, sorted by name. Another root directory's host is not

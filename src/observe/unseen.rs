@@ -1,9 +1,10 @@
-//! Inputs that a profile names and that a look at the host did not find.
+//! Inputs that a profile names and that a look at the host did not find, or could not use.
 
 use std::path::{Path, PathBuf};
 
 use crate::ground::text::Printable;
 use crate::observe::added::{Added, AddedState};
+use crate::observe::content::{Content, error_text};
 use crate::observe::entry::Entry;
 use crate::observe::input::Input;
 use crate::observe::inputs::Inputs;
@@ -21,7 +22,8 @@ impl Inputs {
     /// The items of the profile's lists that match nothing, each with its list.
     #[doc(hidden)] // Only the programs use it.
     pub fn missing(&self, profile: &Profile) -> Vec<(Input, String)> {
-        let programs = profile.program_globs();
+        let mut programs = profile.program_globs();
+        programs.extend(self.linked().targets().cloned());
         let is_found = |source: &&Source| {
             source.named(&programs).iter().any(|named| match named {
                 Named::Absolute(glob) => self.paths().any(|path| glob.matches(path)),
@@ -51,7 +53,8 @@ impl Inputs {
 }
 
 impl Profile {
-    /// The warnings about inputs that the profile names and `seen` lacks, one sentence each.
+    /// The warnings about inputs that the profile names and `seen` lacks or cannot use, one sentence
+    /// each.
     pub(crate) fn unseen(&self, seen: &Observation) -> Vec<String> {
         let unseen = |added: &Added| match (seen.state_of(added), added) {
             (AddedState::Missing, Added::Directory(path)) => Some(self.missing("directory", path)),
@@ -68,7 +71,32 @@ impl Profile {
             )
         });
         let unseen = self.added.iter().filter_map(unseen);
-        nothing.into_iter().chain(unseen).collect()
+        let manifests = self.wrong_manifests(seen);
+        nothing.into_iter().chain(unseen).chain(manifests).collect()
+    }
+
+    /// The warnings about manifests that name no library because of what they hold, or because
+    /// nobody could read them.
+    fn wrong_manifests(&self, seen: &Observation) -> Vec<String> {
+        let Some(libraries) = &seen.libraries else {
+            return Vec::new();
+        };
+        let wrong = |path: &Path, problem: &str, remedy: &str| {
+            let path = self.root().outside(path);
+            let path = Printable(path.as_os_str());
+            format!("the manifest {path} {problem}, so no library that it names counts; {remedy}")
+        };
+        let no_json = libraries.no_json.iter();
+        let no_json = no_json.map(|path| wrong(path, "is no JSON", "correct or remove it"));
+        let unread = libraries.entries.iter().filter_map(|entry| {
+            let Content::Unreadable(errno) = entry.content else {
+                return None;
+            };
+            entry_of(&seen.files, &entry.name)?;
+            let problem = format!("cannot be read ({})", error_text(errno));
+            Some(wrong(&entry.name, &problem, "make it readable"))
+        });
+        no_json.chain(unread).collect()
     }
 
     fn missing(&self, kind: &str, path: &Path) -> String {

@@ -10,8 +10,14 @@ use crate::files::root::Root;
 use crate::files::way::Steps;
 use crate::observe::entry::Entry;
 use crate::observe::evidence::{Evidence, Identity};
-use crate::observe::exclude::Exclude;
 use crate::observe::observation::Observation;
+
+/// Device and inode.
+pub(crate) type Inode = (u64, u64);
+
+pub(crate) fn inode(stat: &Stat) -> Inode {
+    (stat.st_dev, stat.st_ino)
+}
 
 /// One walk over a root directory.
 pub(crate) struct Walk<'a> {
@@ -19,8 +25,6 @@ pub(crate) struct Walk<'a> {
     pub(crate) evidence: Evidence,
     /// An earlier observation. It spares reading the names of directories that are unchanged.
     pub(crate) older: Option<&'a Observation>,
-    /// What does not count in module directories.
-    pub(crate) exclude: &'a [Exclude],
     /// Paths that the caller may not enter. Nothing can be loaded from there by the caller.
     pub(crate) shut: Vec<PathBuf>,
 }
@@ -31,7 +35,6 @@ impl<'a> Walk<'a> {
             root,
             evidence: Evidence::now(),
             older,
-            exclude: &[],
             shut: Vec::new(),
         }
     }

@@ -131,6 +131,23 @@ fn a_variable_that_is_no_path_counts_by_its_value() {
 }
 
 #[test]
+fn the_variables_that_move_gstreamers_registry_or_gios_modules_count() {
+    let modules = ["usr/lib64/gstreamer-1.0/a.so", "usr/lib64/gio/modules/a.so"];
+    let world = World::new(&[modules[0], modules[1], "opt/gio/a.so"]);
+    let gstreamer = include_str!("../../packaging/profiles/gstreamer.toml");
+    for name in ["GST_REGISTRY_1_0", "GST_REGISTRY"] {
+        let told = world.told(gstreamer, &[], || (), &[(name, "/srv/registry.bin")]);
+        assert!(told.contains(&format!("variable {name} changed")), "{told}");
+    }
+    let gio = include_str!("../../packaging/profiles/gio.toml");
+    let moved = [("GIO_MODULE_DIR", "/opt/gio")];
+    let told = world.told(gio, &[], || (), &moved);
+    assert!(told.contains("variable GIO_MODULE_DIR changed"), "{told}");
+    let told = world.told(gio, &moved, || world.write("opt/gio/b.so", ""), &moved);
+    assert!(told.contains("module b.so added to /opt/gio"), "{told}");
+}
+
+#[test]
 fn a_list_of_files_in_a_variable_counts_by_each_of_them() {
     let world = World::new(&["opt/a.json", "opt/b.json", "opt/more/c.json"]);
     let text = "files = [\"$VK_DRIVER_FILES\"]";
@@ -280,6 +297,73 @@ fn a_program_elsewhere_brings_the_modules_beside_it() {
     let told = world.after(&profile, || world.write("opt/qemu/lib/qemu/c.so", ""));
     assert_eq!(told, ["module c.so added to /opt/qemu/lib/qemu"]);
     assert!(profile.covers(Path::new("/opt/any/lib/x86_64-linux-gnu/qemu/a.so")));
+}
+
+/// QEMU looks beside its own file, wherever links to it are (`qemu_init_exec_dir`, util/cutils.c).
+#[test]
+fn each_program_behind_a_link_brings_the_modules_beside_its_own_file() {
+    let [arm, x86] = ["arm", "x86_64"].map(|name| format!("/opt/{name}/bin/qemu-system-{name}"));
+    let world = World::new(&[
+        &arm,
+        &x86,
+        "opt/arm/lib/qemu/a.so",
+        "opt/x86_64/lib/qemu/a.so",
+    ]);
+    fs::create_dir_all(world.path("usr/bin")).unwrap();
+    // As update-alternatives(1) does it.
+    fs::create_dir_all(world.path("etc/alternatives")).unwrap();
+    symlink(&x86, world.path("etc/alternatives/qemu")).unwrap();
+    symlink("/etc/alternatives/qemu", world.path(X86)).unwrap();
+    symlink("../../opt/arm/bin/qemu-system-arm", world.path(ARM)).unwrap();
+    let profile = qemu(&world);
+    let [of_arm, of_x86] = [&format!("/{ARM}"), X86].map(|it| profile.observe_for(it).unwrap());
+    let told = world.after(&profile, || world.write("opt/x86_64/lib/qemu/b.so", ""));
+    assert_eq!(told, ["module b.so added to /opt/x86_64/lib/qemu"]);
+    // One look serves all of them, and the directories of others do not count.
+    let now = profile.inputs().unwrap();
+    let judged = |witness: &Witness| {
+        let verdicts = [witness.judge(&now), witness.check(&profile).unwrap()];
+        let [judged, checked] = verdicts.map(|verdict| sentences(&verdict));
+        assert_eq!(judged, checked);
+        judged
+    };
+    assert_eq!(judged(&of_arm), NOTHING);
+    assert!(of_arm.disturbed(&now).is_none());
+    assert_eq!(judged(&of_x86), told);
+    let status = world.modstamp(
+        "programs = [\"/usr/bin/qemu-*\"]\nfiles = \
+        [\"{program}/../lib/qemu/b.so\"]",
+        &["status"],
+        &[],
+    );
+    assert!(!status.1.contains("missing"), "{status:?}");
+}
+
+/// A look at all programs walks the shared directory by the first program's name for it.
+#[test]
+fn a_directory_that_links_of_two_programs_lead_to_counts_for_both() {
+    let [arm, x86] = [
+        "/opt/a/bin/qemu-system-arm",
+        "/opt/z/bin/qemu-system-x86_64",
+    ];
+    let world = World::new(&[arm, x86, "opt/a/lib/qemu/a.so"]);
+    fs::create_dir_all(world.path("usr/bin")).unwrap();
+    symlink("../a/lib", world.path("opt/z/lib")).unwrap();
+    symlink(arm, world.path(ARM)).unwrap();
+    symlink(x86, world.path(X86)).unwrap();
+    let profile = qemu(&world);
+    let witnesses = [&format!("/{ARM}"), X86].map(|it| profile.observe_for(it).unwrap());
+    let judged = |witness: &Witness| {
+        let now = profile.inputs().unwrap();
+        let judged = sentences(&witness.judge(&now));
+        assert_eq!(judged, sentences(&witness.check(&profile).unwrap()));
+        assert_eq!(witness.disturbed(&now).is_none(), judged.is_empty());
+        judged
+    };
+    assert_eq!(witnesses.each_ref().map(judged), [NOTHING, NOTHING]);
+    world.write("opt/a/lib/qemu/b.so", "");
+    let added = ["a", "z"].map(|it| [format!("module b.so added to /opt/{it}/lib/qemu")]);
+    assert_eq!(witnesses.each_ref().map(judged), added);
 }
 
 #[test]

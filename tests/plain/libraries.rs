@@ -16,6 +16,8 @@ use object::write::elf::{FileHeader, ProgramHeader, Writer};
 #[derive(Clone, Default)]
 struct Elf {
     needs: Vec<&'static str>,
+    /// DT_FILTER and DT_AUXILIARY.
+    filters: Option<[&'static str; 2]>,
     runpath: Option<&'static str>,
     rpath: Option<&'static str>,
     is_32: bool,
@@ -35,9 +37,12 @@ impl Elf {
         let mut bytes = Vec::new();
         let mut writer = Writer::new(Endianness::Little, !self.is_32, &mut bytes);
         let texts = self.needs.iter().map(|text| (elf::DT_NEEDED, *text));
+        let filters = self.filters.iter().flatten().copied();
+        let filters = [elf::DT_FILTER, elf::DT_AUXILIARY].into_iter().zip(filters);
         let rpath = self.rpath.map(|text| (elf::DT_RPATH, text));
         let runpath = self.runpath.map(|text| (elf::DT_RUNPATH, text));
         let texts: Vec<_> = texts
+            .chain(filters)
             .chain(rpath)
             .chain(runpath)
             .map(|(tag, text)| (tag, writer.add_dynamic_string(text.as_bytes())))
@@ -509,6 +514,53 @@ fn a_programs_rpath_counts_for_its_modules_and_ends_with_a_runpath() {
     assert_eq!(world.libraries(&profile), ["/opt/tool/private/liba.so.1"]);
 }
 
+/// The file is the same, but the loader replaces `$ORIGIN` by another directory.
+#[test]
+fn a_link_that_leads_to_another_name_of_the_same_program_leads_to_other_libraries() {
+    let program = Elf {
+        runpath: Some("$ORIGIN/../lib"),
+        ..needs(["liba.so.1"])
+    };
+    let world = World::new(&[
+        ("opt/a/bin/tool", program),
+        ("opt/a/lib/liba.so.1", Elf::default()),
+        ("opt/b/lib/liba.so.1", Elf::default()),
+    ]);
+    let link = |to: &str| {
+        let _ = fs::remove_file(world.path("opt/current"));
+        symlink(to, world.path("opt/current")).unwrap();
+    };
+    fs::create_dir_all(world.path("opt/b/bin")).unwrap();
+    fs::hard_link(world.path("opt/a/bin/tool"), world.path("opt/b/bin/tool")).unwrap();
+    link("a");
+    let profile = Profile::new("x").unwrap().in_root(&world.root());
+    let profile = profile.programs(["/opt/current/bin/tool"]).unwrap();
+    let profile = profile.libraries(true);
+    assert_eq!(world.libraries(&profile), ["/opt/a/lib/liba.so.1"]);
+    let told = world.after(&profile, || link("b"));
+    let expected =
+        ["removed", "added"].map(|it| format!("library liba.so.1 {it}, which tool needs"));
+    assert_eq!(told, expected);
+    assert_eq!(world.libraries(&profile), ["/opt/b/lib/liba.so.1"]);
+}
+
+#[test]
+fn a_library_that_lends_its_symbols_is_needed() {
+    let module = Elf {
+        filters: Some(["libfilter.so.1", "libauxiliary.so.1"]),
+        ..Elf::default()
+    };
+    let world = World::new(&[
+        (MODULE, module),
+        ("usr/lib64/libfilter.so.1", Elf::default()),
+    ]);
+    let profile = world.profile();
+    assert_eq!(world.libraries(&profile), ["/usr/lib64/libfilter.so.1"]);
+    let library = "usr/lib64/libauxiliary.so.1";
+    let told = world.after(&profile, || world.put(library, &Elf::default()));
+    assert_eq!(told, ["library libauxiliary.so.1 added, which a.so needs"]);
+}
+
 /// Each hands its run path down to the other, so that a list of them has no end.
 #[test]
 fn libraries_that_need_each_other_by_other_run_paths_are_looked_up_once_each() {
@@ -689,6 +741,12 @@ fn a_directory_of_manifests_counts_by_each_of_them() {
         .unwrap();
     let told = world.after(&profile, || world.remove("usr/lib64/libbare.so"));
     assert_eq!(told, ["library libbare.so removed, which a.json needs"]);
+    // Only a file that is meant as a manifest has to be one.
+    world.write("opt/icd.d/README", b"Put manifests here.");
+    let warnings = || profile.inputs().unwrap().warnings(&profile);
+    assert_eq!(warnings(), NOTHING);
+    world.write("opt/icd.d/b.json", b"{");
+    assert_eq!(warnings().len(), 1, "{:?}", warnings());
 }
 
 #[test]

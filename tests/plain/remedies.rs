@@ -336,6 +336,53 @@ fn a_cache_in_a_module_directory_is_no_module_and_an_update_does_not_count_it() 
     assert!(succeed(&world, &["update"]).contains("module below/a.so"));
 }
 
+/// A module of the cache's name counts in every directory but the cache's own.
+#[test]
+fn a_cache_in_a_module_directory_hides_no_module_of_its_name_in_another_one() {
+    let world = World::new();
+    let caches = "
+        module-directories = [\"/opt/a\", \"/opt/b\", \"/srv/link\"]
+        [[cache]]
+        files = [\"/opt/a/plugins.dat\"]
+        remedy = \"remove\"
+    ";
+    world.write("etc/modstamp/profiles.d/qemu.toml", caches);
+    for directory in ["opt/a", "opt/b", "srv"] {
+        fs::create_dir_all(world.path(directory)).unwrap();
+    }
+    // By another name, too, it is the directory of the cache.
+    std::os::unix::fs::symlink("/opt/a", world.path("srv/link")).unwrap();
+    let profile = Profile::load_in("qemu", &Root::open(&world.path("")).unwrap()).unwrap();
+    let told = |file: &str| {
+        let before = profile.observe().unwrap();
+        world.write(file, "anything");
+        support::world::sentences(&before.check(&profile).unwrap())
+    };
+    assert_eq!(told("opt/a/plugins.dat"), NO_SENTENCES);
+    assert_eq!(
+        told("opt/b/plugins.dat"),
+        ["module plugins.dat added to /opt/b"]
+    );
+    assert!(profile.covers("/opt/b/plugins.dat".as_ref()));
+    assert!(!profile.covers("/opt/a/plugins.dat".as_ref()));
+    // The walk takes the first name that is no link.
+    let caches = caches
+        .replace("/opt/a\"", "/srv/dir/a\"")
+        .replace("/opt/a/", "/srv/dir/a/");
+    let caches = caches.replace("/srv/link", "/opt/a");
+    std::os::unix::fs::symlink("/opt", world.path("srv/dir")).unwrap();
+    world.write("etc/modstamp/profiles.d/qemu.toml", &caches);
+    let profile = Profile::load_in("qemu", &Root::open(&world.path("")).unwrap()).unwrap();
+    let before = profile.observe().unwrap();
+    fs::remove_file(world.path("opt/a/plugins.dat")).unwrap();
+    assert_eq!(
+        support::world::sentences(&before.check(&profile).unwrap()),
+        NO_SENTENCES
+    );
+}
+
+const NO_SENTENCES: [String; 0] = [];
+
 #[test]
 fn a_programs_own_cache_counts_as_an_input_of_run() {
     let world = Asked::new();

@@ -273,6 +273,60 @@ fn a_profile_that_finds_nothing_on_the_host_is_told_each_time() {
 }
 
 #[test]
+fn a_manifest_that_is_no_json_is_told_each_time_and_is_stale_once_it_is_mended() {
+    let world = World::new();
+    let file = "usr/share/vulkan/icd.d/a.json";
+    let text = "manifests = [{ files = [\"/usr/share/vulkan/*.d/*.json\"], library = \"ICD.library_path\" }]";
+    world.write("etc/modstamp/profiles.d/vulkan.toml", text);
+    world.command("echo");
+    let root = world.0.path().display();
+    let told = |problem: &str, remedy: &str| {
+        format!(
+            "modstamp: warning: the manifest {root}/{file} {problem}, so no library that it names \
+             counts; {remedy}\n"
+        )
+    };
+    let no_json = told("is no JSON", "correct or remove it");
+    world.write(file, "{");
+    for expected in [NEW, FRESH] {
+        let told = world.tells(&["--profile", "vulkan"]);
+        assert_eq!(told, format!("{no_json}{expected}"));
+    }
+    let messages = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_modstamp"));
+        command
+            .args(arguments)
+            .args(["--profile", "vulkan", "--root"]);
+        let output = command.arg(world.0.path()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (text(output.stdout), text(output.stderr))
+    };
+    assert_eq!(messages(&["status"]).1, no_json);
+    let (witness, warning) = messages(&["observe"]);
+    assert_eq!(warning, no_json);
+    // What an older witness has is told again.
+    world.write("witness", &witness);
+    let older = world.path("witness").display().to_string();
+    assert_eq!(
+        messages(&["observe", "--trust", &older]),
+        (witness, no_json)
+    );
+    // A manifest of several layers names no library at that place, and one may have a mark.
+    world.write(file, "\u{feff}{\"layers\": []}");
+    let told_now = world.tells(&["--profile", "vulkan"]);
+    assert!(
+        told_now.starts_with("modstamp: asked again: file "),
+        "{told_now}"
+    );
+    assert_eq!(messages(&["status"]).1, "");
+    world.write(file, &" ".repeat(2 << 20));
+    let unread = told("cannot be read (", "make it readable");
+    let (start, end) = unread.split_once('(').unwrap();
+    let (_, now) = messages(&["observe"]);
+    assert!(now.starts_with(start) && now.ends_with(end), "{now}");
+}
+
+#[test]
 fn a_program_of_no_profile_is_run_each_time_and_the_caller_is_told_to_name_its_inputs() {
     let world = World::new();
     for count in 1..3 {

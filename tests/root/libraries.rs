@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -18,6 +19,7 @@ type Scenario = fn();
 const SCENARIOS: &[(&str, Scenario)] = named![
     the_libraries_of_this_machines_programs_are_those_that_its_loader_lists,
     run_paths_of_a_linker_lead_to_the_libraries_that_the_loader_lists,
+    a_program_behind_links_has_the_libraries_that_its_loader_lists,
     the_loaders_variable_leads_to_the_libraries_that_it_lists,
     a_check_of_unchanged_libraries_opens_none_of_them,
 ];
@@ -40,21 +42,22 @@ fn both(program: &Path, variable: Option<&str>) -> [BTreeSet<PathBuf>; 2] {
         ldd.env("LD_LIBRARY_PATH", variable);
         observe.env("LD_LIBRARY_PATH", variable);
     }
-    let real = |path: &str| fs::canonicalize(path).unwrap();
-    let listed = run(&mut ldd);
-    // “NAME => PATH (ADDRESS)”, or “PATH (ADDRESS)”
-    let paths = listed.lines().filter_map(|line| line.split(" (").next());
-    let paths = paths.map(|line| line.rsplit(" => ").next().unwrap().trim());
-    let listed = paths
-        .filter(|path| path.starts_with('/'))
-        .map(real)
-        .collect();
     let observed = run(&mut observe);
     let lines = observed.lines().filter(|line| line.starts_with("library "));
     let observed = lines
-        .map(|line| real(line.rsplit(' ').next().unwrap()))
+        .map(|line| fs::canonicalize(line.rsplit(' ').next().unwrap()).unwrap())
         .collect();
-    [listed, observed]
+    [listed(&mut ldd), observed]
+}
+
+/// The libraries that the loader lists, links followed.
+fn listed(loader: &mut Command) -> BTreeSet<PathBuf> {
+    let listed = run(loader);
+    // “NAME => PATH (ADDRESS)”, or “PATH (ADDRESS)”
+    let paths = listed.lines().filter_map(|line| line.split(" (").next());
+    let paths = paths.map(|line| line.rsplit(" => ").next().unwrap().trim());
+    let paths = paths.filter(|path| path.starts_with('/'));
+    paths.map(|path| fs::canonicalize(path).unwrap()).collect()
 }
 
 fn the_libraries_of_this_machines_programs_are_those_that_its_loader_lists() {
@@ -151,6 +154,29 @@ fn run_paths_of_a_linker_lead_to_the_libraries_that_the_loader_lists() {
             "{listed:?}"
         );
         assert_eq!(observed, listed, "{outer:?} {program:?}");
+    }
+}
+
+fn a_program_behind_links_has_the_libraries_that_its_loader_lists() {
+    let tree = Tree::new();
+    tree.outer(&["-Wl,-rpath,$ORIGIN"]);
+    let tool = tree.program(&["-Wl,-rpath,$ORIGIN/../one"]);
+    // Beside a link are other libraries than beside the program.
+    for below in ["links", "links/bin"] {
+        fs::create_dir(tree.path(below)).unwrap();
+    }
+    symlink("../two", tree.path("links/one")).unwrap();
+    symlink(&tool, tree.path("links/bin/tool")).unwrap();
+    symlink("bin", tree.path("links/other")).unwrap();
+    for link in ["links/bin/tool", "links/other/tool"] {
+        let link = tree.path(link);
+        let [_, observed] = both(&link, None);
+        // ldd(1) names the program to the loader, which then takes the link for the program.
+        let mut program = Command::new(&link);
+        let program = program.env_remove("LD_LIBRARY_PATH");
+        let listed = listed(program.env("LD_TRACE_LOADED_OBJECTS", "1"));
+        assert!(listed.contains(&fs::canonicalize(tree.path("one/libouter.so")).unwrap()));
+        assert_eq!(observed, listed, "{link:?}");
     }
 }
 

@@ -10,6 +10,7 @@ mod doctor;
 mod filesystems;
 mod libraries;
 mod mapped;
+mod profiles;
 mod python;
 mod qemu;
 mod racy;
@@ -40,6 +41,7 @@ fn main() {
         ("filesystems", filesystems::tests()),
         ("libraries", libraries::tests()),
         ("mapped", mapped::tests()),
+        ("profiles", profiles::tests()),
         ("python", python::tests()),
         ("qemu", qemu::tests()),
         ("racy", racy::tests()),
