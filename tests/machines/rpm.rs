@@ -45,6 +45,46 @@ const OWN: &[(&str, Scenario)] = named![
     a_transaction_ends_with_its_one_synced_touch,
     modstamp_removed_by_force_fails_no_transaction,
     upgrading_modstamp_qemu_moves_the_stamp,
+    a_package_in_any_directory_of_the_ecosystems_moves_that_stamp,
+    a_package_beside_the_ecosystems_directories_moves_no_stamp,
+];
+
+/// Profiles of modstamp-ecosystems, with a file in each directory that packages may have: those of
+/// several Pythons, and those of a 32-bit program beside one with 64 bits.
+const ECOSYSTEMS: &[(&str, &[&str])] = &[
+    (
+        "entry-points",
+        &[
+            "/usr/lib/python3.9/site-packages/a-1.egg-info/entry_points.txt",
+            "/usr/lib/python3.99/site-packages/a-1.dist-info/entry_points.txt",
+            "/usr/lib64/python3.9/site-packages/a-1.egg-info/entry_points.txt",
+            "/usr/lib64/python3.99/site-packages/a-1.dist-info/entry_points.txt",
+        ],
+    ),
+    (
+        "gstreamer",
+        &[
+            "/usr/lib/gstreamer-1.0/a.so",
+            "/usr/lib64/gstreamer-1.0/a.so",
+        ],
+    ),
+    (
+        "libguestfs",
+        &[
+            "/usr/lib/qemu/a.so",
+            "/usr/lib64/qemu/a.so",
+            "/usr/lib64/qemu-kvm/a.so",
+        ],
+    ),
+    (
+        "nbdkit",
+        &[
+            "/usr/lib/nbdkit/filters/a.so",
+            "/usr/lib/nbdkit/plugins/a.so",
+            "/usr/lib64/nbdkit/filters/a.so",
+            "/usr/lib64/nbdkit/plugins/a.so",
+        ],
+    ),
 ];
 
 const FACTS: Facts = Facts {
@@ -302,4 +342,51 @@ fn upgrading_modstamp_qemu_moves_the_stamp(host: &Host) {
     assert!(host.moves(Reinstall, &words(&new)));
     assert!(host.moves(Downgrade, &words(&old)));
     assert!(host.moves(Install, &[&host.module("nfs", "1", "nfs.so")]));
+}
+
+/// The profiles of [`ECOSYSTEMS`] whose stamps move in a transaction.
+fn moved_ecosystems(host: &Host, verb: Verb, package: &str) -> Vec<&'static str> {
+    let profiles = ECOSYSTEMS.iter().map(|(profile, _)| *profile);
+    let stamps = || profiles.clone().map(|profile| host.machine.stamp(profile));
+    let before: Vec<_> = stamps().collect();
+    host.transact(verb, &[package]);
+    let moved = before.into_iter().zip(stamps()).zip(profiles);
+    let moved = moved.filter(|((before, after), _)| before < after);
+    moved.map(|(_, profile)| profile).collect()
+}
+
+fn a_package_in_any_directory_of_the_ecosystems_moves_that_stamp(host: &Host) {
+    host.transact(Install, &[&host.own_path("modstamp-ecosystems")]);
+    for (profile, paths) in ECOSYSTEMS {
+        for path in *paths {
+            let package = host.package("plug-in", "1", &[path]);
+            assert_eq!(
+                moved_ecosystems(host, Install, &package),
+                [*profile],
+                "{path}"
+            );
+            assert_eq!(
+                moved_ecosystems(host, Remove, "plug-in"),
+                [*profile],
+                "{path}"
+            );
+        }
+    }
+}
+
+fn a_package_beside_the_ecosystems_directories_moves_no_stamp(host: &Host) {
+    host.transact(Install, &[&host.own_path("modstamp-ecosystems")]);
+    for path in [
+        "/usr/lib/python2.7/site-packages/a-1.egg-info/entry_points.txt",
+        "/usr/lib64/gstreamer-1.0-tools/a.so",
+        "/usr/lib/qemu.conf",
+        "/usr/lib64/nbdkit-tools/a.so",
+    ] {
+        let package = host.package("other", "1", &[path]);
+        assert!(
+            moved_ecosystems(host, Install, &package).is_empty(),
+            "{path}"
+        );
+        assert!(moved_ecosystems(host, Remove, "other").is_empty(), "{path}");
+    }
 }

@@ -5,6 +5,7 @@ mod cache;
 mod cached;
 mod damage;
 mod doctor;
+mod ecosystems;
 mod ends;
 mod features;
 mod inputs;
