@@ -292,6 +292,7 @@ mod observe {
     pub(crate) mod observation;
     pub(crate) mod pattern;
     pub(crate) mod profile;
+    pub(crate) mod package_manager;
     pub(crate) mod profile_file;
     mod profile_text;
     pub(crate) mod reader;

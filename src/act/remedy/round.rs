@@ -13,6 +13,7 @@ use crate::ground::error::Error;
 use crate::ground::time::Deadline;
 use crate::observe::foreign_cache::{ForeignCache, Remedy};
 use crate::observe::inputs::Inputs;
+use crate::observe::package_manager::Manager;
 use crate::observe::profile::Profile;
 use crate::observe::stamps::Stamps;
 use crate::stamp::event::Event;
@@ -40,8 +41,8 @@ pub enum Commands {
     Run,
     /// They are left to a later refresh.
     Leave,
-    /// Like `Leave`, but the package manager makes anew what packages rebuild.
-    LeaveToPackages,
+    /// Like `Leave`, but this package manager makes anew what its packages rebuild.
+    LeaveToPackages(Manager),
 }
 
 /// The caches of one owner under a profile.
@@ -123,8 +124,9 @@ impl<'a> Round<'a> {
             new.extend(self.end(cache, &mut cure, &record, stamps));
             done.cures.push(cure);
         }
-        if commands == Commands::LeaveToPackages {
-            for cache in by_command.iter().filter(|cache| cache.packages_rebuild) {
+        if let Commands::LeaveToPackages(manager) = commands {
+            let is_made = |cache: &&&ForeignCache| cache.packages_rebuild.contains(&manager);
+            for cache in by_command.iter().filter(is_made) {
                 let mut cure = Cure::leave(cache, "the package manager makes it anew");
                 new.extend(self.end(cache, &mut cure, &record, stamps));
                 done.cures.push(cure);
