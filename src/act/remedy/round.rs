@@ -243,11 +243,12 @@ impl<'a> Round<'a> {
 
 impl Rounds {
     /// Applies the remedies of the caches whose owner was touched for. No command runs.
+    ///
+    /// The record is not synced. Losing it in a power cut costs at most one remedy.
     pub(crate) fn after_touch(
         profile: &Profile,
         owner: Owner,
         commands: Commands,
-        durability: Durability,
         deadline: Deadline,
     ) -> Rounds {
         let profile = profile.clone();
@@ -257,7 +258,7 @@ impl Rounds {
         let patience = deadline.left().min(PATIENCE);
         let run = move || {
             let round = Round::of(&profile, owner);
-            let run = |it: Round| it.run(Which::Stale, commands, durability, deadline);
+            let run = |it: Round| it.run(Which::Stale, commands, Durability::NotSynced, deadline);
             round.map(run).unwrap_or_default()
         };
         within(patience, run).unwrap_or_else(|why| {
