@@ -2,11 +2,15 @@
 
 use std::path::Path;
 
-use modstamp::{CacheStatus, Cure, RemedyResult, Sentence, Staleness, printable};
+use modstamp::{
+    CacheStatus, Cure, Profile, RemedyResult, Sentence, Staleness, Which as Caches, printable,
+};
 use serde_json::{Value, json};
 
 use super::status::{text, texts};
 use super::time::{age, ago, local};
+use super::update::prints_to_journal;
+use super::{Which, quoted, say};
 
 /// One line for each thing that was done.
 pub fn lines(cures: &[Cure]) -> impl Iterator<Item = String> {
@@ -24,6 +28,18 @@ fn removed(path: &Path) -> String {
 }
 
 /// What was done, as JSON.
+/// Tells a person on standard error which caches only root can make good, if there are some.
+pub fn tell_of_root(profile: &Profile, caches: Caches, which: &Which) {
+    // Root's own units look, too. The journal of a user needs no line about that.
+    if prints_to_journal() || !profile.leaves_to_root(caches) {
+        return;
+    }
+    let name = quoted(which.profile.as_ref());
+    let command = format!("sudo modstamp refresh --profile {name}");
+    let text = format!("only root can make the system's caches good; run “{command}”");
+    say("note: ", text);
+}
+
 pub fn json(cures: &[Cure]) -> Vec<Value> {
     let cures = cures.iter();
     let json = |cure: &Cure| {

@@ -311,6 +311,28 @@ impl Rounds {
     }
 }
 
+impl Profile {
+    /// Whether the profile names caches of the system that only root can make good, and the caller
+    /// is not root. `which` asks for all of them, or only for stale ones.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn leaves_to_root(&self, which: Which) -> bool {
+        let profile = &self.of_packages();
+        if is_of_root(profile.root()) || !is_in_use(profile) {
+            return false;
+        }
+        let round = Round::seen_by_anybody(profile, Owner::System);
+        let has_stale = |round: Round| {
+            let (record, stamps) = (Record::read(&round.stamp), Stamps::of(profile));
+            let mut caches = round.caches.iter();
+            caches.any(|cache| round.is_stale(cache, &record, stamps))
+        };
+        match which {
+            Which::All => round.is_some() || profile.refreshes_libvirt(),
+            Which::Stale => round.is_some_and(has_stale),
+        }
+    }
+}
+
 /// Whether the caller may make the system's caches good. Another root directory is the caller's.
 fn is_of_root(root: &Root) -> bool {
     rustix::process::geteuid().is_root() || !root.is_system()
