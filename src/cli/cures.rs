@@ -18,7 +18,8 @@ pub fn lines(cures: &[Cure]) -> impl Iterator<Item = String> {
         let removed = cure.removed.iter().map(|path| removed(path));
         let ran = cure.ran.iter();
         let ran = ran.map(|command| format!("ran {command}\n"));
-        let left = cure.left.map(|why| format!("left {}: {why}\n", cure.cache));
+        let left = cure.left.iter();
+        let left = left.map(|why| format!("left {}: {why}\n", cure.cache));
         removed.chain(ran).chain(left)
     })
 }
@@ -27,7 +28,6 @@ fn removed(path: &Path) -> String {
     format!("removed {}\n", printable(path))
 }
 
-/// What was done, as JSON.
 /// Tells a person on standard error which caches only root can make good, if there are some.
 pub fn tell_of_root(profile: &Profile, caches: Caches, which: &Which) {
     // Root's own units look, too. The journal of a user needs no line about that.
@@ -40,20 +40,21 @@ pub fn tell_of_root(profile: &Profile, caches: Caches, which: &Which) {
     say("note: ", text);
 }
 
+/// What was done, as JSON.
 pub fn json(cures: &[Cure]) -> Vec<Value> {
     let cures = cures.iter();
     let json = |cure: &Cure| {
         json!({
             "cache": cure.cache,
             "remedy": cure.remedy,
-            "result": match (cure.left, cure.result) {
-                (Some(_), _) => json!("left"),
-                (None, result) => json!(result),
+            "result": match cure.result {
+                RemedyResult::Good if !cure.left.is_empty() && !cure.is_change() => json!("left"),
+                result => json!(result),
             },
             "removed": texts(cure.removed.iter().map(|path| path.as_path())),
             "ran": cure.ran,
             "output": cure.output,
-            "left": cure.left,
+            "left": (!cure.left.is_empty()).then(|| cure.left.join("; ")),
         })
     };
     cures.map(json).collect()
