@@ -239,9 +239,11 @@ mod ffi;
 mod files {
     pub(crate) mod directory;
     pub(crate) mod lock;
+    pub(crate) mod mount;
     pub(crate) mod read;
     pub(crate) mod replace;
     pub(crate) mod root;
+    pub(crate) mod shared;
     pub(crate) mod trust;
     pub(crate) mod way;
 }
@@ -292,6 +294,7 @@ mod observe {
     #[cfg(feature = "libraries")]
     mod needs;
     pub(crate) mod observation;
+    pub(crate) mod package_manager;
     pub(crate) mod pattern;
     pub(crate) mod profile;
     pub(crate) mod profile_file;

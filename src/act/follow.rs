@@ -60,7 +60,7 @@ impl Followed {
         );
         let owner = stamp.owner();
         Followed {
-            rounds: Rounds::after_touch(profile, owner, commands, durability, deadline),
+            rounds: Rounds::after_touch(profile, owner, commands, deadline),
             ..libvirt
         }
     }

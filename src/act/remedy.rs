@@ -29,6 +29,7 @@
 //! | file | word |
 //! | --- | --- |
 //! | `find` | the search for the files of a cache, by descriptor |
+//! | `places` | the directories that a file of a cache may be in |
 //! | `program` | a program that a remedy runs |
 //! | `record` | the record of the last remedy of each cache |
 //! | `cure` | one remedy applied to one cache |
@@ -37,6 +38,7 @@
 
 pub(crate) mod cure;
 mod find;
+mod places;
 mod program;
 pub(crate) mod record;
 pub(crate) mod round;

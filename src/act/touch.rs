@@ -14,7 +14,7 @@ use crate::ground::time::{Deadline, Mtime};
 use crate::observe::inputs::{Depth, Inputs};
 use crate::observe::observation::Observation;
 use crate::observe::profile::Profile;
-use crate::stamp::event::{Action, Event, TOUCHED};
+use crate::stamp::event::{Event, TOUCHED};
 use crate::stamp::stamp::{Durability, Stamp};
 use crate::stamp::turn::{Kept, Turn};
 
@@ -116,10 +116,9 @@ impl Profile {
             Ok(mtime) => inputs.with_stamp(stamp.owner(), mtime),
             Err(_) => inputs,
         });
-        let commands = match due.action {
-            Action::Trigger => Commands::LeaveToPackages,
-            _ => Commands::Leave,
-        };
+        let commands = due
+            .manager
+            .map_or(Commands::Leave, Commands::LeaveToPackages);
         let mut followed = Followed::after_touch(
             profile,
             stamp,
@@ -133,7 +132,7 @@ impl Profile {
         own.extend(followed.take_error().map(|error| error.to_string()));
         // The touch and the refresh may lack the same lock. People read of it once.
         own.retain(|warning| followed.warnings().all(|other| other != warning));
-        let mut event = Event::begin(due.action, due.by, due.why);
+        let mut event = Event::begin(due.action(), due.by, due.why);
         match &touched {
             Ok(_) => event.add(TOUCHED),
             Err(error) => event.fail([error]),

@@ -19,26 +19,12 @@ use crate::files::way::Steps;
 use crate::ground::error::Result;
 pub use crate::ground::time::Deadline;
 use crate::ground::time::Mtime;
+pub use crate::observe::package_manager::Manager;
 use crate::stamp::event::{Action, Event};
 use crate::stamp::stamp::{Durability, Stamp};
 
 /// No path is longer (PATH_MAX). A longer line is judged by its beginning.
 const LONGEST_PATH: usize = 4096;
-
-/// The package manager that started the trigger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
-#[non_exhaustive]
-pub enum Manager {
-    /// Sends the paths on standard input, one a line
-    Rpm,
-    /// Sends no paths, but the directories that fired, as one argument
-    Dpkg,
-    /// Sends the paths as rpm does, but without the leading slash
-    Pacman,
-    /// Sends no paths, but the directories that changed, as arguments
-    Apk,
-}
 
 /// The reason for a trigger's touch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,8 +46,8 @@ pub struct Due<'a> {
     pub profile: &'a str,
     /// The system's stamp.
     pub stamp: Stamp,
-    /// The kind of touch, for the log.
-    pub action: Action,
+    /// The package manager whose trigger it is. `None` for a person or a program.
+    pub manager: Option<Manager>,
     /// The author of the touch.
     pub by: &'a str,
     /// The reason for it.
@@ -76,7 +62,7 @@ impl<'a> Due<'a> {
         Due {
             profile,
             stamp,
-            action: Action::Touch,
+            manager: None,
             by,
             why,
             deadline: Deadline::of_touch(),
@@ -85,6 +71,14 @@ impl<'a> Due<'a> {
 }
 
 impl Due<'_> {
+    /// The kind of touch, for the log.
+    pub(crate) fn action(&self) -> Action {
+        match self.manager {
+            Some(_) => Action::Trigger,
+            None => Action::Touch,
+        }
+    }
+
     /// Touches the stamp alone, for a profile that cannot be loaded. Adds its warnings.
     ///
     /// # Errors
@@ -94,7 +88,7 @@ impl Due<'_> {
         durability: Durability,
         warnings: &mut Vec<String>,
     ) -> Result<Option<Mtime>> {
-        let event = Event::begin(self.action, self.by, self.why);
+        let event = Event::begin(self.action(), self.by, self.why);
         let stamp = &self.stamp;
         stamp.touch_for(event, durability, self.deadline, warnings)
     }
@@ -137,7 +131,7 @@ pub fn run(
             let due = Due {
                 profile,
                 stamp,
-                action: Action::Trigger,
+                manager: Some(manager),
                 by: &by,
                 why: &why,
                 deadline,
@@ -289,17 +283,6 @@ pub fn fill_standard_descriptors() {
             return;
         }
         std::mem::forget(fd);
-    }
-}
-
-impl fmt::Display for Manager {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Manager::Rpm => "rpm",
-            Manager::Dpkg => "dpkg",
-            Manager::Pacman => "pacman",
-            Manager::Apk => "apk",
-        })
     }
 }
 

@@ -2,11 +2,15 @@
 
 use std::path::Path;
 
-use modstamp::{CacheStatus, Cure, RemedyResult, Sentence, Staleness, printable};
+use modstamp::{
+    CacheStatus, Cure, Profile, RemedyResult, Sentence, Staleness, Which as Caches, printable,
+};
 use serde_json::{Value, json};
 
 use super::status::{text, texts};
 use super::time::{age, ago, local};
+use super::update::prints_to_journal;
+use super::{Which, quoted, say};
 
 /// One line for each thing that was done.
 pub fn lines(cures: &[Cure]) -> impl Iterator<Item = String> {
@@ -14,13 +18,26 @@ pub fn lines(cures: &[Cure]) -> impl Iterator<Item = String> {
         let removed = cure.removed.iter().map(|path| removed(path));
         let ran = cure.ran.iter();
         let ran = ran.map(|command| format!("ran {command}\n"));
-        let left = cure.left.map(|why| format!("left {}: {why}\n", cure.cache));
+        let left = cure.left.iter();
+        let left = left.map(|why| format!("left {}: {why}\n", cure.cache));
         removed.chain(ran).chain(left)
     })
 }
 
 fn removed(path: &Path) -> String {
     format!("removed {}\n", printable(path))
+}
+
+/// Tells a person on standard error which caches only root can make good, if there are some.
+pub fn tell_of_root(profile: &Profile, caches: Caches, which: &Which) {
+    // Root's own units look, too. The journal of a user needs no line about that.
+    if prints_to_journal() || !profile.leaves_to_root(caches) {
+        return;
+    }
+    let name = quoted(which.profile.as_ref());
+    let command = format!("sudo modstamp refresh --profile {name}");
+    let text = format!("only root can make the system's caches good; run “{command}”");
+    say("note: ", text);
 }
 
 /// What was done, as JSON.
@@ -30,14 +47,14 @@ pub fn json(cures: &[Cure]) -> Vec<Value> {
         json!({
             "cache": cure.cache,
             "remedy": cure.remedy,
-            "result": match (cure.left, cure.result) {
-                (Some(_), _) => json!("left"),
-                (None, result) => json!(result),
+            "result": match cure.result {
+                RemedyResult::Good if !cure.left.is_empty() && !cure.is_change() => json!("left"),
+                result => json!(result),
             },
             "removed": texts(cure.removed.iter().map(|path| path.as_path())),
             "ran": cure.ran,
             "output": cure.output,
-            "left": cure.left,
+            "left": (!cure.left.is_empty()).then(|| cure.left.join("; ")),
         })
     };
     cures.map(json).collect()

@@ -11,8 +11,9 @@ use super::{Sync, Which, cures, end, libvirt, print, say, say_left_to_first_boot
 /// Make the caches of other programs good that a profile names, even if nothing changed
 ///
 /// A profile names each cache and its remedy: its files are removed, a command makes them anew, or
-/// libvirt probes again. Root makes the system's caches good. A cache in a user's directory is made
-/// good by that user. Another user's file, or a link, is never removed.
+/// libvirt probes again. Root makes the system's caches good, and other users are told the command.
+/// A cache in a user's directory is made good by that user. Another user's file, or a link, is never
+/// removed.
 ///
 /// A command gets no shell, no standard input and a minute of time, or what the profile gives it.
 /// Nobody but root and you may be able to replace its program. With --root, and while an image is
@@ -49,6 +50,7 @@ impl Arguments {
         if done.is_none() {
             say_left_to_first_boot();
         }
+        cures::tell_of_root(&profile, which, &self.which);
         let warnings: Vec<&str> = done.iter().flat_map(RefreshedCaches::warnings).collect();
         let errors = done.iter().flat_map(|done| &done.errors);
         let errors: Vec<String> = errors.map(ToString::to_string).collect();

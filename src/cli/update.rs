@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use modstamp::{Commands, Profile, Stamp, Updated, Verdict};
+use modstamp::{Commands, Profile, Stamp, Updated, Verdict, Which as Caches};
 
 use super::libvirt::lines;
 use super::log::sentence;
@@ -62,6 +62,7 @@ impl Arguments {
             }
             return Ok(ExitCode::SUCCESS);
         };
+        cures::tell_of_root(&profile, Caches::Stale, &self.which);
         let refreshed = done.refreshed();
         done.warnings()
             .for_each(|warning| say("warning: ", warning));

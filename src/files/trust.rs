@@ -151,7 +151,7 @@ fn why_foreign(stat: &Stat) -> Option<String> {
     (!is_own_user(owner)).then(|| format!("belongs to user {owner}"))
 }
 
-fn is_own_user(user: u32) -> bool {
+pub(crate) fn is_own_user(user: u32) -> bool {
     user == 0 || user == rustix::process::geteuid().as_raw()
 }
 

@@ -11,6 +11,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use crate::ground::error::Result;
+use crate::observe::package_manager::Manager;
 use crate::observe::pattern::{Glob, Source};
 use crate::observe::profile_text::Text;
 use crate::stamp::stamp::Owner;
@@ -30,8 +31,8 @@ pub(crate) struct ForeignCache {
     /// Empty for libvirt, whose own rule knows its files.
     pub(crate) files: Vec<Source>,
     pub(crate) remedy: Remedy,
-    /// Whether a trigger of the distribution rebuilds it.
-    pub(crate) packages_rebuild: bool,
+    /// The package managers whose own triggers rebuild it.
+    pub(crate) packages_rebuild: Vec<Manager>,
 }
 
 /// How a cache is made good.
@@ -67,7 +68,7 @@ impl ForeignCache {
         ForeignCache {
             files: Vec::new(),
             remedy: Remedy::Libvirt,
-            packages_rebuild: false,
+            packages_rebuild: Vec::new(),
         }
     }
 
@@ -111,7 +112,7 @@ impl ForeignCache {
             match name {
                 "files" => files = text.list(key, value, Source::parse)?,
                 "remedy" => remedy = Some(Remedy::parse(text, key, value)?),
-                "packages-rebuild" => by_packages = Some((key, text.boolean(key, value)?)),
+                "packages-rebuild" => by_packages = Some((key, parse_managers(text, key, value)?)),
                 "time-limit" => time_limit = Some((key, parse_time_limit(text, key, value)?)),
                 _ => {
                     let problem = format!(
@@ -147,14 +148,14 @@ impl ForeignCache {
             }
             (_, None) => {}
         }
-        if let (Some((key, _)), false) = (by_packages, matches!(remedy, Remedy::Command(_))) {
+        if let (Some((key, _)), false) = (&by_packages, matches!(remedy, Remedy::Command(_))) {
             let problem = "“packages-rebuild” is for a command; leave it out";
             return Err(text.error(key.span().start, problem.to_owned()));
         }
         Ok(ForeignCache {
             files,
             remedy,
-            packages_rebuild: by_packages.is_some_and(|(_, value)| value),
+            packages_rebuild: by_packages.map_or_else(Vec::new, |(_, managers)| managers),
         })
     }
 }
@@ -213,6 +214,24 @@ impl Command {
     /// Whether the command runs once for each directory that a file of the cache may be in.
     pub(crate) fn takes_directory(&self) -> bool {
         self.arguments.iter().any(|it| it.contains(DIRECTORY))
+    }
+}
+
+fn parse_managers(
+    text: &Text<'_>,
+    key: &Spanned<DeString<'_>>,
+    value: &Spanned<DeValue<'_>>,
+) -> Result<Vec<Manager>> {
+    match value.get_ref() {
+        DeValue::Array(_) => text.list(key, value, Manager::parse),
+        other => {
+            let kind = other.type_str();
+            let problem = format!(
+                "“packages-rebuild” is of type {kind}; write the package managers, \
+                 packages-rebuild = [\"dpkg\"]"
+            );
+            Err(text.error(key.span().start, problem))
+        }
     }
 }
 

@@ -71,6 +71,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     the_watch_sees_what_the_page_says,
     a_users_manager_looks_before_its_other_units,
     a_touch_has_a_command_run_and_a_users_cache_removed_while_both_managers_run,
+    after_a_plain_touch_the_units_make_caches_good_below_usr_and_var,
     the_packages_enable_the_units_and_leave_none,
 ];
 
@@ -631,6 +632,49 @@ fn a_touch_has_a_command_run_and_a_users_cache_removed_while_both_managers_run(
     let status = machine.sh("modstamp status --profile toy");
     assert!(status.contains("ran /srv/make"), "{status}");
     assert!(!status.contains("stale"), "{status}");
+}
+
+/// A profile with a cache that a command makes, and one that is removed.
+const PLUG: &str = "module-directories = [\"/srv/plug\"]\n\
+    [[cache]]\nfiles = [\"/usr/lib/plug/made\"]\nremedy = [\"/srv/make\"]\n\
+    [[cache]]\nfiles = [\"/var/cache/plug/*\"]\nremedy = \"remove\"\n";
+
+fn after_a_plain_touch_the_units_make_caches_good_below_usr_and_var(machine: &mut Booted) {
+    let host = &machine.host;
+    host.sh(
+        "mkdir -p /etc/modstamp/profiles.d /srv/plug /usr/lib/plug /var/cache/plug
+        touch /srv/plug/a.so
+        systemctl enable modstamp-update@plug.path modstamp-update@plug.service",
+    );
+    fs::write(host.outside("/etc/modstamp/profiles.d/plug.toml"), PLUG).unwrap();
+    let make = "#!/bin/sh\necho list > /usr/lib/plug/made\n";
+    support::executable(&host.outside("/srv/make"), make);
+    let read_only = format!("--bind-ro={}:/usr", host.outside("/usr").display());
+    let is_good = |machine: &Booted, made: &str| {
+        machine.sh(&format!(
+            "for i in $(seq 200); do
+                 test {made} -a ! -e /var/cache/plug/one && exit
+                 sleep 0.1
+             done
+             modstamp status --profile plug; journalctl -q -b -o cat | tail -n 20; exit 1"
+        ));
+    };
+    machine.boot(&[]);
+    is_good(machine, "-e /usr/lib/plug/made");
+    let touch = "echo answers > /var/cache/plug/one; touch /var/lib/modstamp/plug.stamp";
+    machine.sh(&format!("rm /usr/lib/plug/made; {touch}"));
+    is_good(machine, "-e /usr/lib/plug/made");
+    machine.stop();
+
+    machine.host.sh("rm /usr/lib/plug/made");
+    machine.boot(&[&read_only]);
+    machine.sh(touch);
+    is_good(machine, "! -e /usr/lib/plug/made");
+    let told = "its directory /usr/lib/plug is read-only; the builder of the image makes it";
+    machine.sh(&format!(
+        "until modstamp status --profile plug | grep '{told}'; do sleep 0.1; done"
+    ));
+    assert_eq!(machine.sh("systemctl --failed --no-legend"), "");
 }
 
 fn the_packages_enable_the_units_and_leave_none(machine: &mut Booted) {

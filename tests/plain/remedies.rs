@@ -232,15 +232,18 @@ fn a_command_runs_for_no_other_root_and_the_cache_stays_stale() {
 }
 
 #[test]
-fn a_trigger_makes_a_cache_good_that_packages_rebuild_and_a_touch_by_hand_makes_it_stale() {
+fn the_trigger_of_a_manager_that_rebuilds_a_cache_makes_it_good_and_no_other_touch_does() {
     let caches = "
         [[cache]]
         files = [\"/var/cache/toy/*.bin\"]
         remedy = [\"true\"]
-        packages-rebuild = true
+        packages-rebuild = [\"dpkg\"]
     ";
     let world = updated(caches);
     let directory = format!("/{MODULES}");
+    // rpm is a mere tool there. No trigger of its own makes the cache anew.
+    succeed(&world, &["trigger", "rpm", &directory]);
+    assert_eq!(status(&world)["verdict"], "stale");
     succeed(&world, &["trigger", "dpkg", &directory]);
     let fresh = status(&world);
     assert_eq!(fresh["verdict"], "fresh");
@@ -249,7 +252,7 @@ fn a_trigger_makes_a_cache_good_that_packages_rebuild_and_a_touch_by_hand_makes_
     succeed(&world, &["touch"]);
     assert_eq!(status(&world)["why"], "touched");
 
-    let usual = updated(&caches.replace("packages-rebuild = true", ""));
+    let usual = updated(&caches.replace("packages-rebuild = [\"dpkg\"]", ""));
     succeed(&usual, &["trigger", "dpkg", &directory]);
     assert_eq!(status(&usual)["verdict"], "stale");
 }
@@ -503,8 +506,18 @@ fn a_wrong_cache_is_told_with_its_line_and_a_remedy() {
             "5: “time-limit” is for a command; leave it out",
         ),
         (
-            "[[cache]]\nfiles = [\"/a\"]\nremedy = \"remove\"\npackages-rebuild = true",
+            "[[cache]]\nfiles = [\"/a\"]\nremedy = \"remove\"\npackages-rebuild = [\"dpkg\"]",
             "5: “packages-rebuild” is for a command; leave it out",
+        ),
+        (
+            "[[cache]]\nfiles = [\"/a\"]\nremedy = [\"x\"]\npackages-rebuild = true",
+            "5: “packages-rebuild” is of type boolean; write the package managers, \
+             packages-rebuild = [\"dpkg\"]",
+        ),
+        (
+            "[[cache]]\nfiles = [\"/a\"]\nremedy = [\"x\"]\npackages-rebuild = [\"apt\"]",
+            "5: “packages-rebuild” holds “apt”, which starts no trigger of modstamp's; write \
+             \"rpm\", \"dpkg\", \"pacman\" or \"apk\"",
         ),
     ] {
         let error = error(text);

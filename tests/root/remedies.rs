@@ -3,8 +3,8 @@
 //! Each test has a scratch file system, a part of which is its `/var/lib`.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use support::consumer::wait_until;
@@ -15,7 +15,7 @@ use support::test::{self, Needs, Test};
 use super::filesystems::{NOBODY, NOTHING, modstamp_for_all};
 
 pub fn tests() -> Vec<Test> {
-    let needs = Needs::root_and(&["mount", "setpriv", "timeout", "unshare"]);
+    let needs = Needs::root_and(&["mount", "setpriv", "strace", "timeout", "unshare"]);
     test::tests(&needs, SCENARIOS).collect()
 }
 
@@ -45,6 +45,13 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_users_command_runs_as_that_user,
     root_with_the_home_of_another_user_leaves_it_alone,
     root_removes_no_file_of_another_user_and_enters_no_directory_of_theirs,
+    what_another_user_made_in_a_shared_directory_is_left_alone_and_told_once,
+    a_shared_directory_without_a_sticky_bit_is_an_error,
+    a_file_system_that_another_user_serves_in_a_shared_directory_is_not_waited_for,
+    a_cache_is_left_while_its_directory_is_read_only,
+    a_directory_that_is_read_only_for_the_caller_alone_is_no_images,
+    a_user_is_told_which_caches_only_root_can_make_good,
+    a_trigger_waits_for_the_disk_no_longer_because_of_a_cache,
 ];
 
 /// A profile, whose name is the scenario's own, with a module directory and a cache.
@@ -64,7 +71,7 @@ impl World {
             fs::create_dir_all(world.path(below)).unwrap();
             fs::set_permissions(world.path(below), fs::Permissions::from_mode(0o755)).unwrap();
         }
-        std::os::unix::fs::chown(world.path("home"), Some(NOBODY), Some(NOBODY)).unwrap();
+        chown(world.path("home"), Some(NOBODY), Some(NOBODY)).unwrap();
         world.write("modules/a.so", "1");
         world.write("cache/one", "answers");
         world.profile(caches);
@@ -319,7 +326,7 @@ fn a_command_that_a_user_could_replace_does_not_run() {
         "{said}"
     );
     fs::set_permissions(&make, fs::Permissions::from_mode(0o755)).unwrap();
-    std::os::unix::fs::chown(&make, Some(NOBODY), None).unwrap();
+    chown(&make, Some(NOBODY), None).unwrap();
     let said = world.fail(&["update"]);
     assert!(
         said.contains(&format!("belongs to user {NOBODY}")),
@@ -341,13 +348,13 @@ fn no_command_of_a_profile_that_others_could_write_runs() {
     let world = World::new("remedy-foreign", MADE);
     world.script("");
     let profile = world.path("remedy-foreign.toml");
-    std::os::unix::fs::chown(&profile, Some(NOBODY), None).unwrap();
+    chown(&profile, Some(NOBODY), None).unwrap();
     let said = world.fail(&["update"]);
     // The name of a profile that is given by its path has a number.
     let problem = "others could have written it";
     let start = "cannot run a command of the profile remedy-foreign-";
     assert!(said.contains(start) && said.contains(problem), "{said}");
-    std::os::unix::fs::chown(&profile, Some(0), None).unwrap();
+    chown(&profile, Some(0), None).unwrap();
     fs::set_permissions(&profile, fs::Permissions::from_mode(0o666)).unwrap();
     assert!(world.fail(&["update"]).contains(problem));
     assert_eq!(world.count(), 0);
@@ -364,7 +371,7 @@ fn no_file_is_removed_for_a_profile_that_others_could_write() {
     ";
     let world = World::new("remedy-foreign-removal", caches);
     let profile = world.path("remedy-foreign-removal.toml");
-    std::os::unix::fs::chown(&profile, Some(NOBODY), None).unwrap();
+    chown(&profile, Some(NOBODY), None).unwrap();
     for verb in [&["update"][..], &["refresh"]] {
         let said = world.fail(verb);
         let start = "cannot remove a cache that is named by remedy-foreign-removal-";
@@ -374,7 +381,7 @@ fn no_file_is_removed_for_a_profile_that_others_could_write() {
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(told.contains("others could have written it"), "{told}");
     assert!(world.path("cache/one").exists());
-    std::os::unix::fs::chown(&profile, Some(0), None).unwrap();
+    chown(&profile, Some(0), None).unwrap();
     world.succeed(&["update"]);
     assert!(!world.path("cache/one").exists());
 }
@@ -389,8 +396,8 @@ fn a_command_runs_in_no_directory_that_others_could_fill() {
     for below in ["cache/a", "cache/b"] {
         fs::create_dir(world.path(below)).unwrap();
     }
-    std::os::unix::fs::chown(world.path("cache/b"), Some(NOBODY), None).unwrap();
-    std::os::unix::fs::symlink(world.path("home"), world.path("cache/c")).unwrap();
+    chown(world.path("cache/b"), Some(NOBODY), None).unwrap();
+    symlink(world.path("home"), world.path("cache/c")).unwrap();
     world.script("");
     let said = world.fail(&["update"]);
     for refused in ["cache/b", "cache/c"] {
@@ -481,7 +488,7 @@ fn users_cache(world: &World) -> PathBuf {
     fs::create_dir_all(&cache).unwrap();
     fs::write(cache.join("one"), "answers").unwrap();
     for path in ["home/.cache", "home/.cache/toy", "home/.cache/toy/one"] {
-        std::os::unix::fs::chown(world.path(path), Some(NOBODY), Some(NOBODY)).unwrap();
+        chown(world.path(path), Some(NOBODY), Some(NOBODY)).unwrap();
     }
     cache.join("one")
 }
@@ -567,7 +574,7 @@ fn a_users_command_runs_as_that_user() {
 fn root_with_the_home_of_another_user_leaves_it_alone() {
     let world = World::new("remedy-sudo", BOTH);
     let theirs = users_cache(&world);
-    std::os::unix::fs::chown(&theirs, Some(0), Some(0)).unwrap(); // as by an earlier sudo(8)
+    chown(&theirs, Some(0), Some(0)).unwrap(); // as by an earlier sudo(8)
     let home = world.path("home");
     for verb in ["update", "refresh", "touch"] {
         succeed(world.modstamp(&[verb]).env("HOME", &home));
@@ -588,7 +595,7 @@ fn root_removes_no_file_of_another_user_and_enters_no_directory_of_theirs() {
         world.write(&format!("{below}/one"), "answers");
     }
     world.write("cache/theirs", "answers");
-    std::os::unix::fs::chown(world.path("cache/theirs"), Some(NOBODY), None).unwrap();
+    chown(world.path("cache/theirs"), Some(NOBODY), None).unwrap();
     let said = world.fail(&["update"]);
     let theirs = format!("cache/theirs: it belongs to user {NOBODY}; look at it");
     assert!(said.contains(&theirs), "{said}");
@@ -597,4 +604,255 @@ fn root_removes_no_file_of_another_user_and_enters_no_directory_of_theirs() {
     let left = ["home/toy/one", "home/below/one", "cache/theirs"];
     assert!(left.iter().all(|below| world.path(below).exists()));
     assert!(!world.path("cache/one").exists(), "the rest goes on");
+}
+
+/// A cache in a directory of root's in a shared one, and files in that itself.
+const SHARED: &str = "
+    [[cache]]
+    files = [\"@/shared/.toy-0/one\", \"@/shared/toy-*\", \"@/shared/*-toy/one\"]
+    remedy = \"remove\"
+    [[cache]]
+    files = [\"@/shared/.toy-0/made\"]
+    remedy = [\"@/make\", \"{directory}\"]
+";
+
+/// A world with a directory in which everybody may create files.
+fn shared(name: &str, mode: u32) -> World {
+    let world = World::new(name, SHARED);
+    world.script("");
+    fs::create_dir(world.path("shared")).unwrap();
+    let mode = fs::Permissions::from_mode(mode);
+    fs::set_permissions(world.path("shared"), mode).unwrap();
+    world
+}
+
+fn give_to_nobody(path: &Path) {
+    std::os::unix::fs::lchown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+}
+
+fn what_another_user_made_in_a_shared_directory_is_left_alone_and_told_once() {
+    let world = shared("remedy-shared", 0o1777);
+    let theirs = ["shared/.toy-0", "shared/toy-sub", "shared/a-toy"];
+    for path in theirs {
+        fs::create_dir(world.path(path)).unwrap();
+        world.write(&format!("{path}/one"), "answers");
+        give_to_nobody(&world.path(path));
+    }
+    symlink("/etc/passwd", world.path("shared/toy-link")).unwrap();
+    world.write("shared/toy-theirs", "answers");
+    for name in ["shared/toy-link", "shared/toy-theirs"] {
+        give_to_nobody(&world.path(name));
+    }
+    world.write("shared/toy-own", "answers");
+    let said = world.succeed(&["update"]);
+    let first = world.path("shared/.toy-0").display().to_string();
+    let told = format!("{first} belongs to user {NOBODY}, and is no cache of yours");
+    assert!(
+        said.contains(&format!("{told}; there are 4 more such files\n")),
+        "{said}"
+    );
+    assert!(said.contains(&format!("made: {told}\n")), "{said}");
+    assert!(!world.path("shared/toy-own").exists(), "the rest goes on");
+    assert!(world.path("shared/toy-theirs").exists() && world.path("shared/.toy-0/one").exists());
+    assert_eq!(world.count(), 0);
+    assert_eq!(world.succeed(&["update"]), NOTHING);
+    let status = world.succeed(&["status"]);
+    assert!(
+        status.contains(&told) && !status.contains("stale"),
+        "{status}"
+    );
+    assert_eq!(world.succeed(&["log"]).matches(&told).count(), 2);
+    // Without them, all is as it would have been.
+    for path in theirs {
+        fs::remove_dir_all(world.path(path)).unwrap();
+    }
+    fs::create_dir(world.path("shared/.toy-0")).unwrap();
+    world.write("shared/.toy-0/one", "answers");
+    world.succeed(&["touch"]);
+    assert!(!world.path("shared/.toy-0/one").exists());
+    world.succeed(&["update"]);
+    assert_eq!(world.count(), 1);
+}
+
+fn a_shared_directory_without_a_sticky_bit_is_an_error() {
+    let world = shared("remedy-open", 0o777);
+    fs::create_dir(world.path("shared/.toy-0")).unwrap();
+    let said = world.fail(&["update"]);
+    let problem = "/shared can be written by every user, so others could redirect it";
+    assert!(said.contains(problem), "{said}");
+    // Neither is a link of root's another user's.
+    fs::set_permissions(world.path("shared"), fs::Permissions::from_mode(0o1777)).unwrap();
+    symlink("/etc/passwd", world.path("shared/toy-link")).unwrap();
+    let said = world.fail(&["update"]);
+    assert!(said.contains("toy-link: it is a symbolic link"), "{said}");
+}
+
+/// Mounts a file system whose server never answers on `$1`, as a user's program does.
+const HANGS: &str = r#"
+    mount --bind "$0" /var/lib
+    exec 9<>/dev/fuse
+    mount -i -t fuse -o fd=9,rootmode="$2",user_id=65534,group_id=65534"$3" hangs "$1"
+    shift 3
+    timeout --signal=KILL 20 "$@" 9<&-
+"#;
+
+fn a_file_system_that_another_user_serves_in_a_shared_directory_is_not_waited_for() {
+    if !Path::new("/dev/fuse").exists() {
+        return;
+    }
+    for (number, (at, mode)) in [
+        (".toy-0", "40000"),
+        ("toy-directory", "40000"),
+        ("toy-file", "100000"),
+        ("a-toy", "40000"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for options in ["", ",allow_other"] {
+            let name = format!("remedy-served-{number}-{}", options.len());
+            let world = shared(&name, 0o1777);
+            let path = world.path("shared").join(at);
+            match mode {
+                "40000" => fs::create_dir(&path).unwrap(),
+                _ => fs::write(&path, "").unwrap(),
+            }
+            give_to_nobody(&path);
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "--propagation", "private", "sh", "-euc", HANGS]);
+            command
+                .arg(world.path("lib"))
+                .arg(&path)
+                .args([mode, options]);
+            world.add(command.env_remove("HOME"), &["update"]);
+            let said = succeed(&mut command);
+            let told = format!("{} belongs to user {NOBODY}", path.display());
+            assert!(said.contains(&told), "{at} {options}: {said}");
+        }
+    }
+}
+
+/// A cache that a command makes, and one that is removed. “%” stands for the directory.
+const OF_IMAGE: &str = "
+    [[cache]]
+    files = [\"%/made\"]
+    remedy = [\"@/make\", \"{directory}\"]
+    [[cache]]
+    files = [\"%/made\"]
+    remedy = [\"@/make\"]
+    [[cache]]
+    files = [\"%/one\"]
+    remedy = \"remove\"
+";
+
+/// A world in which each command first runs `mount`, with the scratch directory as `$1`.
+fn of_image(name: &str, directory: &str) -> World {
+    let world = World::new(name, &OF_IMAGE.replace('%', directory));
+    world.script("echo > ${0%/*}/cache/made");
+    world
+}
+
+fn mounted(world: &World, mount: &str, arguments: &[&str]) -> Output {
+    let script = format!(r#"mount --bind "$0" /var/lib; {mount}; shift; exec timeout 50 "$@""#);
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-euc", &script]);
+    command.arg(world.path("lib")).arg(world.path(""));
+    world.add(command.env_remove("HOME"), arguments);
+    command.output().unwrap()
+}
+
+fn a_cache_is_left_while_its_directory_is_read_only() {
+    let whole = "mount -t tmpfs none $1/cache; echo > $1/cache/one; mount -o remount,ro $1/cache";
+    let of_mount = "mount --bind $1/cache /opt; mount -o remount,bind,ro /opt";
+    for (name, directory, mount) in [
+        ("remedy-image", "@/cache", whole),
+        ("remedy-ostree", "/opt", of_mount),
+    ] {
+        let world = of_image(name, directory);
+        let update = |mount: &str| {
+            let output = mounted(&world, mount, &["update"]);
+            assert!(
+                output.status.success() && output.stderr.is_empty(),
+                "{output:?}"
+            );
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let said = update(mount);
+        let directory = directory.replace('@', world.path("").to_str().unwrap());
+        let directory = directory.replace("//", "/");
+        let told =
+            format!("its directory {directory} is read-only; the builder of the image makes it\n");
+        assert_eq!(said.matches(&told).count(), 3, "{said}");
+        assert_eq!((world.count(), &*update(mount)), (0, NOTHING));
+        // Once it can be written, the next touch makes the cache good.
+        let writable = mount.replace("ro ", "rw ");
+        assert_eq!(update(&writable), NOTHING);
+        world.succeed(&["touch", "--no-sync"]);
+        update(&writable);
+        assert_eq!(world.count(), 2);
+    }
+}
+
+/// As for a unit with `ProtectSystem=strict` (systemd.exec(5)).
+fn a_directory_that_is_read_only_for_the_caller_alone_is_no_images() {
+    let world = of_image("remedy-sandbox", "@/cache");
+    let mount = "mount --bind $1/cache $1/cache; mount -o remount,bind,ro $1/cache";
+    let output = mounted(&world, mount, &["update"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(said.matches("ead-only file system").count(), 3, "{said}");
+    assert_eq!(world.count(), 2);
+}
+
+fn a_user_is_told_which_caches_only_root_can_make_good() {
+    let world = World::new("remedy-told", BOTH);
+    let say = |arguments: &[&str]| {
+        let output = world.as_nobody(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let profile = world.path("remedy-told.toml");
+    let told = format!(
+        "modstamp: note: only root can make the system's caches good; run “sudo modstamp refresh \
+         --profile {}”\n",
+        profile.display()
+    );
+    assert_eq!(say(&["update"]), told, "no remedy is on record");
+    world.succeed(&["update"]);
+    assert_eq!(say(&["update"]), "");
+    assert_eq!(say(&["refresh", "--stale"]), "");
+    assert_eq!(say(&["refresh"]), told);
+    world.profile(&BOTH.replace(", \"@/cache/*\"", ""));
+    assert_eq!(say(&["refresh"]), "");
+}
+
+fn a_trigger_waits_for_the_disk_no_longer_because_of_a_cache() {
+    let syncs = |name: &str, caches: &str| {
+        let world = World::new(name, caches);
+        let directory = world.path("modules").display().to_string();
+        world.succeed(&["trigger", "dpkg", &directory]);
+        world.write("cache/one", "answers");
+        let log = world.path("log");
+        let mut command = world.confined();
+        command.args([
+            "strace",
+            "-f",
+            "-e",
+            "trace=fsync,fdatasync,sync,syncfs",
+            "-o",
+        ]);
+        command.arg(&log);
+        world.add(&mut command, &["trigger", "dpkg", &directory]);
+        succeed(&mut command);
+        let log = fs::read_to_string(log).unwrap();
+        log.lines().filter(|line| line.contains("sync")).count()
+    };
+    let removal = "
+        [[cache]]
+        files = [\"@/cache/*\"]
+        remedy = \"remove\"
+    ";
+    let bare = syncs("remedy-no-cache", "");
+    assert!(bare > 0);
+    assert_eq!(syncs("remedy-synced", removal), bare);
 }

@@ -6,13 +6,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use rustix::fs::{FileType, fstat};
-
-use crate::act::remedy::find::Found;
+use crate::act::remedy::find::{Found, FoundFile};
+use crate::act::remedy::places::{Places, is_read_only, read_only};
 use crate::act::remedy::program::{self, End};
 use crate::act::remedy::record::RemedyResult;
-use crate::files::root::Root;
-use crate::files::way::{Steps, Stop};
 use crate::ground::error::Error;
 use crate::ground::text::Printable;
 use crate::observe::foreign_cache::{Command, DIRECTORY, ForeignCache, Program, Remedy};
@@ -38,8 +35,8 @@ pub struct Cure {
     pub result: RemedyResult,
     /// What went wrong. The rest was done, and the next update tries again.
     pub(crate) errors: Vec<Error>,
-    /// Why the remedy was not applied; `None` if it was.
-    pub left: Option<&'static str>,
+    /// Why the remedy was not applied, or not to all of the cache: a sentence for each part.
+    pub left: Vec<String>,
     /// Whether this differs from the recorded last remedy, so that people should be told.
     pub(crate) is_news: bool,
 }
@@ -54,8 +51,8 @@ impl Cure {
             output: Vec::new(),
             result: RemedyResult::Good,
             errors: Vec::new(),
-            left: None,
-            is_news: true,
+            left: Vec::new(),
+            is_news: false,
         }
     }
 
@@ -78,11 +75,16 @@ impl Cure {
         };
         let ran = self.ran.iter().map(|command| format!("ran {command}"));
         let errors = self.errors.iter().map(ToString::to_string);
-        let all: Vec<String> = removed.into_iter().chain(ran).chain(errors).collect();
-        match (self.left, all.is_empty()) {
-            (Some(why), _) => why.to_owned(),
-            (None, true) => "there was no file".to_owned(),
-            (None, false) => all.join("; "),
+        let left = self.left.iter().cloned();
+        let all: Vec<String> = removed
+            .into_iter()
+            .chain(ran)
+            .chain(left)
+            .chain(errors)
+            .collect();
+        match all.is_empty() {
+            true => "there was no file".to_owned(),
+            false => all.join("; "),
         }
     }
 
@@ -93,14 +95,17 @@ impl Cure {
             event.add(&format!("ran {command}"));
         }
         if self.is_news {
+            for why in &self.left {
+                event.add(&format!("left {}: {why}", self.cache));
+            }
             event.fail(&self.errors);
         }
     }
 
     /// Leaves a cache as it is.
-    pub(crate) fn leave(cache: &ForeignCache, why: &'static str) -> Cure {
+    pub(crate) fn leave(cache: &ForeignCache, why: &str) -> Cure {
         Cure {
-            left: Some(why),
+            left: vec![why.to_owned()],
             ..Cure::begin(cache)
         }
     }
@@ -114,12 +119,19 @@ impl Cure {
         }
         let root = profile.root();
         let found = Found::search(root, &globs(cache, profile));
+        cure.left.extend(found.about_theirs());
         found.errors.into_iter().for_each(|error| cure.fail(error));
         for file in found.files {
             let path = root.outside(&file.path);
             match file.remove() {
                 Ok(true) => cure.removed.push(path),
                 Ok(false) => {}
+                Err(cause) if is_of_image(&file, &cause) => {
+                    let why = read_only(path.parent().unwrap_or(&path));
+                    if !cure.left.contains(&why) {
+                        cure.left.push(why);
+                    }
+                }
                 Err(cause) => {
                     let remedy = "look at it, and remove it by hand if that is right";
                     let error = Error::system("remove the cache", path, cause, remedy);
@@ -144,6 +156,12 @@ impl Cure {
             return cure;
         }
         let root = profile.root();
+        let globs = globs(cache, profile);
+        let places = Places::search(root, &globs);
+        if places.are_left() {
+            cure.left = places.left;
+            return cure;
+        }
         let programs = match program::find(root, &command.program) {
             Ok(programs) => programs,
             Err(error) => {
@@ -151,19 +169,21 @@ impl Cure {
                 return cure;
             }
         };
-        let globs = globs(cache, profile);
         // A profile has the layouts of several distributions. A missing program is an error only if
         // this host has the layout of its cache.
-        let has_place = || is_in_use && !directories(root, &globs).0.is_empty();
-        let is_missed = || has_place() || !Found::search(root, &globs).files.is_empty();
+        let has_place = is_in_use && !places.ready.is_empty();
+        let is_missed = || has_place || !Found::search(root, &globs).files.is_empty();
         if programs.is_empty() && is_missed() {
             cure.fail(not_there(&command.program));
         }
-        let (directories, errors) = match command.takes_directory() {
-            true => directories(root, &globs),
-            false => (BTreeSet::from([PathBuf::new()]), Vec::new()),
+        let directories = match command.takes_directory() {
+            true => {
+                cure.left = places.left;
+                places.errors.into_iter().for_each(|error| cure.fail(error));
+                places.ready
+            }
+            false => BTreeSet::from([PathBuf::new()]),
         };
-        errors.into_iter().for_each(|error| cure.fail(error));
         for program in programs {
             for directory in &directories {
                 cure.run(&program, command, directory, owner);
@@ -256,34 +276,9 @@ pub(crate) fn globs(cache: &ForeignCache, profile: &Profile) -> Vec<Glob> {
     globs.collect()
 }
 
-/// The directories that can hold a file of the cache, even if they hold none yet. A directory that
-/// somebody else could have filled is an error, because the command would trust the files in it.
-fn directories(root: &Root, globs: &[Glob]) -> (BTreeSet<PathBuf>, Vec<Error>) {
-    let parents: Vec<Glob> = globs.iter().filter_map(|glob| glob.above(1)).collect();
-    let found = Found::search(root, &parents);
-    let (mut directories, mut errors) = (BTreeSet::new(), found.errors);
-    for path in found.files.into_iter().map(|file| file.path) {
-        let place = match root.place(&path, Steps::Trusted) {
-            Ok(place) => place,
-            Err(Stop::Untrusted { culprit, problem }) => {
-                errors.push(Error::Untrusted {
-                    attempt: "run a remedy in",
-                    path: root.outside(&path),
-                    culprit,
-                    problem,
-                });
-                continue;
-            }
-            Err(_) => continue, // It leads nowhere.
-        };
-        let Ok(stat) = fstat(&place) else {
-            continue;
-        };
-        if FileType::from_raw_mode(stat.st_mode).is_dir() && path.to_str().is_some() {
-            directories.insert(path);
-        }
-    }
-    (directories, errors)
+/// Whether a file was refused because its file system is read-only, as in an image.
+fn is_of_image(file: &FoundFile, cause: &io::Error) -> bool {
+    cause.kind() == io::ErrorKind::ReadOnlyFilesystem && is_read_only(&file.directory, &file.path)
 }
 
 /// Whether a remedy is a command.

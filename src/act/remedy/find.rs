@@ -2,26 +2,32 @@
 //!
 //! Only root and the caller can direct it. Links on the way to the first wildcard must be root's or
 //! the caller's. Below that, it follows no link. So no other user can redirect it or make it wait.
+//!
+//! In a directory such as `/tmp`, everybody may make something by the name of a cache. The search
+//! leaves another user's alone, and it is no error.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat};
 use rustix::io::Errno;
 
 use crate::files::directory::{PLACE, for_each_name, open_for_reading, os, stat_at};
 use crate::files::root::Root;
+use crate::files::shared::stranger;
 use crate::files::trust::why_bendable;
-use crate::files::way::Steps;
+use crate::files::way::{Steps, Stop};
 use crate::ground::error::Error;
+use crate::ground::text::Printable;
 use crate::observe::pattern::{Glob, is_match, is_wild};
 
 /// A file that a glob matches.
 pub(crate) struct FoundFile {
-    directory: Arc<OwnedFd>,
+    pub(crate) directory: Arc<OwnedFd>,
     name: OsString,
     /// In the root directory.
     pub(crate) path: PathBuf,
@@ -35,6 +41,26 @@ pub(crate) struct Found {
     pub(crate) files: Vec<FoundFile>,
     /// The errors about steps that were refused or could not be read.
     pub(crate) errors: Vec<Error>,
+    /// What others made in directories where everybody may.
+    pub(crate) theirs: Vec<Theirs>,
+}
+
+/// Something that another user made in a directory where everybody may.
+#[derive(Debug)]
+pub(crate) struct Theirs {
+    /// As seen from outside the root.
+    pub(crate) path: PathBuf,
+    pub(crate) owner: u32,
+}
+
+impl fmt::Display for Theirs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, owner) = (Printable(self.path.as_os_str()), self.owner);
+        write!(
+            f,
+            "{path} belongs to user {owner}, and is no cache of yours"
+        )
+    }
 }
 
 /// One name of the path below the top.
@@ -54,7 +80,18 @@ impl Found {
         let mut found = search.found;
         found.files.sort_by(|a, b| a.path.cmp(&b.path));
         found.files.dedup_by(|a, b| a.path == b.path);
+        found.theirs.sort_by(|a, b| a.path.cmp(&b.path));
+        found.theirs.dedup_by(|a, b| a.path == b.path);
         found
+    }
+
+    /// One sentence about all that others made; `None` if there is nothing.
+    pub(crate) fn about_theirs(&self) -> Option<String> {
+        let first = self.theirs.first()?;
+        Some(match self.theirs.len() - 1 {
+            0 => first.to_string(),
+            more => format!("{first}; there are {more} more such files"),
+        })
     }
 }
 
@@ -73,8 +110,9 @@ impl Search<'_> {
             };
             (top, steps) = (parent, vec![Step::Name(name)]);
         }
-        match self.root.place(top, Steps::Trusted) {
-            Ok(place) => self.add_below(Arc::new(place), top, &steps),
+        match self.open_top(top) {
+            Ok(Some(place)) => self.add_below(Arc::new(place), top, &steps),
+            Ok(None) => {}
             Err(stop) if stop.is_missing() => {}
             Err(stop) => {
                 let remedy = "make its directory one that you can read";
@@ -83,6 +121,28 @@ impl Search<'_> {
                 self.found.errors.push(error);
             }
         }
+    }
+
+    /// Opens the directory at `top`. `None` if a step is no directory, or if another user made one
+    /// in a directory where everybody may.
+    fn open_top(&mut self, top: &Path) -> Result<Option<OwnedFd>, Stop> {
+        let mut path = PathBuf::from("/");
+        let mut here = self.root.place(&path, Steps::Trusted)?;
+        for name in top.strip_prefix("/").unwrap_or(top) {
+            path.push(name);
+            let step = rustix::fs::openat(&here, name, PLACE, Mode::empty())?;
+            if let Some(owner) = stranger(here.as_fd(), step.as_fd())? {
+                let path = self.root.outside(&path);
+                self.found.theirs.push(Theirs { path, owner });
+                return Ok(None);
+            }
+            let kind = FileType::from_raw_mode(fstat(&step)?.st_mode);
+            if !kind.is_dir() && !kind.is_symlink() {
+                return Ok(None);
+            }
+            here = self.root.place(&path, Steps::Trusted)?;
+        }
+        Ok(Some(here))
     }
 
     fn add_below(&mut self, directory: Arc<OwnedFd>, path: &Path, steps: &[Step]) {
@@ -98,6 +158,18 @@ impl Search<'_> {
         };
         for name in names {
             let path = path.join(&name);
+            match stranger_at(&directory, &name) {
+                Ok(None) => {}
+                Ok(Some(owner)) => {
+                    let path = self.root.outside(&path);
+                    self.found.theirs.push(Theirs { path, owner });
+                    continue;
+                }
+                Err(errno) => {
+                    self.give_up(&path, errno);
+                    continue;
+                }
+            }
             let entered = match rest.is_empty() {
                 true => self.add_file(&directory, name, &path),
                 false => self.enter(&directory, step, &name, &path).map(|below| {
@@ -154,7 +226,7 @@ impl Search<'_> {
             }
             Err(errno) => return Err(errno),
         };
-        match why_bendable(below.as_fd(), &rustix::fs::fstat(&below)?) {
+        match why_bendable(below.as_fd(), &fstat(&below)?) {
             None => Ok(Some(below)),
             Some(problem) => {
                 self.refuse(path, problem);
@@ -186,6 +258,15 @@ impl<'a> Step<'a> {
             true => Step::Pattern(pattern),
             false => Step::Name(OsStr::new(pattern.as_str())),
         }
+    }
+}
+
+/// The other user who made the file `name` in a directory where everybody may.
+fn stranger_at(directory: &OwnedFd, name: &OsStr) -> rustix::io::Result<Option<u32>> {
+    match rustix::fs::openat(directory, name, PLACE, Mode::empty()) {
+        Ok(place) => stranger(directory.as_fd(), place.as_fd()),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
     }
 }
 

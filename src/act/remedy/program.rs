@@ -73,6 +73,15 @@ pub(crate) fn find(root: &Root, program: &Program) -> Result<Vec<PathBuf>, Error
         Program::Name(name) => name,
         Program::Path(glob) => {
             let found = Found::search(root, std::slice::from_ref(glob));
+            if let Some(theirs) = found.theirs.into_iter().next() {
+                let (path, owner) = (theirs.path, theirs.owner);
+                return Err(Error::Untrusted {
+                    attempt: "run the remedy",
+                    culprit: path.clone(),
+                    path,
+                    problem: format!("belongs to user {owner}"),
+                });
+            }
             if let Some(error) = found.errors.into_iter().next() {
                 return Err(error);
             }

@@ -13,6 +13,7 @@ use crate::ground::error::Error;
 use crate::ground::time::Deadline;
 use crate::observe::foreign_cache::{ForeignCache, Remedy};
 use crate::observe::inputs::Inputs;
+use crate::observe::package_manager::Manager;
 use crate::observe::profile::Profile;
 use crate::observe::stamps::Stamps;
 use crate::stamp::event::Event;
@@ -40,8 +41,9 @@ pub enum Commands {
     Run,
     /// They are left to a later refresh.
     Leave,
-    /// Like `Leave`, but caches with `packages-rebuild` are left to the package manager.
-    LeaveToPackages,
+    /// Like `Leave`, but this package manager rebuilds the caches whose `packages-rebuild` names
+    /// it.
+    LeaveToPackages(Manager),
 }
 
 /// The caches of one owner under a profile.
@@ -123,8 +125,9 @@ impl<'a> Round<'a> {
             new.extend(self.end(cache, &mut cure, &record, stamps));
             done.cures.push(cure);
         }
-        if commands == Commands::LeaveToPackages {
-            for cache in by_command.iter().filter(|cache| cache.packages_rebuild) {
+        if let Commands::LeaveToPackages(manager) = commands {
+            let is_made = |cache: &&&ForeignCache| cache.packages_rebuild.contains(&manager);
+            for cache in by_command.iter().filter(is_made) {
                 let mut cure = Cure::leave(cache, "the package manager makes it anew");
                 new.extend(self.end(cache, &mut cure, &record, stamps));
                 done.cures.push(cure);
@@ -242,11 +245,12 @@ impl<'a> Round<'a> {
 
 impl Rounds {
     /// Applies the remedies after a touch of the stamp of `owner`. Runs no command.
+    ///
+    /// The record is not synced. Losing it in a power cut costs at most one remedy.
     pub(crate) fn after_touch(
         profile: &Profile,
         owner: Owner,
         commands: Commands,
-        durability: Durability,
         deadline: Deadline,
     ) -> Rounds {
         let profile = profile.clone();
@@ -256,7 +260,7 @@ impl Rounds {
         let patience = deadline.left().min(PATIENCE);
         let run = move || {
             let round = Round::of(&profile, owner);
-            let run = |it: Round| it.run(Which::Stale, commands, durability, deadline);
+            let run = |it: Round| it.run(Which::Stale, commands, Durability::NotSynced, deadline);
             round.map(run).unwrap_or_default()
         };
         within(patience, run).unwrap_or_else(|why| {
@@ -306,6 +310,28 @@ impl Rounds {
         let cures = self.cures.iter_mut();
         own.chain(cures.flat_map(|cure| std::mem::take(&mut cure.errors)))
             .collect()
+    }
+}
+
+impl Profile {
+    /// Whether the profile names caches of the system that only root can make good, and the caller
+    /// is not root. `which` asks for all of them, or only for stale ones.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn leaves_to_root(&self, which: Which) -> bool {
+        let profile = &self.of_packages();
+        if is_of_root(profile.root()) || !is_in_use(profile) {
+            return false;
+        }
+        let round = Round::seen_by_anybody(profile, Owner::System);
+        let has_stale = |round: Round| {
+            let (record, stamps) = (Record::read(&round.stamp), Stamps::of(profile));
+            let mut caches = round.caches.iter();
+            caches.any(|cache| round.is_stale(cache, &record, stamps))
+        };
+        match which {
+            Which::All => round.is_some() || profile.refreshes_libvirt(),
+            Which::Stale => round.is_some_and(has_stale),
+        }
     }
 }
 
