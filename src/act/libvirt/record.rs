@@ -40,8 +40,9 @@ use crate::files::trust::{why_linked, why_not_believed};
 use crate::ground::text::Printable;
 use crate::ground::time::Mtime;
 use crate::judge::witness::Witness;
+use crate::stamp::kept::Kept;
 use crate::stamp::stamp::{Durability, Owner};
-use crate::stamp::turn::{Kept, Turn};
+use crate::stamp::turn::Turn;
 
 /// The version of the text. A record of another version is not read.
 const VERSION: u32 = 2;
