@@ -16,9 +16,11 @@
 //! | `profiles` | unloadable profiles, missing directories, files that replace others' keys |
 //! | `stamps` | the stamps, their rights, labels, disk and time, and changes of modules since |
 //! | `libvirt` | module directories, stale answers, and the holes of libvirt's version |
+//! | `caches` | stale caches of other programs that profiles name |
 //!
 //! `host` is the host under examination, and `report` holds the results.
 
+mod caches;
 mod dpkg;
 mod hooks;
 mod host;
@@ -33,9 +35,9 @@ mod units;
 use crate::act::doctor::host::{Host, INSIDE};
 pub use crate::act::doctor::names::CHECK_NAMES;
 use crate::act::doctor::names::{
-    APK_TRIGGER, CLOCK, DPKG_LAST_RUN, DPKG_TRIGGER, INOTIFY, LIBVIRT_ANSWERS, LIBVIRT_VERSION,
-    MODULE_DIRECTORIES, MODULES, PACMAN_HOOK, PROFILE, PROFILE_DIRECTORY, RPM_TRIGGER, STAMP,
-    STAMP_DISK, STAMP_LABEL, STAMP_RIGHTS, UNIT,
+    APK_TRIGGER, CACHE, CLOCK, DPKG_LAST_RUN, DPKG_TRIGGER, INOTIFY, LIBVIRT_ANSWERS,
+    LIBVIRT_VERSION, MODULE_DIRECTORIES, MODULES, PACMAN_HOOK, PROFILE, PROFILE_DIRECTORY,
+    RPM_TRIGGER, STAMP, STAMP_DISK, STAMP_LABEL, STAMP_RIGHTS, UNIT,
 };
 use crate::act::doctor::report::{Checked, Seen};
 pub use crate::act::doctor::report::{Examination, Finding, Health, Note, Unseen};
@@ -45,7 +47,7 @@ use crate::files::root::Root;
 type Check = fn(&Host, &mut Examination) -> Seen<Checked>;
 
 /// Each check, with the name under which a look that ends it is reported.
-const CHECKS: [(&str, Check); 18] = [
+const CHECKS: [(&str, Check); 19] = [
     (DPKG_TRIGGER, dpkg::triggers),
     (DPKG_LAST_RUN, dpkg::last_run),
     (RPM_TRIGGER, rpm::triggers),
@@ -64,6 +66,7 @@ const CHECKS: [(&str, Check); 18] = [
     (MODULE_DIRECTORIES, libvirt::directories),
     (LIBVIRT_ANSWERS, libvirt::answers),
     (LIBVIRT_VERSION, libvirt::version),
+    (CACHE, caches::caches),
 ];
 
 /// Examines the host below `root`. It takes a few milliseconds, unless rpm or systemd is slow.

@@ -21,8 +21,9 @@ use crate::observe::inputs::Inputs;
 use crate::observe::observation::Observation;
 use crate::observe::profile::Profile;
 use crate::observe::stamps::Stamps;
+use crate::stamp::kept::Kept;
 use crate::stamp::stamp::{Durability, Owner, Stamp};
-use crate::stamp::turn::{Kept, Turn};
+use crate::stamp::turn::Turn;
 
 /// The longest witness that is read, in bytes.
 const MOST_BYTES: u64 = 256 << 20;

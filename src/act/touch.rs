@@ -15,8 +15,9 @@ use crate::observe::inputs::{Depth, Inputs};
 use crate::observe::observation::Observation;
 use crate::observe::profile::Profile;
 use crate::stamp::event::{Event, TOUCHED};
+use crate::stamp::kept::Kept;
 use crate::stamp::stamp::{Durability, Stamp};
-use crate::stamp::turn::{Kept, Turn};
+use crate::stamp::turn::Turn;
 
 /// The longest look at the modules. A hanging file system must hold up no transaction.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use modstamp::{
-    CacheStatus, Cure, Profile, RemedyResult, Sentence, Staleness, Which as Caches, printable,
-};
+use modstamp::{CacheStatus, Cure, Profile, RemedyResult, Sentence, Which as Caches, printable};
 use serde_json::{Value, json};
 
 use super::status::{text, texts};
@@ -84,10 +82,8 @@ pub fn status_json(cache: &CacheStatus) -> Value {
 /// The standing of a cache in one line of a table.
 pub fn standing(cache: &CacheStatus) -> String {
     let verdict = match cache.stale {
-        None => "fresh",
-        Some(Staleness::Never) => "stale: no remedy is on record",
-        Some(Staleness::Touched) => "stale: the stamp was touched since the last remedy",
-        Some(Staleness::Failed) => "stale: the last remedy failed",
+        None => "fresh".to_owned(),
+        Some(why) => format!("stale: {why}"),
     };
     let Some(last) = &cache.last else {
         return format!("{verdict}; its remedy is: {}", cache.remedy);

@@ -303,7 +303,7 @@ fn removals(verb: &str, files: &[&CacheFile], cached: &Cached) -> String {
 }
 
 /// Whether an error is a failure. An ordinary user may be shut out of the system's cache.
-fn is_unexpected((owner, error): &(Owner, Error)) -> bool {
+pub fn is_unexpected((owner, error): &(Owner, Error)) -> bool {
     let is_shut = match error {
         Error::System { cause, .. } => cause.kind() == ErrorKind::PermissionDenied,
         _ => false,

@@ -3,7 +3,9 @@
 pub mod check;
 mod cures;
 pub mod doctor;
+mod last_touch;
 pub mod libvirt;
+mod libvirt_cache;
 pub mod log;
 pub mod observe;
 pub mod refresh;

@@ -5,22 +5,26 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use modstamp::doctor::{Examination, Health, examine};
+use modstamp::libvirt::Cached;
 use modstamp::{
-    Added, AskedWith, Cache, CacheStatus, CachedCommand, Inputs, Mtime, Note, Profile, Reason,
-    Root, Sentence, Stamp, Verdict, printable, unescape,
+    Added, AskedWith, Cache, CacheStatus, CachedCommand, Inputs, Profile, Reason, Root, Stamp,
+    Verdict, printable, unescape,
 };
 use serde_json::{Value, json};
 
 use super::doctor::{UNUSED, counted};
+use super::last_touch::LastTouch;
+use super::libvirt::is_unexpected;
+use super::libvirt_cache::LibvirtCache;
 use super::table::{Cell, Table};
-use super::time::{age, ago, local, shown};
+use super::time::shown;
 use super::{Place, cures, end, load, print_json, quoted, say};
 
 /// Show stamps, modules, programs and cached answers, and which of the answers are stale
 ///
 /// The answers are those of “modstamp run” in your own cache. Caches of other programs that a
-/// profile names have the time and the kind of their last remedy. “modstamp libvirt status” shows
-/// the cache of libvirt.
+/// profile names have the time and the kind of their last remedy. Those of libvirt are summed up:
+/// “modstamp libvirt status” shows each file.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 if all is shown, 1 if something could not be read, 2 if the arguments are wrong"
@@ -120,17 +124,25 @@ struct ProfileStatus {
     answers: modstamp::Result<Vec<CachedCommand>>,
     /// The caches of other programs.
     foreign: Vec<CacheStatus>,
+    libvirt: Vec<LibvirtCache>,
+    /// Why some files of libvirt's could not be read.
+    unread: Vec<String>,
 }
 
 impl ProfileStatus {
     fn of(profile: Profile) -> modstamp::Result<ProfileStatus> {
         let stamps = profile.stamps().iter();
         let stamps = stamps.map(|stamp| (stamp.clone(), LastTouch::of(stamp)));
+        let cached = profile.libvirt_cache()?;
+        let errors = cached.iter().flat_map(Cached::errors);
+        let unread = errors.filter(|error| is_unexpected(error));
         Ok(ProfileStatus {
             stamps: stamps.collect(),
             inputs: profile.inputs()?,
             answers: answers(&profile),
             foreign: profile.foreign_caches(),
+            libvirt: cached.iter().flat_map(LibvirtCache::all).collect(),
+            unread: unread.map(|(_, error)| error.to_string()).collect(),
             profile,
         })
     }
@@ -150,6 +162,7 @@ impl ProfileStatus {
         let foreign = self.foreign.iter().flat_map(|cache| &cache.errors);
         let errors = stamps.chain(self.answers.as_ref().err()).chain(foreign);
         let errors = errors.map(ToString::to_string);
+        let errors = errors.chain(self.unread.iter().cloned());
         let unknown = self.inputs.unknown().into_iter();
         let unknown =
             unknown.map(|reason| format!("{reason}; make it readable, or ask as its owner"));
@@ -214,6 +227,7 @@ impl ProfileStatus {
             "missing_libraries": texts(self.inputs.missing_libraries()),
             "caches": answers.collect::<Vec<_>>(),
             "foreign_caches": self.foreign.iter().map(cures::status_json).collect::<Vec<_>>(),
+            "libvirt_caches": self.libvirt.iter().map(LibvirtCache::json).collect::<Vec<_>>(),
         })
     }
 
@@ -276,6 +290,10 @@ impl ProfileStatus {
                 Cell::Path(cache.cache.clone()),
                 cures::standing(cache),
             );
+        }
+        for cache in &self.libvirt {
+            let what = format!("{} cache", cache.owner);
+            row(&what, shown(&cache.path), cache.sentence());
         }
         for answer in self.answers.iter().flatten() {
             let command = Cell::Command(pasted(&answer.command));
@@ -359,46 +377,6 @@ fn cache(root: &Root) -> modstamp::Result<Option<Cache>> {
     match Cache::default_path() {
         Some(path) => Cache::existing(root, &path),
         None => Ok(None),
-    }
-}
-
-/// The last touch of a stamp.
-enum LastTouch {
-    Never,
-    /// The note is that of this touch. A touch by another program leaves none.
-    At(Mtime, Option<Note>),
-}
-
-impl LastTouch {
-    fn of(stamp: &Stamp) -> modstamp::Result<LastTouch> {
-        Ok(match stamp.mtime()? {
-            None => LastTouch::Never,
-            Some(mtime) => LastTouch::At(mtime, stamp.note().filter(|note| note.mtime == mtime)),
-        })
-    }
-
-    fn json(&self) -> Value {
-        match self {
-            LastTouch::Never => Value::Null,
-            LastTouch::At(mtime, note) => json!({
-                "mtime": mtime,
-                "local": local(mtime),
-                "age_seconds": age(mtime.seconds()),
-                "note": note,
-            }),
-        }
-    }
-
-    fn sentence(&self) -> String {
-        let LastTouch::At(mtime, note) = self else {
-            return "never touched".to_owned();
-        };
-        let by = match note {
-            Some(Note { by, why, .. }) => format!("by {}: {}", Sentence(by), Sentence(why)),
-            None => "by whom is not known, as after a touch by hand".to_owned(),
-        };
-        let (local, ago) = (local(mtime), ago(age(mtime.seconds())));
-        format!("touched {local} ({ago}), {by}")
     }
 }
 

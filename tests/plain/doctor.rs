@@ -1,13 +1,15 @@
 //! `modstamp doctor` finds nothing on a sound host, and finds each fault of a broken one. If a
 //! remedy can run here, it mends the host.
 
+mod caches;
+mod libvirt;
 mod stamps;
 mod triggers;
+mod units;
 mod unseen;
 
 use std::fs;
 use std::ops::Deref;
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -266,45 +268,6 @@ fn a_place_that_cannot_be_read_is_told_and_the_status_is_2() {
 }
 
 #[test]
-fn a_unit_that_is_not_enabled_is_found() {
-    let host = Sound::new();
-    host.remove(PATH_UNIT);
-    let (seen, remedy) = host.assert_ill("unit");
-    assert!(
-        seen.contains("modstamp-update@qemu.path is not enabled"),
-        "{seen}"
-    );
-    assert!(
-        remedy.ends_with(" enable modstamp-update@qemu.path"),
-        "{remedy}"
-    );
-}
-
-#[test]
-fn a_unit_that_is_masked_is_found() {
-    let host = Sound::new();
-    let mask = "etc/systemd/system/modstamp-update@qemu.service";
-    host.link(mask, "/dev/null");
-    let (seen, remedy) = host.assert_ill("unit");
-    assert!(seen.ends_with("modstamp-update@qemu.service"), "{seen}");
-    assert!(
-        remedy.starts_with("systemctl unmask modstamp-update@qemu.service && "),
-        "{remedy}"
-    );
-    host.remove(mask);
-    host.write(mask, ""); // As good as a link (systemd.unit(5)).
-    host.assert_ill("unit");
-}
-
-#[test]
-fn a_unit_that_is_missing_is_found() {
-    let host = Sound::new();
-    host.remove(&format!("{UNITS}/modstamp-update@.path"));
-    let (seen, _) = host.assert_ill("unit");
-    assert_eq!(seen, "there is no unit modstamp-update@.path");
-}
-
-#[test]
 fn the_doctor_does_not_read_the_processes_of_another_root() {
     let host = Sound::new();
     host.put("proc/sys/fs/inotify/max_user_instances", "0\n");
@@ -406,72 +369,4 @@ fn a_profile_that_replaces_another_is_noted() {
         "files = [\"/etc/gst\"]\n",
     );
     assert_eq!(host.notes().len(), 2);
-}
-
-#[test]
-fn a_libvirt_that_would_serve_a_stale_answer_is_found_and_a_refresh_mends_it() {
-    let host = Sound::new();
-    host.set_mtime(WATCHED, 1_600_000_000);
-    host.assert_mended("libvirt-answers");
-}
-
-#[test]
-fn a_record_of_libvirts_last_refresh_that_cannot_be_read_is_told_and_a_refresh_mends_it() {
-    let host = Sound::new();
-    host.put("var/lib/modstamp/qemu.libvirt", "torn");
-    let (seen, _) = host.assert_ill("libvirt-answers");
-    assert!(
-        seen.contains("cannot read the record of the last refresh "),
-        "{seen}"
-    );
-    host.assert_mended("libvirt-answers");
-}
-
-#[test]
-fn a_module_directory_that_qemu_or_libvirt_has_and_the_profile_lacks_is_found() {
-    let host = Sound::new();
-    host.put("opt/qemu/lib/qemu/ui-gtk.so", "a module");
-    fs::create_dir_all(host.path("opt/share/qemu")).unwrap();
-    host.say(&["update"]);
-    let driver = fs::read_to_string(host.path(DRIVER)).unwrap();
-    host.write(DRIVER, &(driver + "/opt/qemu/lib/qemu\0/opt/share/qemu\0"));
-    let (seen, _) = host.assert_ill("module-directories");
-    assert!(
-        seen.contains("driver_qemu.so knows the module directory /opt/qemu/lib/qemu,"),
-        "{seen}"
-    );
-    host.write("usr/bin/qemu-system-arm", "\x7fELF\0/opt/qemu/lib/qemu\0");
-    host.say(&["update"]);
-    let (seen, remedy) = host.assert_ill("module-directories");
-    assert!(seen.contains("qemu-system-arm knows"), "{seen}");
-    assert!(remedy.contains("$QEMU_MODULE_DIR"), "{remedy}");
-    host.paste(&remedy);
-    host.say(&["update"]);
-    host.assert_well();
-    assert_eq!(
-        host.notes().len(),
-        1,
-        "the profile is the administrator's now"
-    );
-}
-
-#[test]
-fn the_holes_of_libvirts_version_are_noted() {
-    let host = Sound::new();
-    let library = Path::new(DRIVER).ancestors().nth(3).unwrap();
-    let put = |name: &str| host.put(library.join(name).to_str().unwrap(), "");
-    put("libvirt.so.0.6007.0");
-    let why = |host: &Sound| host.notes().pop().unwrap().1;
-    assert!(why(&host).starts_with("it looks at no module directory"));
-    host.remove(library.join("libvirt.so.0.6007.0").to_str().unwrap());
-    put("libvirt.so.0.11003.0");
-    put("libvirt.so.0");
-    assert!(why(&host).starts_with("it does not notice a module that is rewritten in place"));
-    assert!(why(&host).ends_with("modstamp's refresh makes up for that"));
-    host.assert_well();
-    host.put(
-        "etc/modstamp/profiles.d/qemu.toml",
-        "refresh-libvirt = false\n",
-    );
-    assert!(why(&host).ends_with("nothing makes up for that"));
 }

@@ -82,9 +82,11 @@ fn a_touch_tells_what_it_did_unless_it_shall_be_quiet() {
 fn report(host: &Host, verb: &[&str]) -> Value {
     let (out, _) = host.say(&[verb, &["--json"]].concat());
     let json: Value = serde_json::from_str(&out).unwrap();
+    let at = verb.iter().position(|word| *word == "--profile");
+    let profile = at.map_or("qemu", |at| verb[at + 1]);
     assert_eq!(
         (&json["version"], &json["profile"]),
-        (&json!(1), &json!("qemu"))
+        (&json!(1), &json!(profile))
     );
     json
 }
@@ -164,6 +166,32 @@ fn the_json_of_a_refresh_of_nothing_says_unchanged() {
     fs::remove_dir_all(host.path("usr")).unwrap();
     let json = report(&host, &["libvirt", "refresh"]);
     assert_eq!(json["changed"], false, "{json}");
+}
+
+#[test]
+fn the_json_of_a_refresh_that_removes_nothing_has_empty_lists() {
+    let host = Host::new();
+    let profile = format!(
+        "module-directories = [\"/{WATCHED}\"]\n\
+         [[cache]]\nfiles = [\"/var/cache/toy/*.bin\"]\nremedy = \"remove\"\n"
+    );
+    host.write("etc/modstamp/profiles.d/toy.toml", &profile);
+    let refresh = |more: &[&str]| report(&host, &[&["refresh", "--profile", "toy"], more].concat());
+    let json = refresh(&[]);
+    let cure = json!([{
+        "cache": "/var/cache/toy/*.bin", "remedy": "remove", "result": "good",
+        "removed": [], "ran": [], "output": [], "left": null
+    }]);
+    assert_eq!(
+        (&json["changed"], &json["removed"], &json["foreign_caches"]),
+        (&json!(false), &json!([]), &cure)
+    );
+    assert_eq!(json["why"], "asked for");
+    let json = refresh(&["--stale"]);
+    assert_eq!(
+        (&json["changed"], &json["removed"], &json["foreign_caches"]),
+        (&json!(false), &json!([]), &json!([]))
+    );
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
+use serde_json::{Value, json};
+use support::libvirt::{ARM, Host, QXL, SYSTEM, USER, WATCHED, X86};
 use support::world::{MODULES, STAMP, World};
 
 use crate::run::World as Asked;
@@ -166,4 +168,116 @@ fn status_shows_the_working_directory_of_answers_that_nothing_else_tells_apart()
     let expected =
         expected.map(|path| format!("its working directory {path} the command starts there"));
     assert_eq!(shown, expected, "{status}");
+}
+
+/// The caches of libvirt's in the status of `qemu`: as data, and as the words of their rows.
+fn of_libvirt(host: &Host) -> (Vec<Value>, Vec<String>) {
+    let (out, err) = host.say(&["status", "--profile", "qemu", "--json"]);
+    assert_eq!(err, "");
+    let json: Value = serde_json::from_str(&out).unwrap();
+    let caches = json["profiles"][0]["libvirt_caches"].as_array().unwrap();
+    let (table, _) = host.say(&["status", "--profile", "qemu"]);
+    let rows = table.lines().filter(|line| line.contains(" cache "));
+    let words = |row: &str| row.split_whitespace().collect::<Vec<_>>().join(" ");
+    (caches.clone(), rows.map(words).collect())
+}
+
+#[test]
+fn status_sums_up_libvirts_cache_and_tells_of_the_last_refresh() {
+    let host = Host::new();
+    assert_eq!(of_libvirt(&host), (vec![], vec![]), "nothing is cached");
+    let file = host.ask(X86);
+    let (caches, rows) = of_libvirt(&host);
+    assert_eq!(caches[0]["last"], Value::Null);
+    let never =
+        format!("qemu system cache /{SYSTEM} stale: modstamp has not refreshed libvirt yet");
+    assert!(rows[0].starts_with(&never), "{rows:?}");
+
+    host.refresh();
+    host.ask(X86);
+    host.keep(USER, &host.answer(ARM));
+    let (caches, rows) = of_libvirt(&host);
+    let mut fresh = caches[0].clone();
+    let last = fresh.as_object_mut().unwrap().remove("last").unwrap();
+    let outside = |path: &str| format!("/{path}"); // as it is told inside
+    let expected = json!({
+        "owner": "system",
+        "path": outside(SYSTEM),
+        "files": [outside(&file)],
+        "stale": [],
+        "verdict": { "version": 2, "fresh": true, "reasons": [] },
+    });
+    assert_eq!(fresh, expected);
+    let what = format!("moved the time of {}", outside(WATCHED));
+    assert_eq!(last["what"], *what);
+    let second: f64 = last["time"].as_str().unwrap().parse().unwrap();
+    assert!((second as i64 - host.ctime(WATCHED)).abs() <= 1, "{last}");
+    assert_eq!(caches[1]["owner"], "user");
+    let row = format!("qemu system cache /{SYSTEM} fresh; 2");
+    assert!(rows[0].starts_with(&row), "{rows:?}");
+    let end = format!(" ago): moved the time of /{WATCHED}");
+    assert!(rows[0].ends_with(&end), "{rows:?}");
+    assert!(rows[1].contains("user cache"), "{rows:?}");
+}
+
+#[test]
+fn status_tells_why_libvirts_cache_is_stale_and_how_much_of_it() {
+    let host = Host::new();
+    let old = host.ask(ARM);
+    host.refresh();
+    host.ask(X86);
+    let (caches, rows) = of_libvirt(&host);
+    assert!(caches[0]["stale"][0].as_str().unwrap().ends_with(&old));
+    assert_eq!(caches[0]["verdict"]["fresh"], false);
+    assert!(rows[0].contains("(1 of 2 answers); 2"), "{rows:?}");
+    host.write(QXL, "other");
+    let (_, rows) = of_libvirt(&host);
+    assert!(rows[0].contains("module hw-display-qxl.so"), "{rows:?}");
+    assert!(!rows[0].contains("answers)"), "all are stale: {rows:?}");
+
+    host.refresh();
+    for program in [ARM, X86] {
+        host.ask(program);
+    }
+    host.write(QXL, "another");
+    let (caches, rows) = of_libvirt(&host);
+    let stale = caches[0]["stale"].as_array().unwrap();
+    let reasons = caches[0]["verdict"]["reasons"].as_array().unwrap();
+    assert_eq!((stale.len(), reasons.len()), (2, 1), "told once: {rows:?}");
+}
+
+#[test]
+fn status_leaves_libvirts_cache_out_if_the_profile_does() {
+    let host = Host::new();
+    host.refresh();
+    host.ask(X86);
+    assert_eq!(of_libvirt(&host).0.len(), 1);
+    host.write("etc/modstamp/profiles.d/qemu.toml", "cache = []\n");
+    assert_eq!(of_libvirt(&host), (vec![], vec![]));
+}
+
+#[test]
+fn the_json_of_a_fresh_cache_has_no_reason_and_a_stale_one_has_a_word() {
+    let host = Host::new();
+    let profile = format!(
+        "module-directories = [\"/{WATCHED}\"]\n\
+         [[cache]]\nfiles = [\"/var/cache/toy/*.bin\"]\nremedy = \"remove\"\n"
+    );
+    host.write("etc/modstamp/profiles.d/toy.toml", &profile);
+    let cache = || {
+        let (out, _) = host.say(&["status", "--profile", "toy", "--json"]);
+        let json: Value = serde_json::from_str(&out).unwrap();
+        json["profiles"][0]["foreign_caches"][0].clone()
+    };
+    let never = cache();
+    assert_eq!(
+        (&never["why"], &never["last"]),
+        (&json!("never"), &json!(null))
+    );
+    host.say(&["update", "--profile", "toy"]);
+    let fresh = cache();
+    // A missing key would be null, too.
+    assert!(fresh.as_object().unwrap().contains_key("why"), "{fresh}");
+    assert_eq!(fresh["why"], Value::Null, "{fresh}");
+    assert_eq!(fresh["last"]["output"], json!([]), "{fresh}");
 }

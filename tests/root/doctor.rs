@@ -1,9 +1,10 @@
 //! `modstamp doctor` finds what only root can break: labels, mounts, and another user's rights.
+//! It tells each user of their own caches, and so does `modstamp status`.
 
 use std::process::Command;
 
 use rustix::fs::XattrFlags;
-use support::libvirt::Host;
+use support::libvirt::{Host, SYSTEM, X86};
 use support::test::{self, Needs, Test};
 use support::world::{STAMP, World};
 use support::{executable, named};
@@ -19,6 +20,8 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_tiny_limit_of_inotify_is_found_on_the_running_system,
     stamps_on_a_read_only_file_system_are_found,
     a_stamp_of_another_users_is_found_and_mended,
+    everybody_is_told_of_the_caches_that_they_make_good_and_of_each_failed_remedy,
+    status_tells_a_user_to_ask_as_root_about_a_cache_of_libvirts_that_is_closed,
 ];
 
 /// What the doctor says about a world; nothing, if all is well.
@@ -102,4 +105,119 @@ fn a_stamp_of_another_users_is_found_and_mended() {
     let remedy = remedy(&world, "stamp-rights");
     world.sh(&remedy.replace(" /", " ")); // from the root's top
     assert_eq!(findings(&world), "");
+}
+
+/// The caches that the doctor finds stale for a user, each with its remedy.
+fn stale_caches(host: &Host, user: u32) -> Vec<(String, String)> {
+    let output = host
+        .inside(user, "/usr/bin/modstamp")
+        .args(["doctor", "--json"])
+        .output()
+        .unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let findings = report["findings"].as_array().unwrap().iter();
+    let caches = findings.filter(|finding| finding["check"] == "cache");
+    let text = |finding: &serde_json::Value, key: &str| finding[key].as_str().unwrap().to_owned();
+    caches
+        .map(|it| (text(it, "seen"), text(it, "remedy")))
+        .collect()
+}
+
+fn everybody_is_told_of_the_caches_that_they_make_good_and_of_each_failed_remedy() {
+    const USER: u32 = 1000;
+    let host = Host::new();
+    let caches = ["/var/cache/toy", "$XDG_CACHE_HOME/toy"];
+    let tables = caches.map(|directory| {
+        format!("[[cache]]\nfiles = [\"{directory}/*.bin\"]\nremedy = \"remove\"\n")
+    });
+    let profile = format!(
+        "module-directories = [\"/usr/lib/toy\"]\n{}",
+        tables.concat()
+    );
+    host.write("etc/modstamp/profiles.d/toy.toml", &profile);
+    host.sh("mkdir -p usr/lib/toy var/cache/toy home/me/.cache/toy; touch usr/lib/toy/a.so");
+    host.sh(&format!("chown -R {USER}:{USER} home/me"));
+    let modstamp = |user: u32, verb: &str| {
+        let mut command = host.inside(user, "/usr/bin/modstamp");
+        command.args([verb, "--profile", "toy"]).output().unwrap();
+    };
+    let fill = || {
+        host.sh("touch var/cache/toy/one.bin home/me/.cache/toy/one.bin");
+        host.sh(&format!("chown {USER} home/me/.cache/toy/one.bin"));
+    };
+    for user in [0, USER] {
+        modstamp(user, "update");
+    }
+    fill();
+    for user in [0, USER] {
+        assert_eq!(stale_caches(&host, user), [], "{user}");
+    }
+    host.sh("touch var/lib/modstamp/toy.stamp");
+    let mend = "modstamp refresh --stale --profile toy".to_owned();
+    for (user, cache) in [(0, "/var/cache/toy/"), (USER, "$XDG_CACHE_HOME/toy/")] {
+        let found = stale_caches(&host, user);
+        let [(seen, remedy)] = &found[..] else {
+            panic!("{user}: {found:?}");
+        };
+        assert!(seen.starts_with(&format!("the cache {cache}")), "{seen}");
+        assert_eq!(*remedy, mend);
+    }
+    host.sh("mkdir var/cache/toy/sub.bin");
+    for user in [0, USER] {
+        modstamp(user, "update");
+    }
+    for (user, remedy) in [(0, mend.clone()), (USER, format!("sudo {mend}"))] {
+        let found = stale_caches(&host, user);
+        let [(seen, told)] = &found[..] else {
+            panic!("{user}: {found:?}");
+        };
+        assert!(
+            seen.contains("is stale: the last remedy failed: "),
+            "{seen}"
+        );
+        assert_eq!(*told, remedy);
+    }
+    // Never asked for, and enabled for each user's manager: the cache is to be good.
+    host.sh("rm -r home/me/.local var/cache/toy/sub.bin");
+    modstamp(0, "update");
+    fill();
+    assert_eq!(stale_caches(&host, USER), []);
+    for wants in ["etc/systemd/user", "home/me/.config/systemd/user"] {
+        let wants = format!("{wants}/default.target.wants");
+        host.sh(&format!(
+            "mkdir -p {wants}; ln -s x {wants}/modstamp-update@toy.path"
+        ));
+        let found = stale_caches(&host, USER);
+        assert_eq!(found.len(), 1, "{wants}: {found:?}");
+        host.sh(&format!("rm -r {wants}"));
+    }
+}
+
+fn status_tells_a_user_to_ask_as_root_about_a_cache_of_libvirts_that_is_closed() {
+    let host = Host::new();
+    let file = host.ask(X86);
+    let asked = |arguments: &[&str]| {
+        let mut command = host.inside(1000, "/usr/bin/modstamp");
+        let output = command
+            .args(["status", "--profile", "qemu"])
+            .args(arguments);
+        let output = output.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for closed in [
+        format!("chmod 600 {file}"),
+        "chmod 700 var/cache/libvirt".to_owned(),
+    ] {
+        host.sh(&closed);
+        let table = asked(&[]);
+        let row = table.lines().find(|line| line.contains("system cache"));
+        let row = row.expect(&table);
+        let directory = SYSTEM.trim_end_matches("/capabilities");
+        assert!(row.contains(directory), "{row}");
+        assert!(row.contains("  run as root, to see"), "{row}");
+        let json: serde_json::Value = serde_json::from_str(&asked(&["--json"])).unwrap();
+        let cache = &json["profiles"][0]["libvirt_caches"][0];
+        assert_eq!(cache["verdict"], serde_json::Value::Null, "{cache}");
+    }
 }

@@ -20,9 +20,10 @@ pub(crate) const MODULES: &str = "modules";
 pub(crate) const MODULE_DIRECTORIES: &str = "module-directories";
 pub(crate) const LIBVIRT_ANSWERS: &str = "libvirt-answers";
 pub(crate) const LIBVIRT_VERSION: &str = "libvirt-version";
+pub(crate) const CACHE: &str = "cache";
 
 /// All of them.
-pub const CHECK_NAMES: [&str; 20] = [
+pub const CHECK_NAMES: [&str; 21] = [
     DPKG_TRIGGER,
     DPKG_LAST_RUN,
     RPM_TRIGGER,
@@ -43,4 +44,5 @@ pub const CHECK_NAMES: [&str; 20] = [
     MODULE_DIRECTORIES,
     LIBVIRT_ANSWERS,
     LIBVIRT_VERSION,
+    CACHE,
 ];

@@ -1,5 +1,8 @@
-//! systemd's units for `qemu`: whether they are installed, enabled and alive, and whether the
-//! kernel gives room for their watches.
+//! systemd's units: whether they are installed, enabled and alive, and whether the kernel gives
+//! room for their watches.
+//!
+//! The profile `qemu` has to have its units, if QEMU is installed. Another profile's units are its
+//! user's choice. They are looked at if one of them is enabled.
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +11,8 @@ use rustix::fs::FileType;
 use crate::act::doctor::host::{Host, UNBUILT, ask};
 use crate::act::doctor::names::{INOTIFY, UNIT};
 use crate::act::doctor::report::{Blind, Checked, Examination, Seen};
+use crate::ground::environment::home_directory;
+use crate::stamp::stamp::Owner;
 
 const SYSTEMD: [&str; 2] = ["/usr/lib/systemd/systemd", "/lib/systemd/systemd"];
 
@@ -20,18 +25,23 @@ const DIRECTORIES: [&str; 5] = [
     "/lib/systemd/system",
 ];
 
-/// The units for `qemu`, each with its template.
-const UNITS: [(&str, &str); 2] = [
-    ("modstamp-update@qemu.service", "modstamp-update@.service"),
-    ("modstamp-update@qemu.path", "modstamp-update@.path"),
+/// Those of the units of users' managers.
+const USERS_DIRECTORIES: [&str; 4] = [
+    "/etc/systemd/user",
+    "/run/systemd/user",
+    "/usr/local/lib/systemd/user",
+    "/usr/lib/systemd/user",
 ];
 
-/// The units that can fail.
-const SERVICES: [&str; 4] = [
-    "modstamp-update@qemu.service",
-    "modstamp-update@qemu.path",
-    "modstamp-settle@qemu.service",
-    "modstamp-refresh@qemu.service",
+/// The templates of the units that are enabled for a profile.
+const TEMPLATES: [&str; 2] = ["modstamp-update@.service", "modstamp-update@.path"];
+
+/// The templates of the units that can fail.
+const FALLIBLE: [&str; 4] = [
+    "modstamp-update@.service",
+    "modstamp-update@.path",
+    "modstamp-settle@.service",
+    "modstamp-refresh@.service",
 ];
 
 /// The limits of inotify: each with the least that leaves room, and the kernel's usual value.
@@ -41,7 +51,7 @@ const INOTIFY_LIMITS: [(&str, usize, usize); 2] = [
 ];
 
 const NO_LOOK: &str =
-    "nothing sees a change by an image, a rollback or make install, and libvirt stays stale";
+    "nothing sees a change by an image, a rollback or make install, and cached answers stay stale";
 
 /// The state of a unit's file.
 enum Unit {
@@ -51,26 +61,105 @@ enum Unit {
     Installed(PathBuf),
 }
 
-/// Checks the units, if the host has QEMU and systemd.
+/// Checks the units of each profile that has some to do, if the host has systemd.
 pub(crate) fn units(host: &Host, report: &mut Examination) -> Seen<Checked> {
-    if !has_work(host)? {
-        return Ok(Checked::NothingHere);
-    }
+    let profiles = profiles(host)?;
     let mut alive = Vec::new();
-    for (unit, template) in UNITS {
-        let looked = check_unit(host, unit, template, report);
+    for unit in profiles.iter().flat_map(|profile| units_of(profile)) {
+        let looked = check_unit(host, &unit, report);
         if report.seen(UNIT, looked) == Some(true) {
-            alive.push(unit);
+            alive.push(unit.name);
         }
     }
+    if profiles.is_empty() {
+        return Ok(Checked::NothingHere);
+    }
     if is_running(host)? {
-        check_running(&alive, report)?;
+        check_running(&profiles, &alive, report)?;
     }
     Ok(Checked::Made)
 }
 
+/// A unit of a profile.
+struct Instance {
+    name: String,
+    template: &'static str,
+}
+
+impl Instance {
+    fn of(template: &'static str, profile: &str) -> Instance {
+        let name = template.replace('@', &format!("@{profile}"));
+        Instance { name, template }
+    }
+}
+
+/// The units that are enabled for a profile.
+fn units_of(profile: &str) -> [Instance; 2] {
+    TEMPLATES.map(|template| Instance::of(template, profile))
+}
+
+/// The profiles whose units are looked at.
+fn profiles(host: &Host) -> Seen<Vec<&str>> {
+    let mut profiles = Vec::new();
+    if has_systemd(host)? {
+        for name in host.in_use.iter().map(|it| it.name()) {
+            if name == "qemu" || is_any_enabled(host, name, Owner::System)? {
+                profiles.push(name);
+            }
+        }
+    }
+    Ok(profiles)
+}
+
+/// Whether a unit of a profile's is enabled, for the system or for the caller.
+pub(crate) fn is_any_enabled(host: &Host, profile: &str, owner: Owner) -> Seen<bool> {
+    let mut directories = match owner {
+        Owner::System => DIRECTORIES.map(PathBuf::from).to_vec(),
+        Owner::User => USERS_DIRECTORIES.map(PathBuf::from).to_vec(),
+    };
+    let own = home_directory("XDG_CONFIG_HOME", ".config").filter(|_| owner == Owner::User);
+    directories.extend(own.map(|own| own.join("systemd/user")));
+    for unit in units_of(profile) {
+        if is_enabled_in(host, &unit.name, &directories)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Notes that a profile has no unit, if the host has systemd and nothing of it is enabled.
+pub(crate) fn note_if_none(
+    host: &Host,
+    profile: &str,
+    owner: Owner,
+    report: &mut Examination,
+) -> Seen<()> {
+    if !has_systemd(host)? || is_any_enabled(host, profile, owner)? {
+        return Ok(());
+    }
+    let units = units_of(profile).map(|unit| unit.name).join(" ");
+    let enable = match (owner, is_running(host)?) {
+        (Owner::User, _) => "systemctl --user enable --now",
+        (Owner::System, true) => "systemctl enable --now",
+        (Owner::System, false) => "systemctl enable",
+    };
+    report.note(
+        UNIT,
+        format!("no unit of the profile {profile} is enabled"),
+        format!(
+            "its caches stay stale until somebody runs “modstamp update”; “{enable} {units}” has \
+             systemd run it"
+        ),
+    );
+    Ok(())
+}
+
 /// Checks one unit. Returns whether it is enabled.
-fn check_unit(host: &Host, unit: &str, template: &str, report: &mut Examination) -> Seen<bool> {
+fn check_unit(host: &Host, unit: &Instance, report: &mut Examination) -> Seen<bool> {
+    let Instance {
+        name: unit,
+        template,
+    } = unit;
     match find(host, unit, template)? {
         Unit::Missing => report.finding(
             UNIT,
@@ -103,9 +192,9 @@ fn is_running(host: &Host) -> Seen<bool> {
     Ok(host.root.is_system() && host.is_directory(Path::new("/run/systemd/system"))?)
 }
 
-fn has_work(host: &Host) -> Seen<bool> {
+fn has_systemd(host: &Host) -> Seen<bool> {
     let [usual, of_old] = SYSTEMD.map(Path::new);
-    Ok(host.qemu().is_some() && (host.is_program(usual)? || host.is_program(of_old)?))
+    Ok(host.is_program(usual)? || host.is_program(of_old)?)
 }
 
 /// Finds a unit's file by systemd's order: the instance's own before the template's.
@@ -131,7 +220,12 @@ fn find(host: &Host, unit: &str, template: &str) -> Seen<Unit> {
 
 /// Whether another unit wants this one. systemd goes by the link's name, and not by its target.
 fn is_enabled(host: &Host, unit: &str) -> Seen<bool> {
-    for directory in DIRECTORIES.map(Path::new) {
+    is_enabled_in(host, unit, &DIRECTORIES.map(PathBuf::from))
+}
+
+/// Like `is_enabled`, for the units in `directories`.
+fn is_enabled_in(host: &Host, unit: &str, directories: &[PathBuf]) -> Seen<bool> {
+    for directory in directories {
         for name in host.names(directory)? {
             let wants = [".wants", ".requires", ".upholds"];
             let is_wants = wants.iter().any(|it| name.to_string_lossy().ends_with(it));
@@ -172,12 +266,17 @@ fn check_program(host: &Host, file: &Path, report: &mut Examination) -> Seen<()>
 }
 
 /// Asks the running systemd whether a unit failed, or is enabled but was not started.
-fn check_running(enabled: &[&str], report: &mut Examination) -> Seen<()> {
+fn check_running(profiles: &[&str], enabled: &[String], report: &mut Examination) -> Seen<()> {
+    let units = profiles.iter().flat_map(|profile| {
+        let units = FALLIBLE.map(|template| Instance::of(template, profile));
+        units.map(|unit| unit.name)
+    });
+    let units: Vec<String> = units.collect();
     let mut query = vec!["show", "--property=Id,ActiveState"];
-    query.extend(SERVICES);
+    query.extend(units.iter().map(String::as_str));
     let answer = ask("systemctl", &query).map_err(|cause| Blind {
         seen: format!("cannot ask systemd about the units: {cause}"),
-        remedy: format!("systemctl status {}", SERVICES.join(" ")),
+        remedy: format!("systemctl status {}", units.join(" ")),
     })?;
     for unit in answer.split("\n\n") {
         let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key));
@@ -192,7 +291,7 @@ fn check_running(enabled: &[&str], report: &mut Examination) -> Seen<()> {
                 NO_LOOK,
                 format!("journalctl --unit {id} --lines 20; systemctl restart {id}"),
             ),
-            "inactive" if is_path && enabled.contains(&id) => report.finding(
+            "inactive" if is_path && enabled.iter().any(|unit| unit == id) => report.finding(
                 UNIT,
                 format!("the unit {id} is enabled, but was not started"),
                 NO_LOOK,
@@ -209,9 +308,10 @@ fn check_running(enabled: &[&str], report: &mut Examination) -> Seen<()> {
 /// systemd takes an inotify instance for each path of a unit (`path_spec_watch`, core/path.c). The
 /// limit of instances is per user (inotify(7)).
 pub(crate) fn inotify(host: &Host, report: &mut Examination) -> Seen<Checked> {
-    if !host.root.is_system() || !has_work(host)? {
+    let profiles = profiles(host)?;
+    let Some(profile) = profiles.first().filter(|_| host.root.is_system()) else {
         return Ok(Checked::NothingHere);
-    }
+    };
     let mut checked = Checked::NothingHere;
     for (name, least, usual) in INOTIFY_LIMITS {
         let path = Path::new("/proc/sys/fs/inotify").join(name);
@@ -224,7 +324,10 @@ pub(crate) fn inotify(host: &Host, report: &mut Examination) -> Seen<Checked> {
             report.finding(
                 INOTIFY,
                 format!("fs.inotify.{name} is {limit}, less than {least}"),
-                "modstamp-update@qemu.path may not start, so nothing would watch the modules",
+                format!(
+                    "modstamp-update@{profile}.path may not start, so nothing would watch the \
+                     modules"
+                ),
                 format!("sysctl -w fs.inotify.{name}={usual}"),
             );
         }

@@ -10,6 +10,7 @@ use crate::act::libvirt::last_refresh::LastRecord;
 use crate::act::libvirt::record::Record;
 use crate::ground::environment::caller;
 use crate::ground::error::{Error, Result};
+use crate::ground::time::Mtime;
 use crate::judge::reason::Reason;
 use crate::judge::verdict::Verdict;
 use crate::observe::inputs::Inputs;
@@ -77,6 +78,21 @@ impl Evicted<'_> {
     }
 }
 
+impl Profile {
+    /// What libvirt cached of the profile's programs. `None` if the profile does not name libvirt's
+    /// cache.
+    ///
+    /// # Errors
+    /// Like [`Cached::find`].
+    #[doc(hidden)] // Only the programs use it.
+    pub fn libvirt_cache(&self) -> Result<Option<Cached>> {
+        match self.refreshes_libvirt() && Kind::of(self).is_ok() {
+            true => Cached::find(self).map(Some),
+            false => Ok(None),
+        }
+    }
+}
+
 impl Cached {
     /// Reads the caches of the system and of the caller. It leaves other users' caches alone.
     ///
@@ -135,11 +151,23 @@ impl Cached {
     /// Judges a file: it is fresh if it was cached after the last refresh, and nothing that the
     /// refresh saw has changed or was touched since.
     pub fn verdict(&self, file: &CacheFile) -> Verdict {
-        let record = match (&self.own_record, file.owner()) {
+        judge(self.record_for(file.owner()), file, &self.inputs)
+    }
+
+    /// The record that an owner's files are judged by.
+    fn record_for(&self, owner: Owner) -> &LastRecord {
+        match (&self.own_record, owner) {
             (LastRecord::Never, _) | (_, Owner::System) => &self.record,
             (own, Owner::User) => own,
-        };
-        judge(record, file, &self.inputs)
+        }
+    }
+
+    /// What the last refresh did that an owner's files are judged by, for people. `None` if no
+    /// record tells. A refresh that moved no time has none of its own: the log has that.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn last_refresh(&self, owner: Owner) -> Option<(Option<Mtime>, String)> {
+        let effect = &self.record_for(owner).known()?.effect;
+        Some((effect.time(), effect.what(self.inputs.root())))
     }
 
     /// What follows if the verdict on a file is stale.

@@ -28,16 +28,21 @@
 
 use std::fs::File;
 use std::io;
+use std::path::PathBuf;
 
 use rustix::fs::{OFlags, fstat};
 use serde::{Deserialize, Serialize};
 
 use crate::act::libvirt::moved::{Moved, TimeOf, move_to_second};
 use crate::files::directory::{open_file, stat_at};
+use crate::files::root::Root;
 use crate::files::trust::{why_linked, why_not_believed};
+use crate::ground::text::Printable;
+use crate::ground::time::Mtime;
 use crate::judge::witness::Witness;
+use crate::stamp::kept::Kept;
 use crate::stamp::stamp::{Durability, Owner};
-use crate::stamp::turn::{Kept, Turn};
+use crate::stamp::turn::Turn;
 
 /// The version of the text. A record of another version is not read.
 const VERSION: u32 = 2;
@@ -66,6 +71,46 @@ pub(crate) struct Effect {
     /// The new ctimes of programs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) changed: Vec<TimeOf>,
+}
+
+impl Effect {
+    /// When times were moved, by the ctimes that this left. `None` if none was moved.
+    pub(crate) fn time(&self) -> Option<Mtime> {
+        let moved = self.moved.iter().map(|moved| moved.ctime);
+        let changed = self.changed.iter();
+        let changed = changed.map(|changed| Mtime::new(changed.second, 0));
+        moved.chain(changed).max()
+    }
+
+    /// What the refresh did, as parts of a sentence.
+    pub(crate) fn what(&self, root: &Root) -> String {
+        let told = |what: &str, paths: Vec<&PathBuf>| {
+            let (first, rest) = paths.split_first()?;
+            let first = root.outside(first);
+            let first = Printable(first.as_os_str());
+            Some(match rest.len() {
+                0 => format!("{what} {first}"),
+                more => format!("{what} {first} and {more} more"),
+            })
+        };
+        let moved = self.moved.iter().map(|moved| &moved.path);
+        let changed = self.changed.iter().map(|changed| &changed.path);
+        let rest = match self.reached {
+            Reached::ByTimes => None,
+            Reached::ByEviction => Some("removed stale files from the cache".to_owned()),
+            Reached::Partly => Some("the next update refreshes libvirt again".to_owned()),
+        };
+        let parts = [
+            told("moved the time of", moved.collect()),
+            told("moved the ctime of", changed.collect()),
+            rest,
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        match parts.is_empty() {
+            true => "there was nothing to move".to_owned(),
+            false => parts.join("; "),
+        }
+    }
 }
 
 /// How a refresh reached the stale answers.

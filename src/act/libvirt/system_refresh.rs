@@ -22,8 +22,9 @@ use crate::ground::text::Printable;
 use crate::ground::time::{Deadline, Mtime};
 use crate::observe::inputs::Inputs;
 use crate::observe::profile::Profile;
+use crate::stamp::kept::Versioned;
 use crate::stamp::stamp::{Durability, Owner, Stamp};
-use crate::stamp::turn::{Turn, Versioned};
+use crate::stamp::turn::Turn;
 
 /// A refresh of the system under way.
 pub(crate) struct SystemRefresh<'a> {

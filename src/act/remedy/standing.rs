@@ -1,9 +1,10 @@
 //! The standing of each cache of another program: fresh, or stale and why.
 
+use std::fmt;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use crate::act::remedy::cure::globs;
+use crate::act::remedy::cure::{globs, is_command};
 use crate::act::remedy::find::Found;
 use crate::act::remedy::record::{LastRemedy, Record, RemedyResult};
 use crate::act::remedy::round::Round;
@@ -21,6 +22,8 @@ pub struct CacheStatus {
     pub cache: String,
     /// The remedy, as the profile names it.
     pub remedy: String,
+    /// Whether the remedy is a command.
+    pub is_by_command: bool,
     /// The files that exist, as seen from outside the root.
     pub files: Vec<PathBuf>,
     /// The errors about files that could not be searched.
@@ -41,6 +44,17 @@ pub enum Staleness {
     Touched,
     /// The last remedy failed.
     Failed,
+}
+
+/// For people, as a clause.
+impl fmt::Display for Staleness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Staleness::Never => "no remedy is on record",
+            Staleness::Touched => "the stamp was touched since the last remedy",
+            Staleness::Failed => "the last remedy failed",
+        })
+    }
 }
 
 impl Profile {
@@ -65,6 +79,7 @@ impl Profile {
                     owner,
                     cache: cache.to_string(),
                     remedy: cache.remedy.to_string(),
+                    is_by_command: is_command(cache),
                     files: files.map(|it| profile.root().outside(&it.path)).collect(),
                     errors,
                     stale: match &last {
