@@ -128,7 +128,6 @@ impl Root {
 
     /// The path of an opened place, without links; `None` if it is not in this root, or if nobody
     /// can tell (proc(5)).
-    #[cfg(feature = "libraries")]
     pub(crate) fn real_path(&self, place: &OwnedFd) -> Option<PathBuf> {
         let path_of = |fd: &OwnedFd| {
             let number = std::os::fd::AsRawFd::as_raw_fd(fd);

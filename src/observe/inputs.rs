@@ -22,6 +22,7 @@ use crate::observe::modules::module_directories;
 #[cfg(feature = "libraries")]
 use crate::observe::needs::Question;
 use crate::observe::observation::Observation;
+use crate::observe::pattern::Glob;
 use crate::observe::profile::Profile;
 use crate::observe::reader::Reader;
 use crate::observe::search::matches;
@@ -37,6 +38,9 @@ pub struct Inputs {
     /// Paths that the caller may not enter.
     #[cfg_attr(not(feature = "cli"), allow(dead_code))]
     shut: Vec<PathBuf>,
+    /// The profile of a look at all programs, and the absolute paths of module directories and
+    /// further files that it searched for. `None` if one program counts.
+    whole: Option<Arc<(Profile, Vec<Glob>)>>,
     /// Reads in the profile's root directory.
     reader: Reader,
     /// Reads commands, which the caller's own root directory holds.
@@ -156,6 +160,8 @@ impl Inputs {
             tick: walk.evidence.tick,
             whole_tick,
             shut: walk.shut,
+            whole: (profile.program.is_none())
+                .then(|| Arc::new((profile.clone(), profile.named_paths(&globs)))),
             observation,
         })
     }
@@ -177,16 +183,38 @@ impl Inputs {
 
     /// These inputs, as a witness of one program needs them: the other programs do not count, and
     /// neither do their libraries. `then` is that witness's observation.
+    ///
+    /// If `{program}` stands for other paths now, only a look of its own can tell what counts.
     pub(crate) fn narrowed_to(&self, then: &Observation) -> Cow<'_, Inputs> {
-        let (Some(program), None) = (&then.program, &self.observation.program) else {
+        let (Some(program), Some(whole)) = (&then.program, &self.whole) else {
             return Cow::Borrowed(self);
         };
+        let (profile, paths) = &**whole;
+        let profile = profile.clone().of_program(program);
+        let own_paths = profile.named_paths(&profile.program_globs());
+        let is_same = own_paths.iter().all(|path| paths.contains(path))
+            && paths.iter().all(|path| own_paths.contains(path));
+        if !is_same {
+            if let Ok(own) = Inputs::of(&profile, Some(then)) {
+                return Cow::Owned(own.with_commands_of(self));
+            }
+        }
         let mut narrowed = self.clone();
         narrowed.observation.program = Some(program.clone());
         let programs = &mut narrowed.observation.programs;
         programs.retain(|entry| entry.name == *program);
         narrowed.narrow_libraries(then);
         Cow::Owned(narrowed)
+    }
+
+    /// These inputs, with the commands of a look that had them.
+    fn with_commands_of(mut self, other: &Inputs) -> Inputs {
+        let commands = &other.observation.commands;
+        self.observation.commands.clone_from(commands);
+        self.command_reader = other.command_reader.clone();
+        self.tick = self.tick.or_later(other.tick);
+        self.whole_tick = self.whole_tick.or_later(other.whole_tick);
+        self
     }
 
     #[cfg(not(feature = "libraries"))]

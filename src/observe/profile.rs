@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::files::root::Root;
+use crate::files::way::Steps;
 use crate::ground::error::{Error, Result};
 use crate::observe::added::Added;
 use crate::observe::exclude::{Exclude, is_excluded};
@@ -201,7 +202,8 @@ impl Profile {
         Ok(self)
     }
 
-    /// Narrows the profile to the answer of one program: the other programs do not count.
+    /// Narrows the profile to the answer of one program: neither the other programs nor what
+    /// `{program}` names beside them counts.
     ///
     /// `program` is absolute, in the root directory. The profile need not name it.
     pub fn of_program(mut self, program: impl Into<PathBuf>) -> Profile {
@@ -268,7 +270,8 @@ impl Profile {
         sources.any(|source| source.named(&programs).iter().any(covers))
     }
 
-    /// The paths that items with `{program}` begin at. There are none if no item does.
+    /// The paths that items with `{program}` begin at. There are none if no item does. If one program
+    /// counts, they are its own.
     pub(crate) fn program_globs(&self) -> Vec<Glob> {
         let begins_there = |source: &Source| matches!(source, Source::Program { .. });
         let in_caches = self.caches.iter().flat_map(|cache| &cache.files);
@@ -280,8 +283,23 @@ impl Profile {
         if !sources.any(begins_there) {
             return Vec::new();
         }
-        let all = self.named_programs().map(Cow::into_owned);
-        all.chain(self.globs_of_program()).collect()
+        match &self.program {
+            Some(program) => self.globs_of(program).collect(),
+            None => self.named_programs().map(Cow::into_owned).collect(),
+        }
+    }
+
+    /// The absolute paths of module directories and further files. `programs` stand for `{program}`.
+    pub(crate) fn named_paths(&self, programs: &[Glob]) -> Vec<Glob> {
+        let mut paths = Vec::new();
+        let sources = self.directories.iter().chain(self.all_files());
+        for named in sources.flat_map(|source| source.named(programs)) {
+            match named {
+                Named::Absolute(glob) if !paths.contains(&*glob) => paths.push(glob.into_owned()),
+                Named::Absolute(_) | Named::Relative(_) => {}
+            }
+        }
+        paths
     }
 
     /// Whether the profile names a program by this path. Links are not followed.
@@ -297,12 +315,18 @@ impl Profile {
         })
     }
 
-    /// The one program that counts, by its path and by the path that links lead to.
-    fn globs_of_program(&self) -> impl Iterator<Item = Glob> {
-        let program = self.program.as_ref();
-        let target = program.filter(|_| self.root.is_system());
-        let target = target.and_then(|program| std::fs::canonicalize(program).ok());
-        program.cloned().into_iter().chain(target).map(Glob::plain)
+    /// One program, by its path and by the path that links lead to.
+    fn globs_of(&self, program: &Path) -> impl Iterator<Item = Glob> {
+        let target = match self.root.is_system() {
+            true => std::fs::canonicalize(program).ok(),
+            false => self
+                .root
+                .place(program, Steps::Any)
+                .ok()
+                .and_then(|it| self.root.real_path(&it)),
+        };
+        let paths = std::iter::once(program.to_owned()).chain(target);
+        paths.map(Glob::plain)
     }
 
     /// Whether the profile names `path` itself as a module directory.

@@ -3,8 +3,11 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
+use std::process::Command;
 
-use crate::inputs::World;
+use modstamp::{Cache, Profile, Root, Witness};
+
+use crate::inputs::{NOTHING, World, sentences};
 
 #[test]
 fn a_file_that_a_pattern_among_module_directories_matches_counts_by_its_content() {
@@ -85,4 +88,160 @@ fn status_shows_a_file_that_a_pattern_among_module_directories_matches() {
     );
     let missing = serde_json::json!([{"input": "module-directory", "item": "/opt/none/*.json"}]);
     assert_eq!(profile["missing"], missing, "{json}");
+}
+
+/// Programs `a` and `b` below `/opt`, with modules beside each and in one directory for both.
+fn two_programs() -> (World, Profile) {
+    let world = World::new(&[
+        "opt/a/bin/tool",
+        "opt/a/lib/tool/1.so",
+        "opt/b/bin/tool",
+        "opt/b/lib/tool/1.so",
+        "usr/lib/tool/0.so",
+    ]);
+    let profile = world.profile().programs(["/opt/*/bin/tool"]);
+    let profile = profile.and_then(|it| it.files(["{program}/../etc/*.conf"]));
+    let directories = ["{program}/../lib/tool", "/usr/lib/tool"];
+    let profile = profile.and_then(|it| it.module_directories(directories));
+    (world, profile.unwrap())
+}
+
+/// What makes a witness of one program stale: by a look at that program, and by one at all.
+fn judged(witness: &Witness, profile: &Profile) -> Vec<String> {
+    let now = profile.inputs().unwrap();
+    let [judged, checked] = [witness.judge(&now), witness.check(profile).unwrap()];
+    assert_eq!(judged, checked);
+    assert_eq!(witness.disturbed(&now).is_none(), judged.is_fresh());
+    sentences(&judged)
+}
+
+#[test]
+fn an_upgrade_beside_another_program_leaves_the_answer_of_one_fresh() {
+    let (world, profile) = two_programs();
+    let of_a = profile.observe_for("/opt/a/bin/tool").unwrap();
+    let of_all = profile.observe().unwrap();
+    assert!(!of_a.to_string().contains("/opt/b"), "{of_a}");
+    let changes = [
+        "opt/b/lib/tool/1.so",
+        "opt/b/lib/tool/2.so",
+        "opt/b/bin/tool",
+        "opt/b/etc/x.conf",
+    ];
+    changes
+        .iter()
+        .for_each(|file| world.write(file, "upgraded"));
+    // Another program whose modules are those of this one, by a link.
+    world.write("opt/0/bin/tool", "");
+    symlink("../a/lib", world.path("opt/0/lib")).unwrap();
+    assert_eq!(judged(&of_a, &profile), NOTHING);
+    assert!(judged(&of_all, &profile).len() > changes.len());
+}
+
+#[test]
+fn an_upgrade_beside_a_program_makes_its_own_answer_stale() {
+    let (world, profile) = two_programs();
+    let told = |file: &str| {
+        let of_a = profile.observe_for("/opt/a/bin/tool").unwrap();
+        world.write(file, "upgraded");
+        judged(&of_a, &profile)
+    };
+    assert_eq!(
+        told("opt/a/lib/tool/2.so"),
+        ["module 2.so added to /opt/a/lib/tool"]
+    );
+    assert_eq!(
+        told("usr/lib/tool/2.so"),
+        ["module 2.so added to /usr/lib/tool"]
+    );
+    assert_eq!(told("opt/a/etc/x.conf"), ["file /opt/a/etc/x.conf added"]);
+    assert_eq!(told("opt/a/bin/tool").len(), 1);
+}
+
+#[test]
+fn the_modules_beside_the_file_that_a_program_links_to_count_in_another_root() {
+    let (world, profile) = two_programs();
+    world.write("usr/bin/other", "");
+    symlink("/opt/a/bin/tool", world.path("usr/bin/tool")).unwrap();
+    let of_link = profile.observe_for("/usr/bin/tool").unwrap();
+    let of_link = |file: &str| {
+        world.write(file, "upgraded");
+        sentences(&of_link.check(&profile).unwrap())
+    };
+    assert_eq!(of_link("opt/b/lib/tool/2.so"), NOTHING);
+    assert_eq!(
+        of_link("opt/a/lib/tool/2.so"),
+        ["module 2.so added to /opt/a/lib/tool"]
+    );
+}
+
+#[test]
+fn an_answer_of_one_program_is_cached_after_an_upgrade_of_another() {
+    let (world, _) = two_programs();
+    let top = world.path("").display().to_string();
+    let top = top.trim_end_matches('/');
+    for program in ["a", "b"] {
+        let tool = world.path(&format!("opt/{program}/bin/tool"));
+        support::executable(&tool, format!("#!/bin/sh\necho {program}\n"));
+    }
+    let text = format!(
+        "programs = [\"{top}/opt/*/bin/tool\"]\nmodule-directories = [\"{{program}}/../lib/tool\"]"
+    );
+    world.write("tool.toml", &text);
+    let told = |program: &str| {
+        let mut run = Command::new(env!("CARGO_BIN_EXE_modstamp"));
+        run.env_clear().env("HOME", world.path("home"));
+        run.args(["run", "--explain", "--profile"])
+            .arg(world.path("tool.toml"));
+        run.arg("--cache").arg(world.path("cache")).arg("--");
+        let output = run
+            .arg(world.path(&format!("opt/{program}/bin/tool")))
+            .output()
+            .unwrap();
+        assert_eq!(
+            output.stdout,
+            format!("{program}\n").into_bytes(),
+            "{output:?}"
+        );
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let cached = "modstamp: served from the cache: nothing changed\n";
+    for program in ["a", "b"] {
+        assert_eq!(told(program), "modstamp: asked: no answer was cached\n");
+        assert_eq!(told(program), cached);
+    }
+    support::executable(&world.path("opt/b/bin/tool"), "#!/bin/sh\n# new\necho b\n");
+    world.write("opt/b/lib/tool/2.so", "");
+    assert_eq!(told("a"), cached);
+    let why = told("b");
+    assert!(
+        why.contains("program ") && why.contains("module 2.so added"),
+        "{why}"
+    );
+    // Its own upgrade asks again.
+    world.write("opt/a/lib/tool/2.so", "");
+    assert!(told("a").contains("module 2.so added"));
+}
+
+#[test]
+fn an_answer_of_one_program_by_another_command_is_judged_with_that_command() {
+    let (world, profile) = two_programs();
+    let cache = Cache::open(&Root::system().unwrap(), &world.path("cache")).unwrap();
+    let ask = world.path("ask");
+    support::executable(&ask, "#!/bin/sh\necho old\n");
+    let of_a = profile.clone().of_program("/opt/a/bin/tool");
+    cache.output(&of_a, &mut Command::new(&ask)).unwrap();
+    let told = || {
+        let found = cache.verdicts(&profile).unwrap();
+        assert_eq!(found.len(), 1);
+        sentences(&found[0].verdict)
+    };
+    world.write("opt/b/lib/tool/2.so", "");
+    assert_eq!(told(), NOTHING);
+    support::executable(&ask, "#!/bin/sh\necho other\n");
+    let told = told();
+    let expected = format!("command {} changed", ask.display());
+    assert!(
+        told.len() == 1 && told[0].starts_with(&expected),
+        "{told:?}"
+    );
 }
