@@ -127,6 +127,7 @@ impl Inputs {
             scope: profile.scope,
             tag: profile.tag.clone(),
             program: profile.program.clone(),
+            items: profile.items(),
             stamps,
             variables: profile.variable_facts(),
             host: profile.host_facts(),

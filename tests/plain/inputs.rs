@@ -312,10 +312,11 @@ fn a_witness_that_lacks_what_the_profile_names_now_is_stale_with_that_reason() {
     let check = ["check", &world.path("witness").display().to_string()];
     let (status, told) = world.modstamp(after, &check, &[]);
     let line =
-        |name| format!("stale: variable {name} was not observed, and the profile names it now\n");
+        |what: &str| format!("stale: {what} was not observed, and the profile names it now\n");
+    let variables = ["variable LIBVA_DRIVER_NAME", "variable MY_FILES"].map(line);
     assert_eq!(
         (status, told),
-        (1, line("LIBVA_DRIVER_NAME") + &line("MY_FILES"))
+        (1, line("file $MY_FILES") + &variables.concat())
     );
 }
 

@@ -245,3 +245,98 @@ fn an_answer_of_one_program_by_another_command_is_judged_with_that_command() {
         "{told:?}"
     );
 }
+
+/// What a new text of the profile makes a witness stale by.
+fn told_after(world: &World, old: &str, new: &str) -> String {
+    let (status, witness) = world.modstamp(old, &["observe"], &[]);
+    assert_eq!(status, 0, "{witness}");
+    fs::write(world.path("witness"), &witness).unwrap();
+    let check = ["check", &world.path("witness").display().to_string()];
+    let fresh = (0, "fresh\n".to_owned());
+    assert_eq!(world.modstamp(old, &check, &[]), fresh, "{witness}");
+    world.modstamp(new, &check, &[]).1
+}
+
+const OLD: &str = "module-directories = [\"/opt/m\"]\nexclude = [\"*.cache\"]";
+
+#[test]
+fn an_input_that_the_profile_newly_names_makes_an_older_witness_stale_by_that_reason() {
+    let world = World::new(&["opt/m/a.so", "etc/there.conf"]);
+    let and = |list: &str| format!("{OLD}\n{list}");
+    let named =
+        |what: &str| format!("stale: {what} was not observed, and the profile names it now\n");
+    for (new, expected) in [
+        (and("files = [\"/etc/x.conf\"]"), named("file /etc/x.conf")),
+        (
+            and("programs = [\"/usr/bin/x*\"]"),
+            named("program /usr/bin/x*"),
+        ),
+        (
+            OLD.replace("/opt/m\"", "/opt/m\", \"/opt/n\""),
+            named("module directory /opt/n"),
+        ),
+        (
+            OLD.replace("exclude", "# exclude"),
+            "stale: modules *.cache were excluded, and the profile counts them now\n".to_owned(),
+        ),
+        (
+            and("files = [\"/etc/there.conf\"]"),
+            named("file /etc/there.conf") + "stale: file /etc/there.conf added\n",
+        ),
+    ] {
+        assert_eq!(told_after(&world, OLD, &new), expected, "{new}");
+        // The other way round, the witness has more than is asked.
+        let less = told_after(&world, &new, OLD);
+        match new.contains("exclude = ") {
+            true => assert!(!less.contains("was not observed"), "{less}"),
+            false => assert_eq!(less, "fresh\n"),
+        }
+    }
+}
+
+#[cfg(feature = "libraries")]
+#[test]
+fn a_manifest_that_the_profile_newly_names_or_reads_by_another_key_is_not_observed() {
+    let world = World::new(&["opt/m/a.so"]);
+    let profile = |place: &str| {
+        let item = format!("{{ files = [\"/opt/*.json\"], library = \"{place}\" }}");
+        format!("{OLD}\nmanifests = [{item}]")
+    };
+    let told = told_after(&world, &profile("a.b"), &profile("a.c"));
+    let expected = "stale: libraries that /opt/*.json (a.c) names were not observed, and the \
+                    profile asks for them now\n";
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_witness_without_the_profile_s_items_is_judged_by_what_it_has() {
+    let world = World::new(&["opt/m/a.so"]);
+    let witness = world.modstamp(OLD, &["observe"], &[]).1;
+    let lines = witness.lines();
+    let lines = lines.filter(|line| !line.starts_with("named ") && !line.starts_with("end "));
+    let mut lines: Vec<&str> = lines.collect();
+    let end = format!("end {}\n", lines.len());
+    lines.push(&end);
+    assert!(lines.len() < witness.lines().count(), "{witness}");
+    fs::write(world.path("witness"), lines.join("\n")).unwrap();
+    let check = ["check", &world.path("witness").display().to_string()];
+    let new = format!("{OLD}\nfiles = [\"/etc/x.conf\"]");
+    assert_eq!(world.modstamp(&new, &check, &[]), (0, "fresh\n".to_owned()));
+}
+
+#[test]
+fn an_update_touches_for_a_newly_named_input_only_if_something_is_there() {
+    let world = World::new(&["opt/m/a.so", "etc/there.conf"]);
+    let update = |text: &str| world.modstamp(text, &["update", "--json"], &[]).1;
+    let is_changed = |text: &str| {
+        let told = update(text);
+        let json: serde_json::Value = serde_json::from_str(&told).unwrap();
+        json["changed"]
+            .as_bool()
+            .unwrap_or_else(|| panic!("{told}"))
+    };
+    assert!(is_changed(OLD));
+    assert!(!is_changed(OLD));
+    assert!(!is_changed(&format!("{OLD}\nfiles = [\"/etc/x.conf\"]")));
+    assert!(is_changed(&format!("{OLD}\nfiles = [\"/etc/there.conf\"]")));
+}
