@@ -83,6 +83,7 @@
 //! | --- | --- | --- | --- | --- |
 //! | stamps, the system's and the user's own | [`Stamp`] | mtime | another mtime, earlier or later | triggers and people tell by it what a look cannot see |
 //! | variables | the profile; `LD_LIBRARY_PATH`, if it asks for libraries | value | another value | they lead the program to other modules |
+//! | the profile's paths and patterns | the profile | each of them | one that is new, or no longer excluded | something may have been there, and be gone |
 //! | module directories | the profile's patterns and variables | permissions, owner, all names | any difference | a program loads what it finds there |
 //! | modules, at any depth | all that is in them | type, permissions, owner, size, stat identity, digest of the content, ACL and capabilities | any difference but in the stat identity | another module is another answer, and an unreadable one is none |
 //! | programs, further files | the profile's patterns | as modules | as modules | another build answers differently |
@@ -277,6 +278,7 @@ mod observe {
     pub(crate) mod foreign_cache;
     pub(crate) mod input;
     pub(crate) mod inputs;
+    pub(crate) mod item;
     #[cfg(feature = "libraries")]
     mod known_libraries;
     pub(crate) mod libraries;

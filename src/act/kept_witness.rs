@@ -77,7 +77,7 @@ impl KeptWitness {
     }
 
     /// Judges whether the modules are as they were. Stamps and the caller's environment do not
-    /// count.
+    /// count. A path that the profile newly names counts only if something is there.
     pub(crate) fn judge(&self, now: &Inputs) -> Verdict {
         let (KeptWitness::Own(witness) | KeptWitness::OfSystem(witness)) = self else {
             return Verdict::Stale(vec![Reason::NothingKept]);
@@ -85,7 +85,8 @@ impl KeptWitness {
         let mut reasons = witness.news(now);
         reasons.retain(|reason| {
             let is_stamp = matches!(reason, Reason::Stamp { .. } | Reason::UnknownStamp { .. });
-            !is_stamp && !reason.is_of_process()
+            let is_of_profile = matches!(reason, Reason::NewlyNamed { .. });
+            !is_stamp && !is_of_profile && !reason.is_of_process()
         });
         Verdict::of_reasons(reasons)
     }

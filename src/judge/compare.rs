@@ -13,6 +13,7 @@ use crate::observe::content::Content;
 use crate::observe::entry::Entry;
 use crate::observe::fact::Scope;
 use crate::observe::input::Input;
+use crate::observe::item::Item;
 use crate::observe::observation::{Named, Observation};
 use crate::observe::stamps::{StampState, Stamps};
 use crate::stamp::stamp::Owner;
@@ -21,6 +22,7 @@ use crate::stamp::stamp::Owner;
 pub(crate) fn differences<'a>(then: &'a Observation, now: &'a Observation) -> Vec<Difference<'a>> {
     let mut found = stamp_differences(then.stamps, now.stamps);
     found.extend(consumer_differences(then, now));
+    found.extend(item_differences(then, now));
     if (then.scope, now.scope) == (Scope::Whole, Scope::Whole) {
         for (kind, then, now) in [
             (FactKind::Variable, &then.variables, &now.variables),
@@ -96,6 +98,28 @@ fn consumer_differences(then: &Observation, now: &Observation) -> Vec<Reason> {
         new: now.program.clone(),
     });
     tag.into_iter().chain(program).collect()
+}
+
+/// What the profile names now, and did not name when the witness was taken. Something may have been
+/// there then, and have gone since.
+fn item_differences(then: &Observation, now: &Observation) -> Vec<Reason> {
+    if then.items.is_empty() || now.items.is_empty() || then.scope != now.scope {
+        return Vec::new(); // An earlier version, or nobody, tells what was named.
+    }
+    let is_exclude = |item: &&Item| item.input == Input::Module;
+    let named = now
+        .items
+        .iter()
+        .filter(|it| !is_exclude(it) && !then.items.contains(it));
+    let excluded = then
+        .items
+        .iter()
+        .filter(|it| is_exclude(it) && !now.items.contains(it));
+    let reason = |item: &Item| Reason::NewlyNamed {
+        input: item.input,
+        item: item.text.clone(),
+    };
+    named.chain(excluded).map(reason).collect()
 }
 
 fn compare_directories<'a>(pair: Pair<'_, Named<'a>>, found: &mut Vec<Difference<'a>>) {

@@ -97,6 +97,15 @@ pub enum Reason {
         /// Its name. Libraries have the name of the profile's key.
         name: String,
     },
+    /// The profile names paths that it did not name when the witness was taken. Nobody can tell what
+    /// was there then.
+    NewlyNamed {
+        /// What the paths are to the profile. For `Module` the profile no longer excludes the item,
+        /// and for `Library` the item is a manifest.
+        input: Input,
+        /// The item of the profile.
+        item: String,
+    },
     /// The same modules and programs lead the loader to other libraries than before.
     Links,
     /// The consumer gave another text of its own, such as its version.
@@ -408,6 +417,7 @@ impl Reason {
                 "{kind} {} was not observed, and the profile names it now",
                 Printable(name.as_ref())
             ),
+            Reason::NewlyNamed { input, item } => write_newly_named(f, *input, item),
             Reason::Tag { old, new } => {
                 let text = |tag: &Option<String>| match tag {
                     Some(tag) => format!("“{}”", Printable(tag.as_ref())),
@@ -451,6 +461,24 @@ impl Reason {
                 f.write_str("the last refresh could only reach the system's own cache")
             }
         }
+    }
+}
+
+fn write_newly_named(f: &mut dyn fmt::Write, input: Input, item: &str) -> fmt::Result {
+    let item = Printable(item.as_ref());
+    match input {
+        Input::Module => write!(
+            f,
+            "modules {item} were excluded, and the profile counts them now"
+        ),
+        Input::Library => write!(
+            f,
+            "libraries that {item} names were not observed, and the profile asks for them now"
+        ),
+        _ => write!(
+            f,
+            "{input} {item} was not observed, and the profile names it now"
+        ),
     }
 }
 

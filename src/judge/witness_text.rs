@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! modstamp-witness 2 qemu
+//! named directory /usr/lib64/qemu
+//! named program /usr/bin/qemu-system-*
 //! stamp system 1700000000.123456789
 //! stamp user -
 //! variable QEMU_MODULE_DIR -
@@ -18,7 +20,7 @@
 //! needed-by /usr/lib64/qemu/hw-usb-smartcard.so
 //! no-json /usr/share/vulkan/icd.d/torn.json
 //! looked 83c0d1e2f3a4b596 /etc/ld.so.cache
-//! end 17
+//! end 18
 //! ```
 //!
 //! The columns of an input:
@@ -37,8 +39,9 @@
 //!    and two digits.
 //!
 //! A witness of one program has a line `of` with its path. A consumer's text is in a line `tag`. A
-//! witness without variables and host inputs has a line `scope packages`. Version 2 brought these
-//! three, `host`, and `libraries` with the lines behind it.
+//! witness without variables and host inputs has a line `scope packages`. `named` is an item of the
+//! profile, with the list that holds it. Version 2 brought these four, `host`, and `libraries` with
+//! the lines behind it.
 //!
 //! `own` is the fingerprint of the directory itself, for [`Witness::disturbed`] alone: a redeploy
 //! moves it, too. `searched` has a pattern, and a fingerprint of the directory that it was searched
@@ -63,6 +66,7 @@ use crate::observe::directory::{Directory, DirectoryState, Modules};
 use crate::observe::entry::{Entry, Rights};
 use crate::observe::evidence::Identity;
 use crate::observe::fact::{Fact, Scope, Value};
+use crate::observe::item::Item;
 use crate::observe::libraries::{Libraries, Looked};
 use crate::observe::observation::{Observation, Searched};
 use crate::observe::stamps::StampState;
@@ -82,6 +86,10 @@ pub(crate) fn write(f: &mut fmt::Formatter<'_>, observation: &Observation) -> fm
     }
     if let Some(program) = &observation.program {
         writeln!(lines, "of {}", Escaped(program.as_os_str()))?;
+    }
+    for item in &observation.items {
+        let text = Escaped(item.text.as_ref());
+        writeln!(lines, "named {} {text}", item.word())?;
     }
     write_stamp(&mut lines, Owner::System, observation.stamps.system)?;
     write_stamp(&mut lines, Owner::User, observation.stamps.user)?;
@@ -278,6 +286,11 @@ fn parse_line(line: &str, observation: &mut Observation) -> Option<()> {
         "scope" => observation.scope = (rest == "packages").then_some(Scope::Packages)?,
         "tag" => observation.tag = Some(unescape(rest)?.into_string().ok()?),
         "of" => observation.program = Some(PathBuf::from(unescape(rest)?)),
+        "named" => {
+            let (word, text) = rest.split_once(' ')?;
+            let text = unescape(text)?.into_string().ok()?;
+            observation.items.push(Item::of_word(word, text)?);
+        }
         "variable" => observation.variables.push(parse_fact(rest)?),
         "host" => observation.host.push(parse_fact(rest)?),
         "directory" => observation.directories.push(parse_directory(rest)?),

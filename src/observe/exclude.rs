@@ -56,11 +56,15 @@ impl Exclude {
         })
     }
 
+    /// Whether it is this name at any depth.
+    pub(crate) fn matches_name(&self, name: &OsStr) -> bool {
+        !self.is_path && is_match(&self.names[0], name)
+    }
+
     /// Whether it is this path below a module directory. Nothing above `path` is excluded.
     pub(crate) fn matches(&self, path: &Path) -> bool {
         if !self.is_path {
-            let name = path.file_name().unwrap_or(OsStr::new(""));
-            return is_match(&self.names[0], name);
+            return self.matches_name(path.file_name().unwrap_or(OsStr::new("")));
         }
         let mut names = path.iter();
         let mut patterns = self.names.iter();

@@ -18,11 +18,12 @@ use crate::observe::entry::Entry;
 use crate::observe::evidence::Identity;
 use crate::observe::input::Input;
 use crate::observe::libraries::Libraries;
-use crate::observe::linked::Linked;
+use crate::observe::linked::linked;
 use crate::observe::modules::module_directories;
 #[cfg(feature = "libraries")]
 use crate::observe::needs::Question;
 use crate::observe::observation::Observation;
+use crate::observe::pattern::Glob;
 use crate::observe::profile::Profile;
 use crate::observe::reader::Reader;
 use crate::observe::search::matches;
@@ -38,8 +39,12 @@ pub struct Inputs {
     /// Paths that the caller may not enter.
     #[cfg_attr(not(feature = "cli"), allow(dead_code))]
     shut: Vec<PathBuf>,
-    /// The programs behind links.
-    linked: Linked,
+    /// The own files of the programs that links lead to.
+    linked: Vec<Glob>,
+    /// The profile of a look at all programs, and the absolute paths of module directories and
+    /// further files that it searched for. `None` if one program counts, or if no path depends on
+    /// the programs.
+    whole: Option<Arc<(Profile, Vec<Glob>)>>,
     /// Reads in the profile's root directory.
     reader: Reader,
     /// Reads commands, which the caller's own root directory holds.
@@ -102,8 +107,13 @@ impl Inputs {
             None => matches(&mut walk, &profile.programs, &[], []),
             Some(program) => matches(&mut walk, &[], &[], [program.as_path()]),
         };
-        let linked = Linked::of(profile, &globs, &programs.entries);
-        globs.extend(linked.targets().cloned());
+        let linked = match globs.is_empty() {
+            true => Vec::new(),
+            false => linked(profile.root(), &programs.entries),
+        };
+        globs.extend_from_slice(&linked);
+        let is_whole = profile.program.is_none() && !globs.is_empty();
+        let whole = is_whole.then(|| Arc::new((profile.clone(), profile.named_paths(&globs))));
         let mut files = matches(&mut walk, &profile.files, &globs, profile.added_files());
         let mut directories = [programs.directories, files.directories].concat();
         let mut searched = [programs.searched, files.searched].concat();
@@ -127,6 +137,7 @@ impl Inputs {
             scope: profile.scope,
             tag: profile.tag.clone(),
             program: profile.program.clone(),
+            items: profile.items(),
             stamps,
             variables: profile.variable_facts(),
             host: profile.host_facts(),
@@ -161,6 +172,7 @@ impl Inputs {
             whole_tick,
             shut: walk.shut,
             linked,
+            whole,
             observation,
         })
     }
@@ -182,17 +194,40 @@ impl Inputs {
 
     /// These inputs, as a witness of one program needs them: the other programs do not count, and
     /// neither do their libraries. `then` is that witness's observation.
+    ///
+    /// If `{program}` stands for other paths now, only a look of its own can tell what counts.
     pub(crate) fn narrowed_to(&self, then: &Observation) -> Cow<'_, Inputs> {
         let (Some(program), None) = (&then.program, &self.observation.program) else {
             return Cow::Borrowed(self);
         };
+        if let Some(whole) = &self.whole {
+            let (profile, paths) = &**whole;
+            let profile = profile.clone().of_program(program);
+            let own_paths = profile.named_paths(&profile.program_globs());
+            let is_same = own_paths.iter().all(|path| paths.contains(path))
+                && paths.iter().all(|path| own_paths.contains(path));
+            if !is_same {
+                if let Ok(own) = Inputs::of(&profile, Some(then)) {
+                    return Cow::Owned(own.with_commands_of(self));
+                }
+            }
+        }
         let mut narrowed = self.clone();
         narrowed.observation.program = Some(program.clone());
         let programs = &mut narrowed.observation.programs;
         programs.retain(|entry| entry.name == *program);
-        self.linked.narrow(&mut narrowed.observation, program);
         narrowed.narrow_libraries(then);
         Cow::Owned(narrowed)
+    }
+
+    /// These inputs, with the commands of a look that had them.
+    fn with_commands_of(mut self, other: &Inputs) -> Inputs {
+        let commands = &other.observation.commands;
+        self.observation.commands.clone_from(commands);
+        self.command_reader = other.command_reader.clone();
+        self.tick = self.tick.or_later(other.tick);
+        self.whole_tick = self.whole_tick.or_later(other.whole_tick);
+        self
     }
 
     #[cfg(not(feature = "libraries"))]
@@ -237,8 +272,8 @@ impl Inputs {
         self
     }
 
-    /// The programs behind links.
-    pub(crate) fn linked(&self) -> &Linked {
+    /// The own files of the programs that links lead to.
+    pub(crate) fn linked(&self) -> &[Glob] {
         &self.linked
     }
 

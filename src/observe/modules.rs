@@ -40,7 +40,7 @@ pub(crate) struct ModuleDirectories {
 #[derive(Clone, PartialEq, Eq)]
 struct Candidate {
     path: PathBuf,
-    /// Whether the profile names it without a wildcard. A file then counts, too.
+    /// Whether the profile names it without a wildcard. Anything but a directory then counts, too.
     is_plain: bool,
 }
 
@@ -66,7 +66,9 @@ pub(crate) fn module_directories(
                 let found = module_directory(walk, path, &place, &exclusions, &mut walked);
                 directories.extend(found);
             }
-            Err(Stop::System(Errno::NOTDIR)) if is_plain => files.extend(walk.entry(&path)),
+            Err(Stop::System(Errno::NOTDIR)) if is_plain || counts(&path, profile, programs) => {
+                files.extend(walk.entry(&path));
+            }
             Err(stop) if stop.leads_nowhere() => {}
             Err(Stop::System(Errno::ACCESS)) => walk.shut.push(path),
             Err(stop) => directories.push(Directory::unreadable(path, stop.errno())),
@@ -74,6 +76,20 @@ pub(crate) fn module_directories(
     }
     directories.sort_by(|a, b| a.name.cmp(&b.name));
     ModuleDirectories { directories, files }
+}
+
+/// Whether something that a pattern matches, and that is no directory, counts by its content. Only
+/// a file does, unless it is excluded or a cache of another program.
+fn counts(path: &Path, profile: &Profile, programs: &[Glob]) -> bool {
+    let target = profile.root().target(path);
+    let is_file = target.is_some_and(|it| FileType::from_raw_mode(it.st_mode).is_file());
+    let name = path.file_name().unwrap_or_default();
+    let mut exclude = profile.exclude.iter();
+    let mut caches = profile.caches.iter().flat_map(|cache| &cache.files);
+    let is_it = |named: &Named| matches!(named, Named::Absolute(glob) if glob.matches(path));
+    is_file
+        && !exclude.any(|exclude| exclude.matches_name(name))
+        && !caches.any(|file| file.named(programs).iter().any(is_it))
 }
 
 /// The paths that a profile names, and the directories among them that nobody can look at.

@@ -15,6 +15,7 @@ use crate::observe::entry::Entry;
 use crate::observe::evidence::hash;
 use crate::observe::fact::{Fact, Scope};
 use crate::observe::input::Input;
+use crate::observe::item::Item;
 use crate::observe::libraries::Libraries;
 use crate::observe::stamps::{StampState, Stamps};
 use crate::stamp::stamp::Owner;
@@ -29,6 +30,8 @@ pub(crate) struct Observation {
     pub(crate) tag: Option<String>,
     /// The one program that counts; `None` if all do.
     pub(crate) program: Option<PathBuf>,
+    /// What the profile names. Empty in a witness of an earlier version.
+    pub(crate) items: Vec<Item>,
     pub(crate) stamps: Stamps,
     /// Environment variables. Sorted by name, like host inputs.
     pub(crate) variables: Vec<Fact>,

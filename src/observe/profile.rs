@@ -201,7 +201,8 @@ impl Profile {
         Ok(self)
     }
 
-    /// Narrows the profile to the answer of one program: the other programs do not count.
+    /// Narrows the profile to the answer of one program: neither the other programs nor what
+    /// `{program}` names beside them counts.
     ///
     /// `program` is absolute, in the root directory. The profile need not name it.
     pub fn of_program(mut self, program: impl Into<PathBuf>) -> Profile {
@@ -270,15 +271,30 @@ impl Profile {
         sources.any(|source| source.named(&programs).iter().any(covers))
     }
 
-    /// The paths that items with `{program}` begin at. There are none if no item does.
+    /// The paths that items with `{program}` begin at. There are none if no item does. If one program
+    /// counts, they are its own.
     pub(crate) fn program_globs(&self) -> Vec<Glob> {
         let in_caches = self.caches.iter().flat_map(|cache| &cache.files);
         let mut sources = self.all_sources().chain(in_caches);
         if !sources.any(Source::begins_at_program) {
             return Vec::new();
         }
-        let all = self.named_programs().map(Cow::into_owned);
-        all.chain(self.globs_of_program()).collect()
+        match &self.program {
+            Some(program) => self.globs_of(program).collect(),
+            None => self.named_programs().map(Cow::into_owned).collect(),
+        }
+    }
+
+    /// The absolute paths of module directories and further files. `programs` stand for `{program}`.
+    pub(crate) fn named_paths(&self, programs: &[Glob]) -> Vec<Glob> {
+        let mut paths = Vec::new();
+        for named in self.all_sources().flat_map(|source| source.named(programs)) {
+            match named {
+                Named::Absolute(glob) if !paths.contains(&*glob) => paths.push(glob.into_owned()),
+                Named::Absolute(_) | Named::Relative(_) => {}
+            }
+        }
+        paths
     }
 
     /// Whether the profile names a program by this path. Links are not followed.
@@ -294,10 +310,9 @@ impl Profile {
         })
     }
 
-    /// The one program that counts, by its path and by the path that links lead to.
-    fn globs_of_program(&self) -> impl Iterator<Item = Glob> {
-        let program = self.program.iter();
-        let paths = program.flat_map(|program| [program.clone(), self.root.own_path(program)]);
+    /// One program, by its path and by the path that links lead to.
+    fn globs_of(&self, program: &Path) -> impl Iterator<Item = Glob> {
+        let paths = [program.to_owned(), self.root.own_path(program)].into_iter();
         paths.map(Glob::plain)
     }
 

@@ -23,7 +23,7 @@ impl Inputs {
     #[doc(hidden)] // Only the programs use it.
     pub fn missing(&self, profile: &Profile) -> Vec<(Input, String)> {
         let mut programs = profile.program_globs();
-        programs.extend(self.linked().targets().cloned());
+        programs.extend_from_slice(self.linked());
         let is_found = |source: &&Source| {
             source.named(&programs).iter().any(|named| match named {
                 Named::Absolute(glob) => self.paths().any(|path| glob.matches(path)),

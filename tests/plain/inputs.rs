@@ -8,33 +8,33 @@ use std::process::Command;
 use modstamp::{Profile, Root, Verdict, Witness};
 
 /// A scratch root with a profile `x`.
-struct World(tempfile::TempDir);
+pub struct World(tempfile::TempDir);
 
 impl World {
-    fn new(files: &[&str]) -> World {
+    pub fn new(files: &[&str]) -> World {
         let world = World(tempfile::tempdir().unwrap());
         files.iter().for_each(|file| world.write(file, "before"));
         world
     }
 
-    fn path(&self, path: &str) -> PathBuf {
+    pub fn path(&self, path: &str) -> PathBuf {
         self.0.path().join(path.trim_start_matches('/'))
     }
 
-    fn write(&self, path: &str, text: &str) {
+    pub fn write(&self, path: &str, text: &str) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    fn profile(&self) -> Profile {
+    pub fn profile(&self) -> Profile {
         let root = Root::open(self.0.path()).unwrap();
         Profile::new("x").unwrap().in_root(&root)
     }
 
     /// What a change makes the answers of `profile` stale by.
-    fn after(&self, profile: &Profile, change: impl FnOnce()) -> Vec<String> {
+    pub fn after(&self, profile: &Profile, change: impl FnOnce()) -> Vec<String> {
         let witness = profile.observe().unwrap();
         assert_eq!(sentences(&witness.check(profile).unwrap()), NOTHING);
         change();
@@ -42,7 +42,7 @@ impl World {
     }
 
     /// Runs `modstamp VERB` with the profile of this text, and no variables but `variables`.
-    fn modstamp(&self, text: &str, verb: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
+    pub fn modstamp(&self, text: &str, verb: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
         let file = self.path("etc/modstamp/profiles.d/x.toml");
         if !fs::read_to_string(&file).is_ok_and(|it| it == text) {
             self.write("etc/modstamp/profiles.d/x.toml", text);
@@ -60,7 +60,7 @@ impl World {
     }
 
     /// What a change makes the answers of a profile's text stale by.
-    fn told(
+    pub fn told(
         &self,
         text: &str,
         variables: &[(&str, &str)],
@@ -78,9 +78,9 @@ impl World {
     }
 }
 
-const NOTHING: [String; 0] = [];
+pub const NOTHING: [String; 0] = [];
 
-fn sentences(verdict: &Verdict) -> Vec<String> {
+pub fn sentences(verdict: &Verdict) -> Vec<String> {
     verdict.reasons().iter().map(ToString::to_string).collect()
 }
 
@@ -396,10 +396,11 @@ fn a_witness_that_lacks_what_the_profile_names_now_is_stale_with_that_reason() {
     let check = ["check", &world.path("witness").display().to_string()];
     let (status, told) = world.modstamp(after, &check, &[]);
     let line =
-        |name| format!("stale: variable {name} was not observed, and the profile names it now\n");
+        |what: &str| format!("stale: {what} was not observed, and the profile names it now\n");
+    let variables = ["variable LIBVA_DRIVER_NAME", "variable MY_FILES"].map(line);
     assert_eq!(
         (status, told),
-        (1, line("LIBVA_DRIVER_NAME") + &line("MY_FILES"))
+        (1, line("file $MY_FILES") + &variables.concat())
     );
 }
 

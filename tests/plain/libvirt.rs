@@ -362,6 +362,20 @@ fn another_programs_change_does_not_make_an_answer_stale() {
 }
 
 #[test]
+fn a_path_that_the_profile_newly_names_outdates_libvirts_answers_only_if_something_is_there() {
+    let host = settled();
+    profile(
+        &host,
+        "files = [\"/etc/qemu/*.conf\", \"/etc/newly-named.conf\"]",
+    );
+    assert_fresh(&host, X86);
+    host.write("etc/newly-named.conf", "");
+    let reasons = &host.row(X86)["modstamp"]["reasons"];
+    assert_eq!(reasons.as_array().unwrap().len(), 1, "{reasons}");
+    assert_eq!(reasons[0]["cause"], "added");
+}
+
+#[test]
 fn a_program_that_the_profile_does_not_name_is_known_by_its_ctime() {
     let host = Host::new();
     host.write("usr/bin/my-qemu", "a program");

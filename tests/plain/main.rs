@@ -15,6 +15,7 @@ mod libvirt;
 mod libvirt_losses;
 mod log;
 mod messages;
+mod named_inputs;
 mod names;
 mod pages;
 mod probe;

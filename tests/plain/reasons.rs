@@ -140,6 +140,10 @@ fn other_reasons() -> Vec<Reason> {
             path: "/usr/lib64/libssl.so.3".into(),
             needed_by: Some(Box::new("/usr/lib64/qemu/a.so".into())),
         }),
+        Reason::NewlyNamed {
+            input: Input::File,
+            item: "/etc/*.conf".into(),
+        },
         Reason::Links,
         Reason::UnknownFact {
             kind: FactKind::Variable,

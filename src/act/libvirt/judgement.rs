@@ -193,12 +193,14 @@ impl Judgement<'_> {
     ///
     /// A daemon probes in its own environment, so the caller's variables do not count. libvirt
     /// compares what the host gives by itself (`virQEMUCapsIsValid`). A user's
-    /// stamp says nothing to the system's daemon.
+    /// stamp says nothing to the system's daemon. As for an update, a path that the profile newly
+    /// names counts only if something is there.
     fn concerns(&self, reason: &Reason) -> bool {
         match reason {
             Reason::Stamp { owner, .. } | Reason::UnknownStamp { owner, .. } => {
                 *owner == Owner::System || *owner == self.record.owner
             }
+            Reason::NewlyNamed { .. } => false,
             reason => !reason.is_of_process(),
         }
     }
