@@ -112,6 +112,12 @@ impl Source {
         }
     }
 
+    /// Whether the paths are in the home directory, or in a directory that an XDG variable names in
+    /// its place.
+    pub(crate) fn is_in_home(&self) -> bool {
+        matches!(self, Source::Variable { name, .. } if home_default(name).is_some())
+    }
+
     /// The names of this item below another one that begins in the same way; `None` if it is not
     /// below that.
     pub(crate) fn names_below(&self, above: &Source) -> Option<Vec<glob::Pattern>> {

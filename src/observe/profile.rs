@@ -16,7 +16,7 @@ use crate::observe::manifest::Manifest;
 #[cfg(feature = "libraries")]
 use crate::observe::manifest::Place;
 use crate::observe::pattern::{Glob, Named, Source, is_variable};
-use crate::stamp::stamp::{Stamp, check_name};
+use crate::stamp::stamp::{Owner, Stamp, check_name};
 
 /// The variable in which the dynamic loader finds directories, by ld.so(8).
 pub(crate) const SEARCH_PATH: &str = "LD_LIBRARY_PATH";
@@ -349,6 +349,20 @@ impl Profile {
     /// This profile as packages concern it, without its variables and host inputs. It is for a
     /// caller that has an environment of its own, or that runs while the host starts.
     pub(crate) fn of_packages(&self) -> Profile {
+        self.as_updated_by(Owner::System)
+    }
+
+    /// This profile as a look for the stamp of `owner` has it, without variables and host inputs.
+    ///
+    /// A look for a user's own stamp keeps the items in the home directory. The home and the XDG
+    /// directories are the same in a shell and in the user's manager. Other variables most often
+    /// differ, and each look would then undo the other's. libvirt's records know no homes.
+    pub(crate) fn as_updated_by(&self, owner: Owner) -> Profile {
+        let with_home = owner == Owner::User && !self.refreshes_libvirt();
+        let kept = |source: &Source| match with_home && source.is_in_home() {
+            true => vec![source.clone()],
+            false => source.without_variables(),
+        };
         let mut profile = self.clone();
         let lists = [
             &mut profile.directories,
@@ -357,10 +371,29 @@ impl Profile {
         ];
         let manifests = profile.manifests.iter_mut();
         for list in lists.into_iter().chain(manifests.map(|it| &mut it.files)) {
-            *list = list.iter().flat_map(Source::without_variables).collect();
+            *list = list.iter().flat_map(kept).collect();
         }
         profile.scope = Scope::Packages;
         profile
+    }
+
+    /// The paths in the home directory that the profile's lists name now, but for its caches.
+    pub(crate) fn named_paths_in_home(&self) -> Vec<Glob> {
+        self.paths_of(Source::is_in_home)
+    }
+
+    fn paths_of(&self, is_wanted: impl Fn(&Source) -> bool) -> Vec<Glob> {
+        let programs = self.program_globs();
+        let sources = self.directories.iter().chain(&self.programs);
+        let sources = sources.chain(self.all_files());
+        let named = sources
+            .filter(|source| is_wanted(source))
+            .flat_map(|source| source.named(&programs));
+        let globs = named.filter_map(|named| match named {
+            Named::Absolute(glob) => Some(glob.into_owned()),
+            Named::Relative(_) => None,
+        });
+        globs.collect()
     }
 
     /// The environment variables that the profile names, with their values, sorted by name.
