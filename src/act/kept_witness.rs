@@ -15,7 +15,7 @@ use std::path::Path;
 use crate::files::read::read_at_most;
 use crate::ground::error::{Error, Result};
 use crate::ground::time::Mtime;
-use crate::judge::reason::Reason;
+use crate::judge::reason::{Reason, Subject};
 use crate::judge::verdict::Verdict;
 use crate::judge::witness::Witness;
 use crate::observe::inputs::Inputs;
@@ -99,6 +99,23 @@ impl KeptWitness {
         Verdict::of_reasons(reasons)
     }
 
+    /// Like [`KeptWitness::judge`], by a look at the `whole` profile. `looked` is the profile by
+    /// which this witness was taken. A path that only one of the two names does not count.
+    pub(crate) fn judge_by_whole(
+        &self,
+        now: &Inputs,
+        whole: &Profile,
+        looked: &Profile,
+    ) -> Verdict {
+        let (whole, looked) = (whole.named_paths(), looked.named_paths());
+        let counts = |reason: &&Reason| {
+            let path = subject(reason).map(|subject| subject.path.as_path());
+            path.is_none_or(|path| is_in(path, &whole) == is_in(path, &looked))
+        };
+        let verdict = self.judge(now);
+        Verdict::of_reasons(verdict.reasons().iter().filter(counts).cloned().collect())
+    }
+
     /// A more complete witness of the same contents; `None` if there is nothing to add.
     ///
     /// A trigger has no time to read all contents. The next update does, so that a later redeploy
@@ -114,6 +131,16 @@ impl KeptWitness {
 /// Whether a path is one of the `named` ones, or lies below one.
 fn is_in(path: &Path, named: &[Glob]) -> bool {
     named.iter().any(|glob| glob.rest_of(path).is_some())
+}
+
+fn subject(reason: &Reason) -> Option<&Subject> {
+    match reason {
+        Reason::Added(subject) | Reason::Removed(subject) | Reason::NotRead(subject) => {
+            Some(subject)
+        }
+        Reason::Changed { subject, .. } | Reason::Unknown { subject, .. } => Some(subject),
+        _ => None,
+    }
 }
 
 /// Adds the inputs of a user's witness that are at the paths of `home`.

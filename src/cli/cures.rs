@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use modstamp::{CacheStatus, Cure, RemedyResult, Sentence, Staleness, printable};
+use modstamp::{CacheStatus, Cure, Mtime, RemedyResult, Sentence, Staleness, printable};
 use serde_json::{Value, json};
 
 use super::status::{text, texts};
@@ -60,6 +60,7 @@ pub fn status_json(cache: &CacheStatus) -> Value {
             "result": last.result,
             "what": last.what,
             "output": last.output.lines().collect::<Vec<_>>(),
+            "last_good": last.last_good,
         })),
     })
 }
@@ -67,19 +68,24 @@ pub fn status_json(cache: &CacheStatus) -> Value {
 /// The standing of a cache in one line of a table.
 pub fn standing(cache: &CacheStatus) -> String {
     let verdict = match cache.stale {
-        None => "fresh",
-        Some(Staleness::Never) => "stale: no remedy is on record",
-        Some(Staleness::Touched) => "stale: the stamp was touched since the last remedy",
-        Some(Staleness::Failed) => "stale: the last remedy failed",
+        None => "fresh".to_owned(),
+        Some(why @ (Staleness::Changed | Staleness::Unknown)) => {
+            format!("stale: {why}; “modstamp update” makes it good")
+        }
+        Some(why) => format!("stale: {why}"),
     };
     let Some(last) = &cache.last else {
         return format!("{verdict}; its remedy is: {}", cache.remedy);
     };
-    let (local, ago) = (local(&last.time), ago(age(last.time.seconds())));
-    let mut state = format!("{verdict}; {local} ({ago}): {}", Sentence(&last.what));
+    let when = |time: &Mtime| format!("{} ({})", local(time), ago(age(time.seconds())));
+    let (time, what) = (when(&last.time), Sentence(&last.what));
+    let mut state = format!("{verdict}; {time}: {what}");
     let said = last.output.lines().last();
     if let Some(said) = said.filter(|_| last.result == RemedyResult::Good) {
         state.push_str(&format!(", which said “{}”", Sentence(said)));
+    }
+    if let Some(good) = &last.last_good {
+        state.push_str(&format!("; it was last made good {}", when(good)));
     }
     state
 }

@@ -126,11 +126,12 @@ impl ProfileStatus {
     fn of(profile: Profile) -> modstamp::Result<ProfileStatus> {
         let stamps = profile.stamps().iter();
         let stamps = stamps.map(|stamp| (stamp.clone(), LastTouch::of(stamp)));
+        let inputs = profile.inputs()?;
         Ok(ProfileStatus {
             stamps: stamps.collect(),
-            inputs: profile.inputs()?,
             answers: answers(&profile),
-            foreign: profile.foreign_caches(),
+            foreign: profile.foreign_caches_by(&inputs),
+            inputs,
             profile,
         })
     }

@@ -377,7 +377,12 @@ impl Profile {
         profile
     }
 
-    /// The paths in the home directory that the profile's lists name now, but for its caches.
+    /// The paths that the profile's lists name now, but for those of its caches.
+    pub(crate) fn named_paths(&self) -> Vec<Glob> {
+        self.paths_of(|_| true)
+    }
+
+    /// Those of [`Profile::named_paths`] that are in the home directory.
     pub(crate) fn named_paths_in_home(&self) -> Vec<Glob> {
         self.paths_of(Source::is_in_home)
     }

@@ -15,6 +15,7 @@ mod libvirt_losses;
 mod log;
 mod messages;
 mod names;
+mod own_caches;
 mod pages;
 mod probe;
 mod profile;

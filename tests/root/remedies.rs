@@ -578,6 +578,8 @@ fn a_users_update_looks_at_plug_ins_in_their_home() {
         let theirs = users_cache(&world);
         assert_eq!(update(), NOTHING);
         write_of_nobody(&world, below, text);
+        let status = succeed(&mut world.as_nobody(&["status"]));
+        assert!(status.contains("stale: modules changed since"), "{status}");
         let said = update();
         assert!(said.starts_with(&touched(what)), "{said}");
         assert!(!theirs.exists());
