@@ -129,7 +129,7 @@ impl KeptWitness {
 }
 
 /// Whether a path is one of the `named` ones, or lies below one.
-fn is_in(path: &Path, named: &[Glob]) -> bool {
+pub(crate) fn is_in(path: &Path, named: &[Glob]) -> bool {
     named.iter().any(|glob| glob.rest_of(path).is_some())
 }
 

@@ -1,13 +1,158 @@
-//! Programs that answer from caches of their own: `status` tells of one that is stale. These tests
-//! need nothing. Users of their own: `tests/root/remedies.rs`.
+//! Programs that answer from caches of their own: `run` never keeps an answer of an outdated one,
+//! and `status` tells of one. These tests need nothing. Other users: `tests/root/remedies.rs`.
 
 use std::fs;
 
+use filetime::FileTime;
 use serde_json::Value;
-use support::world::MODULES;
+use support::world::{MODULES, keep_mtime};
 
 use crate::remedies::{CACHE, REMOVE, exists, fail, status, succeed, updated};
+use crate::run::World;
 use crate::run_inputs::told;
+
+const FRESH: &str = "modstamp: served from the cache: nothing changed\n";
+
+/// A program that believes its own list of modules, and makes it only if there is none.
+const BELIEVES: &str = "
+    cd $ROOT
+    test -e var/cache/toy/list || ls usr/lib64/qemu > var/cache/toy/list
+    cat var/cache/toy/list
+";
+
+/// A world with that program, whose list gets this remedy.
+fn world(remedy: &str, more: &str) -> World {
+    let world = World::new();
+    let profile = format!(
+        "
+        module-directories = [\"/usr/lib64/qemu\"]
+        {more}
+        [[cache]]
+        files = [\"/var/cache/toy/*\"]
+        remedy = {remedy}
+    "
+    );
+    world.write("etc/modstamp/profiles.d/toy.toml", &profile);
+    fs::create_dir_all(world.path("var/cache/toy")).unwrap();
+    world.command(BELIEVES);
+    world
+}
+
+/// What the program printed, and what `run` told.
+fn ask(world: &World) -> (String, String) {
+    let mut run = world.run_with(&["--profile", "toy"]);
+    told(run.arg(world.path("ask")).output().unwrap())
+}
+
+/// Adds a module with the directory's mtime put back.
+fn add_unseen(world: &World) {
+    let directory = world.path("usr/lib64/qemu");
+    keep_mtime(&directory, || {
+        fs::write(directory.join("new.so"), "").unwrap()
+    });
+}
+
+#[test]
+fn no_answer_is_kept_from_a_cache_that_is_older_than_the_modules() {
+    let world = world("\"remove\"", "");
+    ask(&world);
+    let before = ask(&world).0;
+    assert_eq!(ask(&world), (before, FRESH.to_owned()));
+    add_unseen(&world);
+    let (said, why) = ask(&world);
+    assert_eq!(said, "new.so\nqxl.so\n", "{why}");
+    // The program made its list anew meanwhile, so the next answer is the one that is kept.
+    ask(&world);
+    assert_eq!(ask(&world), (said, FRESH.to_owned()));
+}
+
+#[test]
+fn a_cache_is_made_good_once_for_a_change_however_many_commands_ask() {
+    let world = world("\"remove\"", "");
+    ask(&world);
+    add_unseen(&world);
+    ask(&world);
+    let list = world.path("var/cache/toy/list");
+    let made = || FileTime::from_last_modification_time(&fs::metadata(&list).unwrap());
+    let first = made();
+    for other in ["a", "b"] {
+        let mut run = world.run_with(&["--force", "--profile", "toy"]);
+        told(run.arg(world.path("ask")).arg(other).output().unwrap());
+    }
+    assert_eq!(made(), first);
+}
+
+#[test]
+fn an_answer_from_a_stale_cache_that_a_command_has_to_make_good_is_not_kept() {
+    let world = world("[\"true\"]", "");
+    world.write("var/cache/toy/list", "stale\n");
+    let (said, why) = ask(&world);
+    assert_eq!(said, "stale\n");
+    let sentence = "modstamp: not kept: it may come from the stale cache /var/cache/toy/*: no \
+                    remedy is on record; run “modstamp update” for the profile\n";
+    assert!(why.ends_with(sentence), "{why}");
+    assert!(ask(&world).1.starts_with("modstamp: asked: no answer"));
+    assert_eq!(world.count(), 2);
+    // Without a file there is nothing to believe.
+    fs::remove_file(world.path("var/cache/toy/list")).unwrap();
+    world.command("ls $ROOT/usr/lib64/qemu");
+    ask(&world);
+    assert_eq!(ask(&world).1, FRESH);
+}
+
+#[test]
+fn an_answer_is_not_kept_if_no_update_looks_at_what_its_cache_depends_on() {
+    let world = world("\"remove\"", "files = [\"$TOY_PLUGINS\"]");
+    world.write("opt/toys/a.so", "1");
+    let ask = |plugins: &str| {
+        let mut run = world.run_with(&["--profile", "toy"]);
+        run.env("TOY_PLUGINS", plugins).arg(world.path("ask"));
+        told(run.output().unwrap()).1
+    };
+    ask("");
+    ask("");
+    assert_eq!(ask(""), FRESH);
+    for _ in 0..2 {
+        let why = ask("/opt/toys");
+        let sentence = format!(
+            "not kept: it may come from the cache /var/cache/toy/*, and no update looks at {}; \
+             name that in the profile without a variable\n",
+            world.path("opt/toys").display()
+        );
+        assert!(why.ends_with(&sentence), "{why}");
+    }
+    assert_eq!(ask(""), FRESH);
+}
+
+#[test]
+fn a_hit_touches_no_stamp_and_no_cache() {
+    let world = world("\"remove\"", "");
+    ask(&world);
+    ask(&world);
+    let everything = || {
+        let mut find = std::process::Command::new("find");
+        let find = find
+            .arg(world.path(""))
+            .args(["-path", "*/cache", "-prune"]);
+        support::run(find.args(["-o", "-printf", "%P %i %m %s %T@ %C@\n"]))
+    };
+    let before = everything();
+    assert_eq!(ask(&world).1, FRESH);
+    assert_eq!(everything(), before);
+}
+
+#[test]
+fn cached_makes_caches_good_before_its_probe_too() {
+    let world = world("\"remove\"", "");
+    let root = modstamp::Root::open(&world.path("")).unwrap();
+    let profile = modstamp::Profile::load_in("toy", &root).unwrap();
+    let list = world.path("var/cache/toy/list");
+    fs::write(&list, "stale").unwrap();
+    let probe = || Ok::<_, ()>(fs::read(&list).unwrap_or_default());
+    let answer = modstamp::cached(&profile, world.path("answer"), probe).unwrap();
+    assert_eq!(answer.bytes, b"");
+    assert!(answer.not_kept.is_none(), "{:?}", answer.not_kept);
+}
 
 #[test]
 fn a_cache_is_stale_by_a_change_that_nobody_touched_for() {

@@ -353,6 +353,11 @@ fn a_programs_own_cache_counts_as_an_input_of_run() {
     };
     let fresh = "modstamp: served from the cache: nothing changed\n";
     ask();
+    assert!(!world.path("var/cache/toy/one.bin").exists(), "made good");
+    assert_eq!(ask(), fresh);
+    world.write("var/cache/toy/one.bin", "answers of another program");
+    let said = ask();
+    assert!(said.contains("file /var/cache/toy/one.bin added"), "{said}");
     assert_eq!(ask(), fresh);
     // It was made good. The command then makes it anew, so that its answer is kept one run later.
     fs::remove_file(world.path("var/cache/toy/one.bin")).unwrap();

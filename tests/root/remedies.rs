@@ -44,6 +44,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_user_makes_their_own_cache_good_by_the_systems_stamp,
     a_users_update_looks_at_plug_ins_in_their_home,
     a_system_touch_is_no_change_of_plug_ins_in_a_home,
+    a_user_is_served_no_answer_of_a_system_cache_that_is_stale,
     a_users_command_runs_as_that_user,
     root_with_the_home_of_another_user_leaves_it_alone,
     root_removes_no_file_of_another_user_and_enters_no_directory_of_theirs,
@@ -615,6 +616,39 @@ fn a_system_touch_is_no_change_of_plug_ins_in_a_home() {
     write_of_nobody(&world, "home/.toys/a.so", "3");
     succeed(&mut world.as_nobody(&["touch"]));
     assert_eq!(update(), NOTHING);
+}
+
+fn a_user_is_served_no_answer_of_a_system_cache_that_is_stale() {
+    let world = World::new("remedy-answers", MADE);
+    world.script("cat ${0%/*}/modules/* > ${0%/*}/cache/one");
+    world.succeed(&["update"]);
+    let ask = || {
+        let mut run = world.as_nobody(&["run", "--explain"]);
+        let output = run
+            .args(["--", "cat"])
+            .arg(world.path("cache/one"))
+            .output();
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = output.unwrap();
+        assert!(status.success());
+        [stdout, stderr].map(|text| String::from_utf8(text).unwrap())
+    };
+    let fresh = "modstamp: served from the cache: nothing changed\n";
+    ask();
+    assert_eq!(ask(), ["1", fresh]);
+    world.write("modules/a.so", "2");
+    let sentence = "modules changed since the last touch; run “modstamp update” for the profile, \
+                    as root\n";
+    for _ in 0..2 {
+        let [said, why] = ask();
+        assert!(said == "1" && why.ends_with(sentence), "{said}, {why}");
+    }
+    world.succeed(&["update"]);
+    ask();
+    assert_eq!(ask(), ["2", fresh]);
 }
 
 fn a_users_command_runs_as_that_user() {

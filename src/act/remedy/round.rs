@@ -309,7 +309,7 @@ impl Rounds {
 }
 
 /// Whether the caller may make the system's caches good. Another root directory is the caller's.
-fn is_of_root(root: &Root) -> bool {
+pub(crate) fn is_of_root(root: &Root) -> bool {
     rustix::process::geteuid().is_root() || !root.is_system()
 }
 
