@@ -209,3 +209,41 @@ fn a_remedy_that_failed_hides_not_when_the_cache_was_last_made_good() {
     let table = succeed(&world, &["status", "--profile", "qemu"]);
     assert!(table.contains("; it was last made good 2"), "{table}");
 }
+
+/// The names in the JSON of a verb with `--all`.
+fn names_of_all(output: std::process::Output, code: i32) -> Vec<String> {
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let names = json.as_array().unwrap().iter();
+    names.map(|it| it["profile"].to_string()).collect()
+}
+
+#[test]
+fn all_profiles_of_which_something_is_installed_are_updated_and_refreshed() {
+    let world = updated(REMOVE);
+    let toy =
+        "files = [\"/opt/toy\"]\n[[cache]]\nfiles = [\"/var/cache/toy/two\"]\nremedy = \"remove\"";
+    world.write("etc/modstamp/profiles.d/toy.toml", toy);
+    for verb in ["update", "refresh"] {
+        let output = world.output(&[verb, "--all", "--json"]);
+        assert_eq!(names_of_all(output, 0), ["\"qemu\""], "{verb}");
+    }
+    world.sh("mkdir -p opt; echo > opt/toy; echo > var/cache/toy/two");
+    let said = succeed(&world, &["update", "--all"]);
+    let expected = "qemu: nothing changed since the last touch\n\
+                    toy: touched the stamp: no record of the modules at the last touch was kept\n\
+                    toy: removed /var/cache/toy/two\n";
+    assert_eq!(said, expected);
+    // One that fails hides no other, and is told by the exit status.
+    world.write("etc/modstamp/profiles.d/bad.toml", "files = 1");
+    world.write("var/cache/toy/two", "");
+    for verb in ["update", "refresh"] {
+        let output = world.output(&[verb, "--all", "--json"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.starts_with("modstamp: bad: "), "{said}");
+        assert_eq!(names_of_all(output, 1), ["\"qemu\"", "\"toy\""], "{verb}");
+    }
+    assert!(!exists(&world, "var/cache/toy/two"));
+    let both = world.output(&["refresh", "--all", "--profile", "toy"]);
+    assert_eq!(both.status.code(), Some(2));
+}
