@@ -124,7 +124,9 @@ impl Cache {
     /// succeeds and nothing changes while it runs. Concurrent callers share one run.
     ///
     /// If the profile names the program, its other programs do not count. The caches that the
-    /// profile names count: the command may take its answer from one of its own that is stale.
+    /// profile names count: the command may take its answer from one of its own that is stale. So
+    /// they are made good before it runs, like by [`Profile::update`], but without commands and
+    /// without libvirt. The answer is not kept if one of them is stale even then.
     ///
     /// The answers in a cache take 256 MiB at most. A larger answer is not kept, and the oldest
     /// ones make room for a new one.
@@ -159,6 +161,7 @@ impl Cache {
             Err(why) => return run_unkept(command, why, pass_on),
         };
         let program = command::program(command)?;
+        let whole = profile;
         let profile = &*profile.with_caches_as_files();
         let is_named = profile.root().is_system() && profile.names_program(&program);
         let narrowed = is_named.then(|| profile.clone().of_program(&program));
@@ -166,6 +169,7 @@ impl Cache {
         let question = command::question(profile, &directory, &program, command);
         let inquiry = Inquiry {
             profile,
+            whole,
             command: Some(&program),
             ask,
             name: OsString::from(format!("{:016x}", hash(0, question.as_bytes()))),

@@ -53,6 +53,8 @@ pub struct Answer {
 /// - An answer is believed only if nobody but the caller and root could have written `file`.
 /// - A file that holds something else than an answer is left alone.
 /// - One file belongs to one probe. An answer that was moved to another file is asked for again.
+/// - If the profile names caches of other programs, they are made good before the probe, like by
+///   [`Cache::run`](crate::Cache::run).
 /// - A relative `file` is taken from the working directory. A missing directory is made, for the
 ///   caller alone.
 ///
@@ -65,7 +67,7 @@ pub fn cached<B: Into<Vec<u8>>, E>(
     file: impl AsRef<Path>,
     probe: impl FnOnce() -> Result<B, E>,
 ) -> Result<Answer, E> {
-    // The probe may ask a program that takes its answer from a stale cache of its own.
+    let whole = profile;
     let profile = &*profile.with_caches_as_files();
     let (shelf, name) = match place(file.as_ref()) {
         Ok(place) => place,
@@ -86,6 +88,7 @@ pub fn cached<B: Into<Vec<u8>>, E>(
     let path = directory.canonicalize().unwrap_or(directory).join(&name);
     let inquiry = Inquiry {
         profile,
+        whole,
         command: None,
         ask: Ask::IfNeeded,
         question: format!(

@@ -4,6 +4,9 @@
 //! caller may just have probed. Observe, then probe, then look at the inputs once more. Store the
 //! answer only if nothing moved.
 //!
+//! The probe may ask a program that takes its answer from a stale cache of its own. So these caches
+//! are made good before the observation, and an answer of one that is stale is not stored.
+//!
 //! Trouble with the shelf or the inputs never costs the caller an answer. The probe runs, and its
 //! answer is returned without being kept.
 
@@ -11,6 +14,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use crate::act::not_kept::NotKept;
+use crate::act::remedy::before_probe::Sources;
 use crate::act::shelf::{Finding, Shelf};
 use crate::act::stored::{Parts, Stored};
 use crate::files::lock::Lock;
@@ -25,6 +29,8 @@ use crate::observe::profile::Profile;
 /// A question, and the place of its answer.
 pub(crate) struct Inquiry<'a> {
     pub(crate) profile: &'a Profile,
+    /// The caller's profile, whose caches are made good before a probe.
+    pub(crate) whole: &'a Profile,
     /// A program that counts besides those of the profile.
     pub(crate) command: Option<&'a Path>,
     pub(crate) ask: Ask,
@@ -55,6 +61,8 @@ pub(crate) enum Standing<'a> {
 pub(crate) struct Due<'a> {
     inquiry: &'a Inquiry<'a>,
     before: Result<Witness, NotKept>,
+    /// Why the probe's answer may come from an outdated cache of another program.
+    doubt: Option<NotKept>,
     _turn: Option<Lock>,
 }
 
@@ -87,7 +95,11 @@ impl Inquiry<'_> {
             Ok(Seen::Fresh(stored)) => Standing::Fresh(*stored),
             Ok(Seen::Stale(mut stale)) => {
                 let verdict = stale.verdict.take().or(first);
-                Standing::Due(verdict, self.due(self.observe(*stale), turn))
+                let sources = Sources::of(self.whole);
+                let before = self.observe(*stale, sources.as_ref());
+                let doubt = sources.filter(|_| before.is_ok()).and_then(Sources::doubt);
+                let due = self.due(before, turn);
+                Standing::Due(verdict, Due { doubt, ..due })
             }
             Err(why) => Standing::Due(first, self.due(Err(why), turn)),
         }
@@ -97,6 +109,7 @@ impl Inquiry<'_> {
         Due {
             inquiry: self,
             before,
+            doubt: None,
             _turn: turn,
         }
     }
@@ -166,8 +179,12 @@ impl Inquiry<'_> {
         inputs.map_err(NotKept::NotObserved)
     }
 
-    fn observe(&self, stale: Stale) -> Result<Witness, NotKept> {
+    fn observe(&self, stale: Stale, sources: Option<&Sources>) -> Result<Witness, NotKept> {
         let Stale { mut now, older, .. } = stale;
+        if let Some(sources) = sources {
+            sources.make_good();
+            now = self.inputs(older.as_ref())?;
+        }
         if now.wait_if_racy() {
             // An input may have changed within that tick, after the verdict read it.
             now = self.inputs(older.as_ref())?;
@@ -191,6 +208,9 @@ impl Due<'_> {
     /// Stores the probe's answer, if nothing moved while the probe ran.
     pub(crate) fn keep(self, parts: &Parts) -> Result<(), NotKept> {
         let before = self.before?;
+        if let Some(why) = self.doubt {
+            return Err(why);
+        }
         let after = self.inquiry.inputs(None)?;
         match before.disturbed(&after) {
             Some(reason) => Err(NotKept::Disturbed(reason)),

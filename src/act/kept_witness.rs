@@ -10,15 +10,17 @@
 //! touched the stamp since. So a touch outdates the witness even if it cannot remove the file.
 
 use std::io;
+use std::path::Path;
 
 use crate::files::read::read_at_most;
 use crate::ground::error::{Error, Result};
 use crate::ground::time::Mtime;
-use crate::judge::reason::Reason;
+use crate::judge::reason::{Reason, Subject};
 use crate::judge::verdict::Verdict;
 use crate::judge::witness::Witness;
 use crate::observe::inputs::Inputs;
 use crate::observe::observation::Observation;
+use crate::observe::pattern::Glob;
 use crate::observe::profile::Profile;
 use crate::observe::stamps::Stamps;
 use crate::stamp::kept::Kept;
@@ -34,7 +36,8 @@ pub(crate) enum KeptWitness {
     /// The one beside the caller's own stamp.
     Own(Witness),
     /// The one beside the system's stamp, for a user. The system's stamp was touched since the
-    /// user's own was, or the user has none.
+    /// user's own was, or the user has none. The inputs in the home directory are those of the
+    /// user's own witness.
     OfSystem(Witness),
     /// There is none, or none that can be read and believed.
     Unknown,
@@ -57,13 +60,20 @@ impl KeptWitness {
             return own.map_or(KeptWitness::Unknown, KeptWitness::Own);
         }
         let now = Stamps::of(profile).system;
-        if let Some(own) = own.filter(|own| own.observation.stamps.system == now) {
-            return KeptWitness::Own(own);
-        }
+        let own = match own {
+            Some(own) if own.observation.stamps.system == now => return KeptWitness::Own(own),
+            own => own,
+        };
         let mut stamps = profile.stamps().iter();
         let system = stamps.find(|stamp| stamp.owner() == Owner::System);
-        let system = system.and_then(read_beside);
-        system.map_or(KeptWitness::Unknown, KeptWitness::OfSystem)
+        let Some(mut system) = system.and_then(read_beside) else {
+            return KeptWitness::Unknown;
+        };
+        if let Some(own) = own {
+            let home = profile.named_paths_in_home();
+            add_those_in_home(&mut system.observation, own.observation, &home);
+        }
+        KeptWitness::OfSystem(system)
     }
 
     /// The observation in the witness.
@@ -91,6 +101,24 @@ impl KeptWitness {
         Verdict::of_reasons(reasons)
     }
 
+    /// Like [`KeptWitness::judge`], by a look at the `whole` profile. `looked` is the profile by
+    /// which this witness was taken. A path that only one of the two names does not count.
+    pub(crate) fn judge_by_whole(
+        &self,
+        now: &Inputs,
+        whole: &Profile,
+        looked: &Profile,
+    ) -> Verdict {
+        let paths = |profile: &Profile| profile.named_paths(&profile.program_globs());
+        let (whole, looked) = (paths(whole), paths(looked));
+        let counts = |reason: &&Reason| {
+            let path = subject(reason).map(|subject| subject.path.as_path());
+            path.is_none_or(|path| is_in(path, &whole) == is_in(path, &looked))
+        };
+        let verdict = self.judge(now);
+        Verdict::of_reasons(verdict.reasons().iter().filter(counts).cloned().collect())
+    }
+
     /// A more complete witness of the same contents; `None` if there is nothing to add.
     ///
     /// A trigger has no time to read all contents. The next update does, so that a later redeploy
@@ -100,6 +128,39 @@ impl KeptWitness {
             KeptWitness::Own(witness) => witness.completed(profile, inputs),
             KeptWitness::OfSystem(_) | KeptWitness::Unknown => None,
         }
+    }
+}
+
+/// Whether a path is one of the `named` ones, or lies below one.
+pub(crate) fn is_in(path: &Path, named: &[Glob]) -> bool {
+    named.iter().any(|glob| glob.rest_of(path).is_some())
+}
+
+fn subject(reason: &Reason) -> Option<&Subject> {
+    match reason {
+        Reason::Added(subject) | Reason::Removed(subject) | Reason::NotRead(subject) => {
+            Some(subject)
+        }
+        Reason::Changed { subject, .. } | Reason::Unknown { subject, .. } => Some(subject),
+        _ => None,
+    }
+}
+
+/// Adds the inputs of a user's witness that are at the paths of `home`.
+fn add_those_in_home(system: &mut Observation, own: Observation, home: &[Glob]) {
+    let directories = own.directories.into_iter();
+    system
+        .directories
+        .extend(directories.filter(|it| is_in(&it.name, home)));
+    system.directories.sort_by(|a, b| a.name.cmp(&b.name));
+    system.directories.dedup_by(|a, b| a.name == b.name);
+    for (list, own) in [
+        (&mut system.programs, own.programs),
+        (&mut system.files, own.files),
+    ] {
+        list.extend(own.into_iter().filter(|it| is_in(&it.name, home)));
+        list.sort_by(|a, b| a.name.cmp(&b.name));
+        list.dedup_by(|a, b| a.name == b.name);
     }
 }
 

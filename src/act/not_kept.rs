@@ -27,6 +27,31 @@ pub enum NotKept {
     /// Something that the answer depends on changed while the probe ran.
     #[error("{0}")]
     Disturbed(Reason),
+    /// A cache of another program that the profile names is stale, so the answer may be, too.
+    #[error(
+        "it may come from the stale cache {cache}: {why}; run “modstamp update” for the profile{}",
+        match .is_for_root { true => ", as root", false => "" }
+    )]
+    StaleCache {
+        /// The cache's files, as the profile names them.
+        cache: String,
+        /// Why it is stale.
+        why: String,
+        /// Whether only root can make it good.
+        is_for_root: bool,
+    },
+    /// No update looks at an input, so a cache of another program may be older than that.
+    #[error(
+        "it may come from the cache {cache}, and no update looks at {}; name that in the profile \
+         without a variable",
+        Printable(path.as_os_str())
+    )]
+    CacheOfUnseen {
+        /// The cache's files, as the profile names them.
+        cache: String,
+        /// The input.
+        path: PathBuf,
+    },
     /// The inputs could not be looked at.
     #[error("{0}")]
     NotObserved(Error),

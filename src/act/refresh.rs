@@ -56,8 +56,8 @@ impl Profile {
     #[doc(hidden)] // Only the programs use it.
     pub fn refresh(&self, which: Which, durability: Durability) -> Result<Option<RefreshedCaches>> {
         let begun = Instant::now();
-        let profile = &self.of_packages();
         let stamp = &Stamp::own(self.root(), self.name())?;
+        let profile = &self.as_updated_by(stamp.owner());
         if stamp.waits_for_first_boot()? {
             return Ok(None);
         }

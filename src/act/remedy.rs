@@ -11,6 +11,7 @@
 //! | a touch, such as a transaction's end | yes | no: it must stay out of the way | yes |
 //! | `update --no-commands`, as by the unit | yes | no: `refresh --stale` follows | yes |
 //! | an update, and a refresh | yes | yes, for `/` alone, and not while an image is built | yes |
+//! | a probe by `run` or `cached` | yes | no | no |
 //!
 //! `follow.rs` applies libvirt's rule, which has a record of its own.
 //!
@@ -35,7 +36,9 @@
 //! | `cure` | one remedy applied to one cache |
 //! | `round` | all remedies that are due, and the record of them |
 //! | `standing` | whether each cache is fresh, for people |
+//! | `before_probe` | the remedies before a probe, and the doubt that is left |
 
+pub(crate) mod before_probe;
 pub(crate) mod cure;
 mod find;
 mod places;

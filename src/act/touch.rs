@@ -93,7 +93,7 @@ impl Profile {
         if stamp.waits_for_first_boot()? {
             return Ok(None);
         }
-        let profile = &self.of_packages();
+        let profile = &self.as_updated_by(stamp.owner());
         let look = || Ok(glance(profile, stamp, deadline));
         let seen = stamp.look(Kept::Witness, look)?;
         let turn = stamp.take_turn_by(deadline);

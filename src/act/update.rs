@@ -76,7 +76,8 @@ impl Profile {
     ///
     /// They changed if the contents of the module directories, programs and further files differ,
     /// or if their state at that touch is not known. A user's stamp is touched only if the system's
-    /// was not touched for the same modules. Two updates at once do the work once. If nothing
+    /// was not touched for the same modules. An update of that looks at inputs in the home
+    /// directory, too. Two updates at once do the work once. If nothing
     /// changed, an update writes at most a witness that makes the next look quicker.
     ///
     /// Then it makes the stale caches of other programs good that the profile names. It runs the
@@ -102,8 +103,8 @@ impl Profile {
         durability: Durability,
     ) -> Result<Option<Updated>> {
         let begun = Instant::now();
-        let profile = &self.of_packages();
         let stamp = &Stamp::own(self.root(), self.name())?;
+        let profile = &self.as_updated_by(stamp.owner());
         if stamp.waits_for_first_boot()? {
             return Ok(None);
         }

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use modstamp::{CacheStatus, Cure, Profile, RemedyResult, Sentence, Which as Caches, printable};
+use modstamp::{
+    CacheStatus, Cure, Mtime, Profile, RemedyResult, Sentence, Staleness, Which as Caches, printable,
+};
 use serde_json::{Value, json};
 
 use super::status::{text, texts};
@@ -32,7 +34,12 @@ pub fn tell_of_root(profile: &Profile, caches: Caches, which: &Which) {
     if prints_to_journal() || !profile.leaves_to_root(caches) {
         return;
     }
-    let name = quoted(which.profile.as_ref());
+    // With --all, no profile is named. A profile's file has a name that no command takes.
+    let name = match which.profile.contains('/') {
+        true => &which.profile,
+        false => profile.name(),
+    };
+    let name = quoted(name.as_ref());
     let command = format!("sudo modstamp refresh --profile {name}");
     let text = format!("only root can make the system's caches good; run “{command}”");
     say("note: ", text);
@@ -75,6 +82,7 @@ pub fn status_json(cache: &CacheStatus) -> Value {
             "result": last.result,
             "what": last.what,
             "output": last.output.lines().collect::<Vec<_>>(),
+            "last_good": last.last_good,
         })),
     })
 }
@@ -83,16 +91,23 @@ pub fn status_json(cache: &CacheStatus) -> Value {
 pub fn standing(cache: &CacheStatus) -> String {
     let verdict = match cache.stale {
         None => "fresh".to_owned(),
+        Some(why @ (Staleness::Changed | Staleness::Unknown)) => {
+            format!("stale: {why}; “modstamp update” makes it good")
+        }
         Some(why) => format!("stale: {why}"),
     };
     let Some(last) = &cache.last else {
         return format!("{verdict}; its remedy is: {}", cache.remedy);
     };
-    let (local, ago) = (local(&last.time), ago(age(last.time.seconds())));
-    let mut state = format!("{verdict}; {local} ({ago}): {}", Sentence(&last.what));
+    let when = |time: &Mtime| format!("{} ({})", local(time), ago(age(time.seconds())));
+    let (time, what) = (when(&last.time), Sentence(&last.what));
+    let mut state = format!("{verdict}; {time}: {what}");
     let said = last.output.lines().last();
     if let Some(said) = said.filter(|_| last.result == RemedyResult::Good) {
         state.push_str(&format!(", which said “{}”", Sentence(said)));
+    }
+    if let Some(good) = &last.last_good {
+        state.push_str(&format!("; it was last made good {}", when(good)));
     }
     state
 }

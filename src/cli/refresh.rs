@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use modstamp::{RefreshedCaches, Which as Caches};
+use modstamp::{Profile, RefreshedCaches, Which as Caches};
 
-use super::report::Report;
+use super::report::{Done, Report, each};
 use super::update::prints_to_journal;
-use super::{Sync, Which, cures, end, libvirt, print, say, say_left_to_first_boot};
+use super::{Sync, Which, cures, end, libvirt, say, say_left_to_first_boot};
 
 /// Make the caches of other programs good that a profile names, even if nothing changed
 ///
@@ -25,6 +25,9 @@ use super::{Sync, Which, cures, end, libvirt, print, say, say_left_to_first_boot
 pub struct Arguments {
     #[command(flatten)]
     which: Which,
+    /// Do so for every profile of which something is installed. The JSON is an array
+    #[arg(long, conflicts_with = "profile")]
+    all: bool,
     /// Leave fresh caches alone: those that were made good since the stamp was touched
     #[arg(long)]
     stale: bool,
@@ -37,11 +40,11 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn run(self) -> ExitCode {
-        end(self.refresh(), 1)
+        let refresh = |profile: &Profile| self.refresh(profile);
+        end(each(&self.which, self.all, self.json, refresh), 1)
     }
 
-    fn refresh(self) -> anyhow::Result<ExitCode> {
-        let profile = self.which.load()?;
+    fn refresh(&self, profile: &Profile) -> anyhow::Result<Done> {
         let which = match self.stale {
             true => Caches::Stale,
             false => Caches::All,
@@ -50,7 +53,7 @@ impl Arguments {
         if done.is_none() {
             say_left_to_first_boot();
         }
-        cures::tell_of_root(&profile, which, &self.which);
+        cures::tell_of_root(profile, which, &self.which);
         let warnings: Vec<&str> = done.iter().flat_map(RefreshedCaches::warnings).collect();
         let errors = done.iter().flat_map(|done| &done.errors);
         let errors: Vec<String> = errors.map(ToString::to_string).collect();
@@ -59,32 +62,28 @@ impl Arguments {
         warnings.iter().for_each(|it| say("warning: ", it));
         errors.iter().for_each(|error| say("", error));
         let is_well = errors.is_empty() && refreshed.is_none_or(|done| done.is_done);
-        match self.json {
-            true => Report {
-                profile: &profile,
-                stamp: None,
-                touched: None,
-                reasons: &[],
-                why: done.as_ref().map(|done| done.why),
-                refreshed,
-                cures,
-                warnings: warnings.into_iter().map(str::to_owned).collect(),
-                errors,
-            }
-            .print()?,
-            false => {
-                let libvirt = refreshed.into_iter().flat_map(libvirt::lines);
-                let mut lines: Vec<String> = libvirt.chain(cures::lines(cures)).collect();
-                // The journal needs no line for each start of the unit.
-                if lines.is_empty() && is_well && done.is_some() && !prints_to_journal() {
-                    lines.push("there was nothing to do\n".to_owned());
-                }
-                print(lines.concat())?;
-            }
+        let libvirt = refreshed.into_iter().flat_map(libvirt::lines);
+        let mut lines: Vec<String> = libvirt.chain(cures::lines(cures)).collect();
+        // The journal needs no line for each start of the unit.
+        if lines.is_empty() && is_well && done.is_some() && !prints_to_journal() {
+            lines.push("there was nothing to do\n".to_owned());
         }
-        Ok(match is_well {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::FAILURE,
+        let json = Report {
+            profile,
+            stamp: None,
+            touched: None,
+            reasons: &[],
+            why: done.as_ref().map(|done| done.why),
+            refreshed,
+            cures,
+            warnings: warnings.into_iter().map(str::to_owned).collect(),
+            errors,
+        }
+        .json();
+        Ok(Done {
+            json,
+            text: lines.concat(),
+            is_well,
         })
     }
 }

@@ -1,11 +1,13 @@
 //! The report of a verb that changes something, as JSON.
 
+use std::process::ExitCode;
+
 use modstamp::libvirt::Refreshed;
 use modstamp::{Cure, Mtime, Profile, Reason, Stamp};
 use serde_json::{Value, json};
 
 use super::status::{text, texts};
-use super::{cures, print_json};
+use super::{Which, cures, load, print, print_json, say};
 
 /// The version of the JSON. It rises if a key is removed or changes its meaning.
 const VERSION: u32 = 1;
@@ -29,12 +31,79 @@ pub struct Report<'a> {
     pub errors: Vec<String>,
 }
 
+/// What a verb did for one profile: its report, the lines for people, and whether all went well.
+pub struct Done {
+    pub json: Value,
+    pub text: String,
+    pub is_well: bool,
+}
+
+/// Applies a verb to one profile, or to all of which something is installed. Prints what it did.
+pub fn each(
+    which: &Which,
+    all: bool,
+    as_json: bool,
+    apply: impl Fn(&Profile) -> anyhow::Result<Done>,
+) -> anyhow::Result<ExitCode> {
+    if !all {
+        let done = apply(&which.load()?)?;
+        match as_json {
+            true => print_json(&done.json)?,
+            false => print(done.text)?,
+        }
+        return Ok(status(done.is_well));
+    }
+    let root = which.root()?;
+    let (mut reports, mut is_well) = (Vec::new(), true);
+    for name in Profile::names(&root) {
+        let apply = |profile: Profile| match is_installed(&profile)? {
+            true => apply(&profile).map(Some),
+            false => Ok(None),
+        };
+        match load(&name, &root).and_then(apply) {
+            Ok(None) => {}
+            Ok(Some(done)) => {
+                is_well &= done.is_well;
+                reports.push(done.json);
+                let lines = done.text.split_inclusive('\n').filter(|_| !as_json);
+                print(
+                    lines
+                        .map(|line| format!("{name}: {line}"))
+                        .collect::<String>(),
+                )?;
+            }
+            // One bad profile must not hide the others.
+            Err(error) => {
+                is_well = false;
+                say("", format_args!("{name}: {error:#}"));
+            }
+        }
+    }
+    if as_json {
+        print_json(&reports)?;
+    }
+    Ok(status(is_well))
+}
+
+fn status(is_well: bool) -> ExitCode {
+    match is_well {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+fn is_installed(profile: &Profile) -> anyhow::Result<bool> {
+    let inputs = profile.inputs()?;
+    let has_modules = inputs.module_directories().next().is_some();
+    Ok(has_modules || inputs.programs().next().is_some() || inputs.files().next().is_some())
+}
+
 impl Report<'_> {
     pub fn print(&self) -> anyhow::Result<()> {
         print_json(&self.json())
     }
 
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         let refreshed = || self.refreshed.into_iter();
         let moved: Vec<Value> = refreshed()
             .flat_map(|done| &done.moved)

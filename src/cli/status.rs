@@ -133,14 +133,15 @@ impl ProfileStatus {
     fn of(profile: Profile) -> modstamp::Result<ProfileStatus> {
         let stamps = profile.stamps().iter();
         let stamps = stamps.map(|stamp| (stamp.clone(), LastTouch::of(stamp)));
+        let inputs = profile.inputs()?;
         let cached = profile.libvirt_cache()?;
         let errors = cached.iter().flat_map(Cached::errors);
         let unread = errors.filter(|error| is_unexpected(error));
         Ok(ProfileStatus {
             stamps: stamps.collect(),
-            inputs: profile.inputs()?,
             answers: answers(&profile),
-            foreign: profile.foreign_caches(),
+            foreign: profile.foreign_caches_by(&inputs),
+            inputs,
             libvirt: cached.iter().flat_map(LibvirtCache::all).collect(),
             unread: unread.map(|(_, error)| error.to_string()).collect(),
             profile,

@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use modstamp::{Commands, Profile, Stamp, Updated, Verdict, Which as Caches};
+use serde_json::Value;
 
 use super::libvirt::lines;
 use super::log::sentence;
-use super::report::Report;
+use super::report::{Done, Report, each};
 use super::time::shown;
-use super::{Sync, Which, cures, end, print, say, say_left_to_first_boot};
+use super::{Sync, Which, cures, end, say, say_left_to_first_boot};
 
 /// Touch the stamp if modules changed since its last touch: at boot, by a timer, or after “make
 /// install”
@@ -34,6 +35,9 @@ use super::{Sync, Which, cures, end, print, say, say_left_to_first_boot};
 pub struct Arguments {
     #[command(flatten)]
     which: Which,
+    /// Do so for every profile of which something is installed. The JSON is an array
+    #[arg(long, conflicts_with = "profile")]
+    all: bool,
     #[command(flatten)]
     sync: Sync,
     /// Leave the commands of remedies to “modstamp refresh --stale”
@@ -46,45 +50,42 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn run(self) -> ExitCode {
-        end(self.update(), 1)
+        let update = |profile: &Profile| self.update(profile);
+        end(each(&self.which, self.all, self.json, update), 1)
     }
 
-    fn update(self) -> anyhow::Result<ExitCode> {
-        let profile = self.which.load()?;
+    fn update(&self, profile: &Profile) -> anyhow::Result<Done> {
         let commands = match self.no_commands {
             true => Commands::Leave,
             false => Commands::Run,
         };
         let Some(done) = profile.update_with(commands, self.sync.durability())? else {
             say_left_to_first_boot();
-            if self.json {
-                report(&profile, None)?;
-            }
-            return Ok(ExitCode::SUCCESS);
+            return Ok(Done {
+                json: report(profile, None)?,
+                text: String::new(),
+                is_well: true,
+            });
         };
-        cures::tell_of_root(&profile, Caches::Stale, &self.which);
+        cures::tell_of_root(profile, Caches::Stale, &self.which);
         let refreshed = done.refreshed();
         done.warnings()
             .for_each(|warning| say("warning: ", warning));
         done.errors.iter().for_each(|error| say("", error));
         let is_well = done.errors.is_empty() && refreshed.is_none_or(|done| done.is_done);
-
-        match self.json {
-            true => report(&profile, Some(&done))?,
-            false => print(text(&done, is_well))?,
-        }
-        Ok(match is_well {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::FAILURE,
+        Ok(Done {
+            json: report(profile, Some(&done))?,
+            text: text(&done, is_well),
+            is_well,
         })
     }
 }
 
 /// The report as JSON. `done` is `None` if an image is being built.
-fn report(profile: &Profile, done: Option<&Updated>) -> anyhow::Result<()> {
+fn report(profile: &Profile, done: Option<&Updated>) -> anyhow::Result<Value> {
     let warnings = done.into_iter().flat_map(Updated::warnings);
     let errors = done.into_iter().flat_map(|done| &done.errors);
-    Report {
+    let report = Report {
         profile,
         stamp: Some(&Stamp::own(profile.root(), profile.name())?),
         touched: done.and_then(|done| done.touched),
@@ -94,8 +95,8 @@ fn report(profile: &Profile, done: Option<&Updated>) -> anyhow::Result<()> {
         cures: done.map_or(&[], Updated::cures),
         warnings: warnings.map(str::to_owned).collect(),
         errors: errors.map(ToString::to_string).collect(),
-    }
-    .print()
+    };
+    Ok(report.json())
 }
 
 /// The report for people.

@@ -117,6 +117,12 @@ impl Source {
         }
     }
 
+    /// Whether the paths are in the home directory, or in a directory that an XDG variable names in
+    /// its place.
+    pub(crate) fn is_in_home(&self) -> bool {
+        matches!(self, Source::Variable { name, .. } if home_default(name).is_some())
+    }
+
     /// The names that lead from `above` to this item; `None` if this item is not below `above`.
     pub(crate) fn names_below(&self, above: &Source) -> Option<Vec<glob::Pattern>> {
         let (this, above) = match (self, above) {

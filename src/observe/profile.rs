@@ -16,7 +16,7 @@ use crate::observe::manifest::Manifest;
 #[cfg(feature = "libraries")]
 use crate::observe::manifest::Place;
 use crate::observe::pattern::{Glob, Named, Source, is_variable};
-use crate::stamp::stamp::{Stamp, check_name};
+use crate::stamp::stamp::{Owner, Stamp, check_name};
 
 /// The variable in which the dynamic loader finds directories, by ld.so(8).
 pub(crate) const SEARCH_PATH: &str = "LD_LIBRARY_PATH";
@@ -285,18 +285,6 @@ impl Profile {
         }
     }
 
-    /// The absolute paths of module directories and further files. `programs` stand for `{program}`.
-    pub(crate) fn named_paths(&self, programs: &[Glob]) -> Vec<Glob> {
-        let mut paths = Vec::new();
-        for named in self.all_sources().flat_map(|source| source.named(programs)) {
-            match named {
-                Named::Absolute(glob) if !paths.contains(&*glob) => paths.push(glob.into_owned()),
-                Named::Absolute(_) | Named::Relative(_) => {}
-            }
-        }
-        paths
-    }
-
     /// Whether the profile names a program by this path. Links are not followed.
     pub(crate) fn names_program(&self, path: &Path) -> bool {
         self.named_programs().any(|glob| glob.matches(path))
@@ -360,6 +348,20 @@ impl Profile {
     /// This profile as packages concern it, without its variables and host inputs. It is for a
     /// caller that has an environment of its own, or that runs while the host starts.
     pub(crate) fn of_packages(&self) -> Profile {
+        self.as_updated_by(Owner::System)
+    }
+
+    /// This profile as a look for the stamp of `owner` has it, without variables and host inputs.
+    ///
+    /// A look for a user's own stamp keeps the items in the home directory. The home and the XDG
+    /// directories are the same in a shell and in the user's manager. Other variables most often
+    /// differ, and each look would then undo the other's. libvirt's records know no homes.
+    pub(crate) fn as_updated_by(&self, owner: Owner) -> Profile {
+        let with_home = owner == Owner::User && !self.refreshes_libvirt();
+        let kept = |source: &Source| match with_home && source.is_in_home() {
+            true => vec![source.clone()],
+            false => source.without_variables(),
+        };
         let mut profile = self.clone();
         let lists = [
             &mut profile.directories,
@@ -370,10 +372,33 @@ impl Profile {
         let exclude = profile.exclude.iter_mut();
         let exclude = exclude.filter_map(|it| it.directories.as_mut());
         for list in lists.into_iter().chain(manifests).chain(exclude) {
-            *list = list.iter().flat_map(Source::without_variables).collect();
+            *list = list.iter().flat_map(kept).collect();
         }
         profile.scope = Scope::Packages;
         profile
+    }
+
+    /// The paths that the profile's lists name now, without those of its caches. `programs` stand
+    /// for `{program}`.
+    pub(crate) fn named_paths(&self, programs: &[Glob]) -> Vec<Glob> {
+        self.paths_of(programs, |_| true)
+    }
+
+    /// Those of [`Profile::named_paths`] that are in the home directory.
+    pub(crate) fn named_paths_in_home(&self) -> Vec<Glob> {
+        self.paths_of(&self.program_globs(), Source::is_in_home)
+    }
+
+    fn paths_of(&self, programs: &[Glob], is_wanted: impl Fn(&Source) -> bool) -> Vec<Glob> {
+        let mut paths = Vec::new();
+        let sources = self.all_sources().filter(|source| is_wanted(source));
+        for named in sources.flat_map(|source| source.named(programs)) {
+            match named {
+                Named::Absolute(glob) if !paths.contains(&*glob) => paths.push(glob.into_owned()),
+                Named::Absolute(_) | Named::Relative(_) => {}
+            }
+        }
+        paths
     }
 
     /// The environment variables that the profile names, with their values, sorted by name.

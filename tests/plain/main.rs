@@ -17,6 +17,7 @@ mod log;
 mod messages;
 mod named_inputs;
 mod names;
+mod own_caches;
 mod pages;
 mod probe;
 mod profile;

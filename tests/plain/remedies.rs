@@ -15,16 +15,16 @@ use crate::run_inputs::told;
 const NOTHING: &str = "nothing changed since the last touch\n";
 
 /// The cache, in the root.
-const CACHE: &str = "var/cache/toy/one.bin";
+pub const CACHE: &str = "var/cache/toy/one.bin";
 
-const REMOVE: &str = "
+pub const REMOVE: &str = "
     [[cache]]
     files = [\"/var/cache/toy/*.bin\"]
     remedy = \"remove\"
 ";
 
 /// A world with a profile that names a cache, after an update.
-fn updated(caches: &str) -> World {
+pub fn updated(caches: &str) -> World {
     let world = World::new();
     fs::create_dir_all(world.path("var/cache/toy")).unwrap();
     world.write("etc/modstamp/profiles.d/qemu.toml", caches);
@@ -37,7 +37,7 @@ fn updated(caches: &str) -> World {
 
 /// The output of a verb, which has to succeed and to warn of nothing.
 #[track_caller]
-fn succeed(world: &World, arguments: &[&str]) -> String {
+pub fn succeed(world: &World, arguments: &[&str]) -> String {
     let (out, err) = told(world.output(arguments));
     assert_eq!(err, "", "{out}");
     out.replace(&world.path("").display().to_string(), "/")
@@ -45,7 +45,7 @@ fn succeed(world: &World, arguments: &[&str]) -> String {
 
 /// The messages of a verb, which has to fail.
 #[track_caller]
-fn fail(world: &World, arguments: &[&str]) -> String {
+pub fn fail(world: &World, arguments: &[&str]) -> String {
     let output = world.output(arguments);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let err = String::from_utf8(output.stderr).unwrap();
@@ -61,7 +61,7 @@ fn touch_file(world: &World) {
         .unwrap();
 }
 
-fn exists(world: &World, path: &str) -> bool {
+pub fn exists(world: &World, path: &str) -> bool {
     world.path(path).symlink_metadata().is_ok()
 }
 
@@ -71,7 +71,7 @@ fn everything(world: &World) -> String {
 }
 
 /// The status of the one cache.
-fn status(world: &World) -> Value {
+pub fn status(world: &World) -> Value {
     let json = succeed(world, &["status", "--profile", "qemu", "--json"]);
     let json: Value = serde_json::from_str(&json).unwrap();
     json["profiles"][0]["foreign_caches"][0].clone()
@@ -403,6 +403,11 @@ fn a_programs_own_cache_counts_as_an_input_of_run() {
     };
     let fresh = "modstamp: served from the cache: nothing changed\n";
     ask();
+    assert!(!world.path("var/cache/toy/one.bin").exists(), "made good");
+    assert_eq!(ask(), fresh);
+    world.write("var/cache/toy/one.bin", "answers of another program");
+    let said = ask();
+    assert!(said.contains("file /var/cache/toy/one.bin added"), "{said}");
     assert_eq!(ask(), fresh);
     // It was made good. The command then makes it anew, so that its answer is kept one run later.
     fs::remove_file(world.path("var/cache/toy/one.bin")).unwrap();

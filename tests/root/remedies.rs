@@ -42,6 +42,9 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     root_leaves_the_caches_of_users_alone,
     root_makes_the_caches_in_its_own_home_good,
     a_user_makes_their_own_cache_good_by_the_systems_stamp,
+    a_users_update_looks_at_plug_ins_in_their_home,
+    a_system_touch_is_no_change_of_plug_ins_in_a_home,
+    a_user_is_served_no_answer_of_a_system_cache_that_is_stale,
     a_users_command_runs_as_that_user,
     root_with_the_home_of_another_user_leaves_it_alone,
     root_removes_no_file_of_another_user_and_enters_no_directory_of_theirs,
@@ -549,6 +552,110 @@ fn a_user_makes_their_own_cache_good_by_the_systems_stamp() {
     users_cache(&world);
     succeed(&mut world.as_nobody(&["touch"]));
     assert!(!theirs.exists());
+}
+
+/// A user's cache that depends on files in the home, and on those of a variable.
+const OF_HOME: &str = "
+    files = [\"~/.toys\", \"$XDG_DATA_HOME/toys\", \"$TOY_PLUGINS\"]
+    [[cache]]
+    files = [\"$XDG_CACHE_HOME/toy/*\"]
+    remedy = \"remove\"
+";
+
+/// Writes a file of the user's.
+fn write_of_nobody(world: &World, below: &str, text: &str) {
+    let mut write = Command::new("setpriv");
+    write.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")]);
+    let script = r#"mkdir -p "${1%/*}"; printf %s "$2" > "$1""#;
+    write.args(["--clear-groups", "sh", "-euc", script, "sh"]);
+    support::run(write.arg(world.path(below)).arg(text));
+}
+
+fn a_users_update_looks_at_plug_ins_in_their_home() {
+    let world = World::new("remedy-home", OF_HOME);
+    let update = || succeed(&mut world.as_nobody(&["update"]));
+    world.succeed(&["update"]);
+    update();
+    let touched = |what: &str| format!("touched the stamp: {what}");
+    for (below, text, what) in [
+        ("home/.toys/a.so", "1", "module directory"),
+        ("home/.toys/b.so", "1", "module b.so added"),
+        ("home/.toys/b.so", "2", "module b.so in"),
+        ("home/.local/share/toys/c.so", "1", "module directory"),
+    ] {
+        let theirs = users_cache(&world);
+        assert_eq!(update(), NOTHING);
+        write_of_nobody(&world, below, text);
+        let status = succeed(&mut world.as_nobody(&["status"]));
+        assert!(status.contains("stale: modules changed since"), "{status}");
+        let said = update();
+        assert!(said.starts_with(&touched(what)), "{said}");
+        assert!(!theirs.exists());
+    }
+    // Another variable may differ in the user's manager, so no update looks there.
+    write_of_nobody(&world, "home/plugins/d.so", "1");
+    let mut in_shell = world.as_nobody(&["update"]);
+    in_shell.env("TOY_PLUGINS", world.path("home/plugins"));
+    assert_eq!(succeed(&mut in_shell), NOTHING);
+    // Root's update looks at no home, not even at its own.
+    let mut roots = world.modstamp(&["update"]);
+    roots.env("HOME", world.path("home"));
+    assert_eq!(succeed(&mut roots), NOTHING);
+}
+
+fn a_system_touch_is_no_change_of_plug_ins_in_a_home() {
+    let world = World::new("remedy-home-kept", OF_HOME);
+    world.succeed(&["update"]);
+    write_of_nobody(&world, "home/.toys/a.so", "1");
+    let update = || succeed(&mut world.as_nobody(&["update"]));
+    update();
+    let theirs = users_cache(&world);
+    world.write("modules/b.so", "1");
+    world.succeed(&["update"]);
+    let said = update();
+    assert!(said.starts_with("not touched: "), "{said}");
+    assert!(!theirs.exists());
+    assert_eq!(update(), NOTHING);
+    write_of_nobody(&world, "home/.toys/a.so", "2");
+    assert!(update().starts_with("touched the stamp: module a.so in"));
+    assert_eq!(update(), NOTHING);
+    // A touch by hand records the plug-ins in the home, too.
+    write_of_nobody(&world, "home/.toys/a.so", "3");
+    succeed(&mut world.as_nobody(&["touch"]));
+    assert_eq!(update(), NOTHING);
+}
+
+fn a_user_is_served_no_answer_of_a_system_cache_that_is_stale() {
+    let world = World::new("remedy-answers", MADE);
+    world.script("cat ${0%/*}/modules/* > ${0%/*}/cache/one");
+    world.succeed(&["update"]);
+    let ask = || {
+        let mut run = world.as_nobody(&["run", "--explain"]);
+        let output = run
+            .args(["--", "cat"])
+            .arg(world.path("cache/one"))
+            .output();
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = output.unwrap();
+        assert!(status.success());
+        [stdout, stderr].map(|text| String::from_utf8(text).unwrap())
+    };
+    let fresh = "modstamp: served from the cache: nothing changed\n";
+    ask();
+    assert_eq!(ask(), ["1", fresh]);
+    world.write("modules/a.so", "2");
+    let sentence = "modules changed since the last touch; run “modstamp update” for the profile, \
+                    as root\n";
+    for _ in 0..2 {
+        let [said, why] = ask();
+        assert!(said == "1" && why.ends_with(sentence), "{said}, {why}");
+    }
+    world.succeed(&["update"]);
+    ask();
+    assert_eq!(ask(), ["2", fresh]);
 }
 
 fn a_users_command_runs_as_that_user() {

@@ -77,6 +77,8 @@ fn why_wanted(host: &Host, it: &InUse, cache: &CacheStatus) -> Seen<Option<Stale
         // The first update of that system runs the command.
         _ if cache.is_by_command && !host.root.is_system() => false,
         Some(Staleness::Touched) => true,
+        // `foreign_caches` asks the stamps alone, and other findings are about the modules.
+        Some(Staleness::Changed | Staleness::Unknown) => false,
         Some(Staleness::Never) => units::is_any_enabled(host, it.name(), cache.owner)?,
     };
     if !is_wanted {

@@ -14,6 +14,7 @@
 //! 5. the cache and its remedy, as the profile has them
 //! 6. what was done, for people
 //! 7. the last lines of a command's output
+//! 8. if it failed: the time of the last good one, if there was one. Older versions lack this word.
 //!
 //! Only modstamp reads it. A record that cannot be read makes every cache stale.
 
@@ -55,6 +56,8 @@ pub struct LastRemedy {
     pub what: String,
     /// The last lines of a command's output.
     pub output: String,
+    /// If it failed: when the last good one ended. `None` if none is on record.
+    pub last_good: Option<Mtime>,
 }
 
 /// The result of a remedy.
@@ -93,7 +96,20 @@ impl LastRemedy {
             result,
             what,
             output,
+            last_good: None,
         }
+    }
+
+    /// This remedy, with the time of the last good one, by the one before it.
+    fn after(mut self, before: Option<&LastRemedy>) -> LastRemedy {
+        self.last_good = match (self.result, before) {
+            (RemedyResult::Failed, Some(before)) => match before.result {
+                RemedyResult::Good => Some(before.time),
+                RemedyResult::Failed => before.last_good,
+            },
+            _ => None,
+        };
+        self
     }
 
     /// Whether the stamps still have the times for which the remedy was applied. A stamp that
@@ -117,12 +133,19 @@ impl LastRemedy {
         for word in [&self.key, &self.what, &self.output] {
             let _ = write!(line, " {}", Escaped(OsStr::new(word)));
         }
+        if let Some(time) = self.last_good {
+            let _ = write!(line, " {time}");
+        }
         line + "\n"
     }
 
     fn of_line(line: &str) -> Option<LastRemedy> {
         let words: Vec<&str> = line.split(' ').collect();
-        let [system, user, time, result, key, what, output] = words[..] else {
+        let (words, last_good) = match words[..] {
+            [.., last_good] if words.len() == 8 => (&words[..7], Some(last_good.parse().ok()?)),
+            _ => (&words[..], None),
+        };
+        let [system, user, time, result, key, what, output] = *words else {
             return None;
         };
         let text = |word: &str| unescape(word)?.into_string().ok();
@@ -136,6 +159,7 @@ impl LastRemedy {
             result,
             what: text(what)?,
             output: text(output)?,
+            last_good,
         })
     }
 }
@@ -171,6 +195,13 @@ impl Record {
         durability: Durability,
     ) -> io::Result<()> {
         let mut last = Record::read(turn.stamp).last;
+        let new: Vec<LastRemedy> = new
+            .into_iter()
+            .map(|new| {
+                let before = last.iter().find(|last| last.key == new.key);
+                new.after(before)
+            })
+            .collect();
         let keys: Vec<String> = caches.iter().map(key).collect();
         last.retain(|it| keys.contains(&it.key) && new.iter().all(|new| new.key != it.key));
         last.extend(new);
@@ -211,6 +242,7 @@ mod tests {
             result: RemedyResult::Failed,
             what: "removed “é”".to_owned(),
             output: "one\ntwo \\ three\n".to_owned(),
+            last_good: None,
         }
     }
 
@@ -221,6 +253,10 @@ mod tests {
             LastRemedy {
                 output: String::new(),
                 what: String::new(),
+                ..last()
+            },
+            LastRemedy {
+                last_good: Some(Mtime::new(5, 1)),
                 ..last()
             },
         ] {

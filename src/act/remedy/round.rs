@@ -336,7 +336,7 @@ impl Profile {
 }
 
 /// Whether the caller may make the system's caches good. In another root directory, everybody may.
-fn is_of_root(root: &Root) -> bool {
+pub(crate) fn is_of_root(root: &Root) -> bool {
     rustix::process::geteuid().is_root() || !root.is_system()
 }
 

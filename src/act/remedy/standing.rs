@@ -4,14 +4,17 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use crate::act::kept_witness::KeptWitness;
 use crate::act::remedy::cure::{globs, is_command};
 use crate::act::remedy::find::Found;
 use crate::act::remedy::record::{LastRemedy, Record, RemedyResult};
 use crate::act::remedy::round::Round;
 use crate::ground::error::Error;
+use crate::judge::reason::Reason;
+use crate::observe::inputs::Inputs;
 use crate::observe::profile::Profile;
 use crate::observe::stamps::Stamps;
-use crate::stamp::stamp::Owner;
+use crate::stamp::stamp::{Owner, Stamp};
 
 /// The standing of one cache.
 #[derive(Debug)]
@@ -44,6 +47,10 @@ pub enum Staleness {
     Touched,
     /// The last remedy failed.
     Failed,
+    /// Modules changed since the last touch of the stamp.
+    Changed,
+    /// No record of the modules at the last touch was kept, or it cannot be read.
+    Unknown,
 }
 
 /// For people, as a clause.
@@ -53,13 +60,50 @@ impl fmt::Display for Staleness {
             Staleness::Never => "no remedy is on record",
             Staleness::Touched => "the stamp was touched since the last remedy",
             Staleness::Failed => "the last remedy failed",
+            Staleness::Changed => "modules changed since the last touch",
+            Staleness::Unknown => "nobody knows if modules changed since the last touch",
         })
     }
 }
 
 impl Profile {
     /// The standing of each cache that the profile names: the system's and the caller's own,
-    /// without libvirt's.
+    /// without libvirt's. `now` is a look at this profile. By it, a cache is stale if modules changed
+    /// since the last touch.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn foreign_caches_by(&self, now: &Inputs) -> Vec<CacheStatus> {
+        let mut caches = self.foreign_caches();
+        for owner in [Owner::System, Owner::User] {
+            let fresh = caches.iter_mut();
+            let mut fresh = fresh
+                .filter(|cache| cache.owner == owner && cache.stale.is_none())
+                .peekable();
+            if fresh.peek().is_some() {
+                let why = self.why_outdated(owner, now);
+                fresh.for_each(|cache| cache.stale = why);
+            }
+        }
+        caches
+    }
+
+    /// Why the last touch does not tell of the modules of now; `None` if it does.
+    fn why_outdated(&self, owner: Owner, now: &Inputs) -> Option<Staleness> {
+        let (root, name) = (self.root(), self.name());
+        // Root's caches in root's home follow the system's stamp, like all of root's.
+        let stamp = match (owner, Stamp::own(root, name).ok()?) {
+            (Owner::User, own) => own,
+            (Owner::System, _) => Stamp::system(root, name).ok()?,
+        };
+        let looked = self.as_updated_by(stamp.owner());
+        let kept = KeptWitness::read(&looked, &stamp);
+        match kept.judge_by_whole(now, self, &looked).reasons() {
+            [] => None,
+            [Reason::NothingKept] => Some(Staleness::Unknown),
+            _ => Some(Staleness::Changed),
+        }
+    }
+
+    /// Like [`Profile::foreign_caches_by`], by the stamps alone.
     #[doc(hidden)] // Only the programs use it.
     pub fn foreign_caches(&self) -> Vec<CacheStatus> {
         let profile = &self.of_packages();
