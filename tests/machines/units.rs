@@ -69,13 +69,15 @@ fn mend(machine: &Booted, problem: &str) {
 }
 
 fn the_doctor_finds_a_look_that_failed(machine: &Booted) {
-    machine.sh("cd /var/lib/modstamp
-         mv qemu.stamp kept
-         mkdir qemu.stamp
+    // It changes no path that the other unit watches, so nothing starts the service again.
+    machine.sh("cd /run/systemd/system
+         mkdir modstamp-update@qemu.service.d
+         printf '[Service]\\nExecStartPre=false\\n' > modstamp-update@qemu.service.d/fail.conf
+         systemctl daemon-reload
          ! systemctl start modstamp-update@qemu.service");
     let problem = "the unit modstamp-update@qemu.service failed";
     assert_eq!(findings(machine)[0].0, problem);
-    machine.sh("cd /var/lib/modstamp; rmdir qemu.stamp; mv kept qemu.stamp");
+    machine.sh("rm -r /run/systemd/system/modstamp-update@qemu.service.d; systemctl daemon-reload");
     mend(machine, problem);
 }
 

@@ -234,6 +234,16 @@ fn status_tells_why_libvirts_cache_is_stale_and_how_much_of_it() {
     let (_, rows) = of_libvirt(&host);
     assert!(rows[0].contains("module hw-display-qxl.so"), "{rows:?}");
     assert!(!rows[0].contains("answers)"), "all are stale: {rows:?}");
+
+    host.refresh();
+    for program in [ARM, X86] {
+        host.ask(program);
+    }
+    host.write(QXL, "another");
+    let (caches, rows) = of_libvirt(&host);
+    let stale = caches[0]["stale"].as_array().unwrap();
+    let reasons = caches[0]["verdict"]["reasons"].as_array().unwrap();
+    assert_eq!((stale.len(), reasons.len()), (2, 1), "told once: {rows:?}");
 }
 
 #[test]

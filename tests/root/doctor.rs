@@ -1,9 +1,10 @@
 //! `modstamp doctor` finds what only root can break: labels, mounts, and another user's rights.
+//! It tells each user of their own caches, and so does `modstamp status`.
 
 use std::process::Command;
 
 use rustix::fs::XattrFlags;
-use support::libvirt::Host;
+use support::libvirt::{Host, SYSTEM, X86};
 use support::test::{self, Needs, Test};
 use support::world::{STAMP, World};
 use support::{executable, named};
@@ -20,6 +21,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     stamps_on_a_read_only_file_system_are_found,
     a_stamp_of_another_users_is_found_and_mended,
     everybody_is_told_of_the_caches_that_they_make_good_and_of_each_failed_remedy,
+    status_tells_a_user_to_ask_as_root_about_a_cache_of_libvirts_that_is_closed,
 ];
 
 /// What the doctor says about a world; nothing, if all is well.
@@ -188,5 +190,34 @@ fn everybody_is_told_of_the_caches_that_they_make_good_and_of_each_failed_remedy
         let found = stale_caches(&host, USER);
         assert_eq!(found.len(), 1, "{wants}: {found:?}");
         host.sh(&format!("rm -r {wants}"));
+    }
+}
+
+fn status_tells_a_user_to_ask_as_root_about_a_cache_of_libvirts_that_is_closed() {
+    let host = Host::new();
+    let file = host.ask(X86);
+    let asked = |arguments: &[&str]| {
+        let mut command = host.inside(1000, "/usr/bin/modstamp");
+        let output = command
+            .args(["status", "--profile", "qemu"])
+            .args(arguments);
+        let output = output.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for closed in [
+        format!("chmod 600 {file}"),
+        "chmod 700 var/cache/libvirt".to_owned(),
+    ] {
+        host.sh(&closed);
+        let table = asked(&[]);
+        let row = table.lines().find(|line| line.contains("system cache"));
+        let row = row.expect(&table);
+        let directory = SYSTEM.trim_end_matches("/capabilities");
+        assert!(row.contains(directory), "{row}");
+        assert!(row.contains("  run as root, to see"), "{row}");
+        let json: serde_json::Value = serde_json::from_str(&asked(&["--json"])).unwrap();
+        let cache = &json["profiles"][0]["libvirt_caches"][0];
+        assert_eq!(cache["verdict"], serde_json::Value::Null, "{cache}");
     }
 }

@@ -162,16 +162,33 @@ fn a_pacman_hook_that_is_missing_or_disabled_is_found() {
 }
 
 #[test]
+fn a_hook_of_pacmans_and_a_trigger_of_apks_whose_program_is_gone_are_found() {
+    for (host, check) in [
+        (pacman(), "pacman-hook"),
+        (apk("lib/apk/db"), "apk-trigger"),
+    ] {
+        host.remove("usr/bin/modstamp");
+        // A unit starts the same program.
+        assert_eq!(host.checks(), [check, "unit"]);
+    }
+}
+
+/// An apk in the place of dpkg.
+fn apk(database: &str) -> Sound {
+    let host = Sound::new();
+    fs::remove_dir_all(host.path("var/lib/dpkg")).unwrap();
+    let installed = "C:Q1a=\nP:modstamp-qemu\nV:0.1.0-r0\n";
+    host.put(&format!("{database}/installed"), installed);
+    let triggers = "Q1a= /usr/lib/qemu:/usr/lib/qemu/*\n";
+    host.put(&format!("{database}/triggers"), triggers);
+    host
+}
+
+#[test]
 fn an_apk_trigger_that_is_missing_is_found() {
     for database in ["lib/apk/db", "usr/lib/apk/db"] {
-        let host = Sound::new();
-        fs::remove_dir_all(host.path("var/lib/dpkg")).unwrap();
-        host.put(
-            &format!("{database}/installed"),
-            "C:Q1a=\nP:modstamp-qemu\nV:0.1.0-r0\n",
-        );
+        let host = apk(database);
         let triggers = format!("{database}/triggers");
-        host.put(&triggers, "Q1a= /usr/lib/qemu:/usr/lib/qemu/*\n");
         host.assert_well();
         host.write(&triggers, "Q1a= /usr/share/icons\n");
         host.assert_ill("apk-trigger");
