@@ -168,8 +168,8 @@ fn a_hook_of_pacmans_and_a_trigger_of_apks_whose_program_is_gone_are_found() {
         (apk("lib/apk/db"), "apk-trigger"),
     ] {
         host.remove("usr/bin/modstamp");
-        // The units start the same program.
-        assert_eq!(host.checks(), [check, "unit", "unit"]);
+        // A unit starts the same program.
+        assert_eq!(host.checks(), [check, "unit"]);
     }
 }
 
