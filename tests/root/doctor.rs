@@ -19,6 +19,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_tiny_limit_of_inotify_is_found_on_the_running_system,
     stamps_on_a_read_only_file_system_are_found,
     a_stamp_of_another_users_is_found_and_mended,
+    an_ordinary_users_remedies_are_for_root,
 ];
 
 /// What the doctor says about a world; nothing, if all is well.
@@ -73,7 +74,9 @@ fn a_label_that_is_not_that_of_var_lib_is_found() {
 
 fn a_tiny_limit_of_inotify_is_found_on_the_running_system() {
     let host = Host::new();
-    host.sh("mkdir -p usr/lib/systemd proc/sys/fs/inotify; echo 2 > proc/sys/fs/inotify/max_user_instances");
+    host.sh("mkdir -p usr/lib/systemd proc/sys/fs/inotify
+         echo 2 > proc/sys/fs/inotify/max_user_instances
+         echo 63 > proc/sys/fs/inotify/max_user_watches");
     executable(&host.path("usr/lib/systemd/systemd"), "");
     let output = host.inside(0, "/usr/bin/modstamp").arg("doctor").output();
     let said = String::from_utf8(output.unwrap().stdout).unwrap();
@@ -81,6 +84,8 @@ fn a_tiny_limit_of_inotify_is_found_on_the_running_system() {
     assert!(said.contains(seen), "{said}");
     let remedy = "\n  sysctl -w fs.inotify.max_user_instances=128\n";
     assert!(said.contains(remedy), "{said}");
+    let seen = "problem (inotify): fs.inotify.max_user_watches is 63, less than 64\n";
+    assert!(said.contains(seen), "{said}");
 }
 
 fn stamps_on_a_read_only_file_system_are_found() {
@@ -102,4 +107,35 @@ fn a_stamp_of_another_users_is_found_and_mended() {
     let remedy = remedy(&world, "stamp-rights");
     world.sh(&remedy.replace(" /", " ")); // from the root's top
     assert_eq!(findings(&world), "");
+}
+
+fn an_ordinary_users_remedies_are_for_root() {
+    let host = Host::new();
+    host.remove(STAMP);
+    host.sh("chown -R 65534 home/me");
+    let told = |user: u32| {
+        let output = host
+            .inside(user, "/usr/bin/modstamp")
+            .arg("doctor")
+            .output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    let said = told(65534);
+    let lines = said.lines().filter(|line| line.starts_with("  "));
+    let mut remedies = lines.filter(|line| !line.starts_with("  why it matters"));
+    assert!(
+        said.contains("\n  sudo modstamp touch --profile qemu\n"),
+        "{said}"
+    );
+    assert!(remedies.all(|line| line.starts_with("  sudo ")), "{said}");
+    assert!(!told(0).contains("sudo"));
+    // The advice of other verbs is for the same profile.
+    let mut touch = host.inside(65534, "/usr/bin/modstamp");
+    let output = touch.args(["touch", "--profile", "nbdkit"]).output();
+    let (out, _) = host.said(&output.unwrap());
+    let advice = "as root, “modstamp touch --profile nbdkit” touches the system's stamp";
+    assert!(out.contains(advice), "{out}");
+    let mut update = host.inside(65534, "/usr/bin/modstamp");
+    let (out, _) = host.said(&update.arg("update").output().unwrap());
+    assert!(out.starts_with("touched your own stamp: "), "{out}");
 }

@@ -7,7 +7,7 @@ use rustix::fs::FileType;
 
 use crate::act::doctor::host::{Host, UNBUILT, ask};
 use crate::act::doctor::names::{INOTIFY, UNIT};
-use crate::act::doctor::report::{Blind, Checked, Examination, Seen};
+use crate::act::doctor::report::{Blind, Checked, Examination, Remedy, Seen};
 
 const SYSTEMD: [&str; 2] = ["/usr/lib/systemd/systemd", "/lib/systemd/systemd"];
 
@@ -75,14 +75,14 @@ fn check_unit(host: &Host, unit: &str, template: &str, report: &mut Examination)
         Unit::Missing => report.finding(
             UNIT,
             format!("there is no unit {template}"),
-            NO_LOOK,
+            format!("{NO_LOOK}{UNBUILT}"),
             install(host)?,
         ),
         Unit::Masked(by) => report.finding(
             UNIT,
             format!("the unit {unit} is masked by {}", host.shown(&by)),
             NO_LOOK,
-            format!("systemctl unmask {unit} && {}", enable(host, unit)?),
+            Remedy::of_root([format!("systemctl unmask {unit}"), enable(host, unit)?]),
         ),
         Unit::Installed(_) if !is_enabled(host, unit)? => report.finding(
             UNIT,
@@ -164,7 +164,7 @@ fn check_program(host: &Host, file: &Path, report: &mut Examination) -> Seen<()>
                 host.shown(file),
                 host.shown(program)
             ),
-            NO_LOOK,
+            format!("{NO_LOOK}{UNBUILT}"),
             install(host)?,
         );
     }
@@ -190,7 +190,10 @@ fn check_running(enabled: &[&str], report: &mut Examination) -> Seen<()> {
                 UNIT,
                 format!("the unit {id} failed"),
                 NO_LOOK,
-                format!("journalctl --unit {id} --lines 20; systemctl restart {id}"),
+                Remedy::of_root([
+                    format!("journalctl --no-pager --unit {id} --lines 20"),
+                    format!("systemctl restart {id}"),
+                ]),
             ),
             "inactive" if is_path && enabled.contains(&id) => report.finding(
                 UNIT,
@@ -251,7 +254,7 @@ fn install(host: &Host) -> Seen<String> {
     ];
     for (program, install) in INSTALLERS {
         if host.is_program(Path::new(program))? {
-            return Ok(format!("{install} modstamp modstamp-qemu{UNBUILT}"));
+            return Ok(format!("{install} modstamp modstamp-qemu"));
         }
     }
     Ok("make install-units".to_owned())
