@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use modstamp::{Commands, Profile, Stamp, Updated, Verdict};
+use modstamp::{Commands, Owner, Profile, Stamp, Updated, Verdict};
 
 use super::libvirt::lines;
 use super::log::sentence;
@@ -70,7 +70,10 @@ impl Arguments {
 
         match self.json {
             true => report(&profile, Some(&done))?,
-            false => print(text(&done, is_well))?,
+            false => {
+                let stamp = Stamp::own(profile.root(), profile.name())?;
+                print(text(&done, stamp.owner(), is_well))?
+            }
         }
         Ok(match is_well {
             true => ExitCode::SUCCESS,
@@ -98,11 +101,12 @@ fn report(profile: &Profile, done: Option<&Updated>) -> anyhow::Result<()> {
 }
 
 /// The report for people.
-fn text(done: &Updated, is_well: bool) -> String {
+fn text(done: &Updated, owner: Owner, is_well: bool) -> String {
     let mut text = Vec::new();
-    let what = match done.touched {
-        Some(_) => "touched the stamp",
-        None => "not touched",
+    let what = match (done.touched, owner) {
+        (Some(_), Owner::System) => "touched the stamp",
+        (Some(_), Owner::User) => "touched your own stamp",
+        (None, _) => "not touched",
     };
     let reasons = done.verdict.reasons_with_times(Verdict::MOST_LINES, shown);
     text.extend(reasons.iter().map(|reason| format!("{what}: {reason}\n")));
