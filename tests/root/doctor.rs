@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use rustix::fs::XattrFlags;
-use support::libvirt::Host;
+use support::libvirt::{DRIVER, Host, WATCHED};
 use support::test::{self, Needs, Test};
 use support::world::{STAMP, World};
 use support::{executable, named};
@@ -20,6 +20,7 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     stamps_on_a_read_only_file_system_are_found,
     a_stamp_of_another_users_is_found_and_mended,
     an_ordinary_users_remedies_are_for_root,
+    a_read_only_module_directory_is_noted,
 ];
 
 /// What the doctor says about a world; nothing, if all is well.
@@ -138,4 +139,18 @@ fn an_ordinary_users_remedies_are_for_root() {
     let mut update = host.inside(65534, "/usr/bin/modstamp");
     let (out, _) = host.said(&update.arg("update").output().unwrap());
     assert!(out.starts_with("touched your own stamp: "), "{out}");
+}
+
+fn a_read_only_module_directory_is_noted() {
+    let host = Host::new();
+    let library = std::path::Path::new(DRIVER).ancestors().nth(3).unwrap();
+    host.write(library.join("libvirt.so.0.11003.0").to_str().unwrap(), "");
+    let note = "the module directory is read-only, so running daemons need a restart";
+    let told = || String::from_utf8(host.output(&["doctor"]).stdout).unwrap();
+    assert!(!told().contains(note), "{}", told());
+    let directory = host.path(WATCHED);
+    host.mount(&["--bind", directory.to_str().unwrap()], WATCHED);
+    let mut remount = Command::new("mount");
+    support::run(remount.args(["-o", "remount,bind,ro"]).arg(&directory));
+    assert!(told().contains(note), "{}", told());
 }

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
 
-use crate::act::doctor::host::{Host, InUse};
+use crate::act::doctor::host::{Host, InUse, shell_word};
 use crate::act::doctor::names::{LIBVIRT_ANSWERS, LIBVIRT_VERSION, MODULE_DIRECTORIES};
 use crate::act::doctor::report::{Blind, Checked, Examination, Remedy, Seen, Step};
+use crate::act::libvirt::cached::{Cached, Next};
 use crate::act::libvirt::installation::{Installed, compiled_in};
 use crate::act::libvirt::judgement::why_outdated;
 use crate::act::libvirt::kind::Kind;
 use crate::act::libvirt::last_refresh::LastRecord;
-use crate::act::libvirt::{Cached, Next};
 use crate::ground::text::Printable;
 use crate::judge::reason::Reason;
 
@@ -106,7 +106,7 @@ fn add_directory(host: &Host, directory: &Path) -> Seen<Remedy> {
     Ok(Remedy::steps([
         Step::Root("install -d /etc/modstamp/profiles.d".to_owned()),
         Step::Write {
-            line: format!("module-directories = {all:?}"),
+            word: shell_word(format!("module-directories = {all:?}")),
             file: PROFILE,
         },
     ]))

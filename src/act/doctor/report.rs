@@ -4,7 +4,6 @@
 
 use std::path::Path;
 
-use crate::act::doctor::host::shell_word;
 use crate::files::root::Root;
 use crate::ground::text::{Printable, Sentence};
 
@@ -58,8 +57,8 @@ pub(crate) enum Step {
     Root(String),
     /// A command for the caller, who owns what it changes.
     Own(String),
-    /// Writes one line into a file of root's.
-    Write { line: String, file: &'static str },
+    /// Writes one line, which is a word as a shell takes it, into a file of root's.
+    Write { word: String, file: &'static str },
 }
 
 impl Remedy {
@@ -90,8 +89,8 @@ impl Step {
         match (self, by) {
             (Step::Own(command), _) | (Step::Root(command), By::Root) => command.clone(),
             (Step::Root(command), By::User) => format!("{sudo}{command}"),
-            (Step::Write { line, file }, by) => {
-                let print = format!("printf '%s\\n' {}", shell_word(line));
+            (Step::Write { word, file }, by) => {
+                let print = format!("printf '%s\\n' {word}");
                 match by {
                     By::Root => format!("{print} > {file}"),
                     // The shell would open the file with the caller's rights.
@@ -266,12 +265,12 @@ mod tests {
             Remedy::steps([
                 Step::Root("install -d /etc/a".to_owned()),
                 Step::Write {
-                    line: "a = \"it's\"".to_owned(),
+                    word: "'a = 1'".to_owned(),
                     file: "/etc/a/b",
                 },
             ])
         };
-        let print = r#"printf '%s\n' 'a = "it'\''s"'"#;
+        let print = r"printf '%s\n' 'a = 1'";
         let text = format!("sudo install -d /etc/a && {print} | sudo tee /etc/a/b > /dev/null");
         assert_eq!(remedy().text(By::User), text);
         let text = format!("install -d /etc/a && {print} > /etc/a/b");
