@@ -102,7 +102,7 @@ install-units:
 		$(foreach unit,$(UNITS),$(call unit_path,$(unit)))
 
 # The stamps stay, as the host's data. So do directories in which others have files.
-uninstall:         ## remove what `make install` installed: DESTDIR=, PREFIX=
+uninstall:         ## remove what `make install` and `make install-python` installed: DESTDIR=, PREFIX=, PYTHONDIR=
 	rm -f $(DESTDIR)$(BINDIR)/modstamp $(DESTDIR)$(LIBEXECDIR)/modstamp/rpm-trigger \
 		$(DESTDIR)$(LIBEXECDIR)/modstamp/rpm-transaction $(DESTDIR)$(MANDIR)/man1/modstamp.1 \
 		$(DESTDIR)$(MANDIR)/man1/modstamp-*.1 $(patsubst man/%.3,$(DESTDIR)$(MANDIR)/man3/%.3,$(wildcard man/*.3)) \
@@ -113,7 +113,10 @@ uninstall:         ## remove what `make install` installed: DESTDIR=, PREFIX=
 		$(DESTDIR)$(LIBDIR)/$(LIBRARY) $(DESTDIR)$(LIBDIR)/libmodstamp.so.0 $(DESTDIR)$(LIBDIR)/libmodstamp.so \
 		$(DESTDIR)$(LIBDIR)/pkgconfig/modstamp.pc $(DESTDIR)$(INCLUDEDIR)/modstamp.h \
 		$(foreach unit,$(UNITS),$(call unit_path,$(unit)))
-	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(LIBEXECDIR)/modstamp $(DESTDIR)$(STATEDIR)/modstamp \
+	$(if $(PYTHONDIR),rm -f $(patsubst python/modstamp/%,$(DESTDIR)$(PYTHONDIR)/modstamp/%,$(wildcard python/modstamp/*.py)) \
+		$(DESTDIR)$(PYTHONDIR)/modstamp/py.typed $(DESTDIR)$(PYTHONDIR)/modstamp/__pycache__/*.pyc)
+	rmdir --ignore-fail-on-non-empty $(if $(PYTHONDIR),$(DESTDIR)$(PYTHONDIR)/modstamp/__pycache__ $(DESTDIR)$(PYTHONDIR)/modstamp) \
+		$(DESTDIR)$(LIBEXECDIR)/modstamp $(DESTDIR)$(STATEDIR)/modstamp \
 		$(DESTDIR)$(PROFILEDIR) $(DESTDIR)$(dir $(PROFILEDIR)) \
 		$(foreach directory,$(filter %.d/,$(dir $(UNITS))),$(call unit_path,$(directory))) 2>/dev/null || true
 	$(if $(DESTDIR),,ldconfig 2>/dev/null || true)

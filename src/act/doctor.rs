@@ -32,7 +32,7 @@ mod rpm;
 mod stamps;
 mod units;
 
-use crate::act::doctor::host::{Host, INSIDE};
+use crate::act::doctor::host::Host;
 pub use crate::act::doctor::names::CHECK_NAMES;
 use crate::act::doctor::names::{
     APK_TRIGGER, CACHE, CLOCK, DPKG_LAST_RUN, DPKG_TRIGGER, INOTIFY, LIBVIRT_ANSWERS,
@@ -71,7 +71,7 @@ const CHECKS: [(&str, Check); 19] = [
 
 /// Examines the host below `root`. It takes a few milliseconds, unless rpm or systemd is slow.
 pub fn examine(root: &Root) -> Examination {
-    let mut examination = Examination::default();
+    let mut examination = Examination::of(root);
     let host = Host::of(root, &mut examination);
     examination.is_used = !host.in_use.is_empty();
     for (name, check) in CHECKS {
@@ -79,11 +79,6 @@ pub fn examine(root: &Root) -> Examination {
             Ok(Checked::Made) => examination.checks += 1,
             Ok(Checked::NothingHere) => {}
             Err(blind) => examination.blind(name, blind),
-        }
-    }
-    if !root.is_system() {
-        for finding in &mut examination.findings {
-            finding.remedy.insert_str(0, INSIDE);
         }
     }
     examination

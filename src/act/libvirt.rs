@@ -41,7 +41,7 @@
 
 mod before;
 mod cache_file;
-mod cached;
+pub(crate) mod cached;
 mod capabilities;
 mod daemons;
 pub(crate) mod installation;

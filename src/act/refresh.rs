@@ -25,6 +25,8 @@ pub struct RefreshedCaches {
     /// Why it was made, for people.
     pub why: &'static str,
     followed: Followed,
+    /// The line of the log. `None` if there was nothing to do.
+    event: Option<Event>,
     /// The warning about the log.
     not_logged: Option<String>,
 }
@@ -39,6 +41,12 @@ impl RefreshedCaches {
     #[cfg(feature = "libvirt")]
     pub fn refreshed(&self) -> Option<&crate::act::libvirt::refreshed::Refreshed> {
         self.followed.refreshed()
+    }
+
+    /// What the log tells of it. `None` if there was nothing to do.
+    #[doc(hidden)] // Only the programs use it.
+    pub fn event(&self) -> Option<&Event> {
+        self.event.as_ref()
     }
 
     /// The warnings for people, one sentence each.
@@ -73,12 +81,14 @@ impl Profile {
         let is_done = !event.followed.is_empty();
         event.warn(followed.warnings());
         errors.extend(followed.take_errors_of_cures());
-        let not_logged = is_done.then(|| stamp.log(&event.end(begun.elapsed())));
+        let event = is_done.then(|| event.end(begun.elapsed()));
+        let not_logged = event.as_ref().and_then(|event| stamp.log(event));
         Ok(Some(RefreshedCaches {
             errors,
             why,
             followed,
-            not_logged: not_logged.flatten(),
+            event,
+            not_logged,
         }))
     }
 }

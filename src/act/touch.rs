@@ -152,8 +152,11 @@ impl Profile {
                 warnings: own,
             })),
             Err(error) => {
-                warnings.extend(own);
-                warnings.extend(followed.warnings().map(str::to_owned));
+                let all = own.into_iter();
+                let all = all.chain(followed.warnings().map(str::to_owned));
+                // The refresh of libvirt may have met the same obstacle.
+                let told = error.to_string();
+                warnings.extend(all.filter(|warning| *warning != told));
                 Err(error)
             }
         }

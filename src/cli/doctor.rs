@@ -61,7 +61,11 @@ fn text(examination: &Examination) -> String {
              seen,
              why,
              remedy,
-         }| format!("problem ({check}): {seen}\n  why it matters: {why}\n  {remedy}\n"),
+             inside,
+         }| {
+            let remedy = placed(remedy, inside);
+            format!("problem ({check}): {seen}\n  why it matters: {why}\n  {remedy}\n")
+        },
     );
     let unseen = examination.unseen.iter();
     let unseen = unseen.map(
@@ -69,12 +73,27 @@ fn text(examination: &Examination) -> String {
              check,
              seen,
              remedy,
-         }| format!("could not check ({check}): {seen}\n  {remedy}\n"),
+             inside,
+         }| {
+            let remedy = placed(remedy, inside);
+            format!("could not check ({check}): {seen}\n  {remedy}\n")
+        },
     );
     let notes = examination.notes.iter();
     let notes = notes.map(|Note { check, seen, why }| format!("note ({check}): {seen}\n  {why}\n"));
     let all: String = findings.chain(unseen).chain(notes).collect();
     all + &summary(examination)
+}
+
+/// A remedy, with the system that it is for.
+///
+/// Outside, a link in another root could lead the command to a file of this system. chroot(1) would
+/// start programs that anybody may have made.
+fn placed(remedy: &str, inside: &Option<String>) -> String {
+    match inside {
+        Some(_) => format!("inside that system: {remedy}"),
+        None => remedy.to_owned(),
+    }
 }
 
 fn summary(examination: &Examination) -> String {

@@ -106,11 +106,15 @@ impl Status {
             None => libvirt::profiles().map(str::to_owned).collect(),
         };
         let mut all = Vec::new();
+        let mut untold = Vec::new();
         for name in &names {
             // An error in one profile must not hide the others.
             match find(name, &root) {
                 Ok(found) => all.push(found),
-                Err(error) => say("", format_args!("{error:#}")),
+                Err(error) => {
+                    say("", format_args!("{error:#}"));
+                    untold.push(name.as_str());
+                }
             }
         }
         let errors = || all.iter().flat_map(|(_, cached)| cached.errors());
@@ -124,7 +128,7 @@ impl Status {
         match self.json {
             true => print_json(&json(&all))?,
             false if all.is_empty() => {}
-            false => table(&all).print()?,
+            false => table(&all, &untold, &self.place).print()?,
         }
         let is_all_shown = all.len() == names.len() && !errors().any(is_unexpected);
         Ok(status(is_all_shown))
@@ -157,13 +161,14 @@ fn json(all: &[(Profile, Cached)]) -> Value {
     json!({ "version": VERSION, "files": rows.collect::<Vec<_>>() })
 }
 
-fn table(all: &[(Profile, Cached)]) -> Table<4> {
+/// The table of the profiles that could be looked at. `untold` names the others.
+fn table(all: &[(Profile, Cached)], untold: &[&str], place: &Place) -> Table<4> {
     let mut table = Table::new(["PROGRAM", "WHOSE", "CACHED", "VERDICT"]);
     let files = || {
         all.iter()
-            .flat_map(|(_, it)| it.files().iter().map(move |file| (it, file)))
+            .flat_map(|(profile, it)| it.files().iter().map(move |file| (profile, it, file)))
     };
-    for (cached, file) in files() {
+    for (_, cached, file) in files() {
         let state = match file.is_for_root() {
             true => "run as root, to see whether it is stale".to_owned(),
             false => state(&cached.verdict(file)),
@@ -174,46 +179,88 @@ fn table(all: &[(Profile, Cached)]) -> Table<4> {
     }
     if files().next().is_none() {
         let are_all_read = all.iter().all(|(_, cached)| cached.errors().is_empty());
+        let names: Vec<&str> = all.iter().map(|(profile, _)| profile.name()).collect();
+        let of = match untold.is_empty() {
+            true => String::new(),
+            false => format!(" of {}", names.join(" and ")),
+        };
         table.note(match are_all_read {
-            true => "libvirt has cached no answers, neither the system's nor your own",
-            false => "libvirt has cached no answers that can be read",
+            true => {
+                format!("libvirt has cached no answers{of}, neither the system's nor your own")
+            }
+            false => format!("libvirt has cached no answers{of} that can be read"),
         });
     }
-    let is_stale = |(cached, file): &(&Cached, &CacheFile)| {
-        !file.is_for_root() && !cached.verdict(file).is_fresh()
-    };
-    let stale = files().filter(is_stale);
-    let stale: Vec<(Next, String)> = stale
-        .map(|(it, file)| (it.next(file), file.title()))
+    if !untold.is_empty() {
+        let names = untold.join(" and ");
+        table.note(format_args!(
+            "the answers of {names} are not shown, because of the error above"
+        ));
+    }
+    let stale: Vec<Stale> = files()
+        .filter(|(_, cached, file)| !file.is_for_root() && !cached.verdict(file).is_fresh())
+        .map(|(profile, cached, file)| Stale::of(profile, cached, file, place))
         .collect();
     follow_ups(&stale).for_each(|note| table.note(note));
     table
 }
 
+/// A stale answer.
+struct Stale {
+    title: String,
+    next: Next,
+    /// What follows, as a clause.
+    follow_up: String,
+}
+
+impl Stale {
+    fn of(profile: &Profile, cached: &Cached, file: &CacheFile, place: &Place) -> Stale {
+        let next = cached.next(file);
+        let command = |verb: &str| place.verb_for(verb, profile.name());
+        let follow_up = match next {
+            Next::Refresh => {
+                let command = command("libvirt refresh");
+                format!(
+                    "libvirt does not notice it and may still serve the answer; run “{command}” as root"
+                )
+            }
+            Next::Evict => {
+                let command = command("libvirt evict");
+                format!("no refresh reaches it; run “{command}” as its owner")
+            }
+            Next::AsksAgain => {
+                "libvirt notices it and asks again at its next look-up; nothing to do".to_owned()
+            }
+        };
+        Stale {
+            title: file.title(),
+            next,
+            follow_up,
+        }
+    }
+}
+
 /// One line for each thing to do about stale files. It names the files unless all of them need the
 /// same.
-fn follow_ups(stale: &[(Next, String)]) -> impl Iterator<Item = String> {
-    [Next::Refresh, Next::Evict, Next::AsksAgain]
-        .into_iter()
-        .filter_map(|next| {
-            let titles = stale.iter().filter(|(of, _)| *of == next);
-            let titles: BTreeSet<&str> = titles.map(|(_, title)| title.as_str()).collect();
-            let is_of_all = stale.iter().all(|(of, _)| *of == next);
+fn follow_ups(stale: &[Stale]) -> impl Iterator<Item = String> {
+    let in_order = [Next::Refresh, Next::Evict, Next::AsksAgain].into_iter();
+    let in_order = in_order.flat_map(|next| stale.iter().filter(move |it| it.next == next));
+    let mut told: Vec<&Stale> = in_order.collect();
+    told.dedup_by_key(|it| &it.follow_up);
+    told.into_iter().map(
+        |Stale {
+             next, follow_up, ..
+         }| {
+            let alike = stale.iter().filter(|it| it.follow_up == *follow_up);
+            let titles: BTreeSet<&str> = alike.map(|it| it.title.as_str()).collect();
             let which = match next {
-                _ if titles.is_empty() => return None,
-                _ if is_of_all => "stale".to_owned(),
+                _ if stale.iter().all(|it| it.follow_up == *follow_up) => "stale".to_owned(),
                 Next::AsksAgain => "every other stale answer".to_owned(),
                 _ => titles.into_iter().collect::<Vec<_>>().join(", "),
             };
-            let follow_up = match next {
-                Next::Refresh => {
-                    "libvirt may still serve it; run “modstamp libvirt refresh” as root"
-                }
-                Next::Evict => "no refresh reaches it; run “modstamp libvirt evict” as its owner",
-                Next::AsksAgain => "libvirt asks again at its next look-up; nothing to do",
-            };
-            Some(format!("{which}: {follow_up}"))
-        })
+            format!("{which}: {follow_up}")
+        },
+    )
 }
 
 impl Refresh {
@@ -262,10 +309,13 @@ impl Evict {
         print(removals(verb, &files, &cached))?;
         let is_closed = cached.errors().iter().any(|error| !is_unexpected(error));
         if is_closed || cached.left_to_root() > 0 {
-            let remedy = "as root, “modstamp libvirt evict” removes what is stale there";
+            let command = self.which.verb("libvirt evict");
             say(
                 "note: ",
-                format_args!("the system's cache was left alone; {remedy}"),
+                format_args!(
+                    "the system's cache was left alone; as root, “{command}” removes what is \
+                     stale there"
+                ),
             );
         }
         let unseen = cached.errors().iter().filter(|error| is_unexpected(error));

@@ -71,11 +71,14 @@ pub enum Verb {
     Libvirt(libvirt::Arguments),
 }
 
+/// The profile if the caller names none.
+const DEFAULT: &str = "qemu";
+
 /// The profile, and the root directory that it is looked up in.
 #[derive(clap::Args)]
 pub struct Which {
     /// The profile: a name, or the path of a profile's file (a value with a “/” in it)
-    #[arg(long, value_name = "NAME|FILE", default_value = "qemu")]
+    #[arg(long, value_name = "NAME|FILE", default_value = DEFAULT)]
     profile: String,
     #[command(flatten)]
     place: Place,
@@ -115,6 +118,14 @@ impl Place {
         }
     }
 
+    /// A command of modstamp's for a profile and the same root directory, for people to paste.
+    fn verb_for(&self, verb: &str, profile: &str) -> String {
+        match profile {
+            DEFAULT => self.verb(verb),
+            profile => self.verb(&format!("{verb} --profile {}", quoted(profile.as_ref()))),
+        }
+    }
+
     /// A command of modstamp's for the same root directory, for people to paste.
     fn verb(&self, verb: &str) -> String {
         let root = self.root.as_deref().filter(|it| *it != Path::new("/"));
@@ -130,6 +141,11 @@ impl Place {
 impl Which {
     pub fn root(&self) -> modstamp::Result<Root> {
         self.place.root()
+    }
+
+    /// A command of modstamp's for the same profile and root directory, for people to paste.
+    fn verb(&self, verb: &str) -> String {
+        self.place.verb_for(verb, &self.profile)
     }
 
     pub fn load(&self) -> anyhow::Result<Profile> {

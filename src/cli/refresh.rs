@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use modstamp::{Profile, RefreshedCaches, Which as Caches};
 
+use super::log::sentence;
 use super::report::{Done, Report, each};
 use super::update::prints_to_journal;
 use super::{Sync, Which, cures, end, libvirt, say, say_left_to_first_boot};
@@ -64,6 +65,9 @@ impl Arguments {
         let is_well = errors.is_empty() && refreshed.is_none_or(|done| done.is_done);
         let libvirt = refreshed.into_iter().flat_map(libvirt::lines);
         let mut lines: Vec<String> = libvirt.chain(cures::lines(cures)).collect();
+        let event = done.as_ref().and_then(RefreshedCaches::event);
+        let logged = event.filter(|_| prints_to_journal());
+        lines.extend(logged.map(|event| sentence(event) + "\n"));
         // The journal needs no line for each start of the unit.
         if lines.is_empty() && is_well && done.is_some() && !prints_to_journal() {
             lines.push("there was nothing to do\n".to_owned());

@@ -14,10 +14,7 @@ use modstamp::{
 };
 
 use super::time::shown;
-use super::{Place, load, say};
-
-/// The profile if the caller names no inputs.
-const DEFAULT: &str = "qemu";
+use super::{DEFAULT, Place, load, say};
 
 /// Print CMD's cached output if it is still right; otherwise run CMD, and cache its output
 ///
@@ -162,10 +159,12 @@ fn variable(name: &str) -> Result<String, String> {
 
 /// A cache that cannot be had is no reason to withhold the answer.
 fn run_without_a_cache(command: &mut Command, error: &anyhow::Error) -> ExitCode {
-    say(
-        "warning: ",
-        format_args!("{error:#}; running the command without a cache"),
-    );
+    let mut sentence = format!("{error:#}");
+    sentence += match sentence.ends_with('?') {
+        true => " Running the command without a cache",
+        false => "; running the command without a cache",
+    };
+    say("warning: ", sentence);
     let cause = command.exec(); // It returns only if it fails.
     fail(&Error::System {
         attempt: "start the command",

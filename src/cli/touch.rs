@@ -80,7 +80,7 @@ impl Arguments {
             .print(),
             None => Ok(()),
             Some(_) => {
-                let text = [touch_of(&stamp)].into_iter();
+                let text = [touch_of(&stamp, &self.which)].into_iter();
                 let text = text.chain(refreshed.into_iter().flat_map(lines));
                 print(text.chain(cures::lines(cures)).collect::<String>())
             }
@@ -102,14 +102,15 @@ fn reason(text: &str) -> Result<String, String> {
 }
 
 /// One line on the touch. It tells an ordinary user whose answers it reaches.
-fn touch_of(stamp: &Stamp) -> String {
+fn touch_of(stamp: &Stamp, which: &Which) -> String {
     let path = stamp.path();
     let path = printable(&path);
     match stamp.owner() {
         Owner::System => format!("touched {path}\n"),
         Owner::User => format!(
-            "touched {path}, which counts for you alone; as root, “modstamp touch” touches the \
-             system's stamp, which counts for all\n"
+            "touched {path}, which counts for you alone; as root, “{}” touches the system's stamp, \
+             which counts for all\n",
+            which.verb("touch")
         ),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use modstamp::{Commands, Profile, Stamp, Updated, Verdict, Which as Caches};
+use modstamp::{Commands, Owner, Profile, Stamp, Updated, Verdict, Which as Caches};
 use serde_json::Value;
 
 use super::libvirt::lines;
@@ -73,9 +73,10 @@ impl Arguments {
             .for_each(|warning| say("warning: ", warning));
         done.errors.iter().for_each(|error| say("", error));
         let is_well = done.errors.is_empty() && refreshed.is_none_or(|done| done.is_done);
+        let stamp = Stamp::own(profile.root(), profile.name())?;
         Ok(Done {
             json: report(profile, Some(&done))?,
-            text: text(&done, is_well),
+            text: text(&done, stamp.owner(), is_well),
             is_well,
         })
     }
@@ -100,11 +101,12 @@ fn report(profile: &Profile, done: Option<&Updated>) -> anyhow::Result<Value> {
 }
 
 /// The report for people.
-fn text(done: &Updated, is_well: bool) -> String {
+fn text(done: &Updated, owner: Owner, is_well: bool) -> String {
     let mut text = Vec::new();
-    let what = match done.touched {
-        Some(_) => "touched the stamp",
-        None => "not touched",
+    let what = match (done.touched, owner) {
+        (Some(_), Owner::System) => "touched the stamp",
+        (Some(_), Owner::User) => "touched your own stamp",
+        (None, _) => "not touched",
     };
     let reasons = done.verdict.reasons_with_times(Verdict::MOST_LINES, shown);
     text.extend(reasons.iter().map(|reason| format!("{what}: {reason}\n")));

@@ -42,6 +42,7 @@ pub fn caller() -> String {
         return format!("user {}", user.as_raw());
     }
     let name = variable("SUDO_USER").and_then(|name| name.into_string().ok());
+    let name = name.filter(|name| !name.is_empty());
     name.map_or("root".to_owned(), |name| format!("root, as {name} by sudo"))
 }
 

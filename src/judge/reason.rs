@@ -376,10 +376,9 @@ impl Reason {
                 f,
                 "it may have changed, and its earlier content was not read",
             ),
-            Reason::TouchedSinceRefresh(subject) => subject.write_unknown(
-                f,
-                "touched since the last refresh, run “modstamp libvirt refresh”",
-            ),
+            Reason::TouchedSinceRefresh(subject) => {
+                subject.write_unknown(f, "touched since the last refresh")
+            }
             Reason::Disturbed(subject) => write!(
                 f,
                 "{} was touched during the probe, or changed and changed back",
@@ -454,9 +453,9 @@ impl Reason {
             }
             Reason::NeverRefreshed => f.write_str("modstamp has not refreshed libvirt yet"),
             Reason::BeforeRefresh => f.write_str("cached before the last refresh"),
-            Reason::SinceRefresh => f.write_str(
-                "a module directory changed since the last refresh, run “modstamp libvirt refresh”",
-            ),
+            Reason::SinceRefresh => {
+                f.write_str("a module directory changed since the last refresh")
+            }
             Reason::NotOwnCache => {
                 f.write_str("the last refresh could only reach the system's own cache")
             }

@@ -236,19 +236,14 @@ fn the_doctor_finds_what_rpms_triggers_lack(host: &Broken) {
     };
     install(rpm(host, "modules", ""));
     let found = findings(host);
-    let remedy = "rpm-trigger: dnf install modstamp-qemu || echo ";
-    assert!(
-        found.len() == 1 && found[0].starts_with(remedy),
-        "{found:?}"
-    );
+    assert_eq!(found, ["rpm-trigger: dnf install modstamp-qemu"]);
     let trigger = "%filetriggerin -p /usr/libexec/modstamp/rpm-trigger -- /usr/lib64/qemu\n\
         --profile qemu --no-sync /usr/lib64/qemu\n";
     host.sh("sleep 1.1"); // rpm keeps whole seconds.
     install(rpm(host, "triggers", trigger));
     // The second package brought the same module, so the update did not touch.
     assert_eq!(checks(host), ["rpm-trigger", "rpm-last-run"]);
-    let remedy = "rpm-trigger: dnf reinstall modstamp || echo ";
-    assert!(findings(host)[0].starts_with(remedy));
+    assert_eq!(findings(host)[0], "rpm-trigger: dnf reinstall modstamp");
     host.sh("install -D /usr/bin/modstamp /usr/libexec/modstamp/rpm-trigger");
     mend(host, "rpm-last-run");
     assert_eq!(findings(host), NOTHING);

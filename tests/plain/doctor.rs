@@ -24,9 +24,6 @@ const LOG: &str = "var/log/dpkg.log";
 const PATH_UNIT: &str = "etc/systemd/system/paths.target.wants/modstamp-update@qemu.path";
 const UNITS: &str = "usr/lib/systemd/system";
 
-/// The beginning of each remedy for another root.
-const INSIDE: &str = "inside that system: ";
-
 /// A host that is as it should be: Debian's, with systemd, QEMU and libvirt.
 struct Sound(Host);
 
@@ -113,7 +110,7 @@ impl Sound {
         assert_eq!(report["unseen"].as_array().unwrap().len(), 0);
     }
 
-    /// The only finding, as its check, what was seen, and the remedy as it is inside that system.
+    /// The only finding, as its check, what was seen, and the remedy.
     #[track_caller]
     fn finding(&self) -> [String; 3] {
         let (report, status) = self.examine();
@@ -123,8 +120,15 @@ impl Sound {
         };
         assert!(!text(&finding["why"]).is_empty(), "{finding}");
         let [check, seen, remedy] = ["check", "seen", "remedy"].map(|key| text(&finding[key]));
-        let remedy = remedy.strip_prefix(INSIDE).expect(&remedy);
-        [check, seen, remedy.to_owned()]
+        self.assert_is_for_inside(finding);
+        [check, seen, remedy]
+    }
+
+    /// Asserts that a finding names the system inside which its remedy has to be run.
+    #[track_caller]
+    fn assert_is_for_inside(&self, finding: &Value) {
+        let inside = text(&finding["inside"]);
+        assert_eq!(Path::new(&inside), self.path(""), "{finding}");
     }
 
     /// The checks that found something.
@@ -292,11 +296,37 @@ fn no_remedy_leads_out_of_another_root() {
     let findings = report["findings"].as_array().unwrap();
     assert!(findings.len() >= 6, "{report:#}");
     let top = host.path("");
-    for remedy in findings.iter().map(|it| text(&it["remedy"])) {
-        let command = remedy.strip_prefix(INSIDE).expect(&remedy);
+    for finding in findings {
+        host.assert_is_for_inside(finding);
+        let command = text(&finding["remedy"]);
         assert!(!command.contains(top.to_str().unwrap()), "{command}");
         assert!(!command.contains("chroot"), "{command}");
     }
+}
+
+#[test]
+fn the_checks_of_a_profile_that_cannot_be_loaded_are_told_as_not_made() {
+    let host = Sound::new();
+    host.put("etc/modstamp/profiles.d/qemu.toml", "program = []\n");
+    let (report, status) = host.examine();
+    assert_eq!(status, 1, "{report:#}");
+    let why = text(&report["findings"][0]["why"]);
+    assert!(
+        why.contains("a trigger touches the stamp and warns"),
+        "{why}"
+    );
+    let seen = text(&report["unseen"][0]["seen"]);
+    let expected = "the stamp, the triggers and all else of the profile qemu, ";
+    assert!(seen.starts_with(expected), "{seen}");
+    // As the finding says: the trigger touches, and a touch by hand fails.
+    host.set_mtime(STAMP, 1_600_000_000);
+    let fired = format!("/{WATCHED}");
+    let (_, err) = host.say(&["trigger", "dpkg", "--profile", "qemu", &fired]);
+    assert!(
+        err.contains("warning: ") && host.mtime(STAMP) > 1_600_000_000,
+        "{err}"
+    );
+    host.fail(&["touch"]);
 }
 
 #[test]

@@ -43,8 +43,9 @@ enum Libvirt {
 use Libvirt::{Probes, Serves};
 
 /// What follows from a stale answer, in the status.
-const ASKS_AGAIN: &str = ": libvirt asks again at its next look-up; nothing to do\n";
-const MAY_SERVE: &str = ": libvirt may still serve it; run “modstamp libvirt refresh” as root\n";
+const ASKS_AGAIN: &str = ": libvirt notices it and asks again at its next look-up; nothing to do\n";
+const MAY_SERVE: &str = ": libvirt does not notice it and may still serve the answer; \
+     run “modstamp libvirt refresh --root /” as root\n"; // as it is told inside
 
 #[track_caller]
 fn assert_says(host: &Host, libvirt: Libvirt, modstamp: &str) {
@@ -178,7 +179,7 @@ fn a_stale_answer_that_libvirt_rejects_needs_nothing_and_is_told_so() {
     host.write(&format!("{SYSTEM}/{}", x86()), "");
     host.refresh();
     let (out, _) = host.say(&["libvirt", "status"]);
-    let told = ": no refresh reaches it; run “modstamp libvirt evict” as its owner\n";
+    let told = ": no refresh reaches it; run “modstamp libvirt evict --root /” as its owner\n";
     assert!(out.contains(told), "{out}");
     host.say(&["libvirt", "evict"]);
     let (out, _) = host.say(&["libvirt", "status"]);
@@ -472,7 +473,7 @@ fn a_change_by_libvirts_own_rule_since_the_refresh_asks_for_another_one() {
     assert_says(
         &host,
         Serves,
-        "a module directory changed since the last refresh, run “modstamp libvirt refresh”",
+        "a module directory changed since the last refresh",
     );
     assert_causes(&host, json!([{"cause": "since-refresh"}]));
     host.refresh();

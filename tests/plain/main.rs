@@ -1,5 +1,6 @@
 //! Tests that need nothing but a directory. `make check` runs them.
 
+mod advice;
 mod bound;
 mod cache;
 mod cached;

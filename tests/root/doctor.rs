@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use rustix::fs::XattrFlags;
-use support::libvirt::{Host, SYSTEM, X86};
+use support::libvirt::{DRIVER, Host, SYSTEM, WATCHED, X86};
 use support::test::{self, Needs, Test};
 use support::world::{STAMP, World};
 use support::{executable, named};
@@ -22,6 +22,8 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     a_stamp_of_another_users_is_found_and_mended,
     everybody_is_told_of_the_caches_that_they_make_good_and_of_each_failed_remedy,
     status_tells_a_user_to_ask_as_root_about_a_cache_of_libvirts_that_is_closed,
+    an_ordinary_users_remedies_are_for_root,
+    a_read_only_module_directory_is_noted,
 ];
 
 /// What the doctor says about a world; nothing, if all is well.
@@ -76,7 +78,9 @@ fn a_label_that_is_not_that_of_var_lib_is_found() {
 
 fn a_tiny_limit_of_inotify_is_found_on_the_running_system() {
     let host = Host::new();
-    host.sh("mkdir -p usr/lib/systemd proc/sys/fs/inotify; echo 2 > proc/sys/fs/inotify/max_user_instances");
+    host.sh("mkdir -p usr/lib/systemd proc/sys/fs/inotify
+         echo 2 > proc/sys/fs/inotify/max_user_instances
+         echo 63 > proc/sys/fs/inotify/max_user_watches");
     executable(&host.path("usr/lib/systemd/systemd"), "");
     let output = host.inside(0, "/usr/bin/modstamp").arg("doctor").output();
     let said = String::from_utf8(output.unwrap().stdout).unwrap();
@@ -84,6 +88,8 @@ fn a_tiny_limit_of_inotify_is_found_on_the_running_system() {
     assert!(said.contains(seen), "{said}");
     let remedy = "\n  sysctl -w fs.inotify.max_user_instances=128\n";
     assert!(said.contains(remedy), "{said}");
+    let seen = "problem (inotify): fs.inotify.max_user_watches is 63, less than 64\n";
+    assert!(said.contains(seen), "{said}");
 }
 
 fn stamps_on_a_read_only_file_system_are_found() {
@@ -220,4 +226,45 @@ fn status_tells_a_user_to_ask_as_root_about_a_cache_of_libvirts_that_is_closed()
         let cache = &json["profiles"][0]["libvirt_caches"][0];
         assert_eq!(cache["verdict"], serde_json::Value::Null, "{cache}");
     }
+
+fn an_ordinary_users_remedies_are_for_root() {
+    let host = Host::new();
+    host.remove(STAMP);
+    host.sh("chown -R 65534 home/me");
+    let told = |user: u32| {
+        let output = host
+            .inside(user, "/usr/bin/modstamp")
+            .arg("doctor")
+            .output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    let said = told(65534);
+    for command in ["touch --profile qemu", "libvirt refresh"] {
+        let remedy = format!("\n  sudo modstamp {command}\n");
+        assert!(said.contains(&remedy), "{said}");
+    }
+    assert!(!told(0).contains("sudo"));
+    // The advice of other verbs is for the same profile.
+    let mut touch = host.inside(65534, "/usr/bin/modstamp");
+    let output = touch.args(["touch", "--profile", "nbdkit"]).output();
+    let (out, _) = host.said(&output.unwrap());
+    let advice = "as root, “modstamp touch --profile nbdkit” touches the system's stamp";
+    assert!(out.contains(advice), "{out}");
+    let mut update = host.inside(65534, "/usr/bin/modstamp");
+    let (out, _) = host.said(&update.arg("update").output().unwrap());
+    assert!(out.starts_with("touched your own stamp: "), "{out}");
+}
+
+fn a_read_only_module_directory_is_noted() {
+    let host = Host::new();
+    let library = std::path::Path::new(DRIVER).ancestors().nth(3).unwrap();
+    host.write(library.join("libvirt.so.0.11003.0").to_str().unwrap(), "");
+    let note = "the module directory is read-only, so running daemons need a restart";
+    let told = || String::from_utf8(host.output(&["doctor"]).stdout).unwrap();
+    assert!(!told().contains(note), "{}", told());
+    let directory = host.path(WATCHED);
+    host.mount(&["--bind", directory.to_str().unwrap()], WATCHED);
+    let mut remount = Command::new("mount");
+    support::run(remount.args(["-o", "remount,bind,ro"]).arg(&directory));
+    assert!(told().contains(note), "{}", told());
 }

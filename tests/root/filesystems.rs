@@ -923,7 +923,7 @@ fn an_ordinary_users_update_touches_a_stamp_of_their_own_where_nothing_says_it()
     host.write(QXL, "A MODULE");
     let said = update_of_user(&host);
     assert!(
-        said.starts_with("touched the stamp: module hw-display-qxl.so in "),
+        said.starts_with("touched your own stamp: module hw-display-qxl.so in "),
         "{said}"
     );
     assert!(host.path(&format!("{OWN}/qemu.stamp")).exists());
@@ -931,7 +931,7 @@ fn an_ordinary_users_update_touches_a_stamp_of_their_own_where_nothing_says_it()
     // A change back to the state at the system's touch counts, too: the own stamp was touched
     // since.
     host.write(QXL, "a module");
-    assert!(update_of_user(&host).starts_with("touched the stamp: "));
+    assert!(update_of_user(&host).starts_with("touched your own stamp: "));
 }
 
 /// What an update says that removes a file of libvirt's, and does nothing else.

@@ -576,8 +576,11 @@ fn make_uninstall_removes_what_make_install_installed_and_nothing_else() {
         fs::write(root.join(path), "").unwrap();
     }
     make_install(&root);
+    let mut of_python = make(&["install-python", "PYTHONDIR=/usr/lib/python3/dist-packages"]);
+    run(of_python.arg(format!("DESTDIR={}", root.display())));
     let uninstall = || {
         let mut uninstall = make(&["uninstall", "CARGO=no-cargo", "PREFIX=/usr"]);
+        uninstall.arg("PYTHONDIR=/usr/lib/python3/dist-packages");
         run(uninstall.arg(format!("DESTDIR={}", root.display())))
     };
     uninstall();

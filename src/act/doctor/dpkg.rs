@@ -51,8 +51,10 @@ pub(crate) fn triggers(host: &Host, report: &mut Examination) -> Seen<Checked> {
             report.finding(
                 DPKG_TRIGGER,
                 "dpkg has no trigger that touches the stamp of the profile qemu",
-                "a package can bring or take a QEMU module, and nothing tells libvirt",
-                format!("{install}{UNBUILT}"),
+                format!(
+                    "a package can bring or take a QEMU module, and nothing tells libvirt{UNBUILT}"
+                ),
+                install,
             );
         }
         let mut packages: Vec<&str> = triggers.iter().map(|it| &*it.package).collect();
@@ -98,8 +100,8 @@ fn check_package(host: &Host, package: &str, status: &str, report: &mut Examinat
                 "the trigger of {package} starts {}, which is not an executable file",
                 host.shown(Path::new(PROGRAM))
             ),
-            "the trigger does nothing, so no package touches the stamp",
-            format!("apt-get install --reinstall modstamp{UNBUILT}"),
+            format!("the trigger does nothing, so no package touches the stamp{UNBUILT}"),
+            "apt-get install --reinstall modstamp",
         );
     }
     Ok(())

@@ -41,15 +41,15 @@ pub(crate) fn pacman(host: &Host, report: &mut Examination) -> Seen<Checked> {
             report.finding(
                 PACMAN_HOOK,
                 format!("pacman's hook starts {program}, which is not an executable file"),
-                NOT_TOLD,
-                format!("pacman -S modstamp{UNBUILT}"),
+                format!("{NOT_TOLD}{UNBUILT}"),
+                "pacman -S modstamp",
             );
         }
         None => report.finding(
             PACMAN_HOOK,
             "pacman has no hook that touches the stamp of the profile qemu",
-            NOT_TOLD,
-            format!("pacman -S modstamp-qemu{UNBUILT}"),
+            format!("{NOT_TOLD}{UNBUILT}"),
+            "pacman -S modstamp-qemu",
         ),
         Some((hook, by)) => report.finding(
             PACMAN_HOOK,
@@ -112,10 +112,10 @@ pub(crate) fn apk(host: &Host, report: &mut Examination) -> Seen<Checked> {
         report.finding(
             APK_TRIGGER,
             "apk has no trigger that touches the stamp of the profile qemu",
-            NOT_TOLD,
+            format!("{NOT_TOLD}{UNBUILT}"),
             match is_installed {
-                true => format!("apk fix --reinstall modstamp-qemu{UNBUILT}"),
-                false => format!("apk add modstamp-qemu{UNBUILT}"),
+                true => "apk fix --reinstall modstamp-qemu",
+                false => "apk add modstamp-qemu",
             },
         );
     } else if !host.is_program(Path::new(PROGRAM))? {
@@ -123,8 +123,8 @@ pub(crate) fn apk(host: &Host, report: &mut Examination) -> Seen<Checked> {
         report.finding(
             APK_TRIGGER,
             format!("apk's trigger starts {program}, which is not an executable file"),
-            NOT_TOLD,
-            format!("apk fix --reinstall modstamp{UNBUILT}"),
+            format!("{NOT_TOLD}{UNBUILT}"),
+            "apk fix --reinstall modstamp",
         );
     }
     Ok(Checked::Made)

@@ -38,16 +38,13 @@ const PATIENCE: &str = "5";
 /// The directories of the programs that are asked.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The beginning of a remedy for another root. Outside, a link in that tree could lead the command
-/// to a file of this system, and chroot(1) would start programs that anybody may have made.
-pub(crate) const INSIDE: &str = "inside that system: ";
-
 /// The program that the triggers of dpkg, pacman and apk start.
 pub(crate) const PROGRAM: &str = "/usr/bin/modstamp";
 
-/// The end of a remedy that installs a package of modstamp's. There may be no repository with it.
+/// The end of the reason for a remedy that installs a package of modstamp's. There may be no
+/// repository with it.
 pub(crate) const UNBUILT: &str =
-    " || echo 'If no repository has it, build it: see “Install” in the README of modstamp.'";
+    "; if no repository has the package, build it: see “Install” in the README of modstamp";
 
 /// A profile of which a module directory or a program exists.
 pub(crate) struct InUse {

@@ -8,9 +8,11 @@ use rustix::io::Errno;
 
 use crate::act::doctor::host::{Host, InUse, shell_word};
 use crate::act::doctor::names::{LIBVIRT_ANSWERS, LIBVIRT_VERSION, MODULE_DIRECTORIES};
-use crate::act::doctor::report::{Blind, Checked, Examination, Seen};
+use crate::act::doctor::report::{Blind, Checked, Examination, Remedy, Seen, Step};
+use crate::act::libvirt::cached::{Cached, Next};
 use crate::act::libvirt::installation::{Installed, compiled_in};
 use crate::act::libvirt::judgement::why_outdated;
+use crate::act::libvirt::kind::Kind;
 use crate::act::libvirt::last_refresh::LastRecord;
 use crate::ground::text::Printable;
 use crate::judge::reason::Reason;
@@ -92,46 +94,95 @@ fn of_modules(host: &Host, file: &Path) -> Seen<Vec<PathBuf>> {
 }
 
 /// The command that adds a directory to the profile.
-fn add_directory(host: &Host, directory: &Path) -> Seen<String> {
+fn add_directory(host: &Host, directory: &Path) -> Seen<Remedy> {
     if host.stat(Path::new(PROFILE))?.is_some() {
-        return Ok(format!("\"${{EDITOR:-vi}}\" {PROFILE}"));
+        return Ok(format!("\"${{EDITOR:-vi}}\" {PROFILE}").into());
     }
     // As it is written, with its variables.
     let written = host.profiles.iter().filter(|it| it.name() == "qemu");
     let written = written.flat_map(|profile| &profile.directories);
     let texts = written.map(ToString::to_string);
     let all: Vec<String> = texts.chain([directory.display().to_string()]).collect();
-    let list = shell_word(format!("module-directories = {all:?}"));
-    Ok(format!(
-        "install -d /etc/modstamp/profiles.d && printf '%s\\n' {list} > {PROFILE}"
-    ))
+    Ok(Remedy::steps([
+        Step::Root("install -d /etc/modstamp/profiles.d".to_owned()),
+        Step::Write {
+            word: shell_word(format!("module-directories = {all:?}")),
+            file: PROFILE,
+        },
+    ]))
 }
 
-/// Checks that nothing changed since the last refresh of libvirt.
+/// Checks that nothing changed since the last refresh of libvirt, for each profile that asks for one.
 pub(crate) fn answers(host: &Host, report: &mut Examination) -> Seen<Checked> {
-    let it = host.qemu().filter(|it| it.profile.refreshes_libvirt());
-    let Some(it) = it else {
-        return Ok(Checked::NothingHere);
-    };
-    if drivers(host, LIBVIRT_ANSWERS, report).is_empty() {
+    let asks = |it: &&InUse| it.profile.refreshes_libvirt() && Kind::named(it.name()).is_some();
+    let asking: Vec<&InUse> = host.in_use.iter().filter(asks).collect();
+    if asking.is_empty() || drivers(host, LIBVIRT_ANSWERS, report).is_empty() {
         return Ok(Checked::NothingHere);
     }
-    if let Some(seen) = outdated(host, it)? {
-        report.finding(
-            LIBVIRT_ANSWERS,
-            seen,
-            "libvirt may serve an answer from before the change, and then guests fail to start",
-            "modstamp libvirt refresh",
-        );
+    for it in asking {
+        let outdated = report.seen(LIBVIRT_ANSWERS, outdated(host, it));
+        if let Some(Some(seen)) = outdated {
+            let (of, option) = match it.name() {
+                "qemu" => (String::new(), String::new()),
+                name => (
+                    format!("the answers of {name}: "),
+                    format!(" --profile {name}"),
+                ),
+            };
+            report.finding(
+                LIBVIRT_ANSWERS,
+                format!("{of}{seen}"),
+                why(it),
+                format!("modstamp libvirt refresh{option}"),
+            );
+        }
     }
     Ok(Checked::Made)
+}
+
+/// Why a refresh matters: what libvirt does with the answers that it has.
+fn why(it: &InUse) -> &'static str {
+    let does_notice = |cached: Cached| {
+        let mut files = cached.files().iter();
+        !cached.files().is_empty()
+            && cached.errors().is_empty()
+            && files.all(|file| cached.next(file) == Next::AsksAgain)
+    };
+    match Cached::find(&it.profile).is_ok_and(does_notice) {
+        true => {
+            "libvirt notices it for each answer that was seen, and asks again; other users' \
+             libvirts may serve an older one"
+        }
+        false => {
+            "libvirt may serve an answer from before the change, and then guests fail to start"
+        }
+    }
+}
+
+/// Whether libvirt may serve an answer from before modstamp's first refresh.
+///
+/// A host needs no refresh for programs other than QEMU's until libvirt has cached an answer.
+fn before_the_first(host: &Host, it: &InUse) -> Seen<Option<String>> {
+    let told = Some("libvirt was not refreshed yet".to_owned());
+    if it.name() == "qemu" {
+        return Ok(told);
+    }
+    let cached = Cached::find(&it.profile).map_err(|error| host.blind_because(&error))?;
+    let mut files = cached.files().iter();
+    if files.any(|file| cached.next(file) != Next::AsksAgain) {
+        return Ok(told);
+    }
+    match cached.errors().first() {
+        Some((_, error)) => Err(host.blind_because(error)),
+        None => Ok(None),
+    }
 }
 
 /// Whether libvirt may serve an older answer, and why. `None` if it does not.
 fn outdated(host: &Host, it: &InUse) -> Seen<Option<String>> {
     let record = match LastRecord::read(&it.stamp) {
         LastRecord::Read(record) => record,
-        LastRecord::Never => return Ok(Some("libvirt was not refreshed yet".to_owned())),
+        LastRecord::Never => return before_the_first(host, it),
         LastRecord::Unknown(error) => match host.blind_by(&error) {
             Some(blind) => return Err(blind),
             None => return Ok(Some(error.to_string())),
@@ -154,9 +205,11 @@ fn outdated(host: &Host, it: &InUse) -> Seen<Option<String>> {
         )),
         None if it.is_all_seen() => Ok(None),
         None => Err(Blind {
-            seen: "not all inputs of the profile qemu could be looked at, so a change since the \
-                   last refresh of libvirt may have been missed"
-                .to_owned(),
+            seen: format!(
+                "not all inputs of the profile {} could be looked at, so a change since the last \
+                 refresh of libvirt may have been missed",
+                it.name()
+            ),
             remedy: host.again(Some(Errno::ACCESS), Path::new("/")),
         }),
     }
@@ -200,7 +253,7 @@ fn note_version(host: &Host, it: &InUse, driver: &Path, report: &mut Examination
     }
     holes.push(match it.profile.refreshes_libvirt() {
         true => "modstamp's refresh makes up for that",
-        false => "the profile has refresh-libvirt = false, so nothing makes up for that",
+        false => "the profile has no cache with the remedy “libvirt”, so nothing makes up for that",
     });
     let Version { major, minor } = version;
     let seen = format!(

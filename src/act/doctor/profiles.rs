@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::act::doctor::host::{Host, shell_word};
 use crate::act::doctor::names::{LIBVIRT_ANSWERS, PROFILE, PROFILE_DIRECTORY, PROFILE_OVERRIDE};
-use crate::act::doctor::report::{Blind, Checked, Examination, Seen};
+use crate::act::doctor::report::{Blind, Checked, Examination, Remedy, Seen, Step};
 use crate::act::libvirt::kind;
 use crate::ground::error::Error;
 use crate::ground::text::Printable;
@@ -16,6 +16,9 @@ use crate::observe::profile_file::files_of;
 /// If two names are at least this similar, one counts as a typo of the other (Jaro–Winkler
 /// similarity).
 const ALIKE: f64 = 0.9;
+
+/// The old spelling of a cache with the remedy “libvirt”.
+const OLD_SPELLING: &str = "refresh-libvirt";
 
 /// Checks that each profile can be loaded, and notes the files that replace keys of others.
 pub(crate) fn profiles(host: &Host, report: &mut Examination) -> Seen<Checked> {
@@ -45,12 +48,22 @@ fn check_error(host: &Host, name: &str, error: &Error, report: &mut Examination)
         }
         _ => false,
     };
-    match files.iter().find(is_wrong).or(files.last()) {
+    let file = files.iter().find(is_wrong).or(files.last());
+    if file.is_some() {
+        let seen = format!(
+            "the stamp, the triggers and all else of the profile {name}, because the profile \
+             cannot be loaded"
+        );
+        let remedy = host.again(None, Path::new("/"));
+        report.blind(PROFILE, Blind { seen, remedy });
+    }
+    match file {
         Some(file) => report.finding(
             PROFILE,
             error.to_string(),
-            "nothing that uses the profile works, neither triggers nor checks",
-            edit(file),
+            "no check, touch, update or refresh by the profile works; a trigger touches the stamp \
+             and warns",
+            edit(host, file),
         ),
         // It is built in, or another user's file, which nobody reads here.
         None if is_built_in(host, name) => return Err(host.blind_because(error)),
@@ -69,14 +82,25 @@ fn check_files(host: &Host, profile: &Profile, report: &mut Examination) -> Seen
         kinds.contains(&name),
         files.last(),
     ) {
+        let has_old_spelling = |text: String| {
+            let mut lines = text.lines().map(str::trim_start);
+            lines.any(|line| line.starts_with(OLD_SPELLING))
+        };
+        let is_old = host.text(file)?.is_some_and(has_old_spelling);
         report.finding(
             LIBVIRT_ANSWERS,
-            format!("the profile {name} has refresh-libvirt = true"),
+            match is_old {
+                true => format!("the profile {name} has refresh-libvirt = true"),
+                false => format!("the profile {name} has a cache with the remedy “libvirt”"),
+            },
             format!(
                 "libvirt caches only answers of {}, so each touch of {name} warns",
                 kinds.join(" and ")
             ),
-            format!("sed -i '/^ *refresh-libvirt/d' {}", shell_word(file)),
+            match is_old {
+                true => on_file(host, file, &format!("sed -i '/^[ \\t]*{OLD_SPELLING}/d'")),
+                false => edit(host, file),
+            },
         );
     }
     let shown: Vec<String> = files.iter().map(|file| host.shown(file)).collect();
@@ -143,7 +167,7 @@ fn check_directories(
                     shown(&alike)
                 ),
                 why,
-                edit(file),
+                edit(host, file),
             );
         }
     }
@@ -161,7 +185,7 @@ fn check_directories(
                 shown(program)
             ),
             why,
-            edit(file),
+            edit(host, file),
         );
     }
     Ok(())
@@ -237,6 +261,18 @@ fn shown(path: &Path) -> impl std::fmt::Display + '_ {
     Printable(path.as_os_str())
 }
 
-fn edit(file: &Path) -> String {
-    format!("\"${{EDITOR:-vi}}\" {}", shell_word(file))
+/// The command that opens a profile's file in the caller's editor.
+fn edit(host: &Host, file: &Path) -> Remedy {
+    on_file(host, file, "\"${EDITOR:-vi}\"")
+}
+
+/// A command with a file as its last word. Root runs it, unless the file is the caller's own.
+fn on_file(host: &Host, file: &Path, command: &str) -> Remedy {
+    let command = format!("{command} {}", shell_word(file));
+    let own = rustix::process::geteuid().as_raw();
+    let stat = host.stat(file).ok().flatten();
+    Remedy::steps([match stat.is_some_and(|stat| stat.st_uid == own) {
+        true => Step::Own(command),
+        false => Step::Root(command),
+    }])
 }

@@ -2,7 +2,10 @@
 //!
 //! Each text is one line of printable characters.
 
-use crate::ground::text::Sentence;
+use std::path::Path;
+
+use crate::files::root::Root;
+use crate::ground::text::{Printable, Sentence};
 
 /// Something that needs mending.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -13,9 +16,11 @@ pub struct Finding {
     pub seen: String,
     /// Why it matters, as a clause.
     pub why: String,
-    /// The command that mends it, ready to be pasted into a shell. For another root it begins with
-    /// “inside that system: ”.
+    /// The command that mends it, ready to be pasted into a shell.
     pub remedy: String,
+    /// The root directory of the system inside which the remedy has to be run. `None` for the
+    /// running system.
+    pub inside: Option<String>,
 }
 
 /// Something worth knowing, which needs no mending.
@@ -38,6 +43,71 @@ pub struct Unseen {
     pub seen: String,
     /// The command that looks there, ready to be pasted into a shell.
     pub remedy: String,
+    /// The root directory of the system inside which the remedy has to be run. `None` for the
+    /// running system.
+    pub inside: Option<String>,
+}
+
+/// The commands that mend a finding, each run only if those before it succeed.
+pub(crate) struct Remedy(Vec<Step>);
+
+/// One command of a remedy.
+pub(crate) enum Step {
+    /// A command for root.
+    Root(String),
+    /// A command for the caller, who owns what it changes.
+    Own(String),
+    /// Writes one line, which is a word as a shell takes it, into a file of root's.
+    Write { word: String, file: &'static str },
+}
+
+impl Remedy {
+    pub(crate) fn steps<const COUNT: usize>(steps: [Step; COUNT]) -> Remedy {
+        Remedy(steps.into())
+    }
+
+    /// Commands for root.
+    pub(crate) fn of_root<const COUNT: usize>(commands: [String; COUNT]) -> Remedy {
+        Remedy(commands.map(Step::Root).into())
+    }
+
+    fn text(&self, by: By) -> String {
+        let steps: Vec<String> = self.0.iter().map(|step| step.text(by)).collect();
+        steps.join(" && ")
+    }
+}
+
+impl<Text: Into<String>> From<Text> for Remedy {
+    fn from(command: Text) -> Remedy {
+        Remedy::of_root([command.into()])
+    }
+}
+
+impl Step {
+    fn text(&self, by: By) -> String {
+        let (sudo, quiet) = ("sudo ", " > /dev/null");
+        match (self, by) {
+            (Step::Own(command), _) | (Step::Root(command), By::Root) => command.clone(),
+            (Step::Root(command), By::User) => format!("{sudo}{command}"),
+            (Step::Write { word, file }, by) => {
+                let print = format!("printf '%s\\n' {word}");
+                match by {
+                    By::Root => format!("{print} > {file}"),
+                    // The shell would open the file with the caller's rights.
+                    By::User => format!("{print} | {sudo}tee {file}{quiet}"),
+                }
+            }
+        }
+    }
+}
+
+/// The user that pastes a remedy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum By {
+    /// Root, or somebody inside another system.
+    #[default]
+    Root,
+    User,
 }
 
 /// A look that failed. Something may be there, or nothing.
@@ -86,9 +156,25 @@ pub struct Examination {
     pub notes: Vec<Note>,
     /// All that could not be looked at.
     pub unseen: Vec<Unseen>,
+    by: By,
+    inside: Option<String>,
 }
 
 impl Examination {
+    /// An examination of the host below `root`, before any check.
+    pub(crate) fn of(root: &Root) -> Examination {
+        let is_root = rustix::process::geteuid().is_root();
+        let top = root.outside(Path::new("/"));
+        Examination {
+            by: match is_root || !root.is_system() {
+                true => By::Root,
+                false => By::User,
+            },
+            inside: (!root.is_system()).then(|| Printable(top.as_os_str()).to_string()),
+            ..Examination::default()
+        }
+    }
+
     /// The number of findings.
     pub fn problems(&self) -> usize {
         self.findings.len()
@@ -109,13 +195,15 @@ impl Examination {
         check: &'static str,
         seen: impl Into<String>,
         why: impl Into<String>,
-        remedy: impl Into<String>,
+        remedy: impl Into<Remedy>,
     ) {
+        let remedy: Remedy = remedy.into();
         self.findings.push(Finding {
             check,
             seen: line(seen),
             why: line(why),
-            remedy: line(remedy),
+            remedy: line(remedy.text(self.by)),
+            inside: self.inside.clone(),
         });
     }
 
@@ -130,13 +218,28 @@ impl Examination {
     }
 
     /// Reports a look that failed. Each place is told once, however many checks look there.
-    pub(crate) fn blind(&mut self, check: &'static str, Blind { seen, remedy }: Blind) {
+    pub(crate) fn blind(&mut self, check: &'static str, blind: Blind) {
+        self.unseen(check, blind, None);
+    }
+
+    /// Like `blind`, for a place that only a look from inside another root shows.
+    pub(crate) fn blind_from_outside(&mut self, check: &'static str, blind: Blind) {
+        self.unseen(check, blind, self.inside.clone());
+    }
+
+    fn unseen(
+        &mut self,
+        check: &'static str,
+        Blind { seen, remedy }: Blind,
+        inside: Option<String>,
+    ) {
         let (seen, remedy) = (line(seen), line(remedy));
         if self.unseen.iter().all(|unseen| unseen.seen != seen) {
             self.unseen.push(Unseen {
                 check,
                 seen,
                 remedy,
+                inside,
             });
         }
     }
@@ -155,6 +258,33 @@ fn line(text: impl Into<String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_who_is_not_root_gets_a_remedy_by_which_root_does_each_step() {
+        let remedy = || {
+            Remedy::steps([
+                Step::Root("install -d /etc/a".to_owned()),
+                Step::Write {
+                    word: "'a = 1'".to_owned(),
+                    file: "/etc/a/b",
+                },
+            ])
+        };
+        let print = r"printf '%s\n' 'a = 1'";
+        let text = format!("sudo install -d /etc/a && {print} | sudo tee /etc/a/b > /dev/null");
+        assert_eq!(remedy().text(By::User), text);
+        let text = format!("install -d /etc/a && {print} > /etc/a/b");
+        assert_eq!(remedy().text(By::Root), text);
+        let own = Remedy::steps([Step::Own("vi b".to_owned())]);
+        assert_eq!(own.text(By::User), "vi b");
+        let mut report = Examination {
+            by: By::User,
+            ..Examination::default()
+        };
+        report.finding("stamp", "a", "b", "modstamp touch --profile nbdkit");
+        let remedy = &report.findings[0].remedy;
+        assert_eq!(remedy, "sudo modstamp touch --profile nbdkit");
+    }
 
     #[test]
     fn no_text_from_outside_looks_like_another_line_of_the_report() {

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use crate::act::doctor::dpkg;
-use crate::act::doctor::host::{Host, INSIDE, InUse, UNBUILT, ask};
+use crate::act::doctor::host::{Host, InUse, UNBUILT, ask};
 use crate::act::doctor::names::{RPM_LAST_RUN, RPM_TRIGGER};
 use crate::act::doctor::report::{Blind, Checked, Examination, Seen};
 
@@ -33,14 +33,15 @@ pub(crate) fn triggers(host: &Host, report: &mut Examination) -> Seen<Checked> {
         return Ok(Checked::NothingHere);
     }
     if !host.root.is_system() {
-        return match dpkg::is_here(host)? {
-            true => Ok(Checked::NothingHere),
-            false => Err(Blind {
+        if !dpkg::is_here(host)? {
+            let blind = Blind {
                 seen: "rpm can only be asked about the running system, not about another root"
                     .to_owned(),
-                remedy: format!("{INSIDE}modstamp doctor"),
-            }),
-        };
+                remedy: "modstamp doctor".to_owned(),
+            };
+            report.blind_from_outside(RPM_TRIGGER, blind);
+        }
+        return Ok(Checked::NothingHere);
     }
     let unasked = |cause: String| Blind {
         seen: format!("cannot ask rpm about its triggers: {cause}"),
@@ -84,7 +85,9 @@ fn check_triggers(host: &Host, triggers: &str, report: &mut Examination) -> Seen
         report.finding(
             RPM_TRIGGER,
             "rpm has no trigger that touches the stamp of the profile qemu",
-            "a package can bring or take a QEMU module, and nothing tells libvirt",
+            format!(
+                "a package can bring or take a QEMU module, and nothing tells libvirt{UNBUILT}"
+            ),
             by_installer(host, "install", "modstamp-qemu")?,
         );
         return Ok(());
@@ -103,7 +106,7 @@ fn check_triggers(host: &Host, triggers: &str, report: &mut Examination) -> Seen
                     "rpm's trigger starts {}, which is not an executable file",
                     host.shown(program)
                 ),
-                "the trigger does nothing, so no package touches the stamp",
+                format!("the trigger does nothing, so no package touches the stamp{UNBUILT}"),
                 by_installer(host, "reinstall", "modstamp")?,
             );
         }
@@ -137,10 +140,11 @@ fn newest_package(it: &InUse) -> Result<Option<(String, i64)>, String> {
 
 /// The command by which this host's installer of rpm packages installs one.
 fn by_installer(host: &Host, verb: &str, package: &str) -> Seen<String> {
-    let command = match (host.is_program(Path::new("/usr/bin/zypper"))?, verb) {
-        (true, "reinstall") => format!("zypper install --force {package}"),
-        (true, verb) => format!("zypper {verb} {package}"),
-        (false, verb) => format!("dnf {verb} {package}"),
-    };
-    Ok(command + UNBUILT)
+    Ok(
+        match (host.is_program(Path::new("/usr/bin/zypper"))?, verb) {
+            (true, "reinstall") => format!("zypper install --force {package}"),
+            (true, verb) => format!("zypper {verb} {package}"),
+            (false, verb) => format!("dnf {verb} {package}"),
+        },
+    )
 }

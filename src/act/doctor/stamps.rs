@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::act::doctor::host::{Host, InUse, shell_word};
 use crate::act::doctor::names::{CLOCK, MODULES, STAMP, STAMP_DISK, STAMP_LABEL, STAMP_RIGHTS};
-use crate::act::doctor::report::{Checked, Examination, Seen};
+use crate::act::doctor::report::{Checked, Examination, Remedy, Seen};
 use crate::act::kept_witness::KeptWitness;
 use crate::files::way::Steps;
 use crate::ground::error::Error;
@@ -35,6 +35,25 @@ const EARLIEST: i64 = 1_767_225_600;
 
 /// Checks that `qemu` has a stamp, and that each stamp is a regular file.
 pub(crate) fn exist(host: &Host, report: &mut Examination) -> Seen<Checked> {
+    if !host.in_use.is_empty() && is_dangling(host)? {
+        let word = shell_word(DIRECTORY);
+        report.finding(
+            STAMP,
+            format!(
+                "{} is a symbolic link that leads nowhere",
+                host.shown(Path::new(DIRECTORY))
+            ),
+            "no stamp can be made there, so no touch counts, and older answers stay",
+            Remedy::of_root([
+                format!("rm {word}"),
+                match host.qemu() {
+                    Some(_) => "modstamp touch --profile qemu".to_owned(),
+                    None => format!("install -d -m 0755 {word}"),
+                },
+            ]),
+        );
+        return Ok(Checked::Made);
+    }
     for it in &host.in_use {
         let touch = format!("modstamp touch --profile {}", it.name());
         match it.stamp.mtime() {
@@ -50,12 +69,18 @@ pub(crate) fn exist(host: &Host, report: &mut Examination) -> Seen<Checked> {
                 STAMP,
                 format!("the stamp {} is a {kind}", host.shown(&path(it))),
                 "nobody can touch it, and every check calls its answer stale",
-                format!("rm -r {} && {touch}", shell_word(path(it))),
+                Remedy::of_root([format!("rm -r {}", shell_word(path(it))), touch]),
             ),
             Err(error) => report.blind(STAMP, host.blind_because(&error)),
         }
     }
     Ok(in_use(host))
+}
+
+/// Whether the directory of the stamps is a link that leads nowhere.
+fn is_dangling(host: &Host) -> Seen<bool> {
+    let directory = Path::new(DIRECTORY);
+    Ok(host.stat(directory)?.is_none() && host.stat_itself(directory)?.is_some())
 }
 
 /// Whether the checks of all stamps apply.
@@ -86,7 +111,7 @@ pub(crate) fn rights(host: &Host, report: &mut Examination) -> Seen<Checked> {
     let directory = Path::new(DIRECTORY);
     let Some(stat) = host.stat(directory)? else {
         // A touch makes the directory with the stamp, which `exist` asks for.
-        if host.qemu().is_none() {
+        if host.qemu().is_none() && !is_dangling(host)? {
             report.finding(
                 STAMP_RIGHTS,
                 format!("there is no directory {}", host.shown(directory)),
@@ -237,14 +262,7 @@ pub(crate) fn clock(host: &Host, report: &mut Examination) -> Seen<Checked> {
         return Ok(Checked::NothingHere);
     }
     let now = Mtime::now();
-    if now.seconds() < EARLIEST {
-        report.finding(
-            CLOCK,
-            format!("the clock is at {}", now.utc(Precision::Second)),
-            "the times in the stamp and in libvirt's cache tell people nothing",
-            "timedatectl set-ntp true",
-        );
-    }
+    check_clock(now, report);
     for it in &host.in_use {
         let Some(Some(touched)) = report.seen(CLOCK, host.touched(it)) else {
             continue;
@@ -261,15 +279,26 @@ pub(crate) fn clock(host: &Host, report: &mut Examination) -> Seen<Checked> {
                     touched.utc(Precision::Second)
                 ),
                 "each touch moves it further ahead, so it never tells when a touch was",
-                format!(
-                    "rm -f {} {} && {touch}",
-                    shell_word(&stamp),
-                    shell_word(&lock)
-                ),
+                Remedy::of_root([
+                    format!("rm -f {} {}", shell_word(&stamp), shell_word(&lock)),
+                    touch,
+                ]),
             );
         }
     }
     Ok(Checked::Made)
+}
+
+/// Checks that `now`, the clock's time, is after modstamp was made.
+fn check_clock(now: Mtime, report: &mut Examination) {
+    if now.seconds() < EARLIEST {
+        report.finding(
+            CLOCK,
+            format!("the clock is at {}", now.utc(Precision::Second)),
+            "the times in the stamp and in libvirt's cache tell people nothing",
+            "timedatectl set-ntp true",
+        );
+    }
 }
 
 /// Checks that the modules are those of the stamp's last touch.
@@ -304,4 +333,18 @@ pub(crate) fn modules(host: &Host, report: &mut Examination) -> Seen<Checked> {
 /// The stamp's path, as seen from inside the root.
 fn path(it: &InUse) -> PathBuf {
     it.stamp.directory.join(it.stamp.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_before_modstamp_was_made_is_found() {
+        for (seconds, count) in [(EARLIEST - 1, 1), (EARLIEST, 0)] {
+            let mut report = Examination::default();
+            check_clock(Mtime::new(seconds, 0), &mut report);
+            assert_eq!(report.findings.len(), count, "{report:?}");
+        }
+    }
 }

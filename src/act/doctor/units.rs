@@ -10,7 +10,7 @@ use rustix::fs::FileType;
 
 use crate::act::doctor::host::{Host, UNBUILT, ask};
 use crate::act::doctor::names::{INOTIFY, UNIT};
-use crate::act::doctor::report::{Blind, Checked, Examination, Seen};
+use crate::act::doctor::report::{Blind, Checked, Examination, Remedy, Seen};
 use crate::ground::environment::home_directory;
 use crate::stamp::stamp::Owner;
 
@@ -164,14 +164,14 @@ fn check_unit(host: &Host, unit: &Instance, report: &mut Examination) -> Seen<bo
         Unit::Missing => report.finding(
             UNIT,
             format!("there is no unit {template}"),
-            NO_LOOK,
+            format!("{NO_LOOK}{UNBUILT}"),
             install(host)?,
         ),
         Unit::Masked(by) => report.finding(
             UNIT,
             format!("the unit {unit} is masked by {}", host.shown(&by)),
             NO_LOOK,
-            format!("systemctl unmask {unit} && {}", enable(host, unit)?),
+            Remedy::of_root([format!("systemctl unmask {unit}"), enable(host, unit)?]),
         ),
         Unit::Installed(_) if !is_enabled(host, unit)? => report.finding(
             UNIT,
@@ -258,7 +258,7 @@ fn check_program(host: &Host, file: &Path, report: &mut Examination) -> Seen<()>
                 host.shown(file),
                 host.shown(program)
             ),
-            NO_LOOK,
+            format!("{NO_LOOK}{UNBUILT}"),
             install(host)?,
         );
     }
@@ -289,7 +289,10 @@ fn check_running(profiles: &[&str], enabled: &[String], report: &mut Examination
                 UNIT,
                 format!("the unit {id} failed"),
                 NO_LOOK,
-                format!("journalctl --unit {id} --lines 20; systemctl restart {id}"),
+                Remedy::of_root([
+                    format!("journalctl --no-pager --unit {id} --lines 20"),
+                    format!("systemctl restart {id}"),
+                ]),
             ),
             "inactive" if is_path && enabled.iter().any(|unit| unit == id) => report.finding(
                 UNIT,
@@ -354,7 +357,7 @@ fn install(host: &Host) -> Seen<String> {
     ];
     for (program, install) in INSTALLERS {
         if host.is_program(Path::new(program))? {
-            return Ok(format!("{install} modstamp modstamp-qemu{UNBUILT}"));
+            return Ok(format!("{install} modstamp modstamp-qemu"));
         }
     }
     Ok("make install-units".to_owned())

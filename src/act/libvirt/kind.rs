@@ -16,6 +16,55 @@ pub(crate) struct Kind {
     /// The element that has the program's ctime.
     pub(crate) program_ctime: &'static str,
     pub(crate) directories: &'static [DirectoryElements],
+    pub(crate) remedies: Remedies,
+}
+
+/// The remedies for a refresh that failed, or whose record cannot be read. Each names the profile,
+/// unless it is the default.
+#[derive(Debug)]
+pub(crate) struct Remedies {
+    /// For an obstacle that may go away.
+    pub(crate) later: &'static str,
+    /// For an obstacle to everybody but root.
+    pub(crate) as_root: &'static str,
+    /// For a record of root's that is torn.
+    pub(crate) torn: &'static str,
+    /// For a record of root's that the caller cannot open.
+    pub(crate) closed: &'static str,
+    /// For a record of the caller's own that is torn.
+    pub(crate) own_torn: &'static str,
+    /// For a record of the caller's own that the caller cannot open.
+    pub(crate) own_closed: &'static str,
+}
+
+/// The remedies, with the option that names the profile.
+macro_rules! remedies {
+    ($profile:literal) => {
+        Remedies {
+            later: concat!(
+                "run “modstamp libvirt refresh",
+                $profile,
+                "” when that is over"
+            ),
+            as_root: concat!("run “modstamp libvirt refresh", $profile, "” as root"),
+            torn: concat!(
+                "run “modstamp libvirt refresh",
+                $profile,
+                "” as root, which writes another"
+            ),
+            closed: concat!(
+                "make it readable for every user, or run “modstamp libvirt refresh",
+                $profile,
+                "” as root, which writes another"
+            ),
+            own_torn: concat!("run “modstamp update", $profile, "”, which writes another"),
+            own_closed: concat!(
+                "make it readable, or run “modstamp update",
+                $profile,
+                "”, which writes another"
+            ),
+        }
+    };
 }
 
 /// The elements of a cache file that are about one module directory.
@@ -39,6 +88,7 @@ static KINDS: [Kind; 2] = [
             path: None,
             mtime: "qemumoddirmtime",
         }],
+        remedies: remedies!(""),
     },
     Kind {
         profile: "nbdkit",
@@ -56,6 +106,7 @@ static KINDS: [Kind; 2] = [
                 mtime: "filterdirmtime",
             },
         ],
+        remedies: remedies!(" --profile nbdkit"),
     },
 ];
 
@@ -65,17 +116,22 @@ impl Kind {
     /// # Errors
     /// If libvirt caches no answer of the profile's programs.
     pub(crate) fn of(profile: &Profile) -> Result<&'static Kind> {
-        let kind = KINDS.iter().find(|kind| kind.profile == profile.name());
-        kind.ok_or_else(|| {
+        Kind::named(profile.name()).ok_or_else(|| {
             let (name, names) = (profile.name(), profiles().collect::<Vec<&str>>());
             let remedy = match profile.refreshes_libvirt() {
-                true => "take the line refresh-libvirt out of its file".to_owned(),
+                true => "take the remedy “libvirt”, or the line refresh-libvirt, out of its file"
+                    .to_owned(),
                 false => format!("name one of: {}", names.join(", ")),
             };
             Error::NoProfile(format!(
                 "libvirt caches nothing of the profile “{name}”; {remedy}"
             ))
         })
+    }
+
+    /// The kind of the programs of the profile `name`.
+    pub(crate) fn named(name: &str) -> Option<&'static Kind> {
+        KINDS.iter().find(|kind| kind.profile == name)
     }
 
     /// Whether the path of a module directory is compiled into libvirt's driver.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use rustix::fs::fstat;
 
+use crate::act::libvirt::kind::Kind;
 use crate::act::libvirt::moved::LastSeconds;
 use crate::act::libvirt::record::Record;
 use crate::files::read::read_at_most;
@@ -18,6 +19,9 @@ use crate::stamp::stamp::{Owner, Stamp};
 const MOST_BYTES: u64 = 256 << 20;
 
 const ATTEMPT: &str = "read the record of the last refresh";
+
+/// The remedy for a record beside the stamp of a profile of which libvirt caches nothing.
+const UNKNOWN: &str = "remove it";
 
 /// The record of the last refresh.
 #[derive(Debug)]
@@ -120,13 +124,12 @@ fn not_opened(stamp: &Stamp, stop: Stop) -> Error {
             useless(stamp, io::Error::other(format!("it {problem}")))
         }
         stop => {
-            let remedy = match stamp.owner() {
-                Owner::System => {
-                    "make it readable for every user, or run “modstamp libvirt refresh” as root, \
-                     which writes another"
-                }
-                Owner::User => "make it readable, or run “modstamp update”, which writes another",
-            };
+            let kind = Kind::named(stamp.profile());
+            let remedy = kind.map(|kind| match stamp.owner() {
+                Owner::System => kind.remedies.closed,
+                Owner::User => kind.remedies.own_closed,
+            });
+            let remedy = remedy.unwrap_or(UNKNOWN);
             stop.into_error(ATTEMPT, path(stamp), remedy)
         }
     }
@@ -134,10 +137,12 @@ fn not_opened(stamp: &Stamp, stop: Stop) -> Error {
 
 /// The error for a record that was opened, and cannot be used.
 fn useless(stamp: &Stamp, cause: io::Error) -> Error {
-    let remedy = match stamp.owner() {
-        Owner::System => "run “modstamp libvirt refresh” as root, which writes another",
-        Owner::User => "run “modstamp update”, which writes another",
-    };
+    let kind = Kind::named(stamp.profile());
+    let remedy = kind.map(|kind| match stamp.owner() {
+        Owner::System => kind.remedies.torn,
+        Owner::User => kind.remedies.own_torn,
+    });
+    let remedy = remedy.unwrap_or(UNKNOWN);
     Error::system(ATTEMPT, path(stamp), cause, remedy)
 }
 

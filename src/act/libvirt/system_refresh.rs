@@ -159,13 +159,25 @@ impl<'a> SystemRefresh<'a> {
     fn warn_of_unseen(&mut self, effect: &mut Effect) {
         if let Some(Failure { path, cause }) = self.unseen.take() {
             let path = self.profile.root().outside(&path);
-            let remedy = "run “modstamp libvirt refresh” when that is over";
+            let remedy = self.later();
             let error = Error::system("look for libvirt's driver in", path, cause, remedy);
             self.done.warnings.push(error.to_string());
             if effect.changed.is_empty() {
                 effect.reached = Reached::Partly;
             }
         }
+    }
+
+    /// The remedy for what this refresh could not do. An ordinary user's lack of rights never ends.
+    fn later(&self) -> &'static str {
+        match self.is_privileged() {
+            true => self.kind.remedies.later,
+            false => self.kind.remedies.as_root,
+        }
+    }
+
+    fn is_privileged(&self) -> bool {
+        rustix::process::geteuid().is_root() || !self.profile.root().is_system()
     }
 
     /// Looks anew if another refresh came first. `None` if there is nothing left to do.
@@ -257,10 +269,10 @@ impl<'a> SystemRefresh<'a> {
     /// If the caller lacks the privilege to do anything at all.
     fn warn_of(&mut self, failure: Failure, reached: Reached) -> Result<()> {
         let root = self.profile.root();
-        let is_privileged = rustix::process::geteuid().is_root() || !root.is_system();
+        let is_privileged = self.is_privileged();
         let remedy = match (reached, is_privileged) {
             (Reached::ByTimes, _) => "the other times that could be moved were moved",
-            (Reached::Partly, _) => "run “modstamp libvirt refresh” when that is over",
+            (Reached::Partly, _) => self.later(),
             (Reached::ByEviction, true) => {
                 "so stale files were removed from the system's cache instead"
             }

@@ -4,9 +4,9 @@ use std::fs;
 
 use filetime::FileTime;
 use support::libvirt::QXL;
-use support::world::STAMP;
+use support::world::{STAMP, World};
 
-use super::{INSIDE, Sound, text};
+use super::{Sound, text};
 
 #[test]
 fn a_stamp_that_is_missing_or_no_file_is_found() {
@@ -21,7 +21,7 @@ fn a_stamp_that_is_missing_or_no_file_is_found() {
         text(&finding["seen"]).ends_with("is a symbolic link"),
         "{finding}"
     );
-    let remedy = format!("{INSIDE}rm -r /{STAMP} && ");
+    let remedy = format!("rm -r /{STAMP} && ");
     assert!(text(&finding["remedy"]).starts_with(&remedy), "{finding}");
 }
 
@@ -53,6 +53,46 @@ fn a_missing_directory_of_stamps_is_one_finding_with_the_missing_stamp() {
     assert_eq!(host.checks(), ["stamp", "libvirt-answers"]);
     host.say(&["update"]);
     host.assert_well();
+}
+
+#[test]
+fn a_directory_of_stamps_that_is_a_dangling_link_is_named_and_mended() {
+    let host = Sound::new();
+    fs::remove_dir_all(host.path("var/lib/modstamp")).unwrap();
+    host.link("var/lib/modstamp", "/gone");
+    assert_eq!(host.checks(), ["stamp", "libvirt-answers"]);
+    let (report, _) = host.examine();
+    let finding = &report["findings"][0];
+    assert_eq!(
+        text(&finding["seen"]).replace(host.path("").to_str().unwrap(), "/"),
+        "/var/lib/modstamp is a symbolic link that leads nowhere"
+    );
+    host.paste(&text(&finding["remedy"]));
+    host.say(&["update"]);
+    host.assert_well();
+}
+
+#[test]
+fn a_missing_directory_of_stamps_is_found_on_a_host_without_qemu() {
+    let host = World::new();
+    host.sh(
+        "rm -r usr opt etc/qemu var/lib/modstamp; mkdir -p usr/lib/foo; touch usr/lib/foo/a.so",
+    );
+    let text = "module-directories = [\"/usr/lib/foo\"]\n";
+    host.write("etc/modstamp/profiles.d/foo.toml", text);
+    let doctor = || String::from_utf8(host.output(&["doctor"]).stdout).unwrap();
+    let said = doctor();
+    let remedy = "\n  inside that system: install -d -m 0755 /var/lib/modstamp\n";
+    assert!(
+        said.contains("problem (stamp-rights): there is no directory "),
+        "{said}"
+    );
+    assert!(
+        said.contains(remedy) && said.contains("1 problem found"),
+        "{said}"
+    );
+    host.sh("install -d -m 0755 var/lib/modstamp");
+    assert!(!doctor().contains("problem"), "{}", doctor());
 }
 
 #[test]

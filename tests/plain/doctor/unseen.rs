@@ -112,7 +112,7 @@ fn a_profile_that_libvirt_knows_nothing_of_and_that_asks_for_its_refresh_is_foun
     let text = "module-directories = [\"/usr/lib/foo\"]\n";
     host.put(profile, &format!("{text}refresh-libvirt = true\n"));
     let (_, err) = host.say(&["touch", "--profile", "foo"]);
-    let remedy = "take the line refresh-libvirt out of its file\n";
+    let remedy = "take the remedy “libvirt”, or the line refresh-libvirt, out of its file\n";
     assert!(err.ends_with(remedy), "{err}");
     let (seen, remedy) = host.assert_ill("libvirt-answers");
     assert_eq!(seen, "the profile foo has refresh-libvirt = true");
@@ -120,6 +120,14 @@ fn a_profile_that_libvirt_knows_nothing_of_and_that_asks_for_its_refresh_is_foun
     assert_eq!(fs::read_to_string(host.path(profile)).unwrap(), text);
     host.assert_well();
     assert_eq!(host.say(&["touch", "--profile", "foo"]).1, "");
+    // The new spelling takes several lines, so the remedy is an editor.
+    host.put(profile, &format!("{text}[[cache]]\nremedy = \"libvirt\"\n"));
+    let (seen, remedy) = host.assert_ill("libvirt-answers");
+    assert_eq!(
+        seen,
+        "the profile foo has a cache with the remedy “libvirt”"
+    );
+    assert_eq!(remedy, format!("\"${{EDITOR:-vi}}\" /{profile}"));
 }
 
 #[test]
