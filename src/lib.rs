@@ -311,7 +311,6 @@ mod observe {
 #[allow(clippy::module_inception)] // The layer has the name of its main word.
 mod stamp {
     pub(crate) mod event;
-    pub(crate) mod kept;
     pub(crate) mod later;
     pub(crate) mod log;
     pub(crate) mod stamp;

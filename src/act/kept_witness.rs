@@ -23,9 +23,8 @@ use crate::observe::observation::Observation;
 use crate::observe::pattern::Glob;
 use crate::observe::profile::Profile;
 use crate::observe::stamps::Stamps;
-use crate::stamp::kept::Kept;
 use crate::stamp::stamp::{Durability, Owner, Stamp};
-use crate::stamp::turn::Turn;
+use crate::stamp::turn::{Kept, Turn};
 
 /// The longest witness that is read, in bytes.
 const MOST_BYTES: u64 = 256 << 20;

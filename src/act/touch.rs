@@ -15,9 +15,8 @@ use crate::observe::inputs::{Depth, Inputs};
 use crate::observe::observation::Observation;
 use crate::observe::profile::Profile;
 use crate::stamp::event::{Event, TOUCHED};
-use crate::stamp::kept::Kept;
 use crate::stamp::stamp::{Durability, Stamp};
-use crate::stamp::turn::Turn;
+use crate::stamp::turn::{Kept, Turn};
 
 /// The longest look at the modules. A hanging file system must hold up no transaction.
 const PATIENCE: Duration = Duration::from_secs(2);

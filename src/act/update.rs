@@ -17,9 +17,8 @@ use crate::observe::inputs::{Depth, Inputs};
 use crate::observe::observation::Observation;
 use crate::observe::profile::Profile;
 use crate::stamp::event::{Action, Event, TOUCHED};
-use crate::stamp::kept::{Kept, Versioned};
 use crate::stamp::stamp::{Durability, Stamp};
-use crate::stamp::turn::Turn;
+use crate::stamp::turn::{Kept, Turn, Versioned};
 
 /// The most reasons that an update writes into the stamp.
 const MOST_REASONS: usize = 2;

@@ -139,8 +139,13 @@ impl Root {
 
     /// The path of the file at `path`, without links: `path` itself, if nobody can tell.
     pub(crate) fn own_path(&self, path: &Path) -> PathBuf {
-        let place = self.place(path, Steps::Any).ok();
-        let own = place.and_then(|place| self.real_path(&place));
+        let own = match self.is_system {
+            true => std::fs::canonicalize(path).ok(),
+            false => {
+                let place = self.place(path, Steps::Any).ok();
+                place.and_then(|place| self.real_path(&place))
+            }
+        };
         own.unwrap_or_else(|| path.to_owned())
     }
 

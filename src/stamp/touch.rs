@@ -27,10 +27,9 @@ use crate::ground::error::{Error, Result};
 use crate::ground::text::one_line;
 use crate::ground::time::{Deadline, Mtime, Precision};
 use crate::stamp::event::{Action, Event, TOUCHED};
-use crate::stamp::kept::Kept;
 use crate::stamp::later::later_than;
 use crate::stamp::stamp::{Durability, Stamp};
-use crate::stamp::turn::Turn;
+use crate::stamp::turn::{Kept, Turn};
 
 impl Stamp {
     /// Moves the stamp, and so makes every answer stale: the mtime becomes one that it never had.

@@ -9,6 +9,9 @@
 //!
 //! A process that hangs may hold the lock for ever. So a touch that waited long enough goes on
 //! without it. `touch.rs` explains how even such a touch leaves a time later than all others.
+//!
+//! A look is slow, and a turn makes others wait. So a caller looks first, then takes the turn. It
+//! looks again only if the kept file's version changed meanwhile.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -23,11 +26,10 @@ use crate::files::directory::stat_at;
 use crate::files::lock::{Lock, open_private};
 use crate::files::replace::{Replacement, Writers, remove, remove_leftovers};
 use crate::files::root::mode_of_own;
-use crate::files::way::Steps;
+use crate::files::way::{Steps, Stop};
 use crate::ground::error::{Error, Result};
 use crate::ground::text::Printable;
 use crate::ground::time::{Deadline, Mtime, SECONDS_A_DAY};
-use crate::stamp::kept::Kept;
 use crate::stamp::stamp::{Durability, Owner, Stamp};
 
 /// The longest wait of a touch. Only root and the stamp's owner can make a touch wait for its turn.
@@ -38,6 +40,48 @@ impl Deadline {
     pub(crate) fn of_touch() -> Deadline {
         Deadline::after(PATIENCE)
     }
+}
+
+/// A file that is kept beside a stamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// `<profile>.witness`: the modules as they were at the last touch.
+    Witness,
+    /// `<profile>.libvirt`: the record of the last refresh of libvirt.
+    #[cfg_attr(not(feature = "libvirt"), allow(dead_code))]
+    LibvirtRecord,
+    /// `<profile>.remedies`: the record of the last remedy of each cache of another program.
+    RemedyRecord,
+}
+
+/// Tells whether a kept file was replaced, removed or written between two moments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// Each touch outdates the kept witness, so the stamp's mtime is a part of its version.
+    Witness {
+        stamp: Option<Mtime>,
+        file: Option<FileVersion>,
+    },
+    /// The caller of a refresh touches the stamp first, so this version leaves the stamp out. The
+    /// witness in the record has the stamp's mtime, and a check compares that.
+    Record {
+        kept: Kept,
+        file: Option<FileVersion>,
+    },
+}
+
+/// Differs after every change of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileVersion {
+    inode: u64,
+    ctime: Mtime,
+}
+
+/// A value, and the version that a kept file had just before the value was looked up.
+#[derive(Debug)]
+pub(crate) struct Versioned<T> {
+    version: Version,
+    pub(crate) value: T,
 }
 
 /// The exclusive right to change files in a stamp's directory. The drop ends it.
@@ -68,7 +112,61 @@ enum Memory {
     Absurd,
 }
 
+impl<T> Versioned<T> {
+    /// Another value of the same version.
+    #[cfg(feature = "libvirt")]
+    pub(crate) fn map<U>(self, value: impl FnOnce(T) -> U) -> Versioned<U> {
+        Versioned {
+            version: self.version,
+            value: value(self.value),
+        }
+    }
+}
+
+impl Kept {
+    /// The file's name in the stamp's directory.
+    pub(crate) fn name(self, stamp: &Stamp) -> String {
+        stamp.name_beside(self.extension())
+    }
+
+    fn extension(self) -> &'static str {
+        match self {
+            Kept::Witness => "witness",
+            Kept::LibvirtRecord => "libvirt",
+            Kept::RemedyRecord => "remedies",
+        }
+    }
+}
+
 impl Stamp {
+    /// Opens a kept file for reading.
+    ///
+    /// # Errors
+    /// If it is missing, cannot be reached, or could have been written by somebody else.
+    pub(crate) fn open_kept(&self, kept: Kept) -> std::result::Result<OwnedFd, Stop> {
+        self.open_beside(kept.extension())
+    }
+
+    /// Like `open_kept`; `None` if there is no file, or if somebody else could have written it.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub(crate) fn find_kept(&self, kept: Kept) -> io::Result<Option<OwnedFd>> {
+        match self.open_kept(kept) {
+            Ok(file) => Ok(Some(file)),
+            Err(Stop::Untrusted { .. }) => Ok(None),
+            Err(stop) if stop.leads_nowhere() => Ok(None),
+            Err(stop) => Err(stop.into()),
+        }
+    }
+
+    /// Whether a look shows that a kept file is missing. If the look fails, it may be there.
+    #[cfg(feature = "libvirt")]
+    pub(crate) fn lacks_kept(&self, kept: Kept) -> bool {
+        let path = self.directory.join(kept.name(self));
+        matches!(self.root.stat(&path), Ok(None))
+    }
+
     /// The mtime that the last touch of ours left. A plain `touch FILE` since then changes nothing.
     ///
     /// # Errors
@@ -76,6 +174,67 @@ impl Stamp {
     pub(crate) fn last_own_mtime(&self) -> io::Result<Option<Mtime>> {
         let lock = self.root.stat(&self.directory.join(self.lock_name()))?;
         Ok(lock.as_ref().and_then(remembered))
+    }
+
+    fn version(&self, kept: Kept) -> Version {
+        let stat = |file: OwnedFd| rustix::fs::fstat(file).ok();
+        let stat = self.open_kept(kept).ok().and_then(stat);
+        let file = stat.map(|stat| FileVersion {
+            inode: stat.st_ino,
+            ctime: Mtime::of_ctime(&stat),
+        });
+        match kept {
+            Kept::Witness => Version::Witness {
+                stamp: self.mtime().ok().flatten(),
+                file,
+            },
+            Kept::LibvirtRecord | Kept::RemedyRecord => Version::Record { kept, file },
+        }
+    }
+
+    /// Looks a value up, and notes the version of a kept file before that.
+    ///
+    /// # Errors
+    /// Those of `look`.
+    pub(crate) fn look<T>(
+        &self,
+        kept: Kept,
+        look: impl FnOnce() -> Result<T>,
+    ) -> Result<Versioned<T>> {
+        let version = self.version(kept);
+        let value = look()?;
+        Ok(Versioned { version, value })
+    }
+
+    /// The value, or that of another look if somebody else changed the kept file since.
+    ///
+    /// The caller has the turn, so that nobody can change it afterwards.
+    ///
+    /// # Errors
+    /// Those of `look`.
+    pub(crate) fn look_again_if_changed<T>(
+        &self,
+        seen: Versioned<T>,
+        look: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        match self.is_unchanged(&seen) {
+            true => Ok(seen.value),
+            false => look(),
+        }
+    }
+
+    /// Takes a turn; `None` if somebody else changed the kept file since the look.
+    pub(crate) fn take_turn_if_unchanged<T>(&self, seen: &Versioned<T>) -> Option<Turn<'_>> {
+        let turn = self.take_turn().ok()?;
+        self.is_unchanged(seen).then_some(turn)
+    }
+
+    fn is_unchanged<T>(&self, seen: &Versioned<T>) -> bool {
+        let kept = match seen.version {
+            Version::Witness { .. } => Kept::Witness,
+            Version::Record { kept, .. } => kept,
+        };
+        self.version(kept) == seen.version
     }
 
     /// Takes a turn. Makes the stamp's directory, if it is missing.
@@ -277,7 +436,7 @@ mod tests {
     use super::*;
     use crate::files::root::Root;
 
-    /// A stamp in a root of its own, after a touch.
+    /// A stamp in a root of its own, after a touch that kept a witness and a record.
     fn touched() -> (tempfile::TempDir, Stamp) {
         let scratch = tempfile::tempdir().unwrap();
         let root = Root::open(scratch.path()).unwrap();
@@ -285,8 +444,45 @@ mod tests {
         let turn = stamp.take_turn().unwrap();
         turn.move_stamp("a test", "", Durability::NotSynced)
             .unwrap();
+        for kept in [Kept::Witness, Kept::LibvirtRecord] {
+            turn.keep(kept, "", Durability::NotSynced).unwrap();
+        }
         drop(turn);
         (scratch, stamp)
+    }
+
+    fn is_repeated(stamp: &Stamp, kept: Kept, meanwhile: impl FnOnce(&Turn)) -> bool {
+        let seen = stamp.look(kept, || Ok(false)).unwrap();
+        meanwhile(&stamp.take_turn().unwrap());
+        let is_unchanged = stamp.take_turn_if_unchanged(&seen).is_some();
+        let is_repeated = stamp.look_again_if_changed(seen, || Ok(true)).unwrap();
+        assert_eq!(is_unchanged, !is_repeated);
+        is_repeated
+    }
+
+    #[test]
+    fn a_look_is_repeated_if_the_kept_file_changed_meanwhile_and_only_then() {
+        let (_scratch, stamp) = touched();
+        for kept in [Kept::Witness, Kept::LibvirtRecord] {
+            assert!(!is_repeated(&stamp, kept, |_| ()), "{kept:?}");
+            let replace = |turn: &Turn| turn.keep(kept, "", Durability::NotSynced).unwrap();
+            assert!(is_repeated(&stamp, kept, replace), "{kept:?}");
+            assert!(
+                is_repeated(&stamp, kept, |turn| turn.forget(kept)),
+                "{kept:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_touch_meanwhile_outdates_a_look_for_the_witness_but_none_for_the_record() {
+        let (_scratch, stamp) = touched();
+        let touch = |turn: &Turn| {
+            turn.move_stamp("a test", "", Durability::NotSynced)
+                .unwrap();
+        };
+        assert!(is_repeated(&stamp, Kept::Witness, touch));
+        assert!(!is_repeated(&stamp, Kept::LibvirtRecord, touch));
     }
 
     #[test]

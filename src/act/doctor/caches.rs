@@ -11,8 +11,8 @@ use crate::act::doctor::report::{Checked, Examination, Seen};
 use crate::act::doctor::units;
 use crate::act::remedy::standing::{CacheStatus, Staleness};
 use crate::observe::foreign_cache::Remedy;
-use crate::stamp::kept::Kept;
 use crate::stamp::stamp::{Owner, Stamp};
+use crate::stamp::turn::Kept;
 
 /// Checks the caches of each profile of which something is installed.
 pub(crate) fn caches(host: &Host, report: &mut Examination) -> Seen<Checked> {

@@ -12,8 +12,8 @@ use crate::act::libvirt::record::Record;
 use crate::files::read::read_at_most;
 use crate::files::way::Stop;
 use crate::ground::error::{Error, Result};
-use crate::stamp::kept::Kept;
 use crate::stamp::stamp::{Owner, Stamp};
+use crate::stamp::turn::Kept;
 
 /// The longest record that is read, in bytes.
 const MOST_BYTES: u64 = 256 << 20;

@@ -40,9 +40,8 @@ use crate::files::trust::{why_linked, why_not_believed};
 use crate::ground::text::Printable;
 use crate::ground::time::Mtime;
 use crate::judge::witness::Witness;
-use crate::stamp::kept::Kept;
 use crate::stamp::stamp::{Durability, Owner};
-use crate::stamp::turn::Turn;
+use crate::stamp::turn::{Kept, Turn};
 
 /// The version of the text. A record of another version is not read.
 const VERSION: u32 = 2;

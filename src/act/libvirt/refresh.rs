@@ -17,8 +17,8 @@ use crate::judge::witness::Witness;
 use crate::observe::inputs::Inputs;
 use crate::observe::observation::Observation;
 use crate::observe::profile::Profile;
-use crate::stamp::kept::{Kept, Versioned};
 use crate::stamp::stamp::{Durability, Stamp};
+use crate::stamp::turn::{Kept, Versioned};
 
 /// Makes every libvirt probe again for its answers about `profile`'s programs.
 ///

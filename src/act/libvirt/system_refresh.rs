@@ -22,9 +22,8 @@ use crate::ground::text::Printable;
 use crate::ground::time::{Deadline, Mtime};
 use crate::observe::inputs::Inputs;
 use crate::observe::profile::Profile;
-use crate::stamp::kept::Versioned;
 use crate::stamp::stamp::{Durability, Owner, Stamp};
-use crate::stamp::turn::Turn;
+use crate::stamp::turn::{Turn, Versioned};
 
 /// A refresh of the system under way.
 pub(crate) struct SystemRefresh<'a> {

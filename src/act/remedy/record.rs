@@ -27,9 +27,8 @@ use crate::ground::text::{Escaped, unescape};
 use crate::ground::time::Mtime;
 use crate::observe::foreign_cache::ForeignCache;
 use crate::observe::stamps::{StampState, Stamps};
-use crate::stamp::kept::Kept;
 use crate::stamp::stamp::{Durability, Owner, Stamp};
-use crate::stamp::turn::Turn;
+use crate::stamp::turn::{Kept, Turn};
 
 /// The first line.
 const FIRST: &str = "modstamp-remedies 1";
