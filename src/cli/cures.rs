@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use modstamp::{
-    CacheStatus, Cure, Mtime, Profile, RemedyResult, Sentence, Staleness, Which as Caches, printable,
+    CacheStatus, Cure, Mtime, Profile, RemedyResult, Sentence, Staleness, Which as Caches,
+    printable,
 };
 use serde_json::{Value, json};
 

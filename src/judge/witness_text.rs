@@ -20,7 +20,7 @@
 //! needed-by /usr/lib64/qemu/hw-usb-smartcard.so
 //! no-json /usr/share/vulkan/icd.d/torn.json
 //! looked 83c0d1e2f3a4b596 /etc/ld.so.cache
-//! end 18
+//! end 19
 //! ```
 //!
 //! The columns of an input:

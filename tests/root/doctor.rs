@@ -226,6 +226,7 @@ fn status_tells_a_user_to_ask_as_root_about_a_cache_of_libvirts_that_is_closed()
         let cache = &json["profiles"][0]["libvirt_caches"][0];
         assert_eq!(cache["verdict"], serde_json::Value::Null, "{cache}");
     }
+}
 
 fn an_ordinary_users_remedies_are_for_root() {
     let host = Host::new();
