@@ -152,8 +152,9 @@ fn a_command_is_shown_as_a_shell_takes_it_and_whole_at_any_width() {
 #[test]
 fn a_command_in_a_sentence_is_in_one_line() {
     let host = host();
-    let text = on_terminal(&mut command(&host, &["libvirt", "status"]), 50);
     let root = host.path("");
     let refresh = format!("“modstamp libvirt refresh --root {}”", root.display());
+    let columns = u16::try_from(refresh.width() + 2).unwrap();
+    let text = on_terminal(&mut command(&host, &["libvirt", "status"]), columns);
     assert!(text.contains(&refresh), "{text}");
 }
