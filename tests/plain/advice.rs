@@ -215,7 +215,7 @@ fn the_look_for_nbdkit_before_a_daemon_starts_is_made_only_if_nbdkit_is_installe
         start();
         assert!(!seen.exists());
     }
-    support::executable(&here.path().join("nbdkit"), "#!/bin/sh\n".to_owned());
+    support::executable(&here.path().join("nbdkit"), "#!/bin/sh\n");
     start();
     let seen = fs::read_to_string(&seen).unwrap();
     assert_eq!(seen, "update --no-commands --profile nbdkit\n");

@@ -10,6 +10,7 @@ mod unseen;
 
 use std::fs;
 use std::ops::Deref;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
