@@ -255,6 +255,13 @@ impl Glob {
         names
     }
 
+    /// The number of names with which this pattern and another one begin alike.
+    pub(crate) fn alike(&self, other: &Glob) -> usize {
+        let (own, others) = (self.all_names(), other.all_names());
+        let pairs = own.iter().zip(&others);
+        pairs.take_while(|(own, other)| own == other).count()
+    }
+
     /// The directory that is `levels` above; `None` if there is none.
     pub(crate) fn above(&self, levels: usize) -> Option<Glob> {
         let mut above = self.clone();

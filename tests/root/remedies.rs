@@ -576,7 +576,7 @@ fn a_users_update_looks_at_plug_ins_in_their_home() {
     let update = || succeed(&mut world.as_nobody(&["update"]));
     world.succeed(&["update"]);
     update();
-    let touched = |what: &str| format!("touched the stamp: {what}");
+    let touched = |what: &str| format!("touched your own stamp: {what}");
     for (below, text, what) in [
         ("home/.toys/a.so", "1", "module directory"),
         ("home/.toys/b.so", "1", "module b.so added"),
@@ -617,7 +617,7 @@ fn a_system_touch_is_no_change_of_plug_ins_in_a_home() {
     assert!(!theirs.exists());
     assert_eq!(update(), NOTHING);
     write_of_nobody(&world, "home/.toys/a.so", "2");
-    assert!(update().starts_with("touched the stamp: module a.so in"));
+    assert!(update().starts_with("touched your own stamp: module a.so in"));
     assert_eq!(update(), NOTHING);
     // A touch by hand records the plug-ins in the home, too.
     write_of_nobody(&world, "home/.toys/a.so", "3");

@@ -7,10 +7,10 @@
 
 use crate::act::doctor::host::{Host, InUse};
 use crate::act::doctor::names::CACHE;
-use crate::act::doctor::report::{Checked, Examination, Seen};
+use crate::act::doctor::report::{Checked, Examination, Remedy, Seen, Step};
 use crate::act::doctor::units;
 use crate::act::remedy::standing::{CacheStatus, Staleness};
-use crate::observe::foreign_cache::Remedy;
+use crate::observe::foreign_cache::Remedy as OfCache;
 use crate::stamp::stamp::{Owner, Stamp};
 use crate::stamp::turn::Kept;
 
@@ -20,7 +20,7 @@ pub(crate) fn caches(host: &Host, report: &mut Examination) -> Seen<Checked> {
     for it in &host.in_use {
         let mut caches = it.profile.caches.iter();
         // `libvirt::answers` looks at libvirt's own.
-        if caches.any(|cache| cache.remedy != Remedy::Libvirt) {
+        if caches.any(|cache| cache.remedy != OfCache::Libvirt) {
             checked = Checked::Made;
             let looked = check_profile(host, it, report);
             report.seen(CACHE, looked);
@@ -41,7 +41,7 @@ fn check_profile(host: &Host, it: &InUse, report: &mut Examination) -> Seen<()> 
                 continue;
             };
             is_touched |= why == Staleness::Touched;
-            tell(host, it, cache, why, report);
+            tell(it, cache, why, report);
         }
         if is_touched {
             units::note_if_none(host, it.name(), owner, report)?;
@@ -100,13 +100,16 @@ fn owner_of_caller(host: &Host) -> Owner {
     }
 }
 
-fn tell(host: &Host, it: &InUse, cache: &CacheStatus, why: Staleness, report: &mut Examination) {
+fn tell(it: &InUse, cache: &CacheStatus, why: Staleness, report: &mut Examination) {
     let (name, files) = (it.name(), &cache.cache);
     let failed = cache.last.as_ref().filter(|_| why == Staleness::Failed);
     let failed = failed.map(|last| format!(": {}", last.what));
+    let command = format!("modstamp refresh --stale --profile {name}");
     // An ordinary user's refresh leaves the system's caches alone.
-    let is_for_root = cache.owner == Owner::System && owner_of_caller(host) == Owner::User;
-    let sudo = if is_for_root { "sudo " } else { "" };
+    let remedy = Remedy::steps([match cache.owner {
+        Owner::System => Step::Root(command),
+        Owner::User => Step::Own(command),
+    }]);
     report.finding(
         CACHE,
         format!(
@@ -114,6 +117,6 @@ fn tell(host: &Host, it: &InUse, cache: &CacheStatus, why: Staleness, report: &m
             failed.unwrap_or_default()
         ),
         "a program that reads it may miss plug-ins, or look for some that are gone",
-        format!("{sudo}modstamp refresh --stale --profile {name}"),
+        remedy,
     );
 }

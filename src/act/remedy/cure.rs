@@ -186,7 +186,9 @@ impl Cure {
         };
         for program in programs {
             for directory in &directories {
-                cure.run(&program, command, directory, owner);
+                if is_for(&program, &command.program, directory, &globs) {
+                    cure.run(&program, command, directory, owner);
+                }
             }
         }
         cure
@@ -246,6 +248,23 @@ fn how_it_ended(status: ExitStatus) -> String {
         (Some(code), _) => format!("it exited with status {code}"),
         (None, signal) => format!("it was ended by signal {}", signal.unwrap_or_default()),
     }
+}
+
+/// Whether a program makes the caches in a directory.
+///
+/// If its pattern begins like that of the caches, both have to begin with the same names. So the
+/// program of each architecture makes the lists of its own.
+fn is_for(path: &Path, program: &Program, directory: &Path, globs: &[Glob]) -> bool {
+    let Program::Path(pattern) = program else {
+        return true;
+    };
+    let above = globs.iter().filter_map(|glob| glob.above(1));
+    let mut of_directory = above.filter(|glob| glob.matches(directory)).peekable();
+    of_directory.peek().is_none()
+        || of_directory.any(|glob| {
+            let alike = 1 + pattern.alike(&glob); // With the root directory.
+            path.iter().take(alike).eq(directory.iter().take(alike))
+        })
 }
 
 fn not_there(program: &Program) -> Error {
