@@ -66,7 +66,7 @@ pub(crate) fn module_directories(
                 let found = module_directory(walk, path, &place, &exclusions, &mut walked);
                 directories.extend(found);
             }
-            Err(Stop::System(Errno::NOTDIR)) if is_plain || counts(&path, profile, programs) => {
+            Err(Stop::System(Errno::NOTDIR)) if counts(&path, is_plain, profile, programs) => {
                 files.extend(walk.entry(&path));
             }
             Err(stop) if stop.leads_nowhere() => {}
@@ -78,18 +78,20 @@ pub(crate) fn module_directories(
     ModuleDirectories { directories, files }
 }
 
-/// Whether something that a pattern matches, and that is no directory, counts by its content. Only
-/// a file does, unless it is excluded or a cache of another program.
-fn counts(path: &Path, profile: &Profile, programs: &[Glob]) -> bool {
-    let target = profile.root().target(path);
-    let is_file = target.is_some_and(|it| FileType::from_raw_mode(it.st_mode).is_file());
+/// Whether a named path that leads to no directory leads to something that counts. If a pattern
+/// matched it, only a file counts, unless it is excluded or a cache of another program.
+fn counts(path: &Path, is_plain: bool, profile: &Profile, programs: &[Glob]) -> bool {
+    let Some(target) = profile.root().target(path) else {
+        return false; // A step on the way is no directory.
+    };
     let name = path.file_name().unwrap_or_default();
     let mut exclude = profile.exclude.iter();
     let mut caches = profile.caches.iter().flat_map(|cache| &cache.files);
     let is_it = |named: &Named| matches!(named, Named::Absolute(glob) if glob.matches(path));
-    is_file
-        && !exclude.any(|exclude| exclude.matches_name(name))
-        && !caches.any(|file| file.named(programs).iter().any(is_it))
+    is_plain
+        || FileType::from_raw_mode(target.st_mode).is_file()
+            && !exclude.any(|exclude| exclude.matches_name(name))
+            && !caches.any(|file| file.named(programs).iter().any(is_it))
 }
 
 /// The paths that a profile names, and the directories among them that nobody can look at.
