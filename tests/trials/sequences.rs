@@ -384,9 +384,16 @@ fn listing(root: &Path) -> Listing {
     let mut listing = Listing::new();
     let below_lib = names(root, "usr/lib").into_iter();
     let of_architectures = below_lib.filter(|name| name.contains("-linux-"));
-    let mut tops: Vec<PathBuf> = of_architectures
-        .map(|name| Path::new("usr/lib").join(name).join("qemu"))
-        .collect();
+    let by_pattern = of_architectures.map(|name| Path::new("usr/lib").join(name).join("qemu"));
+    let mut tops = Vec::new();
+    for path in by_pattern {
+        let is_file = resolve(root, &path).is_some_and(|it| it.is_file());
+        match entry(root, &path).filter(|_| is_file) {
+            // Of what a pattern matches, a file counts by its content.
+            Some(entry) => drop(listing.insert(path.display().to_string(), entry)),
+            None => tops.push(path),
+        }
+    }
     let programs = names(root, "usr/bin")
         .into_iter()
         .filter(|name| name.starts_with("qemu-system-"));
