@@ -86,9 +86,10 @@ impl Arguments {
 fn report(profile: &Profile, done: Option<&Updated>) -> anyhow::Result<Value> {
     let warnings = done.into_iter().flat_map(Updated::warnings);
     let errors = done.into_iter().flat_map(|done| &done.errors);
+    let stamp = Stamp::own(profile.root(), profile.name())?;
     let report = Report {
         profile,
-        stamp: Some(&Stamp::own(profile.root(), profile.name())?),
+        stamp: Some(&stamp),
         touched: done.and_then(|done| done.touched),
         reasons: done.map_or(&[], |done| done.verdict.reasons()),
         why: done.and_then(Updated::event).map(|event| &*event.why),
