@@ -261,6 +261,7 @@ mod judge {
     mod pairs;
     pub(crate) mod reason;
     pub(crate) mod verdict;
+    pub(crate) mod watch;
     pub(crate) mod witness;
     mod witness_text;
 }
@@ -307,6 +308,7 @@ mod observe {
     pub(crate) mod tick;
     mod unseen;
     pub(crate) mod walk;
+    pub(crate) mod watches;
 }
 #[allow(clippy::module_inception)] // The layer has the name of its main word.
 mod stamp {
@@ -353,6 +355,7 @@ pub use ground::time::Precision;
 pub use ground::time::{Mtime, NotATime};
 pub use judge::reason::{Aspect, FactKind, Reason, Subject};
 pub use judge::verdict::Verdict;
+pub use judge::watch::Watch;
 pub use judge::witness::Witness;
 #[doc(hidden)] // Only the programs use them.
 pub use observe::added::{Added, AddedState};

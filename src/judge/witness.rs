@@ -1,5 +1,6 @@
 //! A witness: the observation that a consumer takes before it probes, and stores with the answer.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -116,11 +117,17 @@ impl Witness {
     /// Like [`Profile::inputs`].
     pub fn check(&self, profile: &Profile) -> Result<Verdict> {
         profile.refuse_empty(profile.name())?;
-        let profile = match (&self.observation.program, &profile.program) {
-            (Some(program), None) => &profile.clone().of_program(program),
-            _ => profile,
-        };
-        Ok(self.judge(&Inputs::of(profile, Some(&self.observation))?))
+        let profile = self.looked_at_by(profile);
+        Ok(self.judge(&Inputs::of(&profile, Some(&self.observation))?))
+    }
+
+    /// The profile by which a look judges this witness: a witness of one program is judged by that
+    /// program alone.
+    pub(crate) fn looked_at_by<'a>(&self, profile: &'a Profile) -> Cow<'a, Profile> {
+        match (&self.observation.program, &profile.program) {
+            (Some(program), None) => Cow::Owned(profile.clone().of_program(program)),
+            _ => Cow::Borrowed(profile),
+        }
     }
 
     /// Judges this witness by inputs that the caller already looked at.

@@ -10,7 +10,7 @@ use crate::observe::content::{Content, digest_of_name};
 use crate::observe::entry::{Entry, Rights};
 
 /// A module directory.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Directory {
     pub(crate) name: PathBuf,
     pub(crate) rights: Rights,
@@ -18,7 +18,7 @@ pub(crate) struct Directory {
 }
 
 /// The outcome of a look at a module directory.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DirectoryState {
     Walked(Modules),
     /// Another name of a directory that was walked, with the digest of the name it was walked by.
@@ -28,7 +28,7 @@ pub(crate) enum DirectoryState {
 }
 
 /// All that is in a module directory, at any depth.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Modules {
     /// The sum of the fingerprints of all entries. Equal sums prove that nothing in the directory
     /// is different. `None` if one of the entries is no evidence.

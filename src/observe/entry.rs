@@ -9,7 +9,7 @@ use crate::observe::content::{Content, digest_of_device};
 use crate::observe::evidence::Identity;
 
 /// One file, link or directory as it was at one moment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// Relative to its module directory. Absolute, if it is in none.
     pub(crate) name: PathBuf,

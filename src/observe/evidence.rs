@@ -40,11 +40,14 @@ const LOCAL: [u32; 8] = [
     0x2FC1_2FC1, // zfs
 ];
 
+/// overlayfs.
+const OVERLAY: u32 = 0x794C_7630;
+
 /// File systems that show the content of an image.
 const IMAGES: [u32; 5] = [
     0xE0F5_E1E2, // erofs
     0x7371_7368, // squashfs
-    0x794C_7630, // overlayfs
+    OVERLAY,
     0x0000_9660, // iso9660
     0x28CD_3D45, // cramfs
 ];
@@ -126,6 +129,14 @@ const STATE: [u32; 14] = [
     0x6573_5543, // fusectl
     0x6759_6969, // rpc_pipefs
 ];
+
+/// Whether the kernel tells by inotify(7) of every change on a file system of that kind.
+///
+/// Another host may change a network's. An overlay moves a file to another inode. An image changes
+/// only with its mount.
+pub(crate) fn is_told(kind: u32) -> bool {
+    LOCAL.contains(&kind) || (IMAGES.contains(&kind) && kind != OVERLAY)
+}
 
 /// The time for which the stat identities on one file system are evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 //! Contents are read later, and only if a verdict needs them or a witness stores them.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ use crate::observe::reader::Reader;
 use crate::observe::search::matches;
 use crate::observe::stamps::Stamps;
 use crate::observe::tick::Tick;
-use crate::observe::walk::Walk;
+use crate::observe::walk::{Note, Walk};
 use crate::stamp::stamp::Owner;
 
 /// A profile's inputs as they are now. Judge any number of witnesses by one look at them.
@@ -98,10 +99,23 @@ impl Depth {
 impl Inputs {
     /// Like [`Profile::inputs`]. An older observation spares work wherever nothing changed.
     pub(crate) fn of(profile: &Profile, older: Option<&Observation>) -> Result<Inputs> {
+        Inputs::by(Walk::new(profile.root(), older), profile).map(|(inputs, _)| inputs)
+    }
+
+    /// Like [`Inputs::of`]. Also returns every path that the look depends on, but the stamps.
+    pub(crate) fn with_notes(
+        profile: &Profile,
+        older: Option<&Observation>,
+    ) -> Result<(Inputs, BTreeSet<Note>)> {
+        let mut walk = Walk::new(profile.root(), older);
+        walk.noted = Some(BTreeSet::new());
+        Inputs::by(walk, profile)
+    }
+
+    fn by<'a>(mut walk: Walk<'a>, profile: &'a Profile) -> Result<(Inputs, BTreeSet<Note>)> {
         // The stamps first. If one is touched during the walk, the observation has its old time,
         // and even a check of the stamps alone is then stale.
         let stamps = Stamps::of(profile);
-        let mut walk = Walk::new(profile.root(), older);
         let mut globs = profile.program_globs();
         let programs = match &profile.program {
             None => matches(&mut walk, &profile.programs, &[], []),
@@ -154,7 +168,14 @@ impl Inputs {
             .then(|| Question::new(profile.libraries, manifests, &observation));
         #[cfg(feature = "libraries")]
         if let Some(question) = &question {
-            observation.libraries = Some(question.libraries(&mut walk, &observation));
+            let libraries = question.libraries(&mut walk, &observation);
+            for looked in &libraries.looked {
+                walk.note_names(&looked.path);
+            }
+            for library in &libraries.entries {
+                walk.note(&library.name);
+            }
+            observation.libraries = Some(libraries);
         }
         let mut whole_tick = walk.evidence.tick;
         for stamp in [stamps.system, stamps.user] {
@@ -163,7 +184,7 @@ impl Inputs {
                 .into_iter()
                 .for_each(|mtime| whole_tick.see(mtime));
         }
-        Ok(Inputs {
+        let inputs = Inputs {
             reader: Reader::new(profile.root()),
             command_reader: Reader::new(profile.root()),
             #[cfg(feature = "libraries")]
@@ -174,7 +195,8 @@ impl Inputs {
             linked,
             whole,
             observation,
-        })
+        };
+        Ok((inputs, walk.noted.unwrap_or_default()))
     }
 
     /// Like [`Inputs::of`], for a caller that will keep the result, but cannot wait for long.

@@ -7,7 +7,7 @@ use crate::observe::entry::Entry;
 use crate::observe::evidence::Identity;
 
 /// The shared libraries that modules and programs load, at any depth.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Libraries {
     /// Sorted by name.
     pub(crate) entries: Vec<Entry>,

@@ -61,6 +61,7 @@ pub(crate) fn module_directories(
     let exclusions = Exclusions::of(profile, programs, &paths);
     let (mut files, mut walked) = (Vec::new(), BTreeMap::new());
     for Candidate { path, is_plain } in own_names_first(walk.root, candidates) {
+        walk.note(&path);
         match walk.root.directory(&path) {
             Ok(place) => {
                 let found = module_directory(walk, path, &place, &exclusions, &mut walked);
@@ -278,6 +279,7 @@ impl<'w, 'a> ModuleWalk<'w, 'a> {
 
     /// Adds all that is in `directory`, at `below` in the module directory.
     fn directory(&mut self, directory: BorrowedFd<'_>, below: &Path) -> rustix::io::Result<()> {
+        self.walk.note_names(&self.top.join(below));
         let mut name = below.as_os_str().as_bytes().to_owned();
         if !name.is_empty() {
             name.push(b'/');
@@ -296,6 +298,9 @@ impl<'w, 'a> ModuleWalk<'w, 'a> {
             let name = Path::new(OsStr::from_bytes(&name));
             if self.exclude.iter().any(|exclude| exclude.matches(name)) {
                 return;
+            }
+            if self.walk.noted.is_some() {
+                self.walk.note(&self.top.join(name));
             }
             let (stat, identity) = match self.walk.stat(directory, file, || self.top.join(name)) {
                 Ok(Some(found)) => found,

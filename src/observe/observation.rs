@@ -21,7 +21,7 @@ use crate::observe::stamps::{StampState, Stamps};
 use crate::stamp::stamp::Owner;
 
 /// Every input of a profile as it was at one moment.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Observation {
     /// The profile's name.
     pub(crate) profile: String,

@@ -14,7 +14,7 @@ use crate::observe::entry::Entry;
 use crate::observe::observation::Searched;
 use crate::observe::pattern::{Glob, Named, Source, is_match, is_wild};
 use crate::observe::profile::Profile;
-use crate::observe::walk::Walk;
+use crate::observe::walk::{Note, Walk};
 
 /// Called with the directory that a match is in, its name there, and its path in the root.
 type OnMatch<'a> = dyn FnMut(&mut Walk<'_>, BorrowedFd<'_>, &OsStr, PathBuf) + 'a;
@@ -132,6 +132,7 @@ impl<'s, 'a> Search<'s, 'a> {
         if glob.names.is_empty() {
             return self.look_at(&glob.plain, on_match);
         }
+        self.walk.note(&glob.plain);
         match self.walk.root.place(&glob.plain, Steps::Any) {
             Ok(place) => self.find_below(place.as_fd(), &glob.plain, &glob.names, on_match),
             Err(stop) => self.give_up(glob.plain.clone(), stop),
@@ -143,6 +144,7 @@ impl<'s, 'a> Search<'s, 'a> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return; // Only a directory has such a path.
         };
+        self.walk.note(path);
         match self.walk.root.place(parent, Steps::Any) {
             Ok(place) => on_match(self.walk, place.as_fd(), name, path.to_owned()),
             Err(stop) => self.give_up(parent.to_owned(), stop),
@@ -160,7 +162,10 @@ impl<'s, 'a> Search<'s, 'a> {
             return;
         };
         let names = match is_wild(component) {
-            true => self.matching_names(directory, path, component, rest),
+            true => {
+                self.walk.note_names(path);
+                self.matching_names(directory, path, component, rest)
+            }
             false => Ok(vec![OsString::from(component.as_str())]),
         };
         let names = match names {
@@ -170,6 +175,7 @@ impl<'s, 'a> Search<'s, 'a> {
         };
         for name in names {
             let path = path.join(&name);
+            self.walk.note(&path);
             if rest.is_empty() {
                 on_match(self.walk, directory, &name, path);
                 continue;
@@ -223,12 +229,12 @@ impl<'s, 'a> Search<'s, 'a> {
         let opened = open_for_reading(directory)?;
         let opened = opened.as_fd();
         if self.names == Names::Read || !rest.is_empty() {
-            return self.read_names(opened, component, rest);
+            return self.read_names(opened, path, component, rest);
         }
         let stat = rustix::fs::fstat(opened)?;
         let identity = self.walk.evidence.identity(&stat, || Some(opened));
         let Some(directory) = identity.evidence() else {
-            return self.read_names(opened, component, rest);
+            return self.read_names(opened, path, component, rest);
         };
         let pattern = path.join(component.as_str());
         let known = self.known_names(path, component).and_then(|names| {
@@ -239,7 +245,7 @@ impl<'s, 'a> Search<'s, 'a> {
         let (names, searched) = match known {
             Some(known) => known,
             None => {
-                let mut names = self.read_names(opened, component, rest)?;
+                let mut names = self.read_names(opened, path, component, rest)?;
                 names.sort();
                 let searched = Searched::new(pattern, directory, &names);
                 (names, searched)
@@ -264,20 +270,28 @@ impl<'s, 'a> Search<'s, 'a> {
         Some(names)
     }
 
+    /// `path` is the directory's place in the root.
     fn read_names(
-        &self,
+        &mut self,
         directory: BorrowedFd<'_>,
+        path: &Path,
         component: &glob::Pattern,
         rest: &[glob::Pattern],
     ) -> rustix::io::Result<Vec<OsString>> {
-        let mut names = Vec::new();
+        let mut matching = Vec::new();
         for_each_entry(directory, |name, kind| {
             let name = os(name);
-            if is_match(component, name) && self.leads_on(directory, name, kind, rest) {
-                names.push(name.to_owned());
+            if is_match(component, name) {
+                matching.push((name.to_owned(), kind));
             }
         })?;
-        Ok(names)
+        matching.retain(|(name, kind)| {
+            if let (Some(next), Some(noted)) = (rest.first(), &mut self.walk.noted) {
+                noted.insert(Note::Path(path.join(name).join(next.as_str())));
+            }
+            self.leads_on(directory, name, *kind, rest)
+        });
+        Ok(matching.into_iter().map(|(name, _)| name).collect())
     }
 
     /// Whether a pattern may go on below `name`. One system call rules most names out.

@@ -1,5 +1,6 @@
 //! A walk: how one look finds its way through a root directory, and stats what it finds.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,17 @@ pub(crate) struct Walk<'a> {
     pub(crate) older: Option<&'a Observation>,
     /// Paths that the caller may not enter. Nothing can be loaded from there by the caller.
     pub(crate) shut: Vec<PathBuf>,
+    /// What the walk depends on; `None` if nobody asks.
+    pub(crate) noted: Option<BTreeSet<Note>>,
+}
+
+/// A path that a walk depends on, in the root directory. It may go through links.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Note {
+    /// What is at the path.
+    Path(PathBuf),
+    /// Every name in the directory at the path, too.
+    Names(PathBuf),
 }
 
 impl<'a> Walk<'a> {
@@ -36,11 +48,27 @@ impl<'a> Walk<'a> {
             evidence: Evidence::now(),
             older,
             shut: Vec::new(),
+            noted: None,
+        }
+    }
+
+    /// Notes that the walk depends on what is at a path.
+    pub(crate) fn note(&mut self, path: &Path) {
+        if let Some(noted) = &mut self.noted {
+            noted.insert(Note::Path(path.to_owned()));
+        }
+    }
+
+    /// Notes that the walk depends on every name in a directory.
+    pub(crate) fn note_names(&mut self, directory: &Path) {
+        if let Some(noted) = &mut self.noted {
+            noted.insert(Note::Names(directory.to_owned()));
         }
     }
 
     /// The program or further file at an absolute path. `None` if there is none.
     pub(crate) fn entry(&mut self, path: &Path) -> Option<Entry> {
+        self.note(path);
         let parent = self.root.place(path.parent()?, Steps::Any).ok()?;
         self.entry_in(parent.as_fd(), path.file_name()?, path.to_owned())
     }

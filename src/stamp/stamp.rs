@@ -149,6 +149,11 @@ impl Stamp {
         self.root.outside(&self.file)
     }
 
+    /// The stamp's path in its root directory.
+    pub(crate) fn place(&self) -> &Path {
+        &self.file
+    }
+
     /// The stamp's mtime; `None` if there is no stamp.
     ///
     /// # Errors

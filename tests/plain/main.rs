@@ -36,4 +36,5 @@ mod trigger;
 mod trouble;
 mod untouched;
 mod update;
+mod watch;
 mod witness;
