@@ -1,6 +1,7 @@
 //! Checks and observations: in this process against a bare loop in C, as whole processes against
 //! cat(1), and their memory.
 
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -118,6 +119,14 @@ fn check(
     let (ours, theirs) = by_turns(ours, &mut peer, rounds, (1000 / count).max(1));
     let what = format!("check in process, {count} modules{built}");
     table.ratio(&what, ours, "a bare loop in C", theirs, "at most 1.15");
+    let watch = RefCell::new(profile.watch().unwrap());
+    let ours = || assert!(watch.borrow_mut().check(&witness).unwrap().is_fresh());
+    let (ours, theirs) = by_turns(ours, &mut peer, rounds.min(200), (1000 / count).max(1));
+    let what = match watch.borrow().limit() {
+        None => format!("check by a watch, nothing happened, {count} modules{built}"),
+        Some(limit) => format!("check by a watch, {count} modules{built} ({limit})"),
+    };
+    table.ratio(&what, ours, "a bare loop in C", theirs, "at most 0.02");
 }
 
 fn stamps(table: &mut Table, peer: &Path, profile: &Profile) {

@@ -107,8 +107,8 @@ fn triggers(table: &mut Table, scratch: &Path) {
     // In turns: the first trigger removes the witness that the last transaction's end kept, and
     // each end finds none.
     let (first, ours, again) = (trigger(), trigger(), trigger());
-    let refreshing = transaction(scratch, "refreshing", "true");
-    let touching = transaction(scratch, "touching", "false");
+    let refreshing = transaction(scratch, "refreshing", true);
+    let touching = transaction(scratch, "touching", false);
     let file = "/var/lib/file";
     let touch = Timed::new("touch FILE", "touch".as_ref(), &[file], &None);
     let script = ["-c", &format!("touch {file}")];
@@ -198,15 +198,17 @@ fn sizes(table: &mut Table, program: &Path, ours: &Timed, touch: &Timed) {
 }
 
 /// The command that rpm starts at the end of a transaction.
-fn transaction(scratch: &Path, name: &str, refreshes: &str) -> Timed {
+fn transaction(scratch: &Path, name: &str, refreshes: bool) -> Timed {
     let directory = std::path::absolute(scratch.join(name)).unwrap();
     std::fs::create_dir(&directory).unwrap();
     let (profile, body) = (directory.join("qemu.toml"), directory.join("body"));
     let text = include_str!("../packaging/qemu.toml");
-    let text = text.replace(
-        "refresh-libvirt = true",
-        &format!("refresh-libvirt = {refreshes}"),
-    );
+    let refresh = "[[cache]]\nremedy = \"libvirt\"\n";
+    assert!(text.contains(refresh), "the profile has another remedy");
+    let text = match refreshes {
+        true => text.to_owned(),
+        false => text.replace(refresh, ""),
+    };
     std::fs::write(&profile, text).unwrap();
     let modules = checks::qemu_modules().unwrap_or(Path::new("/usr/lib64/qemu"));
     let (profile, modules) = (profile.display(), modules.display());

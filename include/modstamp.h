@@ -23,8 +23,8 @@
  * Free these texts with modstamp_free(). Pass NULL as "why" if you do not need the reasons.
  *
  * Many threads may call a function at once, and so may a child after fork(2). The functions keep
- * nothing between two calls, install no signal handler and print nothing. They do not end the
- * process, unless it is out of memory.
+ * nothing between two calls but in a watch, install no signal handler and print nothing. They do
+ * not end the process, unless it is out of memory.
  *
  * They read the environment: HOME, XDG_CONFIG_HOME, XDG_STATE_HOME and the variables that the
  * profile names. No other thread may change it meanwhile; see getenv(3). In a set-user-ID
@@ -107,6 +107,32 @@ int modstamp_check_for(const char *profile, const char *tag, const char *witness
  * built (SOURCE_DATE_EPOCH is set), it makes no first stamp, and that is no error.
  */
 int modstamp_touch(const char *profile, const char *reason, char **why);
+
+/*
+ * Checks witnesses in a program that stays, at the price of a poll(2) while nothing changes. It
+ * holds some descriptors. One thread at a time may use a watch, and no child after fork(2).
+ */
+typedef struct modstamp_watch modstamp_watch;
+
+/*
+ * Opens a watch of a profile's inputs, for witnesses with this tag; NULL stands for no tag. Close
+ * it with modstamp_watch_close(). If the inputs cannot be watched, each check looks at all of them.
+ * The profile is read once. To read it again, open another watch.
+ */
+int modstamp_watch_open(const char *profile, const char *tag, modstamp_watch **watch, char **why);
+
+/* Like modstamp_check_for(), with the profile and the tag of the watch. */
+int modstamp_watch_check(modstamp_watch *watch, const char *witness, char **why);
+
+/*
+ * The descriptor of a watch. It becomes readable if something happened, so a main loop can wait
+ * for it (POLLIN), and then check. It is quiet again after a check. It tells neither of variables
+ * nor of files in /proc and /sys. NULL gives -1.
+ */
+int modstamp_watch_fd(const modstamp_watch *watch);
+
+/* Closes a watch. NULL is allowed. */
+void modstamp_watch_close(modstamp_watch *watch);
 
 /* Frees a text that one of these functions gave. NULL is allowed. */
 void modstamp_free(char *text);

@@ -19,6 +19,8 @@ use crate::judge::witness::Witness;
 use crate::observe::profile::Profile;
 use crate::stamp::stamp::{Durability, Stamp};
 
+mod watch;
+
 /// Done. A checked witness still holds.
 const OK: c_int = 0;
 const STALE: c_int = 1;
@@ -145,13 +147,7 @@ pub unsafe extern "C" fn modstamp_check_for(
             Ok(witness) => witness.check(&profile)?,
             Err(error) => Verdict::from(error),
         };
-        match verdict {
-            Verdict::Fresh => Ok(()),
-            stale @ Verdict::Stale(_) => {
-                let reasons = stale.reasons_for_people(Verdict::MOST_LINES);
-                Err(Refusal(STALE, reasons.join("\n")))
-            }
-        }
+        told(verdict)
     };
     // SAFETY: the caller's promise.
     unsafe { answer(why, check) }
@@ -195,6 +191,17 @@ pub unsafe extern "C" fn modstamp_free(text: *mut c_char) {
 #[unsafe(no_mangle)]
 pub extern "C" fn modstamp_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+}
+
+/// A verdict, as the caller is told of it.
+fn told(verdict: Verdict) -> Result<(), Refusal> {
+    match verdict {
+        Verdict::Fresh => Ok(()),
+        stale @ Verdict::Stale(_) => {
+            let reasons = stale.reasons_for_people(Verdict::MOST_LINES);
+            Err(Refusal(STALE, reasons.join("\n")))
+        }
+    }
 }
 
 /// Does the work, and returns its code. `why` gets the reason, or NULL after [`OK`].

@@ -9,6 +9,7 @@
 #include <glob.h>
 #include <malloc.h>
 #include <modstamp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -166,6 +167,59 @@ static void an_answer_of_another_consumer_is_stale(void)
     EXPECT_WHY(modstamp_check_for(PROFILE, "libvirt 11.3", untagged, &why), MODSTAMP_STALE,
                "it was no tag");
     EXPECT_WHY(modstamp_check_for(PROFILE, "\xff", witness, &why), MODSTAMP_INVALID, "“tag”: it is not text");
+    modstamp_free(witness);
+    modstamp_free(untagged);
+}
+
+static int descriptors(void)
+{
+    DIR *directory = opendir("/proc/self/fd");
+    int count = 0;
+
+    EXPECT(directory != NULL);
+    while (readdir(directory) != NULL)
+        count++;
+    closedir(directory);
+    return count;
+}
+
+static bool wakes(const modstamp_watch *watch)
+{
+    struct pollfd fd = { modstamp_watch_fd(watch), POLLIN, 0 };
+
+    return poll(&fd, 1, 0) == 1;
+}
+
+static void a_watch_checks_and_wakes_a_main_loop_up(void)
+{
+    modstamp_watch *watch = NULL;
+    char *witness = NULL, *untagged = observe();
+
+    EXPECT(modstamp_observe_for(PROFILE, NULL, "libvirt 11.2", &witness, NULL) == MODSTAMP_OK);
+    int before = descriptors();
+    EXPECT(modstamp_watch_open(PROFILE, "libvirt 11.2", &watch, NULL) == MODSTAMP_OK);
+    for (int i = 0; i < 3; i++) {
+        EXPECT(modstamp_watch_check(watch, witness, NULL) == MODSTAMP_OK);
+        EXPECT_WHY(modstamp_watch_check(watch, untagged, &why), MODSTAMP_STALE, "it was no tag");
+        EXPECT_WHY(modstamp_watch_check(watch, "", &why), MODSTAMP_STALE, "witness");
+        EXPECT(!wakes(watch));
+    }
+    write_file(MODULE, "another plug-in");
+    EXPECT(wakes(watch));
+    EXPECT_WHY(modstamp_watch_check(watch, witness, &why), MODSTAMP_STALE, "libgstvpx.so changed");
+    EXPECT(!wakes(watch));
+    EXPECT_WHY(modstamp_watch_check(watch, witness, &why), MODSTAMP_STALE, "libgstvpx.so changed");
+    write_file(MODULE, "a plug-in");
+    EXPECT(modstamp_watch_check(watch, witness, NULL) == MODSTAMP_OK);
+    modstamp_watch_close(watch);
+    EXPECT(descriptors() == before);
+
+    EXPECT_WHY(modstamp_watch_open("no-such", NULL, &watch, &why), MODSTAMP_FAILED, "no-such");
+    EXPECT(watch == NULL);
+    EXPECT_WHY(modstamp_watch_open(PROFILE, NULL, NULL, &why), MODSTAMP_INVALID, "“watch”: it is NULL");
+    EXPECT_WHY(modstamp_watch_check(NULL, witness, &why), MODSTAMP_INVALID, "“watch”: it is NULL");
+    EXPECT(modstamp_watch_fd(NULL) == -1);
+    modstamp_watch_close(NULL);
     modstamp_free(witness);
     modstamp_free(untagged);
 }
@@ -481,18 +535,6 @@ static void signals_are_left_alone(void)
     EXPECT(sigisemptyset(&blocked));
 }
 
-static int descriptors(void)
-{
-    DIR *directory = opendir("/proc/self/fd");
-    int count = 0;
-
-    EXPECT(directory != NULL);
-    while (readdir(directory) != NULL)
-        count++;
-    closedir(directory);
-    return count;
-}
-
 static void call_in_every_way(const char *witness)
 {
     char *own = observe(), *why = NULL;
@@ -535,6 +577,7 @@ static const struct {
     PROMISE(a_touch_makes_every_witness_stale),
     PROMISE(an_answer_of_one_program_holds_while_another_is_upgraded),
     PROMISE(an_answer_of_another_consumer_is_stale),
+    PROMISE(a_watch_checks_and_wakes_a_main_loop_up),
     PROMISE(bad_arguments_get_a_code_and_a_sentence),
     PROMISE(what_is_no_witness_is_stale),
     PROMISE(a_profile_that_disappears_between_two_calls_is_told),

@@ -4,6 +4,9 @@
 //! interesting one. So there are `Settle` steps in a sequence, and while one sequence waits others run: thousands of them
 //! are under way at once, and hardly a second is slept.
 //!
+//! Each sequence runs once more without these steps, and with a watch beside the whole checks. inotify(7) has room for
+//! some hundred watches at once, and a sequence that never waits is soon over.
+//!
 //! `MODSTAMP_SEED=SEED` repeats a run, `MODSTAMP_SEED=SEED/CASE` one sequence of it; `MODSTAMP_SEQUENCES=N` sets their number.
 
 use std::collections::hash_map::{DefaultHasher, RandomState};
@@ -22,7 +25,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use filetime::FileTime;
-use modstamp::{Profile, Root, Verdict, Witness};
+use modstamp::{Profile, Root, Verdict, Watch, Witness};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -223,6 +226,20 @@ fn tree(seed: u64, number: u64) -> impl ValueTree<Value = Case> {
     let random = TestRng::from_seed(RngAlgorithm::XorShift, &bytes);
     let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), random);
     cases().new_tree(&mut runner).unwrap()
+}
+
+/// The sequence of that number. Odd ones are those before them, without a wait.
+fn sequence(seed: u64, number: u64) -> Case {
+    let case = tree(seed, number / 2).current();
+    match number % 2 {
+        0 => case,
+        _ => hurried(case),
+    }
+}
+
+fn hurried(mut case: Case) -> Case {
+    case.steps.retain(|step| !matches!(step, Step::Settle));
+    case
 }
 
 // The operations. Links in a scratch root may be absolute, and then the kernel would follow them out of it: everything
@@ -550,6 +567,8 @@ struct World {
     done: usize,
     root: PathBuf,
     taken: Vec<(String, Listing)>,
+    /// If the sequence never waits.
+    watch: Option<Watch>,
     since: Instant,
 }
 
@@ -573,19 +592,22 @@ impl World {
             let _ = apply(&root, place, verb);
         }
         let (done, taken, since) = (0, Vec::new(), Instant::now());
+        let waits = case.steps.iter().any(|step| matches!(step, Step::Settle));
+        let watch = (!waits).then(|| load(&root).watch().unwrap());
         World {
             number,
             case,
             done,
             root,
             taken,
+            watch,
             since,
         }
     }
 
     /// Goes on until the next step that has to wait; false where there is none. The error says how verdicts disagree.
     fn go_on(&mut self) -> Result<bool, String> {
-        let profile = Profile::load_in("qemu", &Root::open(&self.root).unwrap()).unwrap();
+        let profile = load(&self.root);
         let count = |done: io::Result<()>| OPERATIONS.fetch_add(done.is_ok().into(), Relaxed);
         while let Some(step) = self.case.steps.get(self.done) {
             self.done += 1;
@@ -612,7 +634,7 @@ impl World {
         self.taken.push((witness.to_string(), listing(&self.root)));
     }
 
-    fn check(&self, profile: &Profile) -> Result<(), String> {
+    fn check(&mut self, profile: &Profile) -> Result<(), String> {
         let now = listing(&self.root);
         let inputs = profile.inputs().unwrap();
         for (text, then) in self.taken.iter().rev().take(MOST_WITNESSES) {
@@ -620,7 +642,9 @@ impl World {
             let (_, before) = bytes_read();
             let checked = witness.check(profile).unwrap();
             let is_by_stat = bytes_read().0 == before;
-            for verdict in [&checked, &witness.judge(&inputs)] {
+            let watched = self.watch.as_mut().map(|it| it.check(&witness).unwrap());
+            let judged = witness.judge(&inputs);
+            for verdict in [&checked, &judged].into_iter().chain(&watched) {
                 if verdict.is_fresh() != (*then == now) {
                     return Err(disagreement(verdict, then, &now));
                 }
@@ -633,6 +657,10 @@ impl World {
         }
         Ok(())
     }
+}
+
+fn load(root: &Path) -> Profile {
+    Profile::load_in("qemu", &Root::open(root).unwrap()).unwrap()
 }
 
 fn disagreement(verdict: &Verdict, then: &Listing, now: &Listing) -> String {
@@ -733,11 +761,7 @@ fn simplest(seed: u64, number: u64, how: String) -> (Case, String) {
     ];
     let begun = Instant::now();
     let run = |cases: &[Case]| run(&|number| cases.get(number as usize).cloned(), usize::MAX);
-    let hurried = |mut case: Case| {
-        case.steps.retain(|step| !matches!(step, Step::Settle));
-        case
-    };
-    let original = tree(seed, number).current();
+    let original = sequence(seed, number);
     let must_settle = run(&[hurried(original.clone())]).is_empty();
     let prepared = |case: Case| if must_settle { case } else { hurried(case) };
     let key = |case: &Case| format!("{case:?}");
@@ -746,7 +770,7 @@ fn simplest(seed: u64, number: u64, how: String) -> (Case, String) {
     while begun.elapsed() < SHRINKING {
         let mut unknown = HashMap::new();
         for guess in GUESSES {
-            let (mut tree, mut guessed) = (tree(seed, number), 0);
+            let (mut tree, mut guessed) = (tree(seed, number / 2), 0);
             let mut goes_on = true;
             while goes_on && guessed < u64::BITS {
                 let case = prepared(tree.current());
@@ -802,7 +826,8 @@ fn agree(count: u64) {
     };
     eprintln!("seed {seed}, in {}", scratch().display());
     let case = |number| {
-        (number < only.map_or(count, |_| 1)).then(|| tree(seed, only.unwrap_or(number)).current())
+        let is_one = number < only.map_or(2 * count, |_| 1);
+        is_one.then(|| sequence(seed, only.unwrap_or(number)))
     };
     if let Some((number, how)) = run(&case, 1).into_iter().next() {
         let number = only.unwrap_or(number);
@@ -821,7 +846,7 @@ fn agree(count: u64) {
         [&OPERATIONS, &FRESH_BY_STAT, &FRESH, &STALE].map(|count| count.load(Relaxed));
     let fresh = by_stat + by_content;
     eprintln!(
-        "{count} sequences, {operations} operations, {} verdicts ({fresh} fresh, {by_stat} of them by stat alone; {stale} \
+        "{count} sequences, each twice, {operations} operations, {} verdicts ({fresh} fresh, {by_stat} of them by stat alone; {stale} \
          stale), seed {seed}",
         fresh + stale
     );
