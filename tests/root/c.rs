@@ -221,7 +221,8 @@ fn the_library_exports_what_the_list_says_and_nothing_else() {
         .filter(|name| !name.starts_with("LIBMODSTAMP_")) // a version itself
         .collect();
     exported.sort_unstable();
-    let version = |name: &str| match name.ends_with("_for") {
+    let is_later = |name: &str| name.ends_with("_for") || name.contains("_watch_");
+    let version = |name: &str| match is_later(name) {
         true => "LIBMODSTAMP_0.2",
         false => "LIBMODSTAMP_0",
     };

@@ -190,6 +190,7 @@ static bool wakes(const modstamp_watch *watch)
     return poll(&fd, 1, 0) == 1;
 }
 
+/* Other tests mount file systems meanwhile, so a watch may wake up at any time. */
 static void a_watch_checks_and_wakes_a_main_loop_up(void)
 {
     modstamp_watch *watch = NULL;
@@ -202,12 +203,10 @@ static void a_watch_checks_and_wakes_a_main_loop_up(void)
         EXPECT(modstamp_watch_check(watch, witness, NULL) == MODSTAMP_OK);
         EXPECT_WHY(modstamp_watch_check(watch, untagged, &why), MODSTAMP_STALE, "it was no tag");
         EXPECT_WHY(modstamp_watch_check(watch, "", &why), MODSTAMP_STALE, "witness");
-        EXPECT(!wakes(watch));
     }
     write_file(MODULE, "another plug-in");
     EXPECT(wakes(watch));
     EXPECT_WHY(modstamp_watch_check(watch, witness, &why), MODSTAMP_STALE, "libgstvpx.so changed");
-    EXPECT(!wakes(watch));
     EXPECT_WHY(modstamp_watch_check(watch, witness, &why), MODSTAMP_STALE, "libgstvpx.so changed");
     write_file(MODULE, "a plug-in");
     EXPECT(modstamp_watch_check(watch, witness, NULL) == MODSTAMP_OK);
