@@ -268,3 +268,33 @@ impl AsFd for Watch {
         self.wake.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    #[test]
+    fn a_verdict_holds_no_longer_than_its_time_even_if_the_kernel_told_nothing() {
+        let memory = Path::new("/dev/shm"); // An overlay tells too little.
+        let scratch = match memory.is_dir() {
+            true => tempfile::tempdir_in(memory).unwrap(),
+            false => tempfile::tempdir().unwrap(),
+        };
+        let module = scratch.path().join("modules/a.so");
+        fs::create_dir(module.parent().unwrap()).unwrap();
+        fs::write(&module, "before").unwrap();
+        let root = Root::open(scratch.path()).unwrap();
+        let profile = Profile::new("x").unwrap().in_root(&root);
+        let profile = profile.module_directories(["/modules"]).unwrap();
+        let witness = profile.observe().unwrap();
+        let mut watch = profile.watch().unwrap();
+        assert!(watch.check(&witness).unwrap().is_fresh());
+        fs::write(&module, "after").unwrap();
+        assert!(!watch.ears.are_quiet(), "the kernel told, and nobody heard");
+        assert!(watch.check(&witness).unwrap().is_fresh());
+        watch.since = Instant::now().checked_sub(LONGEST).unwrap();
+        assert!(!watch.check(&witness).unwrap().is_fresh());
+    }
+}
