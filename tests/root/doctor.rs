@@ -183,7 +183,7 @@ fn everybody_is_told_of_the_caches_that_they_make_good_and_of_each_failed_remedy
         );
         assert_eq!(*told, remedy);
     }
-    // Never asked for, and enabled for each user's manager: the cache is to be good.
+    // No remedy was applied yet. If a unit of a user's manager is enabled, the cache should be good.
     host.sh("rm -r home/me/.local var/cache/toy/sub.bin");
     modstamp(0, "update");
     fill();
