@@ -173,7 +173,11 @@ impl Watch {
                 Ok(false) => {
                     let verdict = witness.judge(&inputs);
                     let observation = inputs.observation();
-                    self.facts = [observation.variables.clone(), observation.host.clone()];
+                    let facts = [observation.variables.clone(), observation.host.clone()];
+                    if facts != self.facts {
+                        self.verdicts.clear(); // They were judged by other facts.
+                        self.facts = facts;
+                    }
                     self.verdicts.truncate(MOST_VERDICTS - 1);
                     self.verdicts.push((witness.clone(), verdict.clone()));
                     return Ok(verdict);
@@ -296,5 +300,29 @@ mod tests {
         assert!(watch.check(&witness).unwrap().is_fresh());
         watch.since = Instant::now().checked_sub(LONGEST).unwrap();
         assert!(!watch.check(&witness).unwrap().is_fresh());
+    }
+
+    #[test]
+    fn a_host_input_that_changes_before_another_witness_is_judged_outdates_every_verdict() {
+        let memory = Path::new("/dev/shm");
+        let scratch = match memory.is_dir() {
+            true => tempfile::tempdir_in(memory).unwrap(),
+            false => tempfile::tempdir().unwrap(),
+        };
+        let parameter = scratch.path().join("parameter");
+        fs::write(&parameter, "before").unwrap();
+        let root = Root::system().unwrap();
+        let profile = Profile::new("x-of-the-watch").unwrap().in_root(&root);
+        let modules = scratch.path().to_str().unwrap();
+        let profile = profile.files([format!("{modules}/none")]).unwrap();
+        let profile = profile.host([parameter.to_str().unwrap()]).unwrap();
+        let first = profile.observe().unwrap();
+        let mut watch = profile.watch().unwrap();
+        assert!(watch.check(&first).unwrap().is_fresh());
+        fs::write(&parameter, "after").unwrap();
+        let second = profile.observe().unwrap();
+        // As if the change had come just after the second check had found everything quiet.
+        assert!(watch.look(&second).unwrap().is_fresh());
+        assert!(!watch.check(&first).unwrap().is_fresh());
     }
 }
