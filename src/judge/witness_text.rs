@@ -50,7 +50,8 @@
 //! `libraries` says that libraries were looked for, and has a hash of which need leads to which of
 //! them. `missing` is a needed name that leads to none. `needed-by` is one file that needs the
 //! library in the line before. `no-json` is a manifest that is no JSON.
-//! `looked` is another path that the look depends on, with the fingerprint that makes the look needless while it is the same.
+//! `looked` is another path that the look depends on. While its fingerprint is the same, no other
+//! look is needed.
 //!
 //! [`Witness::disturbed`]: crate::judge::witness::Witness::disturbed
 
