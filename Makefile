@@ -211,7 +211,7 @@ mutants:           ## plant each fault of a long list, and print those that no t
 	tests/install-needs mutants
 	nice -n 19 tests/mutants/run $(TARGET_DIR)/mutants $(MUTANTS)
 
-check-release:     ## run the long forms, and write docs/check-release.md and docs/reliability.md
+check-release: site ## run the long forms, and write docs/check-release.md and docs/reliability.md
 	tests/install-needs lab packages torture fuzz coverage
 	tests/release
 	tests/reliability

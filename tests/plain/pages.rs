@@ -257,35 +257,69 @@ fn the_consumer_in_c_is_plain_c99() {
         .args(["-fsyntax-only", "-Iinclude", "examples/consumer.c"]));
 }
 
-/// The targets of a page's links.
-fn targets(page: &str) -> Vec<&str> {
+/// The targets of a page's links: a file, and the place in it, each empty if it is not named.
+fn targets(page: &str) -> Vec<(&str, &str)> {
     let targets = page.split("](").skip(1);
     let targets = targets.filter_map(|rest| Some(rest.split_once(')')?.0));
-    let files = targets.filter_map(|target| target.split('#').next());
-    files
-        .filter(|file| !file.is_empty() && !file.contains("://"))
+    let own = targets.filter(|target| !target.contains("://"));
+    own.map(|target| target.split_once('#').unwrap_or((target, "")))
         .collect()
 }
 
-#[test]
-fn every_link_of_a_page_leads_to_a_file() {
-    let docs = fs::read_dir(sources().join("docs")).unwrap();
-    let docs = docs.map(|file| file.unwrap().path());
-    let first = ["README.md", "SECURITY.md", "CHANGELOG.md"];
-    let first = first.map(|name| sources().join(name));
-    let mut count = 0;
-    for page in docs.chain(first) {
-        let text = fs::read_to_string(&page).unwrap();
-        for target in targets(&text) {
-            let file = page.parent().unwrap().join(target);
-            assert!(file.exists(), "{}: {target}", page.display());
-            count += 1;
-        }
-    }
-    assert!(count > 10, "{count} links");
+/// The anchors of a page: of its headings, as GitHub and mdBook make them, and those in its HTML.
+fn anchors(page: &str) -> Vec<String> {
+    let mut is_code = false;
+    let prose = page.lines().filter(|line| {
+        is_code ^= line.starts_with("```");
+        !is_code
+    });
+    let headings = prose.filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| {
+        let text = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+        text.chars()
+            .filter(kept)
+            .collect::<String>()
+            .replace(' ', "-")
+    };
+    let marks = page.split("<a id=\"").skip(1);
+    let marks = marks.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned()));
+    headings.map(anchor).chain(marks).collect()
 }
 
-/// `make site` checks the links of what it builds from that.
+#[test]
+fn every_link_of_a_page_leads_to_a_file_and_to_a_place_in_it() {
+    let docs = fs::read_dir(sources().join("docs")).unwrap();
+    let docs = docs.map(|file| file.unwrap().path());
+    let first = [
+        "README.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+    ];
+    let first = first.map(|name| sources().join(name));
+    let (mut files, mut places) = (0, 0);
+    for page in docs.chain(first) {
+        let text = fs::read_to_string(&page).unwrap();
+        for (target, place) in targets(&text) {
+            let file = match target {
+                "" => page.clone(),
+                _ => page.parent().unwrap().join(target),
+            };
+            let link = format!("{}: {target}#{place}", page.display());
+            assert!(file.exists(), "{link}");
+            files += 1;
+            if !place.is_empty() {
+                let anchors = anchors(&fs::read_to_string(&file).unwrap());
+                assert!(anchors.iter().any(|anchor| anchor == place), "{link}");
+                places += 1;
+            }
+        }
+    }
+    assert!(files > 10 && places > 3, "{files} links, {places} places");
+}
+
+/// `make site`, a part of `make check-release`, checks the links of what mdBook makes of it.
 #[test]
 fn the_book_has_every_page() {
     let docs = sources().join("docs");
@@ -295,7 +329,7 @@ fn the_book_has_every_page() {
         let name = file.unwrap().file_name().into_string().unwrap();
         let is_page = name.ends_with(".md") && name != "SUMMARY.md";
         assert!(
-            !is_page || listed.contains(&name.as_str()),
+            !is_page || listed.contains(&(name.as_str(), "")),
             "docs/SUMMARY.md lacks {name}"
         );
     }
