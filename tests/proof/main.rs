@@ -1,10 +1,11 @@
-//! Models of touches and of updates. stateright explores all their states. `make check-proof` runs
-//! them.
+//! Models of touches, of updates and of a watch. stateright explores all their states. `make
+//! check-proof` runs them.
 //!
 //! A hole is a model that lacks one rule. The checker must find that it breaks a promise.
 
 mod protocol;
 mod update;
+mod watch;
 
 use libtest_mimic::Arguments;
 
@@ -16,7 +17,9 @@ fn main() {
         .into_iter()
         .map(|test| test.of("protocol"));
     let update = update::tests().into_iter().map(|test| test.of("update"));
-    let conclusion = support::test::run(&arguments, protocol.chain(update).collect());
+    let watch = watch::tests().into_iter().map(|test| test.of("watch"));
+    let all = protocol.chain(update).chain(watch).collect();
+    let conclusion = support::test::run(&arguments, all);
     if protocol::states() > 0 {
         println!("{} states in all proofs of touches", protocol::states());
     }
