@@ -14,6 +14,7 @@ use std::time::Duration;
 
 mod checks;
 mod libvirt;
+mod rpm;
 mod table;
 mod timed;
 
@@ -46,6 +47,12 @@ fn main() {
         );
     } else if is_wanted("libvirt") {
         libvirt::libvirt(&mut table);
+    }
+    let rpm = Needs::root_and(&["cc", "mmdebstrap", "mount", "rpmbuild"]);
+    if is_wanted("rpm") && rpm.are_met() {
+        rpm::transactions(&mut table, scratch.path());
+    } else if !rpm.are_met() {
+        println!("skipped, needs root, mmdebstrap and rpmbuild: rpm's transactions\n");
     }
     if is_root {
         stand_in_for(scratch.path(), Path::new("/var/lib"), "lib");
