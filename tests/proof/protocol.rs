@@ -14,8 +14,9 @@
 //!
 //! # Promises
 //!
-//! - [`OLDER`] A change is made, and a trigger that began after it has ended. Then no check that
-//!   begins later says fresh for an answer whose probe began before the change.
+//! - [`OLDER`] A change is made, and a trigger that began after it has ended, or the package manager
+//!   has gone on to the next package. Then no check that begins later says fresh for an answer whose
+//!   probe began before the change.
 //! - [`WRONG`] A consumer that folds says fresh only if each module is still what the answer was
 //!   probed from when the check looks at it, trigger or not.
 //! - [`NEEDLESS`] Unless some content or the stamp changed since the observation began, no check
@@ -73,6 +74,8 @@ pub(super) enum Step {
     Lay(usize, u8),
     Touch,
     SyncTouch,
+    /// rpm goes on to the next package, which may take long.
+    Next,
     /// The transaction is over.
     End,
 }
@@ -83,12 +86,14 @@ pub(super) const RPM: &[Step] = &[
     Lay(A, 2),
     Lay(B, 2),
     Touch,
+    Next,
     SyncTouch,
     End,
     Touch,
     Lay(A, 0),
     Lay(B, 0),
     Touch,
+    Next,
     SyncTouch,
     End,
 ];
@@ -585,11 +590,14 @@ impl Plan {
                     return Some(());
                 }
             }
-            End => {
-                if !world.killed {
+            step @ (Next | End) => {
+                // If the power can fail, only the end of a transaction has to be on disk.
+                if !world.killed && (step == End || self.often.power_losses == 0) {
                     world.covered = world.covered.max(world.own);
                 }
-                (world.own, world.killed) = (0, false);
+                if step == End {
+                    (world.own, world.killed) = (0, false);
+                }
             }
         }
         world.manager_at += 1;
@@ -1104,9 +1112,22 @@ fn two_consumers_fool_nobody() {
     proof(SEEN, with!(plan, often.changes: 1, often.touches: 1));
 }
 
+/// It stays: the first consumers asked for it.
+fn filetriggerun_is_the_only_section_that_the_promise_does_not_need() {
+    const WITHOUT_UN: &[Step] = &[Lay(A, 0), Touch, Next, SyncTouch, End];
+    proof(SEEN, plan!(manager: WITHOUT_UN));
+}
+
 fn only_filetriggerun_on_removal_is_found_to_be_a_hole() {
     const REMOVAL: &[Step] = &[Touch, Lay(A, 0), End];
     hole(OLDER, plan!(consumers: STAMP, manager: REMOVAL));
+}
+
+fn no_touch_before_the_next_package_is_found_to_be_a_hole() {
+    const WITHOUT_IN: &[Step] = &[Lay(A, 2), Next, SyncTouch, End];
+    const WITHOUT_POSTUN: &[Step] = &[Touch, Lay(A, 0), Next, SyncTouch, End];
+    hole(OLDER, plan!(consumers: STAMP, manager: WITHOUT_IN));
+    hole(OLDER, plan!(consumers: STAMP, manager: WITHOUT_POSTUN));
 }
 
 fn newer_instead_of_different_is_found_to_be_a_hole() {
@@ -1226,6 +1247,7 @@ fn remembering_after_the_exchange_is_found_to_be_a_hole() {
     hole(BACK, with!(plan, touch: &[Lock, Exchange, Remember, Sync]));
 }
 
+/// So a transaction needs a section at its end.
 fn no_synced_touch_and_a_power_loss_is_found_to_be_a_hole() {
     const UNSYNCED: &[Step] = &[Lay(A, 2), Touch, End];
     hole(
@@ -1274,7 +1296,9 @@ pub(super) const SCENARIOS: &[(&str, Scenario)] = named![
     a_touch_always_leaves_a_later_time,
     a_touch_that_goes_on_without_the_lock_fools_nobody_and_the_last_is_the_latest,
     two_consumers_fool_nobody,
+    filetriggerun_is_the_only_section_that_the_promise_does_not_need,
     only_filetriggerun_on_removal_is_found_to_be_a_hole,
+    no_touch_before_the_next_package_is_found_to_be_a_hole,
     newer_instead_of_different_is_found_to_be_a_hole,
     observe_after_probe_is_found_to_be_a_hole,
     without_the_wait_a_change_there_and_back_in_one_tick_is_found_to_be_a_hole,

@@ -17,9 +17,10 @@ use super::protocol::{
 use super::real::{Clock, Ending, Lab, Real};
 
 /// The holes in which the stamp alone cannot tell. The whole witness does.
-const STAMP_IS_BLIND: [&str; 5] = [
-    // The trigger runs before the change, and none after it.
+const STAMP_IS_BLIND: [&str; 6] = [
+    // No trigger runs after the change.
     "only_filetriggerun_on_removal_is_found_to_be_a_hole",
+    "no_touch_before_the_next_package_is_found_to_be_a_hole",
     // A power loss undoes the only touch.
     "no_synced_touch_and_a_power_loss_is_found_to_be_a_hole",
     // The limits that lib.rs tells.
@@ -170,7 +171,7 @@ impl Replay<'_> {
     fn manager(&mut self, before: &World) {
         let ending = match self.trace.plan.manager[usize::from(before.manager_at)] {
             Step::Lay(module, content) => return self.real.lay(module, content),
-            Step::End => return,
+            Step::Next | Step::End => return,
             Step::Touch => Ending::NotSynced,
             Step::SyncTouch => Ending::Synced,
         };

@@ -303,7 +303,7 @@ impl Walk {
                 self.touch(Action::Manager, Action::TriggerKilled, Ending::NotSynced);
             }
             Step::SyncTouch => self.touch(Action::Manager, Action::TriggerKilled, Ending::Synced),
-            Step::End => drop(self.step(Action::Manager)),
+            Step::Next | Step::End => drop(self.step(Action::Manager)),
         }
     }
 
