@@ -18,6 +18,7 @@ mod remedies;
 mod tree;
 mod trouble;
 mod trust;
+mod watch;
 
 use std::process::Command;
 
@@ -49,6 +50,7 @@ fn main() {
         ("trouble", trouble::tests()),
         ("tree", tree::tests()),
         ("trust", trust::tests()),
+        ("watch", watch::tests()),
     ];
     let named = |(module, tests)| {
         Vec::into_iter(tests).map(move |test: support::test::Test| test.of(module))
