@@ -247,6 +247,7 @@ mod files {
     pub(crate) mod shared;
     pub(crate) mod trust;
     pub(crate) mod way;
+    pub(crate) mod write;
 }
 mod ground {
     pub(crate) mod environment;

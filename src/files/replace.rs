@@ -8,11 +8,10 @@
 //! file (flock(2)), so that stays.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
     AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock, renameat, renameat_with, unlinkat,
 };
@@ -48,7 +47,7 @@ pub(crate) struct Replacement<'a> {
     name: &'a OsStr,
     /// The name that it has until it takes that place.
     new: OsString,
-    file: File,
+    file: OwnedFd,
 }
 
 impl<'a> Replacement<'a> {
@@ -67,7 +66,7 @@ impl<'a> Replacement<'a> {
         loop {
             let new = new_name(name, writers);
             let file = match (rustix::fs::openat(directory, &new, flags, private), writers) {
-                (Ok(file), _) => file.into(),
+                (Ok(file), _) => file,
                 // A killed process left it.
                 (Err(Errno::EXIST), Writers::One) => {
                     remove(directory, &new)?;
@@ -91,7 +90,7 @@ impl<'a> Replacement<'a> {
         }
     }
 
-    pub(crate) fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &OwnedFd {
         &self.file
     }
 
@@ -166,13 +165,14 @@ fn new_name(name: &OsStr, writers: Writers) -> OsString {
     new.push(NEW);
     if writers == Writers::Many {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        new.push(format!(".{}.{count}", std::process::id()));
+        let process = rustix::process::getpid();
+        new.push(format!(".{process}.{count}"));
     }
     new
 }
 
 /// Locks a new file for as long as its writer has it open. `false` if it was taken for a leftover.
-fn lock(file: &File) -> rustix::io::Result<bool> {
+fn lock(file: &OwnedFd) -> rustix::io::Result<bool> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => Ok(false),
         // On a file system without locks nobody can take the file for a leftover.
@@ -225,15 +225,14 @@ pub(crate) fn remove(directory: &OwnedFd, name: impl AsRef<OsStr>) -> rustix::io
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use super::*;
+    use crate::files::write::write_all;
 
     /// A directory with a file, and its names and that file's text after `work`.
     fn after(work: impl FnOnce(&OwnedFd)) -> (Vec<String>, String) {
         let scratch = tempfile::tempdir().unwrap();
         std::fs::write(scratch.path().join("file"), "old").unwrap();
-        work(&File::open(scratch.path()).unwrap().into());
+        work(&std::fs::File::open(scratch.path()).unwrap().into());
         let names = std::fs::read_dir(scratch.path()).unwrap();
         let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
         let names = names.map(|entry| name(entry).into_string().unwrap());
@@ -246,7 +245,7 @@ mod tests {
     fn create(directory: &OwnedFd, writers: Writers) -> Replacement<'_> {
         let mode = Mode::from_raw_mode(0o600);
         let new = Replacement::create(directory, "file", mode, writers).unwrap();
-        new.file().write_all(b"new").unwrap();
+        write_all(new.file(), b"new").unwrap();
         new
     }
 

@@ -99,7 +99,6 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// The system's error, if it refused. `None` if modstamp did not like what the system showed.
-    #[cfg(feature = "cli")]
     pub(crate) fn errno(&self) -> Option<rustix::io::Errno> {
         match self {
             Error::System { cause, .. } => rustix::io::Errno::from_io_error(cause),

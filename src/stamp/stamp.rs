@@ -5,10 +5,10 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
@@ -284,17 +284,21 @@ impl Stamp {
     }
 
     /// The error of a touch that the system refused.
-    pub(crate) fn refused(&self, cause: io::Error) -> Error {
-        let remedy = match cause.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                "make room on its file system and touch again"
-            }
-            ErrorKind::FileTooLarge => "raise “ulimit -f” and touch again",
-            ErrorKind::ReadOnlyFilesystem => {
+    pub(crate) fn refused(&self, errno: Errno) -> Error {
+        let remedy = match errno {
+            Errno::NOSPC | Errno::DQUOT => "make room on its file system and touch again",
+            Errno::FBIG => "raise “ulimit -f” and touch again",
+            Errno::ROFS => {
                 "touch again once its file system can be written; checks look at the modules themselves"
             }
             _ => self.owner_remedy(),
         };
+        Error::system("touch the stamp", self.path(), errno, remedy)
+    }
+
+    /// The error of a touch that modstamp itself refused because of that problem of the stamp.
+    pub(crate) fn not_moved(&self, problem: String) -> Error {
+        let (cause, remedy) = (io::Error::other(problem), self.owner_remedy());
         Error::system("touch the stamp", self.path(), cause, remedy)
     }
 
@@ -365,14 +369,14 @@ mod tests {
         let root = Root::open(scratch.path()).unwrap();
         let stamp = Stamp::system(&root, "qemu").unwrap();
         let causes = [
-            (ErrorKind::StorageFull, "make room on its file system"),
-            (ErrorKind::QuotaExceeded, "make room on its file system"),
-            (ErrorKind::FileTooLarge, "raise “ulimit -f”"),
-            (ErrorKind::ReadOnlyFilesystem, "once its file system can"),
-            (ErrorKind::PermissionDenied, "run as root"),
+            (Errno::NOSPC, "make room on its file system"),
+            (Errno::DQUOT, "make room on its file system"),
+            (Errno::FBIG, "raise “ulimit -f”"),
+            (Errno::ROFS, "once its file system can"),
+            (Errno::ACCESS, "run as root"),
         ];
         for (cause, remedy) in causes {
-            let error = stamp.refused(cause.into()).to_string();
+            let error = stamp.refused(cause).to_string();
             assert!(error.contains(remedy), "{error}");
         }
     }
