@@ -101,7 +101,7 @@ fn triggers(table: &mut Table, scratch: &Path) {
     std::fs::write(&paths, "/usr/lib64/qemu/hw-display-qxl.so\n").unwrap();
     let paths = Some(paths);
 
-    let program = support::release("modstamp-rpm-trigger");
+    let program = support::program("modstamp-rpm-trigger");
     let arguments = [body.to_str().unwrap(), "1"];
     let trigger = || Timed::new("rpm-trigger", &program, &arguments, &paths);
     // In turns: the first trigger removes the witness that the last transaction's end kept, and

@@ -15,13 +15,16 @@
 //! If the body cannot be read, each path makes it touch all stamps, because it cannot know whose
 //! modules these are.
 #![no_main]
+#![cfg_attr(modstamp_no_std, no_std)]
 
-use std::ffi::OsString;
-use std::io::Write;
-use std::path::Path;
+extern crate alloc;
 
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use modstamp::Root;
 use modstamp::trigger::{self, Body, Due, Manager};
-use modstamp::{Root, Sentence};
 
 /// The function that C calls. Always returns 0, because no transaction may fail.
 #[allow(unsafe_code)] // C has to find this name. std's own `main` does the same.
@@ -29,19 +32,13 @@ use modstamp::{Root, Sentence};
 extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
     trigger::fill_standard_descriptors();
     trigger::ignore_signals_of_writes();
-    for warning in run(std::env::args_os().nth(1)) {
-        let _ = writeln!(
-            std::io::stderr(),
-            "modstamp: warning: {}",
-            Sentence(&warning)
-        );
-    }
+    run().iter().for_each(|warning| trigger::warn(warning));
     0
 }
 
-/// Runs the trigger with the scriptlet's body in the file `script`. Returns warnings.
-fn run(script: Option<OsString>) -> Vec<String> {
-    let mut body = Body::read(script);
+/// Runs the trigger. Its first argument is the file with the scriptlet's body. Returns warnings.
+fn run() -> Vec<String> {
+    let mut body = Body::read(trigger::first_argument());
     let root = match Root::system() {
         Ok(root) => root,
         Err(error) => return vec![error.to_string()],
@@ -50,16 +47,24 @@ fn run(script: Option<OsString>) -> Vec<String> {
     let mut names = profiles.iter();
     let any = body.directories.is_empty()
         || names.any(|name| trigger::has_administrators_file(&root, name));
-    let covers = |path: &Path| {
-        let mut directories = body.directories.iter();
-        any || directories.any(|directory| path.starts_with(directory))
-    };
+    let directories = &body.directories;
     let durability = body.durability;
     let touch = |due: &Due, warnings: &mut Vec<String>| {
         let (stamp, by, why) = (&due.stamp, due.by, due.why);
         stamp.touch_by(by, why, durability, due.deadline, warnings)
     };
-    let warnings = trigger::run(Manager::Rpm, &root, &profiles, covers, &[], touch);
+    let warnings = trigger::run(
+        Manager::Rpm,
+        &root,
+        &profiles,
+        |path| {
+            any || directories
+                .iter()
+                .any(|directory| path.starts_with(directory))
+        },
+        &[],
+        touch,
+    );
     body.warnings.extend(warnings);
     body.warnings
 }

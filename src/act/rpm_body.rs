@@ -8,16 +8,18 @@
 //! --profile qemu --no-sync /usr/lib64/qemu /usr/lib64/qemu-kvm
 //! ```
 
-use std::ffi::{OsStr, OsString};
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
 
 use rustix::fs::{Mode, OFlags};
 
 use crate::files::read::read_at_most;
 use crate::files::root::Root;
 use crate::ground::error::Error;
+use crate::ground::platform::{OsStr, OsStrExt, OsString, PathBuf, io};
 use crate::ground::text::Printable;
 use crate::stamp::stamp::{Durability, Stamp};
 

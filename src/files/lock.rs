@@ -1,8 +1,8 @@
 //! Locks on private files: nobody else can open the file, so nobody else can hold the lock
 //! (flock(2)).
 
-use std::ffi::CString;
-use std::time::Duration;
+use alloc::ffi::CString;
+use core::time::Duration;
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Timespec};

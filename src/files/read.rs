@@ -1,12 +1,14 @@
 //! A bounded read: no file, however large, takes all memory.
 
-use std::io;
+use alloc::vec::Vec;
 
 use rustix::buffer::spare_capacity;
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 
-/// The room that each read has at least. Most files fit.
+use crate::ground::platform::io;
+
+/// The room that is added whenever there is none. Most files fit.
 const PIECE: usize = 16 << 10;
 
 /// Reads an opened file of at most `most` bytes.
@@ -16,7 +18,9 @@ const PIECE: usize = 16 << 10;
 pub(crate) fn read_at_most(most: u64, file: impl AsFd) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     loop {
-        bytes.reserve(PIECE);
+        if bytes.len() == bytes.capacity() {
+            bytes.reserve(PIECE);
+        }
         match rustix::io::read(&file, spare_capacity(&mut bytes)) {
             Ok(_) if bytes.len() as u64 > most => return Err(Errno::FBIG.into()),
             Ok(0) => return Ok(bytes),

@@ -1,8 +1,10 @@
 //! Times as file systems keep them, and the end of all waiting.
 
-use std::fmt;
-use std::str::FromStr;
-use std::time::Duration;
+use alloc::format;
+use alloc::string::String;
+use core::fmt;
+use core::str::FromStr;
+use core::time::Duration;
 
 use rustix::fd::AsFd;
 use rustix::fs::{Stat, Timespec, Timestamps, UTIME_OMIT};
@@ -190,7 +192,7 @@ impl serde::Serialize for Mtime {
 
 impl<'de> serde::Deserialize<'de> for Mtime {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Mtime, D::Error> {
-        let text = <std::borrow::Cow<str>>::deserialize(from)?;
+        let text = <alloc::borrow::Cow<str>>::deserialize(from)?;
         text.parse().map_err(serde::de::Error::custom)
     }
 }

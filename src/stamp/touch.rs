@@ -13,7 +13,10 @@
 //! may bring an old time back. On one that cannot exchange two files, the last time may not be the
 //! latest.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;

@@ -13,9 +13,9 @@
 //! A look is slow, and a turn makes others wait. So a caller looks first, then takes the turn. It
 //! looks again only if the kept file's version changed meanwhile.
 
-use std::io;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use alloc::format;
+use alloc::string::{String, ToString};
+use core::time::Duration;
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, Stat};
@@ -28,6 +28,7 @@ use crate::files::root::mode_of_own;
 use crate::files::way::{Steps, Stop};
 use crate::files::write::write_all;
 use crate::ground::error::{Error, Result};
+use crate::ground::platform::{Path, PathBuf, io, os_str};
 use crate::ground::text::Printable;
 use crate::ground::time::{Deadline, Mtime, SECONDS_A_DAY};
 use crate::stamp::stamp::{Durability, Owner, Stamp};
@@ -143,7 +144,7 @@ impl Stamp {
     ///
     /// # Errors
     /// If it is missing, cannot be reached, or could have been written by somebody else.
-    pub(crate) fn open_kept(&self, kept: Kept) -> std::result::Result<OwnedFd, Stop> {
+    pub(crate) fn open_kept(&self, kept: Kept) -> core::result::Result<OwnedFd, Stop> {
         self.open_beside(kept.extension())
     }
 
@@ -290,8 +291,8 @@ impl Turn<'_> {
         kept: Kept,
         text: &str,
         durability: Durability,
-        prepare: impl FnOnce(&OwnedFd) -> std::result::Result<(), E>,
-    ) -> std::result::Result<(), E> {
+        prepare: impl FnOnce(&OwnedFd) -> core::result::Result<(), E>,
+    ) -> core::result::Result<(), E> {
         // rpm's program keeps nothing, so it spends no time on this.
         remove_leftovers(&self.directory, |_, of| self.stamp.is_beside(of));
         let name = kept.name(self.stamp);
@@ -330,7 +331,7 @@ impl Turn<'_> {
             format!(
                 "the time of {} is more than a day ahead of the clock and the stamp, so the stamp \
                  does not go on from there; see that nothing but modstamp changes that file",
-                Printable(self.lock_path().as_os_str())
+                Printable(os_str(&self.lock_path()))
             )
         })
     }

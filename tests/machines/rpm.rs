@@ -263,7 +263,7 @@ fn the_last_modules_removal_moves_the_stamp_before_and_after(host: &Host) {
 fn the_program_of_the_triggers_has_at_most_a_mebibyte(host: &Host) {
     let program = host.machine.root.join(&TRIGGERS[0][1..]);
     let size = std::fs::metadata(program).unwrap().len();
-    assert!(size <= 1 << 20, "{size} bytes");
+    assert!(size <= 64 << 10, "{size} bytes");
 }
 
 fn the_triggers_start_no_shell(host: &Host) {
