@@ -366,5 +366,7 @@ fn the_longest_body_of_mistakes_and_ten_thousand_stamps_have_room() {
         .files
         .iter()
         .filter(|(_, text)| text.contains("by: rpm"));
-    assert_eq!(touched.count(), 10_000);
+    let touched = touched.count();
+    place.sh("umount var/lib");
+    assert_eq!(touched, 10_000);
 }
