@@ -210,6 +210,10 @@
 //! | stamp | the stamp, and what is kept beside it | write in one directory |
 //! | files | a root directory, paths walked by descriptor, replacement of files, locks | open, lock and replace files |
 //! | ground | errors, text and its escaping, time, environment | ask for the time and the environment |
+//!
+//! rpm's program contains ground, files, stamp and a few files of act and observe. `make` builds
+//! these a second time, without std, by `--cfg modstamp_no_std`. So they name core's and alloc's
+//! items, and take the rest from `src/ground/platform.rs`.
 
 #![cfg_attr(modstamp_no_std, no_std)]
 #![cfg_attr(modstamp_no_std, allow(dead_code))] // rpm's trigger uses a part of each file.
@@ -267,6 +271,8 @@ mod files {
 mod ground {
     pub(crate) mod environment;
     pub(crate) mod error;
+    #[cfg(any(modstamp_no_std, test))]
+    pub(crate) mod error_text;
     pub(crate) mod platform;
     #[cfg(modstamp_no_std)]
     pub(crate) mod start;

@@ -21,10 +21,13 @@ use crate::files::trust::open_made;
 use crate::files::way::{Steps, Stop, Way};
 use crate::ground::environment::leads_to_home;
 use crate::ground::error::{Error, Result};
-use crate::ground::platform::{OsString, Path, PathBuf, errno, io, os_str};
+use crate::ground::platform::{OsString, Path, PathBuf, io, os_str};
 
 /// Flags that open a directory as a place.
 pub(crate) const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Continues "cannot …" in the errors of a root directory.
+pub(crate) const ENTER: &str = "enter the root directory";
 
 /// The directory that stands for `/` in every look-up.
 #[derive(Debug, Clone)]
@@ -185,11 +188,8 @@ pub(crate) fn mode_of_own(path: &Path) -> Mode {
     }
 }
 
-/// The error for a root directory.
+/// The error for a root directory that the system refused.
 pub(crate) fn not_entered(directory: &Path, cause: io::Error) -> Error {
-    let remedy = match errno(&cause) {
-        None => "name the directory that it leads to",
-        Some(_) => "name a directory that exists and that you may enter",
-    };
-    Error::system("enter the root directory", directory, cause, remedy)
+    let remedy = "name a directory that exists and that you may enter";
+    Error::system(ENTER, directory, cause, remedy)
 }

@@ -3,15 +3,16 @@
 //! The way to the tree's directory is walked, too. It may go through a user's directories, but
 //! through no link of that user's. So the caller gets the directory that the caller named.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::Mode;
 
-use crate::files::root::{DIRECTORY, Root, not_entered};
+use crate::files::root::{DIRECTORY, ENTER, Root, not_entered};
 use crate::files::way::{Steps, Way};
-use crate::ground::error::Result;
+use crate::ground::error::{Error, Result};
 
 impl Root {
     /// The tree below `directory`, as if it were `/`. It may belong to anybody.
@@ -30,8 +31,17 @@ impl Root {
             let place = Way::by_own_links(&system.directory).walk(&way)?;
             Ok(rustix::fs::openat(place, c".", DIRECTORY, Mode::empty())?)
         });
+        let refused = |error: io::Error| match error.kind() {
+            io::ErrorKind::Other => Error::system(
+                ENTER,
+                directory,
+                error,
+                "name the directory that it leads to",
+            ),
+            _ => not_entered(directory, error),
+        };
         Ok(Root {
-            directory: Arc::new(walked.map_err(|error| not_entered(directory, error))?),
+            directory: Arc::new(walked.map_err(refused)?),
             path: directory.to_owned(),
             is_system: false,
         })

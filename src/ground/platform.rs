@@ -3,13 +3,7 @@
 //! `cfg(modstamp_no_std)` builds such a program from the same sources. It is rpm's trigger.
 
 #[cfg(not(modstamp_no_std))]
-pub(crate) use std::{
-    ffi::{OsStr, OsString},
-    io,
-    os::unix::ffi::{OsStrExt, OsStringExt},
-    path::{Path, PathBuf},
-};
-
+pub(crate) use with_std::*;
 #[cfg(modstamp_no_std)]
 pub(crate) use without_std::*;
 
@@ -18,40 +12,53 @@ pub(crate) fn os_str(path: &Path) -> &OsStr {
     path.as_ref()
 }
 
-/// The value of an environment variable.
 #[cfg(not(modstamp_no_std))]
-pub(crate) fn variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name)
-}
+mod with_std {
+    pub(crate) use std::ffi::{OsStr, OsString};
+    pub(crate) use std::io;
+    pub(crate) use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    pub(crate) use std::path::{Path, PathBuf};
 
-/// The first argument of the program.
-#[cfg(not(modstamp_no_std))]
-pub(crate) fn first_argument() -> Option<OsString> {
-    std::env::args_os().nth(1)
-}
+    use rustix::fd::BorrowedFd;
+    use rustix::io::Errno;
 
-/// The system's error, if an error is one.
-#[cfg(not(modstamp_no_std))]
-pub(crate) fn errno(error: &io::Error) -> Option<rustix::io::Errno> {
-    rustix::io::Errno::from_io_error(error)
-}
-
-#[cfg(not(modstamp_no_std))]
-pub(crate) use rustix::stdio::{stderr, stdin};
-
-/// Has writes fail instead of sending the signals SIGPIPE and SIGXFSZ.
-#[cfg(not(modstamp_no_std))]
-#[allow(unsafe_code)] // The standard library cannot ignore a signal.
-pub(crate) fn ignore_signals_of_writes() {
-    unsafe extern "C" {
-        fn signal(number: i32, handler: extern "C" fn(i32)) -> usize;
+    /// The system's error, if an error is one.
+    pub(crate) fn errno(error: &io::Error) -> Option<Errno> {
+        Errno::from_io_error(error)
     }
-    const SIGPIPE: i32 = 13;
-    const SIGXFSZ: i32 = 25;
-    extern "C" fn do_nothing(_: i32) {}
-    for number in [SIGPIPE, SIGXFSZ] {
-        // SAFETY: signal(2) takes any number, and a handler that does nothing may run at any time.
-        unsafe { signal(number, do_nothing) };
+
+    /// The first argument of the program.
+    pub(crate) fn first_argument() -> Option<OsString> {
+        std::env::args_os().nth(1)
+    }
+
+    /// The value of an environment variable.
+    pub(crate) fn variable(name: &str) -> Option<OsString> {
+        std::env::var_os(name)
+    }
+
+    pub(crate) fn stdin() -> BorrowedFd<'static> {
+        rustix::stdio::stdin()
+    }
+
+    pub(crate) fn stderr() -> BorrowedFd<'static> {
+        rustix::stdio::stderr()
+    }
+
+    /// Has writes fail instead of sending the signals SIGPIPE and SIGXFSZ.
+    #[allow(unsafe_code)] // The standard library cannot ignore a signal.
+    pub(crate) fn ignore_signals_of_writes() {
+        unsafe extern "C" {
+            fn signal(number: i32, handler: extern "C" fn(i32)) -> usize;
+        }
+        const SIGPIPE: i32 = 13;
+        const SIGXFSZ: i32 = 25;
+        extern "C" fn do_nothing(_: i32) {}
+        for number in [SIGPIPE, SIGXFSZ] {
+            // SAFETY: signal(2) takes any number, and a handler that does nothing may run at any
+            // time.
+            unsafe { signal(number, do_nothing) };
+        }
     }
 }
 
@@ -60,10 +67,11 @@ pub(crate) fn ignore_signals_of_writes() {
 mod without_std {
     use alloc::vec::Vec;
 
+    use rustix::io::Errno;
+
     pub(crate) use crate::ground::start::{
         first_argument, ignore_signals_of_writes, stderr, stdin, variable,
     };
-    use rustix::io::Errno;
 
     pub(crate) type OsStr = [u8];
     pub(crate) type OsString = Vec<u8>;
@@ -109,6 +117,8 @@ mod without_std {
 
         use rustix::io::Errno;
 
+        use crate::ground::error_text::error_text;
+
         pub(crate) type Result<T> = core::result::Result<T, Error>;
 
         #[derive(Debug)]
@@ -134,46 +144,10 @@ mod without_std {
                 match self {
                     Error::System(errno) => {
                         let number = errno.raw_os_error();
-                        write!(f, "{} (os error {number})", text(*errno))
+                        write!(f, "{} (os error {number})", error_text(*errno))
                     }
                     Error::Other(problem) => f.write_str(problem),
                 }
-            }
-        }
-
-        /// The text of strerror(3) for the errors that a touch can meet.
-        fn text(errno: Errno) -> &'static str {
-            match errno {
-                Errno::PERM => "Operation not permitted",
-                Errno::NOENT => "No such file or directory",
-                Errno::IO => "Input/output error",
-                Errno::NXIO => "No such device or address",
-                Errno::BADF => "Bad file descriptor",
-                Errno::AGAIN => "Resource temporarily unavailable",
-                Errno::NOMEM => "Cannot allocate memory",
-                Errno::ACCESS => "Permission denied",
-                Errno::BUSY => "Device or resource busy",
-                Errno::EXIST => "File exists",
-                Errno::NODEV => "No such device",
-                Errno::NOTDIR => "Not a directory",
-                Errno::ISDIR => "Is a directory",
-                Errno::INVAL => "Invalid argument",
-                Errno::NFILE => "Too many open files in system",
-                Errno::MFILE => "Too many open files",
-                Errno::FBIG => "File too large",
-                Errno::NOSPC => "No space left on device",
-                Errno::ROFS => "Read-only file system",
-                Errno::MLINK => "Too many links",
-                Errno::NAMETOOLONG => "File name too long",
-                Errno::NOLCK => "No locks available",
-                Errno::NOSYS => "Function not implemented",
-                Errno::NOTEMPTY => "Directory not empty",
-                Errno::LOOP => "Too many levels of symbolic links",
-                Errno::OPNOTSUPP => "Operation not supported",
-                Errno::TIMEDOUT => "Connection timed out",
-                Errno::STALE => "Stale file handle",
-                Errno::DQUOT => "Disk quota exceeded",
-                _ => "the system refused",
             }
         }
     }

@@ -18,8 +18,8 @@ use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 use rustix::fd::BorrowedFd;
 use rustix::process::{Signal, getpid, kill_process};
 
-// The kernel starts a program with the stack pointer at its argument count, and calls nothing: there
-// is no return address, and no frame before this one (System V ABI, “Process Initialization”).
+// The kernel starts a program with the stack pointer at its argument count. There is no return
+// address, and no frame before this one (System V ABI, “Process Initialization”).
 #[cfg(target_arch = "x86_64")]
 global_asm!(
     ".globl _start",
@@ -260,8 +260,8 @@ unsafe impl GlobalAlloc for Heap {
 /// Ends the program like std does, by SIGABRT.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    let text = b"modstamp: rpm's trigger has a fault and ended early; run \xe2\x80\x9cmodstamp touch\xe2\x80\x9d\n";
-    let _ = rustix::io::write(stderr(), text);
+    let text = "modstamp: rpm's trigger has a fault and ended early; run “modstamp touch”\n";
+    let _ = rustix::io::write(stderr(), text.as_bytes());
     loop {
         let _ = kill_process(getpid(), Signal::ABORT);
     }

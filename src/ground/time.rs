@@ -157,7 +157,7 @@ impl Deadline {
     }
 }
 
-/// The time since some moment before the first look at it. No clock step moves it (clock_gettime(2)).
+/// The time since the boot. No clock step moves it (clock_gettime(2)).
 fn since_boot() -> Duration {
     let now = clock_gettime(ClockId::Monotonic);
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)

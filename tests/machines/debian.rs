@@ -191,7 +191,9 @@ fn every_link_of_the_readme_leads_to_a_file(host: &Host) {
 fn the_program_has_nothing_of_the_c_library_in_it(host: &Host) {
     host.install_built(&["modstamp"]);
     let fields = "${Depends} | ${Built-Using}${Static-Built-Using}";
-    let fields = host.sh(&format!("dpkg-query --show --showformat '{fields}' modstamp"));
+    let fields = host.sh(&format!(
+        "dpkg-query --show --showformat '{fields}' modstamp"
+    ));
     let (depends, built_using) = fields.split_once(" | ").unwrap();
     assert!(depends.contains("libc6 (>= "), "{depends}");
     assert_eq!(built_using, "");

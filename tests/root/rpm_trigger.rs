@@ -9,9 +9,10 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use support::named;
-use support::rpm_trigger::{Build, build, program};
+use support::rpm_trigger::{Build, build, is_without_std, program};
 use support::test::{self, Needs, Test};
 
 type Scenario = fn();
@@ -31,8 +32,13 @@ pub fn tests() -> Vec<Test> {
         it_waits_no_longer_for_a_lock_than_the_program_with_std,
         a_list_of_a_million_paths_takes_no_memory,
         the_longest_body_of_mistakes_and_ten_thousand_stamps_have_room,
+        its_memory_never_exceeds_half_a_mebibyte,
     ];
-    test::tests(&Needs::root_and(&["chroot", "ldd"]), scenarios).collect()
+    test::tests(
+        &Needs::root_and(&["chroot", "ldd", "pgrep", "strace"]),
+        scenarios,
+    )
+    .collect()
 }
 
 static STD: LazyLock<PathBuf> = LazyLock::new(|| build(Build::Std));
@@ -369,4 +375,36 @@ fn the_longest_body_of_mistakes_and_ten_thousand_stamps_have_room() {
     let touched = touched.count();
     place.sh("umount var/lib");
     assert_eq!(touched, 10_000);
+}
+
+/// The program is held at its exit. Its own peak, `VmHWM`, lacks what the process was before it.
+fn its_memory_never_exceeds_half_a_mebibyte() {
+    let place = Place::of(program());
+    let mut strace = Command::new("strace");
+    strace.args(["-o", "/dev/null", "-e"]);
+    strace.arg("inject=exit_group:delay_enter=60s");
+    strace.args(["chroot", ".", "/trigger", "/body"]);
+    strace.current_dir(place.0.path()).stdin(Stdio::piped());
+    let mut strace = strace.spawn().unwrap();
+    let paths = strace.stdin.take().unwrap();
+    (&paths).write_all(PATH.as_bytes()).unwrap();
+    let stamp = place.0.path().join("var/lib/modstamp/qemu.stamp");
+    let begin = Instant::now();
+    while !stamp.exists() && begin.elapsed() < Duration::from_secs(30) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::thread::sleep(Duration::from_millis(500)); // It still ends its turn.
+    let child = support::run(Command::new("pgrep").args(["-P", &strace.id().to_string()]));
+    let status = fs::read_to_string(format!("/proc/{}/status", child.trim())).unwrap();
+    support::run(Command::new("kill").args(["-KILL", child.trim()]));
+    let _ = strace.wait();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak: u64 = peak
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    println!("VmHWM is {peak} KiB");
+    assert!(peak <= 512 || !is_without_std(), "{peak} KiB");
 }
