@@ -31,28 +31,42 @@ export CARGO_TARGET_DIR := $(TARGET_DIR)
 # Root by sudo(8) may have no rustc. Then this is the machine of the last build.
 HOST        := $(or $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p'),$(lastword \
 	$(patsubst $(TARGET_DIR)/%/release/modstamp,%,$(wildcard $(TARGET_DIR)/*/release/modstamp))))
-RELEASE     := $(TARGET_DIR)/$(HOST)/release
-FFI         := $(TARGET_DIR)/$(HOST)/ffi
+BUILT       := $(TARGET_DIR)/$(HOST)
+RELEASE     := $(BUILT)/release
+FFI         := $(BUILT)/ffi
 LIBRARY     := libmodstamp.so.$(VERSION)
 MANUAL      := $(TARGET_DIR)/manual
 
-# The programs are linked statically if libc.a is installed: a dynamic program spends most of its
-# start-up on loading libraries. Debian has libc.a in libc6-dev, Fedora in glibc-static, openSUSE in
+# `modstamp` is linked statically if libc.a is installed: a dynamic program spends most of its start-up
+# on loading libraries. Debian has libc.a in libc6-dev, Fedora in glibc-static, openSUSE in
 # glibc-devel-static. `--target` keeps the flag from build scripts and macros, which need a dynamic one.
+# `make STATIC=` links it dynamically, as packages do.
 STATIC := $(shell echo 'int main(void) { return 0; }' | $(or $(CC),cc) -static -x c -o /dev/null - 2>/dev/null && echo -C target-feature=+crt-static)
 # The build leaves out the path of the sources, unless the path has a space, which RUSTFLAGS cannot hold.
 REMAP  := $(if $(word 2,$(CURDIR)),,--remap-path-prefix=$(CURDIR)=)
-BUILD  := RUSTFLAGS="$$RUSTFLAGS $(REMAP) $(STATIC)" $(CARGO) build --release --locked --target $(HOST)
+BUILD  := $(CARGO) build --locked --target $(HOST)
 
-.PHONY: all programs library manual install install-library install-units install-python uninstall demo screen site check test check-all check-proof check-root \
+# rpm's trigger has no libc and no std, because their start-up takes longer than its work. That needs code
+# for each processor (src/ground/start.rs). On others, and with TRIGGER=std, it is a dynamic program of the same sources.
+TRIGGER := $(if $(filter x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu,$(HOST)),no-std,std)
+NO_STD  := --cfg modstamp_no_std -C relocation-model=static -C force-unwind-tables=no \
+	-C link-arg=-nostartfiles -C link-arg=-nostdlib -C link-arg=-static \
+	-C link-arg=-Wl,-T,src/rpm_trigger.ld,--no-eh-frame-hdr,-z,noseparate-code,-z,norelro
+
+.PHONY: all programs trigger library manual install install-library install-units install-python uninstall demo screen site check test check-all check-proof check-root \
 	check-torture check-rpm check-dpkg check-pacman check-libvirt check-ecosystems \
 	check-systemd check-security check-lab check-packages torture fuzz coverage miri mutants check-release \
 	api bench dist dist-vendored clean help
 
 all: programs library manual ## build all that `make install` installs
 
-programs:
-	$(BUILD)
+programs: trigger
+	RUSTFLAGS="$$RUSTFLAGS $(REMAP) $(STATIC)" $(BUILD) --release --bin modstamp
+
+# A call of its own: rustix is built in another way for a program without libc.
+trigger:
+	RUSTFLAGS="$$RUSTFLAGS $(REMAP) $(if $(filter no-std,$(TRIGGER)),$(NO_STD))" \
+		$(BUILD) --profile trigger --no-default-features --bin modstamp-rpm-trigger
 
 # cargo would give the linker a version script of its own, without versions, so this calls it.
 library:
@@ -70,7 +84,7 @@ manual:
 # Without a cargo, as for root by sudo(8), this installs the last build.
 install: $(if $(shell command -v $(CARGO)),all) install-library install-units ## install them: DESTDIR=, PREFIX=
 	install -D -m 0755 $(RELEASE)/modstamp $(DESTDIR)$(BINDIR)/modstamp
-	install -D -m 0755 $(RELEASE)/modstamp-rpm-trigger $(DESTDIR)$(LIBEXECDIR)/modstamp/rpm-trigger
+	install -D -m 0755 $(BUILT)/trigger/modstamp-rpm-trigger $(DESTDIR)$(LIBEXECDIR)/modstamp/rpm-trigger
 	ln -sfr $(DESTDIR)$(BINDIR)/modstamp $(DESTDIR)$(LIBEXECDIR)/modstamp/rpm-transaction
 	install -d -m 0755 $(DESTDIR)$(STATEDIR)/modstamp
 	install -D -m 0644 -t $(DESTDIR)$(MANDIR)/man1 $(MANUAL)/man1/*.1

@@ -210,7 +210,22 @@
 //! | stamp | the stamp, and what is kept beside it | write in one directory |
 //! | files | a root directory, paths walked by descriptor, replacement of files, locks | open, lock and replace files |
 //! | ground | errors, text and its escaping, time, environment | ask for the time and the environment |
+//!
+//! rpm's program contains ground, files, stamp and a few files of act and observe. `make` builds
+//! these a second time, without std, by `--cfg modstamp_no_std`. So they name core's and alloc's
+//! items, and take the rest from `src/ground/platform.rs`.
 
+#![cfg_attr(modstamp_no_std, no_std)]
+#![cfg_attr(modstamp_no_std, allow(dead_code))] // rpm's trigger uses a part of each file.
+
+extern crate alloc;
+
+#[cfg(modstamp_no_std)]
+mod act {
+    pub(crate) mod rpm_body;
+    pub mod trigger;
+}
+#[cfg(not(modstamp_no_std))]
 mod act {
     pub(crate) mod bound;
     pub(crate) mod cache;
@@ -240,20 +255,31 @@ mod ffi;
 mod files {
     pub(crate) mod directory;
     pub(crate) mod lock;
+    #[cfg(not(modstamp_no_std))]
     pub(crate) mod mount;
     pub(crate) mod read;
     pub(crate) mod replace;
     pub(crate) mod root;
+    #[cfg(not(modstamp_no_std))]
     pub(crate) mod shared;
+    #[cfg(not(modstamp_no_std))]
+    pub(crate) mod tree;
     pub(crate) mod trust;
     pub(crate) mod way;
+    pub(crate) mod write;
 }
 mod ground {
     pub(crate) mod environment;
     pub(crate) mod error;
+    #[cfg(any(modstamp_no_std, test))]
+    pub(crate) mod error_text;
+    pub(crate) mod platform;
+    #[cfg(modstamp_no_std)]
+    pub(crate) mod start;
     pub(crate) mod text;
     pub(crate) mod time;
 }
+#[cfg(not(modstamp_no_std))]
 mod judge {
     pub(crate) mod compare;
     pub(crate) mod difference;
@@ -265,6 +291,11 @@ mod judge {
     pub(crate) mod witness;
     mod witness_text;
 }
+#[cfg(modstamp_no_std)]
+mod observe {
+    pub(crate) mod package_manager;
+}
+#[cfg(not(modstamp_no_std))]
 mod observe {
     pub(crate) mod added;
     pub(crate) mod content;
@@ -320,30 +351,36 @@ mod stamp {
     pub(crate) mod turn;
 }
 
-pub use act::cache::{Cache, CachedCommand, Outcome};
-pub use act::cached::{Answer, cached};
 #[cfg(feature = "cli")]
 #[doc(hidden)] // Only the programs use it.
 pub use act::doctor;
 #[cfg(feature = "libvirt")]
 pub use act::libvirt;
-pub use act::not_kept::NotKept;
-#[doc(hidden)] // Only the programs use them.
-pub use act::refresh::RefreshedCaches;
-#[doc(hidden)] // Only the programs use them.
-pub use act::remedy::{
-    cure::Cure,
-    record::{LastRemedy, RemedyResult},
-    round::{Commands, Which},
-    standing::{CacheStatus, Staleness},
-};
-pub use act::stream::Stream;
-pub use act::touch::Touched;
 #[doc(hidden)] // Only the programs use it.
 pub use act::trigger;
-pub use act::update::Updated;
+#[cfg(not(modstamp_no_std))]
 #[doc(hidden)] // Only the programs use them.
-pub use act::{cache::AskedWith, command::is_program_of, inquiry::Ask};
+pub use act::{
+    cache::AskedWith,
+    command::is_program_of,
+    inquiry::Ask,
+    refresh::RefreshedCaches,
+    remedy::{
+        cure::Cure,
+        record::{LastRemedy, RemedyResult},
+        round::{Commands, Which},
+        standing::{CacheStatus, Staleness},
+    },
+};
+#[cfg(not(modstamp_no_std))]
+pub use act::{
+    cache::{Cache, CachedCommand, Outcome},
+    cached::{Answer, cached},
+    not_kept::NotKept,
+    stream::Stream,
+    touch::Touched,
+    update::Updated,
+};
 pub use files::root::Root;
 #[doc(hidden)] // Only the programs use it.
 pub use ground::environment::caller;
@@ -353,15 +390,18 @@ pub use ground::text::{Sentence, is_unsafe, printable, unescape};
 #[doc(hidden)] // Only the programs use it.
 pub use ground::time::Precision;
 pub use ground::time::{Mtime, NotATime};
-pub use judge::reason::{Aspect, FactKind, Reason, Subject};
-pub use judge::verdict::Verdict;
-pub use judge::watch::Watch;
-pub use judge::witness::Witness;
+#[cfg(not(modstamp_no_std))]
+pub use judge::{
+    reason::{Aspect, FactKind, Reason, Subject},
+    verdict::Verdict,
+    watch::Watch,
+    witness::Witness,
+};
+#[cfg(not(modstamp_no_std))]
 #[doc(hidden)] // Only the programs use them.
 pub use observe::added::{Added, AddedState};
-pub use observe::input::Input;
-pub use observe::inputs::Inputs;
-pub use observe::profile::Profile;
+#[cfg(not(modstamp_no_std))]
+pub use observe::{input::Input, inputs::Inputs, profile::Profile};
 #[doc(hidden)] // Only the programs use them.
 pub use stamp::event::{Action, Event};
 #[doc(hidden)] // Only the programs use it.

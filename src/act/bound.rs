@@ -140,7 +140,7 @@ fn take_lock(
     is_ours: impl Fn(&Stat) -> bool,
 ) -> rustix::io::Result<Option<Lock>> {
     let file = match open_file(directory, lock_name(name), OFlags::RDWR) {
-        Ok(file) => File::from(file),
+        Ok(file) => file,
         Err(Errno::NOENT | Errno::LOOP | Errno::ACCESS) => return Ok(None),
         Err(errno) => return Err(errno),
     };

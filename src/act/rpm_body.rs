@@ -8,17 +8,18 @@
 //! --profile qemu --no-sync /usr/lib64/qemu /usr/lib64/qemu-kvm
 //! ```
 
-use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
 
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 
 use crate::files::read::read_at_most;
 use crate::files::root::Root;
 use crate::ground::error::Error;
+use crate::ground::platform::{OsStr, OsStrExt, OsString, PathBuf, io};
 use crate::ground::text::Printable;
 use crate::stamp::stamp::{Durability, Stamp};
 
@@ -109,8 +110,8 @@ impl Body {
 }
 
 /// Reads a body. Waits for no FIFO's other end.
-fn read(script: &OsStr) -> std::io::Result<Vec<u8>> {
-    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
-    let file = File::options().read(true).custom_flags(flags).open(script);
-    read_at_most(MOST_BYTES, file?)
+fn read(script: &OsStr) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(script, flags, Mode::empty())?;
+    read_at_most(MOST_BYTES, file)
 }

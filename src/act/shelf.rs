@@ -210,7 +210,8 @@ impl Shelf {
     pub(crate) fn scratch(&self, name: &OsStr) -> Result<File, NotKept> {
         let new = self.replacement(name);
         let file = new.and_then(|new| new.file().try_clone());
-        file.map_err(|error| self.not_written(name, error))
+        file.map(File::from)
+            .map_err(|error| self.not_written(name, error))
     }
 
     /// Stores an answer under `name`.
@@ -228,7 +229,7 @@ impl Shelf {
         let write = || -> io::Result<Placed> {
             let new = self.replacement(name)?;
             Stored::write(new.file(), question, witness, parts)?;
-            new.file().sync_data()?;
+            rustix::fs::fdatasync(new.file())?;
             // The caller may still put a file there.
             Ok(new.take_place_if(|old| !matches!(self.find(old), Finding::LeftAlone(_)))?)
         };

@@ -15,6 +15,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
 use xxhash_rust::xxh3::Xxh3;
@@ -132,7 +133,7 @@ impl Stored {
 
     /// Writes an answer into an empty file.
     pub(crate) fn write(
-        file: &File,
+        file: impl AsFd,
         question: &str,
         witness: &Witness,
         parts: &Parts,
@@ -146,14 +147,14 @@ impl Stored {
         ];
         let lengths = lengths.map(|length| length.to_string()).join(" ");
         let mut out = Summed {
-            file,
+            file: file.as_fd(),
             sum: Xxh3::new(),
         };
         write!(out, "{MAGIC}{VERSION} {lengths}\n{question}\n{witness}")?;
         parts.stdout.pass_on(|bytes| out.write_all(bytes))?;
         parts.stderr.pass_on(|bytes| out.write_all(bytes))?;
-        let Summed { mut file, sum } = out;
-        file.write_all(checksum(&sum).as_bytes())
+        let sum = checksum(&out.sum);
+        out.write_all(sum.as_bytes())
     }
 
     pub(crate) fn parts(&self) -> Parts<'_> {
@@ -176,19 +177,19 @@ impl Stored {
 
 /// A file that is written, and the checksum of what was written.
 struct Summed<'a> {
-    file: &'a File,
+    file: BorrowedFd<'a>,
     sum: Xxh3,
 }
 
 impl Write for Summed<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let length = self.file.write(bytes)?;
+        let length = rustix::io::write(self.file, bytes)?;
         self.sum.update(&bytes[..length]);
         Ok(length)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        Ok(())
     }
 }
 

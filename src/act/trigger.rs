@@ -5,18 +5,22 @@
 //! modules and for its turns. It treats everything unknown as a change, such as a path list that
 //! never arrives. A needless touch costs a probe. A missing touch costs a wrong answer.
 
-use std::ffi::{OsStr, OsString};
-use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 
 pub use crate::act::rpm_body::Body;
 use crate::files::root::Root;
 use crate::files::way::Steps;
+use crate::files::write::write_all;
 use crate::ground::error::Result;
+use crate::ground::platform::{self, OsStr, OsStrExt, OsString, Path, stderr, stdin};
+use crate::ground::text::Sentence;
 pub use crate::ground::time::Deadline;
 use crate::ground::time::Mtime;
 pub use crate::observe::package_manager::Manager;
@@ -110,13 +114,11 @@ pub fn run(
 ) -> Vec<String> {
     let deadline = Deadline::of_touch();
     let cause = match manager {
-        Manager::Rpm => read_paths(covers, rustix::stdio::stdin(), deadline),
+        Manager::Rpm => read_paths(covers, stdin(), deadline),
         Manager::Pacman => {
-            let cause = read_paths(covers, rustix::stdio::stdin(), deadline);
+            let cause = read_paths(covers, stdin(), deadline);
             // pacman, unlike rpm, takes a reader that leaves early for an error.
-            while let Ok(Some(1..)) = read_by(deadline, rustix::stdio::stdin(), &mut [0; 8 * 1024])
-            {
-            }
+            while let Ok(Some(1..)) = read_by(deadline, stdin(), &mut [0; 8 * 1024]) {}
             cause
         }
         Manager::Dpkg | Manager::Apk => Some(fired(covers, directories)),
@@ -258,18 +260,8 @@ pub fn has_administrators_file(root: &Root, profile: &str) -> bool {
 /// Has writes fail instead of ending the program: into a pipe that nobody reads (SIGPIPE), and
 /// beyond the limit of file sizes (SIGXFSZ, setrlimit(2)). Programs that this one starts inherit
 /// that.
-#[allow(unsafe_code)] // The standard library cannot ignore a signal.
 pub fn ignore_signals_of_writes() {
-    unsafe extern "C" {
-        fn signal(number: i32, handler: extern "C" fn(i32)) -> usize;
-    }
-    const SIGPIPE: i32 = 13;
-    const SIGXFSZ: i32 = 25;
-    extern "C" fn do_nothing(_: i32) {}
-    for number in [SIGPIPE, SIGXFSZ] {
-        // SAFETY: signal(2) takes any number, and a handler that does nothing may run at any time.
-        unsafe { signal(number, do_nothing) };
-    }
+    platform::ignore_signals_of_writes();
 }
 
 /// Opens `/dev/null` for each standard descriptor that is closed.
@@ -282,8 +274,19 @@ pub fn fill_standard_descriptors() {
         if fd.as_raw_fd() > 2 {
             return;
         }
-        std::mem::forget(fd);
+        core::mem::forget(fd);
     }
+}
+
+/// The first argument of the program.
+pub fn first_argument() -> Option<OsString> {
+    platform::first_argument()
+}
+
+/// Shows a warning on standard error. Nobody can be told if that fails.
+pub fn warn(warning: &str) {
+    let line = format!("modstamp: warning: {}\n", Sentence(warning));
+    let _ = write_all(stderr(), line.as_bytes());
 }
 
 impl fmt::Display for Cause {

@@ -1,12 +1,13 @@
 //! An opened directory: the names in it, and the state of one of them.
 
-use std::ffi::{CStr, OsStr};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use core::ffi::CStr;
+use core::mem::MaybeUninit;
 
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
+
+use crate::ground::platform::{OsStr, OsStrExt};
 
 /// Flags that open a place: a name, or a link itself, without its content (`O_PATH`, open(2)).
 pub(crate) const PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);

@@ -1,6 +1,10 @@
 //! A mount, as `/proc` tells of it. No server of a file system is asked, so nobody waits for one.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+
+use rustix::fd::{AsRawFd, BorrowedFd};
 
 /// A line of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
 pub(crate) struct Mount(String);

@@ -1,20 +1,32 @@
 //! A bounded read: no file, however large, takes all memory.
 
-use std::fs::File;
-use std::io::{self, Read};
+use alloc::vec::Vec;
 
+use rustix::buffer::spare_capacity;
+use rustix::fd::AsFd;
 use rustix::io::Errno;
+
+use crate::ground::platform::io;
+
+/// The room that is added whenever there is none. Most files fit.
+const PIECE: usize = 16 << 10;
 
 /// Reads an opened file of at most `most` bytes.
 ///
 /// # Errors
-/// The system's own. A longer file gives `EFBIG`, after `most` bytes and one.
-pub(crate) fn read_at_most(most: u64, file: impl Into<File>) -> io::Result<Vec<u8>> {
+/// The system's own. A longer file gives `EFBIG`, soon after `most` bytes.
+pub(crate) fn read_at_most(most: u64, file: impl AsFd) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.into().take(most + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > most {
-        true => Err(Errno::FBIG.into()),
-        false => Ok(bytes),
+    loop {
+        if bytes.len() == bytes.capacity() {
+            bytes.reserve(PIECE);
+        }
+        match rustix::io::read(&file, spare_capacity(&mut bytes)) {
+            Ok(_) if bytes.len() as u64 > most => return Err(Errno::FBIG.into()),
+            Ok(0) => return Ok(bytes),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
     }
 }
 
@@ -27,9 +39,19 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("file");
         std::fs::write(&path, "1234").unwrap();
-        let read = |most| read_at_most(most, File::open(&path).unwrap());
+        let read = |most| read_at_most(most, std::fs::File::open(&path).unwrap());
         assert_eq!(read(4).unwrap(), b"1234");
-        let error = read(3).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(read(3).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn a_file_of_many_pieces_is_read_whole() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("file");
+        let bytes: Vec<u8> = (0..5 * PIECE + 7).map(|at| (at % 251) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let read = |most| read_at_most(most as u64, std::fs::File::open(&path).unwrap());
+        assert_eq!(read(bytes.len()).unwrap(), bytes);
+        assert!(read(bytes.len() - 1).is_err());
     }
 }

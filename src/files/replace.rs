@@ -7,18 +7,22 @@
 //! needs its name. [`remove_leftovers`] removes the others. A living writer holds a lock on its own
 //! file (flock(2)), so that stays.
 
-use std::ffi::{CString, OsStr, OsString};
-use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use alloc::borrow::ToOwned;
+use alloc::ffi::CString;
+use alloc::format;
+use alloc::vec::Vec;
+use core::ffi::CStr;
+use core::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
     AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock, renameat, renameat_with, unlinkat,
 };
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use crate::files::directory::{for_each_name, open_file, open_for_reading, os, stat_at};
+use crate::ground::platform::{OsStr, OsStrExt};
 use crate::ground::time::Mtime;
 
 /// Follows the name of the old file in that of the new one.
@@ -45,32 +49,34 @@ pub(crate) enum Placed {
 pub(crate) struct Replacement<'a> {
     directory: &'a OwnedFd,
     /// The name of the file that it replaces.
-    name: &'a OsStr,
+    name: CString,
     /// The name that it has until it takes that place.
-    new: OsString,
-    file: File,
+    new: CString,
+    file: OwnedFd,
 }
 
 impl<'a> Replacement<'a> {
     /// Creates an empty file that can take the place of `name`. It can be read and written.
     pub(crate) fn create(
         directory: &'a OwnedFd,
-        name: &'a (impl AsRef<OsStr> + ?Sized),
+        name: &(impl AsRef<OsStr> + ?Sized),
         mode: Mode,
         writers: Writers,
     ) -> rustix::io::Result<Replacement<'a>> {
-        let name = name.as_ref();
+        // As C strings, because each conversion in a call costs rpm's program 200 bytes.
+        let name = c_string(name.as_ref())?;
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // Nobody else can open it, and so lock it, before its writer has.
         let private = Mode::RUSR | Mode::WUSR;
         loop {
-            let new = new_name(name, writers);
-            let file = match (rustix::fs::openat(directory, &new, flags, private), writers) {
-                (Ok(file), _) => file.into(),
+            let new = new_name(&name, writers)?;
+            let new = new.as_c_str();
+            let file = match (rustix::fs::openat(directory, new, flags, private), writers) {
+                (Ok(file), _) => file,
                 // A killed process left it.
                 (Err(Errno::EXIST), Writers::One) => {
-                    remove(directory, &new)?;
+                    remove(directory, new)?;
                     continue;
                 }
                 // A process of this number in another container may write it. Take the next count.
@@ -79,8 +85,8 @@ impl<'a> Replacement<'a> {
             };
             let replacement = Replacement {
                 directory,
-                name,
-                new,
+                name: name.clone(),
+                new: new.to_owned(),
                 file,
             };
             if writers == Writers::Many && !lock(&replacement.file)? {
@@ -91,7 +97,7 @@ impl<'a> Replacement<'a> {
         }
     }
 
-    pub(crate) fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &OwnedFd {
         &self.file
     }
 
@@ -103,15 +109,15 @@ impl<'a> Replacement<'a> {
         self,
         may_go: impl Fn(&OsStr) -> bool,
     ) -> rustix::io::Result<Placed> {
-        let (directory, name, new) = (self.directory, self.name, self.new.as_os_str());
+        let (directory, name, new) = (self.directory, &*self.name, &*self.new);
         let rename = |from, to, flags| renameat_with(directory, from, directory, to, flags);
         loop {
             match rename(new, name, RenameFlags::EXCHANGE) {
-                Ok(()) if may_go(new) => return Ok(Placed::Yes),
+                Ok(()) if may_go(os(new)) => return Ok(Placed::Yes),
                 Ok(()) => {
                     let back = rename(new, name, RenameFlags::EXCHANGE);
                     if back.is_err() {
-                        std::mem::forget(self); // The drop would remove the file that must stay.
+                        core::mem::forget(self); // The drop would remove the file that must stay.
                     }
                     return back.map(|()| Placed::No);
                 }
@@ -124,7 +130,7 @@ impl<'a> Replacement<'a> {
                 Err(errno) => return Err(errno),
             }
             // The file system can do neither.
-            return match may_go(name) {
+            return match may_go(os(name)) {
                 true => renameat(directory, new, directory, name).map(|()| Placed::Yes),
                 false => Ok(Placed::No),
             };
@@ -137,10 +143,7 @@ impl<'a> Replacement<'a> {
     /// new file's data at once (`auto_da_alloc`, ext4(5)). That takes several times as long as the
     /// rest of a touch.
     pub(crate) fn take_place(self) -> rustix::io::Result<Option<Mtime>> {
-        // As C strings, because each conversion in a call costs rpm's program 200 bytes.
-        let c_string = |name: &OsStr| CString::new(name.as_bytes()).map_err(|_| Errno::INVAL);
-        let (directory, name, new) = (self.directory, c_string(self.name)?, c_string(&self.new)?);
-        let (name, new) = (name.as_c_str(), new.as_c_str());
+        let (directory, name, new) = (self.directory, &*self.name, &*self.new);
         match renameat_with(directory, new, directory, name, RenameFlags::EXCHANGE) {
             // The drop removes the old file, which has the new one's name now.
             Ok(()) => {
@@ -155,24 +158,27 @@ impl<'a> Replacement<'a> {
 
 impl Drop for Replacement<'_> {
     fn drop(&mut self) {
-        let _ = remove(self.directory, &self.new);
+        let _ = remove(self.directory, &*self.new);
     }
 }
 
-fn new_name(name: &OsStr, writers: Writers) -> OsString {
+fn c_string(name: &OsStr) -> rustix::io::Result<CString> {
+    CString::new(name.as_bytes()).map_err(|_| Errno::INVAL)
+}
+
+fn new_name(name: &CStr, writers: Writers) -> rustix::io::Result<CString> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let mut new = OsString::from(".");
-    new.push(name);
-    new.push(NEW);
+    let mut new = [b".", name.to_bytes(), NEW.as_bytes()].concat();
     if writers == Writers::Many {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        new.push(format!(".{}.{count}", std::process::id()));
+        let process = rustix::process::getpid();
+        new.extend(format!(".{process}.{count}").bytes());
     }
-    new
+    c_string(OsStr::from_bytes(&new))
 }
 
 /// Locks a new file for as long as its writer has it open. `false` if it was taken for a leftover.
-fn lock(file: &File) -> rustix::io::Result<bool> {
+fn lock(file: &OwnedFd) -> rustix::io::Result<bool> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => Ok(false),
         // On a file system without locks nobody can take the file for a leftover.
@@ -215,25 +221,23 @@ fn replaced_by(file: &OsStr) -> Option<&OsStr> {
 }
 
 /// Removes a file, or an empty directory: a mount of a missing file leaves one in its place.
-pub(crate) fn remove(directory: &OwnedFd, name: impl AsRef<OsStr>) -> rustix::io::Result<()> {
-    let name = name.as_ref();
-    match unlinkat(directory, name, AtFlags::empty()) {
+pub(crate) fn remove(directory: &OwnedFd, name: impl Arg) -> rustix::io::Result<()> {
+    name.into_with_c_str(|name| match unlinkat(directory, name, AtFlags::empty()) {
         Err(Errno::ISDIR) => unlinkat(directory, name, AtFlags::REMOVEDIR),
         removed => removed,
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use super::*;
+    use crate::files::write::write_all;
 
     /// A directory with a file, and its names and that file's text after `work`.
     fn after(work: impl FnOnce(&OwnedFd)) -> (Vec<String>, String) {
         let scratch = tempfile::tempdir().unwrap();
         std::fs::write(scratch.path().join("file"), "old").unwrap();
-        work(&File::open(scratch.path()).unwrap().into());
+        work(&std::fs::File::open(scratch.path()).unwrap().into());
         let names = std::fs::read_dir(scratch.path()).unwrap();
         let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
         let names = names.map(|entry| name(entry).into_string().unwrap());
@@ -246,7 +250,7 @@ mod tests {
     fn create(directory: &OwnedFd, writers: Writers) -> Replacement<'_> {
         let mode = Mode::from_raw_mode(0o600);
         let new = Replacement::create(directory, "file", mode, writers).unwrap();
-        new.file().write_all(b"new").unwrap();
+        write_all(new.file(), b"new").unwrap();
         new
     }
 

@@ -7,16 +7,12 @@
 //! openat2(2) with `RESOLVE_IN_ROOT` does the same, but it needs Linux 5.6, some containers forbid
 //! it, and it cannot tell the owners of the steps. In the running system's own root the kernel
 //! walks, if the caller only reads: then nobody on the way has to be trusted.
-//!
-//! The way to the root directory itself is walked, too. It may go through a user's directories, but
-//! through no link of that user's. So the caller gets the directory that the caller named.
 
-use std::ffi::{OsStr, OsString};
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use alloc::borrow::ToOwned;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Access, CWD, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -25,16 +21,20 @@ use crate::files::trust::open_made;
 use crate::files::way::{Steps, Stop, Way};
 use crate::ground::environment::leads_to_home;
 use crate::ground::error::{Error, Result};
+use crate::ground::platform::{OsString, Path, PathBuf, io, os_str};
 
 /// Flags that open a directory as a place.
-const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+pub(crate) const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Continues "cannot …" in the errors of a root directory.
+pub(crate) const ENTER: &str = "enter the root directory";
 
 /// The directory that stands for `/` in every look-up.
 #[derive(Debug, Clone)]
 pub struct Root {
-    directory: Arc<OwnedFd>,
-    path: PathBuf,
-    is_system: bool,
+    pub(crate) directory: Arc<OwnedFd>,
+    pub(crate) path: PathBuf,
+    pub(crate) is_system: bool,
 }
 
 impl Root {
@@ -44,34 +44,11 @@ impl Root {
     /// If `/` cannot be opened, which only a very confined process sees.
     pub fn system() -> Result<Root> {
         let path = Path::new("/");
-        let directory = rustix::fs::open(path, DIRECTORY, Mode::empty());
+        let directory = rustix::fs::open(os_str(path), DIRECTORY, Mode::empty());
         Ok(Root {
             directory: Arc::new(directory.map_err(|errno| not_entered(path, errno.into()))?),
             path: path.to_owned(),
             is_system: true,
-        })
-    }
-
-    /// The tree below `directory`, as if it were `/`. It may belong to anybody.
-    ///
-    /// # Errors
-    /// If it does not exist, is no directory, or cannot be entered. A link on the way that somebody
-    /// else could have made is an error, too: it could lead to a directory that the caller did not
-    /// mean.
-    pub fn open(directory: &Path) -> Result<Root> {
-        let system = Root::system()?;
-        if directory == Path::new("/") {
-            return Ok(system);
-        }
-        // The walk goes over every step, because links lead to no other root here.
-        let walked = std::path::absolute(directory).and_then(|way| {
-            let place = Way::by_own_links(&system.directory).walk(&way)?;
-            Ok(rustix::fs::openat(place, c".", DIRECTORY, Mode::empty())?)
-        });
-        Ok(Root {
-            directory: Arc::new(walked.map_err(|error| not_entered(directory, error))?),
-            path: directory.to_owned(),
-            is_system: false,
         })
     }
 
@@ -89,20 +66,17 @@ impl Root {
 
     /// Whether one system call shows that nothing is at `path`. If not, there may still be nothing.
     pub(crate) fn lacks(&self, path: &Path) -> bool {
-        self.is_system() && rustix::fs::access(path, Access::EXISTS) == Err(Errno::NOENT)
+        self.is_system() && rustix::fs::access(os_str(path), Access::EXISTS) == Err(Errno::NOENT)
     }
 
     /// The state of the file at an absolute `path`, of a link itself; `None` if there is no file.
-    pub(crate) fn stat(&self, path: &Path) -> std::result::Result<Option<Stat>, Stop> {
-        let stat = || -> std::result::Result<_, Stop> {
+    pub(crate) fn stat(&self, path: &Path) -> core::result::Result<Option<Stat>, Stop> {
+        let stat = || -> core::result::Result<_, Stop> {
             match self.is_system {
-                true => Ok(stat_at(CWD, path)?),
+                true => Ok(stat_at(CWD, os_str(path))?),
                 false => {
                     let parent = self.place(path.parent().unwrap_or(path), Steps::Any)?;
-                    Ok(stat_at(
-                        parent,
-                        path.file_name().unwrap_or(OsStr::new(".")),
-                    )?)
+                    Ok(stat_at(parent, path.file_name().unwrap_or(".".as_ref()))?)
                 }
             }
         };
@@ -118,7 +92,7 @@ impl Root {
     }
 
     /// The state of the file at `path`, links followed; `None` if there is no file.
-    pub(crate) fn look(&self, path: &Path) -> std::result::Result<Option<Stat>, Stop> {
+    pub(crate) fn look(&self, path: &Path) -> core::result::Result<Option<Stat>, Stop> {
         match self.place(path, Steps::Any) {
             Ok(place) => Ok(Some(rustix::fs::fstat(place)?)),
             Err(stop) if stop.is_missing() => Ok(None),
@@ -126,36 +100,13 @@ impl Root {
         }
     }
 
-    /// The path of an opened place, without links; `None` if it is not in this root, or if nobody
-    /// can tell (proc(5)).
-    pub(crate) fn real_path(&self, place: &OwnedFd) -> Option<PathBuf> {
-        let path_of = |fd: &OwnedFd| {
-            let number = std::os::fd::AsRawFd::as_raw_fd(fd);
-            std::fs::read_link(format!("/proc/self/fd/{number}")).ok()
-        };
-        let (path, top) = (path_of(place)?, path_of(&self.directory)?);
-        Some(Path::new("/").join(path.strip_prefix(top).ok()?))
-    }
-
-    /// The path of the file at `path`, without links: `path` itself, if nobody can tell.
-    pub(crate) fn own_path(&self, path: &Path) -> PathBuf {
-        let own = match self.is_system {
-            true => std::fs::canonicalize(path).ok(),
-            false => {
-                let place = self.place(path, Steps::Any).ok();
-                place.and_then(|place| self.real_path(&place))
-            }
-        };
-        own.unwrap_or_else(|| path.to_owned())
-    }
-
     /// Opens the file at `path`, links followed, as a place (`O_PATH`, open(2)).
-    pub(crate) fn place(&self, path: &Path, steps: Steps) -> std::result::Result<OwnedFd, Stop> {
+    pub(crate) fn place(&self, path: &Path, steps: Steps) -> core::result::Result<OwnedFd, Stop> {
         self.walk(path, OFlags::PATH, steps)
     }
 
     /// Opens the directory at `path`, links followed; as a place, if the caller may not read it.
-    pub(crate) fn directory(&self, path: &Path) -> std::result::Result<OwnedFd, Stop> {
+    pub(crate) fn directory(&self, path: &Path) -> core::result::Result<OwnedFd, Stop> {
         match self.walk(path, OFlags::RDONLY | OFlags::DIRECTORY, Steps::Any) {
             Err(Stop::System(Errno::ACCESS)) => self.walk(path, OFlags::PATH, Steps::Any),
             opened => opened,
@@ -163,7 +114,7 @@ impl Root {
     }
 
     /// Opens the file at `path`, links followed, for reading; never waits for a FIFO's writer.
-    pub(crate) fn read(&self, path: &Path, steps: Steps) -> std::result::Result<OwnedFd, Stop> {
+    pub(crate) fn read(&self, path: &Path, steps: Steps) -> core::result::Result<OwnedFd, Stop> {
         self.walk(
             path,
             OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
@@ -179,7 +130,7 @@ impl Root {
         &self,
         path: &Path,
         mode_of: &dyn Fn(&Path) -> Mode,
-    ) -> std::result::Result<(OwnedFd, usize), Stop> {
+    ) -> core::result::Result<(OwnedFd, usize), Stop> {
         match self.walk(path, OFlags::RDONLY | OFlags::DIRECTORY, Steps::Trusted) {
             Ok(fd) => return Ok((fd, 0)),
             Err(Stop::System(Errno::NOENT)) => {}
@@ -210,17 +161,17 @@ impl Root {
         &self,
         path: &Path,
         steps: Steps,
-    ) -> std::result::Result<Vec<OsString>, Stop> {
+    ) -> core::result::Result<Vec<OsString>, Stop> {
         let directory = self.read(path, steps)?;
         let mut names = Vec::new();
         for_each_name(directory.as_fd(), |name| names.push(os(name).to_owned()))?;
         Ok(names)
     }
 
-    fn walk(&self, path: &Path, last: OFlags, steps: Steps) -> std::result::Result<OwnedFd, Stop> {
+    fn walk(&self, path: &Path, last: OFlags, steps: Steps) -> core::result::Result<OwnedFd, Stop> {
         if self.is_system() && steps == Steps::Any && path.is_absolute() {
             let flags = last | OFlags::CLOEXEC;
-            return Ok(rustix::fs::open(path, flags, Mode::empty())?);
+            return Ok(rustix::fs::open(os_str(path), flags, Mode::empty())?);
         }
         Way::new(&self.directory, &self.path, steps, last).walk(path)
     }
@@ -237,11 +188,8 @@ pub(crate) fn mode_of_own(path: &Path) -> Mode {
     }
 }
 
-/// The error for a root directory.
-fn not_entered(directory: &Path, cause: io::Error) -> Error {
-    let remedy = match cause.kind() {
-        io::ErrorKind::Other => "name the directory that it leads to",
-        _ => "name a directory that exists and that you may enter",
-    };
-    Error::system("enter the root directory", directory, cause, remedy)
+/// The error for a root directory that the system refused.
+pub(crate) fn not_entered(directory: &Path, cause: io::Error) -> Error {
+    let remedy = "name a directory that exists and that you may enter";
+    Error::system(ENTER, directory, cause, remedy)
 }

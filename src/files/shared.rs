@@ -2,8 +2,7 @@
 //!
 //! What another user made there is no sign of a wrong set-up. It is that user's.
 
-use std::os::fd::BorrowedFd;
-
+use rustix::fd::BorrowedFd;
 use rustix::fs::{Mode, Stat, fstat};
 
 use crate::files::mount::{self, Mount};

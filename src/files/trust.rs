@@ -2,13 +2,16 @@
 //!
 //! Judges opened descriptors, never names: a name may lead elsewhere a moment later.
 
-use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
 
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::files::directory::{for_each_name, open_for_reading};
+use crate::ground::platform::OsStr;
 
 /// Room for an ACL of 127 entries. A longer one is not read, and then not trusted.
 const LONGEST_ACL: usize = 1024;

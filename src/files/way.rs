@@ -1,17 +1,18 @@
 //! A walk along a path, one step at a time, by descriptor.
 
-use std::ffi::{OsStr, OsString};
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, PROC_SUPER_MAGIC, Stat};
 use rustix::io::Errno;
 
 use crate::files::directory::PLACE;
 use crate::files::trust::{why_bendable, why_foreign_link, why_linked};
 use crate::ground::error::Error;
+use crate::ground::platform::{OsStr, OsStrExt, OsString, OsStringExt, Path, PathBuf, io, os_str};
 use crate::ground::text::Printable;
 
 /// As many symbolic links as path_resolution(7) follows before it gives up.
@@ -86,7 +87,7 @@ impl From<Stop> for io::Error {
         match stop {
             Stop::System(errno) => errno.into(),
             Stop::Untrusted { culprit, problem } => {
-                let culprit = Printable(culprit.as_os_str());
+                let culprit = Printable(os_str(&culprit));
                 io::Error::other(format!("{culprit} {problem}"))
             }
         }
@@ -94,7 +95,8 @@ impl From<Stop> for io::Error {
 }
 
 /// Opens what a link leads to. `None` if the walk has to follow the link's text.
-type TakeLink = fn(&Way<'_>, &OsStr, &OwnedFd, &Stat) -> std::result::Result<Option<OwnedFd>, Stop>;
+type TakeLink =
+    fn(&Way<'_>, &OsStr, &OwnedFd, &Stat) -> core::result::Result<Option<OwnedFd>, Stop>;
 
 /// A walk that is under way.
 pub(crate) struct Way<'a> {
@@ -137,7 +139,7 @@ impl<'a> Way<'a> {
     }
 
     /// Walks to the end of `path`.
-    pub(crate) fn walk(mut self, path: &Path) -> std::result::Result<OwnedFd, Stop> {
+    pub(crate) fn walk(mut self, path: &Path) -> core::result::Result<OwnedFd, Stop> {
         self.todo = reversed_components(path);
         while let Some(name) = self.todo.pop() {
             if let Some(end) = self.step(name)? {
@@ -148,7 +150,7 @@ impl<'a> Way<'a> {
     }
 
     /// Takes one step. Returns a descriptor if the way ends with it.
-    fn step(&mut self, name: OsString) -> std::result::Result<Option<OwnedFd>, Stop> {
+    fn step(&mut self, name: OsString) -> core::result::Result<Option<OwnedFd>, Stop> {
         match name.as_bytes() {
             b"." => return Ok(None),
             b".." => {
@@ -206,7 +208,7 @@ impl<'a> Way<'a> {
         name: OsString,
         link: &OwnedFd,
         stat: &Stat,
-    ) -> std::result::Result<(), Stop> {
+    ) -> core::result::Result<(), Stop> {
         self.links += 1;
         if self.links > MOST_LINKS {
             return Err(Errno::LOOP.into());
@@ -227,7 +229,7 @@ impl<'a> Way<'a> {
     }
 
     /// Opens the end of a path that ended at an entered directory, or at the root itself.
-    fn end(mut self) -> std::result::Result<OwnedFd, Stop> {
+    fn end(mut self) -> core::result::Result<OwnedFd, Stop> {
         match self.done.pop() {
             Some((fd, _)) if self.last == OFlags::PATH => Ok(fd),
             here => {
@@ -249,7 +251,7 @@ impl<'a> Way<'a> {
     }
 
     /// Refuses a step that somebody else could have bent.
-    fn judge(&self, name: &OsStr, step: &OwnedFd) -> std::result::Result<Stat, Stop> {
+    fn judge(&self, name: &OsStr, step: &OwnedFd) -> core::result::Result<Stat, Stop> {
         let stat = rustix::fs::fstat(step)?;
         let problem = match why_bendable(step.as_fd(), &stat) {
             None => why_linked(&stat, self.here())?,
@@ -275,7 +277,7 @@ fn take_own_link(
     name: &OsStr,
     link: &OwnedFd,
     stat: &Stat,
-) -> std::result::Result<Option<OwnedFd>, Stop> {
+) -> core::result::Result<Option<OwnedFd>, Stop> {
     if let Some(problem) = why_foreign_link(stat, way.here().as_fd())? {
         return Err(way.untrusted(name, problem));
     }
@@ -288,7 +290,7 @@ fn take_own_link(
 
 /// The components of a path, the last one first. A “.”, or a slash at the end, demands a directory.
 fn reversed_components(path: &Path) -> Vec<OsString> {
-    let bytes = path.as_os_str().as_bytes();
+    let bytes = os_str(path).as_bytes();
     let names = bytes.split(|byte| *byte == b'/');
     let mut names: Vec<&[u8]> = names.filter(|name| !name.is_empty()).collect();
     if bytes.ends_with(b"/") {

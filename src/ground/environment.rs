@@ -1,7 +1,10 @@
 //! The process's environment, as far as it can be believed.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+
+use crate::ground::platform::{self, OsStr, OsStrExt, OsString, Path, PathBuf};
 
 /// The value of an environment variable.
 ///
@@ -12,7 +15,7 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
     if has_foreign_rights() {
         return None;
     }
-    std::env::var_os(name)
+    platform::variable(name)
 }
 
 /// The caller's own directory: the one that the variable `name` holds, or `default` in the home
@@ -41,7 +44,7 @@ pub fn caller() -> String {
     if !user.is_root() {
         return format!("user {}", user.as_raw());
     }
-    let name = variable("SUDO_USER").and_then(|name| name.into_string().ok());
+    let name = variable("SUDO_USER").and_then(|name| text(&name));
     let name = name.filter(|name| !name.is_empty());
     name.map_or("root".to_owned(), |name| format!("root, as {name} by sudo"))
 }
@@ -49,16 +52,21 @@ pub fn caller() -> String {
 /// Whether an image is being built, and not a host running: `SOURCE_DATE_EPOCH` is set to a number
 /// (reproducible-builds.org's specification).
 pub(crate) fn image_is_being_built() -> bool {
-    let seconds = variable("SOURCE_DATE_EPOCH");
-    let seconds = seconds.as_ref().and_then(|seconds| seconds.to_str());
+    let seconds = variable("SOURCE_DATE_EPOCH").and_then(|seconds| text(&seconds));
     seconds.is_some_and(|seconds| seconds.parse::<u64>().is_ok())
+}
+
+/// A value as text, if it is UTF-8.
+fn text(value: &OsStr) -> Option<String> {
+    let text = core::str::from_utf8(value.as_bytes());
+    text.ok().map(str::to_owned)
 }
 
 /// Whether the process has rights that its starter lacks (`AT_SECURE`, getauxval(3)).
 #[cfg(feature = "ffi")]
 #[allow(unsafe_code)]
 fn has_foreign_rights() -> bool {
-    use std::ffi::c_ulong;
+    use core::ffi::c_ulong;
     const AT_SECURE: c_ulong = 23;
     unsafe extern "C" {
         fn getauxval(kind: c_ulong) -> c_ulong;

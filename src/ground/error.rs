@@ -1,8 +1,8 @@
 //! The errors, each as one sentence: the attempt, the path, the cause and the remedy.
 
-use std::io;
-use std::path::PathBuf;
+use alloc::string::String;
 
+use crate::ground::platform::{self, PathBuf, io, os_str};
 use crate::ground::text::{Printable, Sentence};
 use crate::ground::time::Mtime;
 
@@ -11,7 +11,7 @@ use crate::ground::time::Mtime;
 #[non_exhaustive]
 pub enum Error {
     /// The system refused.
-    #[error("cannot {attempt} {}: {cause}; {remedy}", Printable(path.as_os_str()))]
+    #[error("cannot {attempt} {}: {cause}; {remedy}", Printable(os_str(path)))]
     System {
         /// Continues "cannot …", for example "touch the stamp".
         attempt: &'static str,
@@ -25,8 +25,8 @@ pub enum Error {
     /// A step on the way could be bent by a user other than root and the caller.
     #[error(
         "refused to {attempt} {}: {} {problem}, so others could redirect it; let it belong to root or you, and let nobody else write to it",
-        Printable(path.as_os_str()),
-        Printable(culprit.as_os_str())
+        Printable(os_str(path)),
+        Printable(os_str(culprit))
     )]
     Untrusted {
         /// Continues "refused to …".
@@ -41,7 +41,7 @@ pub enum Error {
     /// The stamp is not a regular file.
     #[error(
         "the stamp {} is a {kind}, not a regular file; remove it and touch again",
-        Printable(path.as_os_str())
+        Printable(os_str(path))
     )]
     NotAStamp {
         /// The stamp's path.
@@ -52,7 +52,7 @@ pub enum Error {
     /// The stamp's file system can store no later time.
     #[error(
         "cannot move the stamp {} past {last}: its file system stores no later time; remove the stamp and the lock file beside it, and touch again",
-        Printable(path.as_os_str())
+        Printable(os_str(path))
     )]
     NoLaterTime {
         /// The stamp's path.
@@ -68,7 +68,7 @@ pub enum Error {
     /// A stored answer could not be read to its end. Its beginning was passed on.
     #[error(
         "cannot read the rest of the stored answer {}: {cause}; remove that file and ask again",
-        Printable(path.as_os_str())
+        Printable(os_str(path))
     )]
     CutOff {
         /// The answer's file.
@@ -77,7 +77,7 @@ pub enum Error {
         cause: io::Error,
     },
     /// A profile's text is wrong.
-    #[error("{}:{line}: {}", Printable(path.as_os_str()), Sentence(problem))]
+    #[error("{}:{line}: {}", Printable(os_str(path)), Sentence(problem))]
     Profile {
         /// The file that holds it.
         path: PathBuf,
@@ -95,14 +95,13 @@ pub enum Error {
 }
 
 /// The result of a library function.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T> = core::result::Result<T, Error>;
 
 impl Error {
     /// The system's error, if it refused. `None` if modstamp did not like what the system showed.
-    #[cfg(feature = "cli")]
     pub(crate) fn errno(&self) -> Option<rustix::io::Errno> {
         match self {
-            Error::System { cause, .. } => rustix::io::Errno::from_io_error(cause),
+            Error::System { cause, .. } => platform::errno(cause),
             _ => None,
         }
     }

@@ -1,10 +1,12 @@
 //! Text that is safe to show, or to keep in a line: it escapes arbitrary bytes.
 
-use std::borrow::Borrow;
-use std::ffi::{OsStr, OsString};
-use std::fmt::{self, Write as _};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::borrow::Borrow;
+use core::fmt;
+use core::fmt::Write as _;
+
+use crate::ground::platform::{OsStr, OsStrExt, OsString, OsStringExt, Path, PathBuf, os_str};
 
 /// The longest line that a file keeps for people, in characters.
 const LONGEST_LINE: usize = 500;
@@ -24,7 +26,7 @@ pub struct Sentence<'a>(pub &'a str);
 
 /// Shows a path that somebody else chose, as text that no terminal takes for a command.
 pub fn printable(path: &Path) -> impl fmt::Display + '_ {
-    Printable(path.as_os_str())
+    Printable(os_str(path))
 }
 
 /// Serializes a path as text, for `serialize_with`. Bytes that are not UTF-8 become U+FFFD.

@@ -1,13 +1,14 @@
 //! Times as file systems keep them, and the end of all waiting.
 
-use std::fmt;
-use std::fs::File;
-use std::io;
-use std::str::FromStr;
-use std::time::{Duration, Instant};
+use alloc::format;
+use alloc::string::String;
+use core::fmt;
+use core::str::FromStr;
+use core::time::Duration;
 
-use filetime::FileTime;
-use rustix::fs::{Stat, Timespec};
+use rustix::fd::AsFd;
+use rustix::fs::{Stat, Timespec, Timestamps, UTIME_OMIT};
+use rustix::time::{ClockId, clock_gettime};
 
 pub(crate) const SECONDS_A_DAY: i64 = 24 * 60 * 60;
 
@@ -25,24 +26,30 @@ pub enum Precision {
 /// Only a stamp compares two of them for order, to make sure that it moves forward. Caches are
 /// judged by equality alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mtime(FileTime);
+pub struct Mtime {
+    seconds: i64,
+    nanoseconds: u32,
+}
 
 impl Mtime {
     /// Earlier than every time that a file has.
-    pub(crate) const BEGINNING: Mtime = Mtime(FileTime::from_unix_time(i64::MIN, 0));
+    pub(crate) const BEGINNING: Mtime = Mtime::new(i64::MIN, 0);
 
-    pub(crate) fn new(seconds: i64, nanoseconds: u32) -> Mtime {
-        Mtime(FileTime::from_unix_time(seconds, nanoseconds))
+    pub(crate) const fn new(seconds: i64, nanoseconds: u32) -> Mtime {
+        Mtime {
+            seconds,
+            nanoseconds,
+        }
     }
 
     /// The seconds since 1970-01-01 00:00 UTC; negative before that.
     pub fn seconds(self) -> i64 {
-        self.0.unix_seconds()
+        self.seconds
     }
 
     /// The nanoseconds on top, below 1,000,000,000.
     pub fn nanoseconds(self) -> u32 {
-        self.0.nanoseconds()
+        self.nanoseconds
     }
 
     pub(crate) fn of(stat: &Stat) -> Mtime {
@@ -54,12 +61,22 @@ impl Mtime {
     }
 
     pub(crate) fn now() -> Mtime {
-        Mtime(FileTime::now())
+        clock_gettime(ClockId::Realtime).into()
     }
 
     /// Gives this mtime to an opened file or directory. Its access time stays.
-    pub(crate) fn store_in(self, file: &File) -> io::Result<()> {
-        filetime::set_file_handle_times(file, None, Some(self.0))
+    pub(crate) fn store_in(self, file: impl AsFd) -> rustix::io::Result<()> {
+        let times = Timestamps {
+            last_access: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_OMIT,
+            },
+            last_modification: Timespec {
+                tv_sec: self.seconds,
+                tv_nsec: self.nanoseconds.into(),
+            },
+        };
+        rustix::fs::futimens(file, &times)
     }
 
     pub(crate) fn plus(self, seconds: i64, nanoseconds: u32) -> Mtime {
@@ -115,14 +132,14 @@ impl fmt::Display for Mtime {
 /// The end of all waiting. Each step may wait for as long as the steps before it left.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
-    begun: Instant,
-    end: Instant,
+    begun: Duration,
+    end: Duration,
 }
 
 impl Deadline {
     /// The moment that is `patience` from now.
     pub fn after(patience: Duration) -> Deadline {
-        let begun = Instant::now();
+        let begun = since_boot();
         Deadline {
             begun,
             end: begun + patience,
@@ -131,13 +148,19 @@ impl Deadline {
 
     /// The time since the first step began.
     pub(crate) fn spent(self) -> Duration {
-        self.begun.elapsed()
+        since_boot().saturating_sub(self.begun)
     }
 
     /// The time that is left; zero once it is over.
     pub(crate) fn left(self) -> Duration {
-        self.end.saturating_duration_since(Instant::now())
+        self.end.saturating_sub(since_boot())
     }
+}
+
+/// The time since the boot. No clock step moves it (clock_gettime(2)).
+fn since_boot() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
 /// A text that is no time of the form `1700000000.000000000`.
@@ -169,7 +192,7 @@ impl serde::Serialize for Mtime {
 
 impl<'de> serde::Deserialize<'de> for Mtime {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Mtime, D::Error> {
-        let text = <std::borrow::Cow<str>>::deserialize(from)?;
+        let text = <alloc::borrow::Cow<str>>::deserialize(from)?;
         text.parse().map_err(serde::de::Error::custom)
     }
 }

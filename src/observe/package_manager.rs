@@ -1,6 +1,8 @@
 //! The package managers that start triggers.
 
-use std::fmt;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use core::fmt;
 
 /// The package manager that started a trigger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

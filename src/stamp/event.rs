@@ -14,11 +14,16 @@
 //! A text is cut after a few hundred characters. A space stands for each character in it that a
 //! terminal may obey, so no text has a tab or a newline.
 
-use std::fmt::{self, Write as _};
-use std::path::PathBuf;
-use std::time::Duration;
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::fmt::Write as _;
+use core::time::Duration;
 
 use crate::ground::error::Error;
+use crate::ground::platform::{PathBuf, os_str};
 use crate::ground::text::{Printable, is_unsafe, one_line};
 use crate::ground::time::Mtime;
 
@@ -115,7 +120,7 @@ impl Event {
         let Some(first) = paths.first() else {
             return;
         };
-        let first = Printable(first.as_os_str());
+        let first = Printable(os_str(first));
         self.add(&match paths.len() - 1 {
             0 => format!("{done} {first}"),
             more => format!("{done} {first} and {more} more"),
@@ -158,7 +163,7 @@ impl Event {
 
     /// Reads a line, without its newline. `None` if the line is torn, or of another version.
     pub(crate) fn of_line(line: &[u8]) -> Option<Event> {
-        let line = std::str::from_utf8(line).ok()?;
+        let line = core::str::from_utf8(line).ok()?;
         if line.contains(|c: char| c != '\t' && is_unsafe(c)) {
             return None; // A power cut can leave zeros.
         }

@@ -11,9 +11,12 @@
 //! A writer usually has the turn. A writer that could not get it at once may lose its line, if
 //! another one replaces the log at that moment.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
 
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 

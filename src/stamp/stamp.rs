@@ -3,12 +3,13 @@
 //! Only the mtime counts, so a plain `touch FILE` by hand is as good as a touch of ours. Ours
 //! promises more: each one leaves an mtime that the stamp never had before.
 
-use std::ffi::OsStr;
-use std::fmt;
-use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
 
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
@@ -18,6 +19,7 @@ use crate::files::trust::why_not_believed;
 use crate::files::way::{Steps, Stop};
 use crate::ground::environment::home_directory;
 use crate::ground::error::{Error, Result};
+use crate::ground::platform::{OsStr, OsStrExt, Path, PathBuf, io};
 use crate::ground::text::Printable;
 use crate::ground::time::Mtime;
 
@@ -239,7 +241,7 @@ impl Stamp {
     }
 
     /// Opens a file beside the stamp for reading. Refuses one that somebody else could have written.
-    pub(crate) fn open_beside(&self, extension: &str) -> std::result::Result<OwnedFd, Stop> {
+    pub(crate) fn open_beside(&self, extension: &str) -> core::result::Result<OwnedFd, Stop> {
         let path = self.directory.join(self.name_beside(extension));
         let file = self.root.read(&path, Steps::Trusted)?;
         match why_not_believed(&rustix::fs::fstat(&file)?) {
@@ -254,7 +256,9 @@ impl Stamp {
     /// Whether a name is that of this profile's stamp, or of a file that is kept beside it.
     pub(crate) fn is_beside(&self, name: &OsStr) -> bool {
         let extensions = ["stamp", "witness", "libvirt", "remedies", "log"];
-        extensions.iter().any(|it| name == &*self.name_beside(it))
+        extensions
+            .iter()
+            .any(|it| name.as_bytes() == self.name_beside(it).as_bytes())
     }
 
     /// The name of the lock by which touches take turns.
@@ -284,17 +288,21 @@ impl Stamp {
     }
 
     /// The error of a touch that the system refused.
-    pub(crate) fn refused(&self, cause: io::Error) -> Error {
-        let remedy = match cause.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                "make room on its file system and touch again"
-            }
-            ErrorKind::FileTooLarge => "raise “ulimit -f” and touch again",
-            ErrorKind::ReadOnlyFilesystem => {
+    pub(crate) fn refused(&self, errno: Errno) -> Error {
+        let remedy = match errno {
+            Errno::NOSPC | Errno::DQUOT => "make room on its file system and touch again",
+            Errno::FBIG => "raise “ulimit -f” and touch again",
+            Errno::ROFS => {
                 "touch again once its file system can be written; checks look at the modules themselves"
             }
             _ => self.owner_remedy(),
         };
+        Error::system("touch the stamp", self.path(), errno, remedy)
+    }
+
+    /// The error of a touch that modstamp itself refused because of that problem of the stamp.
+    pub(crate) fn not_moved(&self, problem: String) -> Error {
+        let (cause, remedy) = (io::Error::other(problem), self.owner_remedy());
         Error::system("touch the stamp", self.path(), cause, remedy)
     }
 
@@ -336,7 +344,8 @@ fn profiles_in(
     };
     let mut profiles = Vec::new();
     for name in names {
-        if let Some(profile) = name.to_str().and_then(|name| name.strip_suffix(extension)) {
+        let name = core::str::from_utf8(name.as_bytes()).ok();
+        if let Some(profile) = name.and_then(|name| name.strip_suffix(extension)) {
             profiles.push(profile.to_owned());
         }
     }
@@ -365,14 +374,14 @@ mod tests {
         let root = Root::open(scratch.path()).unwrap();
         let stamp = Stamp::system(&root, "qemu").unwrap();
         let causes = [
-            (ErrorKind::StorageFull, "make room on its file system"),
-            (ErrorKind::QuotaExceeded, "make room on its file system"),
-            (ErrorKind::FileTooLarge, "raise “ulimit -f”"),
-            (ErrorKind::ReadOnlyFilesystem, "once its file system can"),
-            (ErrorKind::PermissionDenied, "run as root"),
+            (Errno::NOSPC, "make room on its file system"),
+            (Errno::DQUOT, "make room on its file system"),
+            (Errno::FBIG, "raise “ulimit -f”"),
+            (Errno::ROFS, "once its file system can"),
+            (Errno::ACCESS, "run as root"),
         ];
         for (cause, remedy) in causes {
-            let error = stamp.refused(cause.into()).to_string();
+            let error = stamp.refused(cause).to_string();
             assert!(error.contains(remedy), "{error}");
         }
     }

@@ -13,15 +13,18 @@
 //! may bring an old time back. On one that cannot exchange two files, the last time may not be the
 //! latest.
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Write as _};
-use std::sync::atomic::{AtomicU32, Ordering};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::files::directory::{open_file, stat_at};
 use crate::files::trust::why_linked;
+use crate::files::write::write_all;
 use crate::ground::environment::image_is_being_built;
 use crate::ground::error::{Error, Result};
 use crate::ground::text::one_line;
@@ -145,7 +148,7 @@ impl Turn<'_> {
         // a plain touch could give the stamp its old time back.
         self.forget(Kept::Witness);
         let stat = stat_at(&self.directory, self.stamp.name());
-        let stat = stat.map_err(|errno| self.stamp.refused(errno.into()))?;
+        let stat = stat.map_err(|errno| self.stamp.refused(errno))?;
         if let Some(stat) = &stat {
             self.stamp.check_kind(stat)?;
         }
@@ -171,25 +174,25 @@ impl Turn<'_> {
     /// Replaces the stamp by a file with an mtime after `last`.
     fn replace_stamp(&self, author: &str, last: Mtime, durability: Durability) -> Result<Placed> {
         let name = self.stamp.name();
-        let refused = |error: io::Error| self.stamp.refused(error);
-        let new = self.replace(&name).map_err(|errno| refused(errno.into()))?;
+        let refused = |errno: Errno| self.stamp.refused(errno);
+        let new = self.replace(&name).map_err(refused)?;
         // The note tells the time, so first find one that the file system can store.
         let mtime = self.move_past(last, new.file())?;
         fill(new.file(), mtime, author).map_err(refused)?;
         let before = durability.sync(new.file()).and_then(|()| new.take_place());
-        let before = before.map_err(|errno| refused(errno.into()))?;
+        let before = before.map_err(refused)?;
         Ok(Placed { mtime, before })
     }
 
     /// Moves the stamp without a new file, for which there is no room.
     fn move_in_place(&self, last: Mtime, durability: Durability) -> Result<Placed> {
-        let refused = |errno: Errno| self.stamp.refused(errno.into());
+        let refused = |errno: Errno| self.stamp.refused(errno);
         let file = open_file(&self.directory, self.stamp.name(), OFlags::WRONLY);
-        let file = File::from(file.map_err(refused)?);
+        let file = file.map_err(refused)?;
         let stat = rustix::fs::fstat(&file).map_err(refused)?;
         self.stamp.check_kind(&stat)?;
         if let Some(problem) = why_linked(&stat, &self.directory).map_err(refused)? {
-            return Err(self.stamp.refused(io::Error::other(problem)));
+            return Err(self.stamp.not_moved(problem));
         }
         let mtime = self.move_past(last, &file)?;
         let not_on_disk = |errno| self.stamp.not_on_disk(errno);
@@ -199,7 +202,7 @@ impl Turn<'_> {
     }
 
     /// Gives a file an mtime later than `last`. Returns the time that the file system made of it.
-    fn move_past(&self, last: Mtime, file: &File) -> Result<Mtime> {
+    fn move_past(&self, last: Mtime, file: &OwnedFd) -> Result<Mtime> {
         let mut now = Mtime::now();
         if !self.is_locked() {
             now = now.max(last.plus(0, 1)).plus(0, own_number());
@@ -208,9 +211,9 @@ impl Turn<'_> {
             // Remember the time before anybody sees it. A touch that is killed then only skips it.
             self.remember(wanted);
             wanted.store_in(file)?;
-            Ok(Mtime::of(&rustix::fs::fstat(file)?))
+            rustix::fs::fstat(file).map(|stat| Mtime::of(&stat))
         });
-        let stored = stored.map_err(|error: io::Error| self.stamp.refused(error))?;
+        let stored = stored.map_err(|errno| self.stamp.refused(errno))?;
         stored.ok_or_else(|| Error::NoLaterTime {
             path: self.stamp.path(),
             last,
@@ -221,7 +224,8 @@ impl Turn<'_> {
 /// A number that no other touch at this time has, of less than 2^28.
 fn own_number() -> u32 {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    number_of(std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+    let process = rustix::process::getpid().as_raw_nonzero().get() as u32;
+    number_of(process, COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Mixes a number from that of the process (below 2^22, `PID_MAX_LIMIT`, proc_sys_kernel(5)) and a
@@ -235,25 +239,22 @@ fn number_of(process: u32, count: u32) -> u32 {
 }
 
 /// Fills a new stamp, and gives it its mtime again.
-fn fill(new: &File, mtime: Mtime, author: &str) -> io::Result<()> {
+fn fill(new: &OwnedFd, mtime: Mtime, author: &str) -> rustix::io::Result<()> {
     let when = Mtime::now().utc(Precision::Second);
     let text = format!(
         "What counts is the modification time of this file; the text is for people.\n\
          mtime: {mtime}\nwhen: {when}\n{author}"
     );
-    (&*new).write_all(text.as_bytes())?;
+    write_all(new, text.as_bytes())?;
     mtime.store_in(new) // The write moved it.
 }
 
 /// Whether there is no room for a new stamp, or none below the limit of file sizes (setrlimit(2)).
 fn is_full(error: &Error) -> bool {
-    use ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    match error {
-        Error::System { cause, .. } => {
-            matches!(cause.kind(), FileTooLarge | QuotaExceeded | StorageFull)
-        }
-        _ => false,
-    }
+    matches!(
+        error.errno(),
+        Some(Errno::FBIG | Errno::DQUOT | Errno::NOSPC)
+    )
 }
 
 #[cfg(test)]
@@ -263,20 +264,12 @@ mod tests {
 
     #[test]
     fn a_stamp_moves_in_place_only_if_there_is_no_room_for_a_new_one() {
-        let is_full = |kind: ErrorKind| is_full(&Error::system("touch", "/a", kind, ""));
-        for kind in [
-            ErrorKind::StorageFull,
-            ErrorKind::QuotaExceeded,
-            ErrorKind::FileTooLarge,
-        ] {
-            assert!(is_full(kind), "{kind}");
+        let is_full = |errno: Errno| is_full(&Error::system("touch", "/a", errno, ""));
+        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::FBIG] {
+            assert!(is_full(errno), "{errno}");
         }
-        for kind in [
-            ErrorKind::PermissionDenied,
-            ErrorKind::ReadOnlyFilesystem,
-            ErrorKind::NotFound,
-        ] {
-            assert!(!is_full(kind), "{kind}");
+        for errno in [Errno::ACCESS, Errno::ROFS, Errno::NOENT] {
+            assert!(!is_full(errno), "{errno}");
         }
     }
 
@@ -326,7 +319,8 @@ mod tests {
             .unwrap();
         // The clock is far behind, so each touch reckons from the last time.
         let last = Mtime::new(4_000_000_000, 0);
-        last.store_in(&File::open(stamp.path()).unwrap()).unwrap();
+        last.store_in(std::fs::File::open(stamp.path()).unwrap())
+            .unwrap();
         let next = turn.move_stamp("a test", "", Durability::NotSynced);
         let next = next.unwrap();
         assert_eq!(next, last.plus(0, 1));

@@ -13,12 +13,11 @@
 //! A look is slow, and a turn makes others wait. So a caller looks first, then takes the turn. It
 //! looks again only if the kept file's version changed meanwhile.
 
-use std::fs::File;
-use std::io::{self, Write as _};
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use alloc::format;
+use alloc::string::{String, ToString};
+use core::time::Duration;
 
+use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, Stat};
 use rustix::io::Errno;
 
@@ -27,7 +26,9 @@ use crate::files::lock::{Lock, open_private};
 use crate::files::replace::{Replacement, Writers, remove, remove_leftovers};
 use crate::files::root::mode_of_own;
 use crate::files::way::{Steps, Stop};
+use crate::files::write::write_all;
 use crate::ground::error::{Error, Result};
+use crate::ground::platform::{Path, PathBuf, io, os_str};
 use crate::ground::text::Printable;
 use crate::ground::time::{Deadline, Mtime, SECONDS_A_DAY};
 use crate::stamp::stamp::{Durability, Owner, Stamp};
@@ -97,7 +98,7 @@ pub(crate) struct Turn<'a> {
 enum Hold {
     Locked(Lock),
     /// Not at all: the wait was too long. Others may change the files at the same time.
-    TooLong(File),
+    TooLong(OwnedFd),
     /// Not at all: the lock file cannot be opened or locked.
     NoLock(Errno),
 }
@@ -143,7 +144,7 @@ impl Stamp {
     ///
     /// # Errors
     /// If it is missing, cannot be reached, or could have been written by somebody else.
-    pub(crate) fn open_kept(&self, kept: Kept) -> std::result::Result<OwnedFd, Stop> {
+    pub(crate) fn open_kept(&self, kept: Kept) -> core::result::Result<OwnedFd, Stop> {
         self.open_beside(kept.extension())
     }
 
@@ -278,26 +279,25 @@ impl Turn<'_> {
         text: &str,
         durability: Durability,
     ) -> rustix::io::Result<()> {
-        let kept = self.keep_with(kept, text, durability, |_| Ok(()));
-        kept.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        self.keep_with(kept, text, durability, |_| Ok(()))
     }
 
     /// Like [`Turn::keep`], but `prepare` can set the new file's mtime before anybody sees it.
     ///
     /// # Errors
     /// The system's own, and those of `prepare`.
-    pub(crate) fn keep_with(
+    pub(crate) fn keep_with<E: From<Errno>>(
         &self,
         kept: Kept,
         text: &str,
         durability: Durability,
-        prepare: impl FnOnce(&File) -> io::Result<()>,
-    ) -> io::Result<()> {
+        prepare: impl FnOnce(&OwnedFd) -> core::result::Result<(), E>,
+    ) -> core::result::Result<(), E> {
         // rpm's program keeps nothing, so it spends no time on this.
         remove_leftovers(&self.directory, |_, of| self.stamp.is_beside(of));
         let name = kept.name(self.stamp);
         let new = self.replace(&name)?;
-        new.file().write_all(text.as_bytes())?;
+        write_all(new.file(), text.as_bytes())?;
         prepare(new.file())?;
         durability.sync(new.file())?;
         new.take_place()?;
@@ -331,7 +331,7 @@ impl Turn<'_> {
             format!(
                 "the time of {} is more than a day ahead of the clock and the stamp, so the stamp \
                  does not go on from there; see that nothing but modstamp changes that file",
-                Printable(self.lock_path().as_os_str())
+                Printable(os_str(&self.lock_path()))
             )
         })
     }
@@ -345,7 +345,7 @@ impl Turn<'_> {
         let (cause, remedy) = match self.hold {
             Hold::Locked(_) => return None,
             Hold::TooLong(_) => (
-                io::ErrorKind::TimedOut.into(),
+                io::Error::other("timed out"),
                 "modstamp went on without it; if the process that lslocks(8) names hangs, end it",
             ),
             Hold::NoLock(errno) => (
@@ -356,7 +356,7 @@ impl Turn<'_> {
         Some(Error::system("lock", self.lock_path(), cause, remedy).to_string())
     }
 
-    fn lock_file(&self) -> Option<&File> {
+    fn lock_file(&self) -> Option<&OwnedFd> {
         match &self.hold {
             Hold::Locked(Lock(file)) | Hold::TooLong(file) => Some(file),
             Hold::NoLock(_) => None,
@@ -493,7 +493,7 @@ mod tests {
             std::fs::remove_file(stamp.path()).unwrap();
             let lock = stamp.path().with_file_name(stamp.lock_name());
             std::fs::write(&lock, text).unwrap();
-            ahead.store_in(&File::open(&lock).unwrap()).unwrap();
+            ahead.store_in(std::fs::File::open(&lock).unwrap()).unwrap();
             let turn = stamp.take_turn().unwrap();
             let next = turn.move_stamp("a test", "", Durability::NotSynced);
             assert_eq!(next.unwrap() > ahead, is_remembered, "{text:?}");

@@ -41,7 +41,7 @@ const OWN: &[(&str, Scenario)] = named![
     a_package_that_replaces_itself_moves_the_stamp,
     the_last_modules_removal_moves_the_stamp_before_and_after,
     the_triggers_start_no_shell,
-    the_program_of_the_triggers_has_at_most_a_mebibyte,
+    the_program_of_the_triggers_has_at_most_64_kib,
     a_transaction_ends_with_its_one_synced_touch,
     modstamp_removed_by_force_fails_no_transaction,
     upgrading_modstamp_qemu_moves_the_stamp,
@@ -260,10 +260,10 @@ fn the_last_modules_removal_moves_the_stamp_before_and_after(host: &Host) {
     );
 }
 
-fn the_program_of_the_triggers_has_at_most_a_mebibyte(host: &Host) {
+fn the_program_of_the_triggers_has_at_most_64_kib(host: &Host) {
     let program = host.machine.root.join(&TRIGGERS[0][1..]);
     let size = std::fs::metadata(program).unwrap().len();
-    assert!(size <= 1 << 20, "{size} bytes");
+    assert!(size <= 64 << 10, "{size} bytes");
 }
 
 fn the_triggers_start_no_shell(host: &Host) {

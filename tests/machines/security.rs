@@ -86,10 +86,7 @@ fn machine() -> Machine {
         Path::new(env!("CARGO_BIN_EXE_modstamp")),
         "/usr/bin/modstamp",
     );
-    machine.put(
-        Path::new(env!("CARGO_BIN_EXE_modstamp-rpm-trigger")),
-        RPM_TRIGGER,
-    );
+    machine.put(&support::program("modstamp-rpm-trigger"), RPM_TRIGGER);
     machine.sh(&format!("ln -s ../../bin/modstamp {RPM_TRANSACTION}"));
     machine.sh("install -d -o 65534 -g 65534 /home/nobody");
     machine.sh(&format!(

@@ -35,6 +35,7 @@ type Scenario = fn();
 const SCENARIOS: &[(&str, Scenario)] = named![
     debian_13s_own_toolchain_builds_the_packages_offline,
     the_oldest_rustc_that_is_promised_compiles_everything,
+    rpms_trigger_without_std_runs_on_aarch64,
     the_same_commit_gives_the_same_sources,
     the_sources_have_no_binaries,
 ];
@@ -93,6 +94,56 @@ fn the_oldest_rustc_that_is_promised_compiles_everything() {
     once("checked", |machine, _| {
         run(offline(machine).args(["sh", "-exc", script, "sh", promised]));
     });
+}
+
+/// Built by Debian 13's rustc, and run by qemu(1). There is no such processor here.
+fn rpms_trigger_without_std_runs_on_aarch64() {
+    let packages = [
+        "cargo",
+        "gcc",
+        "gcc-aarch64-linux-gnu",
+        "libc6-dev",
+        "make",
+        "qemu-user",
+    ];
+    let machine = Machine::new("trixie", &[&packages[..], &["rustc"]].concat());
+    machine.put(sources(), SOURCES);
+    // core and alloc for aarch64, without all else that this package requires.
+    machine.sh("dpkg --add-architecture arm64
+        cd /tmp
+        apt-get -qq update
+        apt-get -qq download libstd-rust-dev:arm64
+        dpkg -x libstd-rust-dev_*_arm64.deb /");
+    let build = r#"
+        cd /tmp
+        tar -xf "$SOURCES"
+        cd modstamp-*
+        export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+        make --silent trigger HOST=aarch64-unknown-linux-gnu
+        cp target/aarch64-unknown-linux-gnu/trigger/modstamp-rpm-trigger /srv/trigger
+    "#;
+    run(offline(&machine).args(["sh", "-exc", build]));
+    let program = machine.root.join("srv/trigger");
+    let size = fs::metadata(&program).unwrap().len();
+    assert!(size <= 64 << 10, "{size} bytes");
+    machine.sh("echo --profile qemu /usr/lib64/qemu x > /srv/body");
+    let trigger = |environment: &str, path: &str| {
+        let command = format!("echo {path} | {environment} qemu-aarch64 /srv/trigger /srv/body");
+        let warnings = machine.sh(&format!("{command} 2>&1"));
+        assert_eq!(
+            warnings.trim_end(),
+            "modstamp: warning: the body of rpm's trigger has “x”; it may have --profile NAME, \
+             --no-sync and directories"
+        );
+        fs::read_to_string(machine.root.join("var/lib/modstamp/qemu.stamp")).ok()
+    };
+    assert_eq!(trigger("", "/usr/lib64/qemu-x/a.so"), None);
+    assert_eq!(trigger("SOURCE_DATE_EPOCH=1", "/usr/lib64/qemu/a.so"), None);
+    let stamp = trigger("", "/usr/lib64/qemu/a.so").unwrap();
+    let why = "why: /usr/lib64/qemu/a.so came, went or was replaced\n";
+    assert!(stamp.contains(why), "{stamp}");
+    let again = trigger("", "/usr/lib64/qemu/a.so").unwrap();
+    assert_ne!(again, stamp);
 }
 
 fn the_same_commit_gives_the_same_sources() {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use modstamp::trigger::{self, Body, Cause, Deadline};
 use modstamp::{Profile, Root};
+use support::rpm_trigger;
 
 /// Sends `paths` to `modstamp trigger rpm`. Returns whether the stamp moved, and the output.
 fn rpm_in(root: &Path, paths: &[u8]) -> (bool, Output) {
@@ -95,6 +96,35 @@ fn a_million_paths_are_read_to_the_last() {
     assert_eq!(cause(&paths), Some(last));
     paths.reverse(); // no newline in sight, and nothing to match
     assert_eq!(cause(&paths), None);
+}
+
+/// The types of the segments of a 64-bit ELF file (elf(5)).
+fn segments(file: &[u8]) -> Vec<u32> {
+    let word = |at: usize| u16::from_le_bytes(file[at..at + 2].try_into().unwrap()).into();
+    let begin = u64::from_le_bytes(file[32..40].try_into().unwrap()) as usize;
+    let (size, count): (usize, usize) = (word(54), word(56));
+    let kind = |number| file[begin + number * size..][..4].try_into().unwrap();
+    (0..count)
+        .map(|number| u32::from_le_bytes(kind(number)))
+        .collect()
+}
+
+/// Where the processor has no start without std, rpm's program is a dynamic one of any size.
+#[test]
+fn rpms_program_has_at_most_64_kib_and_needs_no_library_and_no_loader() {
+    let file = fs::read(rpm_trigger::program()).unwrap();
+    if !rpm_trigger::is_without_std() {
+        println!("rpm's program has std here: {} bytes", file.len());
+        return;
+    }
+    assert!(file.len() <= 65_536, "{} bytes", file.len());
+    const DYNAMIC: u32 = 2;
+    const INTERPRETER: u32 = 3;
+    let segments = segments(&file);
+    assert!(!segments.is_empty());
+    for kind in [DYNAMIC, INTERPRETER] {
+        assert!(!segments.contains(&kind), "{segments:?}");
+    }
 }
 
 /// rpm takes the lines between a trigger's section and the next one for its body.

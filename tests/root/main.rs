@@ -15,6 +15,7 @@ mod python;
 mod qemu;
 mod racy;
 mod remedies;
+mod rpm_trigger;
 mod tree;
 mod trouble;
 mod trust;
@@ -47,6 +48,7 @@ fn main() {
         ("qemu", qemu::tests()),
         ("racy", racy::tests()),
         ("remedies", remedies::tests()),
+        ("rpm_trigger", rpm_trigger::tests()),
         ("trouble", trouble::tests()),
         ("tree", tree::tests()),
         ("trust", trust::tests()),

@@ -6,6 +6,7 @@
 //! - [`machine`]: throw-away Debian machines. [`deb`] and [`rpm`] bring our packages into them, and
 //!   [`consumer`] starts real libvirts there.
 //! - [`tally`]: how often each promise was tried.
+//! - [`rpm_trigger`]: rpm's trigger, as users get it.
 //! - [`built`]: files that are built from the working tree.
 
 pub mod built;
@@ -15,6 +16,7 @@ pub mod libvirt;
 pub mod machine;
 pub mod mounted;
 pub mod rpm;
+pub mod rpm_trigger;
 pub mod tally;
 pub mod test;
 pub mod world;
@@ -29,8 +31,11 @@ pub fn sources() -> PathBuf {
 }
 
 /// One of the project's programs, as cargo built it for the tests. Cargo puts it one directory
-/// above the test program.
+/// above the test program. rpm's trigger is the one that `make` builds.
 pub fn program(name: &str) -> PathBuf {
+    if name == "modstamp-rpm-trigger" {
+        return rpm_trigger::program().to_owned();
+    }
     let own = std::env::current_exe().unwrap();
     own.ancestors().nth(2).unwrap().join(name)
 }

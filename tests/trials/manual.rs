@@ -542,7 +542,7 @@ fn make_install(root: &Path) {
     // Any file will do for the programs and the library.
     for built in [
         "release/modstamp",
-        "release/modstamp-rpm-trigger",
+        "trigger/modstamp-rpm-trigger",
         "ffi/libmodstamp.so.0.1.0",
     ] {
         let path = target.join(host).join(built);

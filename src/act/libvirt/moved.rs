@@ -202,7 +202,12 @@ fn check_writable(place: impl AsFd) -> rustix::io::Result<()> {
 
 /// Moves the mtime of an opened file or directory to `second`, or to the next one that its file
 /// system can store.
-pub(crate) fn move_to_second(file: &File, second: i64, durability: Durability) -> io::Result<Stat> {
+pub(crate) fn move_to_second(
+    file: impl AsFd,
+    second: i64,
+    durability: Durability,
+) -> io::Result<Stat> {
+    let file = file.as_fd();
     check_writable(file)?;
     let last = Mtime::new(second - 1, 999_999_999);
     let mut stat = fstat(file)?;

@@ -26,8 +26,8 @@
 //! is set before the directory is moved. So a refresh that is killed in between only skips a
 //! second, and no second is ever left twice. The mtime counts even if the text cannot be read.
 
-use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use rustix::fs::{OFlags, fstat};
@@ -140,17 +140,17 @@ impl Record {
     /// # Errors
     /// If the record cannot be written, or its file system stores no time so late.
     pub(crate) fn claim_second(turn: &Turn, second: i64) -> io::Result<()> {
-        let claim = |file: &File| move_to_second(file, second, Durability::NotSynced).map(drop);
+        let claim = |file: &OwnedFd| move_to_second(file, second, Durability::NotSynced).map(drop);
         let name = Kept::LibvirtRecord.name(turn.stamp);
         let file = open_file(&turn.directory, &name, OFlags::RDWR);
-        let is_ours = |file: &File| {
+        let is_ours = |file: &OwnedFd| {
             let Ok(stat) = fstat(file) else {
                 return false;
             };
             let linked = why_linked(&stat, &turn.directory);
             why_not_believed(&stat).is_none() && matches!(linked, Ok(None))
         };
-        match file.ok().map(File::from).filter(is_ours) {
+        match file.ok().filter(is_ours) {
             Some(file) => claim(&file),
             None => {
                 let durability = Durability::NotSynced;
@@ -177,7 +177,7 @@ impl Record {
         last_second: Option<i64>,
         durability: Durability,
     ) -> io::Result<()> {
-        let prepare = |file: &File| {
+        let prepare = |file: &OwnedFd| {
             let moved = last_second
                 .map(|second| move_to_second(file, second, Durability::NotSynced))
                 .transpose();
