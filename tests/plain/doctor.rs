@@ -216,7 +216,9 @@ impl Sound {
             }}"#
         );
         let remedy = remedy.replace(" /", &format!(" {top}/"));
-        run(Command::new("bash").args(["-ec", &format!("{modstamp}\n{systemctl}\n{remedy}")]));
+        let mut bash = Command::new("bash");
+        bash.args(["-ec", &format!("{modstamp}\n{systemctl}\n{remedy}")]);
+        run(bash.env("EDITOR", "false")); // A test does not wait for an editor.
     }
 
     /// Like `assert_ill`. Then runs the remedy, after which all must be well.

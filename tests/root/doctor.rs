@@ -290,6 +290,12 @@ fn an_ordinary_users_remedies_are_for_root() {
         assert!(said.contains(&remedy), "{said}");
     }
     assert!(!told(0).contains("sudo"));
+    // What a user cannot look at, root can.
+    host.sh("chmod 700 etc/modstamp");
+    let said = told(65534);
+    assert!(said.contains("Permission denied"), "{said}");
+    assert!(said.contains("\n  sudo modstamp doctor\n"), "{said}");
+    host.sh("chmod 755 etc/modstamp");
     // The advice of other verbs is for the same profile.
     let mut touch = host.inside(65534, "/usr/bin/modstamp");
     let output = touch.args(["touch", "--profile", "nbdkit"]).output();

@@ -44,8 +44,9 @@ pub(crate) fn daemons(host: &Host, report: &mut Examination) -> Seen<Checked> {
     let Some(it) = host.qemu().filter(|it| it.profile.refreshes_libvirt()) else {
         return Ok(Checked::NothingHere);
     };
+    let is_missing = matches!(find(host, &units::watch("qemu"))?, UnitFile::Missing);
     let is_enabled = units::is_any_enabled(host, it.name(), Owner::System)?;
-    if !is_enabled && !units::are_qemus_installed(host)? {
+    if is_missing || !is_enabled && !units::are_qemus_installed(host)? {
         return Ok(Checked::NothingHere);
     }
     let mut checked = Checked::NothingHere;

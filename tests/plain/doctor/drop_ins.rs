@@ -121,6 +121,9 @@ fn without_the_units_of_qemu_a_daemon_needs_no_drop_in() {
     assert_eq!(host.checks(), ["unit"]);
     host.put(&directories, &text);
     assert_eq!(host.checks(), ["unit", "daemon-drop-in", "daemon-drop-in"]);
+    host.remove(&format!("{UNITS}/modstamp-update@.path"));
+    host.remove(&format!("{UNITS}/modstamp-update@.service"));
+    host.assert_ill("unit");
 }
 
 #[test]

@@ -51,6 +51,8 @@ fn a_missing_directory_of_stamps_is_one_finding_with_the_missing_stamp() {
     let host = Sound::new();
     fs::remove_dir_all(host.path("var/lib/modstamp")).unwrap();
     assert_eq!(host.checks(), ["stamp", "libvirt-answers"]);
+    let (report, _) = host.examine();
+    assert_eq!(report["unseen"].as_array().unwrap().len(), 0, "{report:#}");
     host.say(&["update"]);
     host.assert_well();
 }

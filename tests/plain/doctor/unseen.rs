@@ -95,6 +95,13 @@ fn a_doctor_without_descriptors_invents_nothing_and_passes_over_nothing() {
             let (found, all) = (seen(&report), seen(&whole));
             assert!(found.is_subset(&all), "{limit}: {report:#}");
             assert!(found == all || !is_all, "{limit}: {report:#}");
+            for place in report["unseen"].as_array().unwrap() {
+                let again = text(&place["remedy"]);
+                let doctor = format!("modstamp doctor --root {}", host.path("").display());
+                assert!(again.ends_with(&doctor), "{again}");
+                let has_limit = text(&place["seen"]).contains("Too many open files");
+                assert_eq!(again.starts_with("ulimit -n 1024; "), has_limit, "{again}");
+            }
             for (_, cause) in unseen(&report) {
                 let causes = ["Too many open files", "could not be looked at"];
                 assert!(causes.iter().any(|it| cause.contains(it)), "{cause}");
