@@ -75,6 +75,11 @@ fn a_label_that_is_not_that_of_var_lib_is_found() {
     assert!(said.contains("user_home_t:s0\\x0a  rm -r /\n"), "{said}");
     let remedy = remedy(&world, "stamp-label");
     assert_eq!(remedy, "chcon -R -t var_lib_t /var/lib/modstamp");
+    // A stamp that is not there has no label, and another finding.
+    world.remove(STAMP);
+    let said = findings(&world);
+    assert!(said.contains("problem (stamp): "), "{said}");
+    assert!(!said.contains("stamp-label"), "{said}");
 }
 
 /// What the doctor tells about the room for inotify, as root of the host.
@@ -296,6 +301,17 @@ fn an_ordinary_users_remedies_are_for_root() {
     assert!(said.contains("Permission denied"), "{said}");
     assert!(said.contains("\n  sudo modstamp doctor\n"), "{said}");
     host.sh("chmod 755 etc/modstamp");
+    // A user edits a profile of the user's own without root.
+    for (directory, sudo) in [("home/me/.config", ""), ("etc", "sudo ")] {
+        let file = format!("{directory}/modstamp/profiles.d/foo.toml");
+        host.sh(&format!(
+            "mkdir -p {directory}/modstamp/profiles.d; echo 'program = []' > {file}"
+        ));
+        host.sh("chown -R 65534 home/me");
+        let (said, edit) = (told(65534), format!("{sudo}\"${{EDITOR:-vi}}\" /{file}"));
+        assert!(said.contains(&format!("\n  {edit}\n")), "{said}");
+        host.remove(&file);
+    }
     // The advice of other verbs is for the same profile.
     let mut touch = host.inside(65534, "/usr/bin/modstamp");
     let output = touch.args(["touch", "--profile", "nbdkit"]).output();

@@ -64,8 +64,7 @@ fn a_directory_of_stamps_that_is_a_dangling_link_is_named_and_mended() {
     host.link("var/lib/modstamp", "/gone");
     assert_eq!(host.checks(), ["stamp", "libvirt-answers"]);
     let (_, err) = host.fail(&["touch"]);
-    let remedy = "remove what is in the place of a directory on the way, such as a symbolic link \
-                  that leads nowhere\n";
+    let remedy = "remove what is in a directory's place, such as a dangling link\n";
     assert!(err.ends_with(remedy), "{err}");
     let (report, _) = host.examine();
     let finding = &report["findings"][0];
