@@ -12,32 +12,40 @@
 //! | file | checks |
 //! | --- | --- |
 //! | `dpkg`, `rpm`, `hooks` | the triggers of each package manager, and if the last run fired them |
-//! | `units` | systemd's units, and the room for their watches |
+//! | `units` | systemd's units |
+//! | `drop_ins` | the drop-ins of libvirt's daemons, and the directories that the units watch |
+//! | `inotify` | the room for the units' watches |
 //! | `profiles` | unloadable profiles, missing directories, files that replace others' keys |
 //! | `stamps` | the stamps, their rights, labels, disk and time, and changes of modules since |
 //! | `libvirt` | module directories, stale answers, and the holes of libvirt's version |
 //! | `caches` | stale caches of other programs that profiles name |
 //!
-//! `host` is the host under examination, and `report` holds the results.
+//! `host` is the host under examination, `unit_file` finds the files of systemd's units, `ask` asks
+//! other programs, and `report` holds the results.
 
+mod ask;
 mod caches;
 mod dpkg;
+mod drop_ins;
 mod hooks;
 mod host;
+mod inotify;
 mod libvirt;
 mod names;
 mod profiles;
 mod report;
 mod rpm;
 mod stamps;
+mod unit_file;
 mod units;
 
 use crate::act::doctor::host::Host;
 pub use crate::act::doctor::names::CHECK_NAMES;
 use crate::act::doctor::names::{
-    APK_TRIGGER, CACHE, CLOCK, DPKG_LAST_RUN, DPKG_TRIGGER, INOTIFY, LIBVIRT_ANSWERS,
-    LIBVIRT_VERSION, MODULE_DIRECTORIES, MODULES, PACMAN_HOOK, PROFILE, PROFILE_DIRECTORY,
-    RPM_TRIGGER, STAMP, STAMP_DISK, STAMP_LABEL, STAMP_RIGHTS, UNIT,
+    APK_TRIGGER, CACHE, CLOCK, DAEMON_DROP_IN, DPKG_LAST_RUN, DPKG_TRIGGER, INOTIFY,
+    LIBVIRT_ANSWERS, LIBVIRT_VERSION, MODULE_DIRECTORIES, MODULES, PACMAN_HOOK, PROFILE,
+    PROFILE_DIRECTORY, RPM_TRIGGER, STAMP, STAMP_DISK, STAMP_LABEL, STAMP_RIGHTS, UNIT,
+    UNIT_DIRECTORIES,
 };
 use crate::act::doctor::report::{Checked, Seen};
 pub use crate::act::doctor::report::{Examination, Finding, Health, Note, Unseen};
@@ -47,14 +55,16 @@ use crate::files::root::Root;
 type Check = fn(&Host, &mut Examination) -> Seen<Checked>;
 
 /// Each check, with the name under which a look that ends it is reported.
-const CHECKS: [(&str, Check); 19] = [
+const CHECKS: [(&str, Check); 21] = [
     (DPKG_TRIGGER, dpkg::triggers),
     (DPKG_LAST_RUN, dpkg::last_run),
     (RPM_TRIGGER, rpm::triggers),
     (PACMAN_HOOK, hooks::pacman),
     (APK_TRIGGER, hooks::apk),
     (UNIT, units::units),
-    (INOTIFY, units::inotify),
+    (UNIT_DIRECTORIES, drop_ins::directories),
+    (DAEMON_DROP_IN, drop_ins::daemons),
+    (INOTIFY, inotify::inotify),
     (PROFILE, profiles::profiles),
     (PROFILE_DIRECTORY, profiles::directories),
     (STAMP, stamps::exist),

@@ -99,7 +99,7 @@ impl Profile {
         let mut own = Vec::new();
         let looked = stamp.look_again_if_changed(seen, look)?;
         if let Err(why) = &looked {
-            own.push(without_look(why, turn.is_ok()));
+            own.push(without_look(profile, why, turn.is_ok()));
         }
         let (inputs, observation) = looked.ok().unzip();
         let touched = turn.and_then(|turn| {
@@ -169,10 +169,11 @@ fn keep(turn: &Turn, observation: Observation, mtime: Mtime) -> Result<()> {
 }
 
 /// Tells people that only the stamp is touched, if it can be.
-fn without_look(why: &str, is_touched: bool) -> String {
+fn without_look(profile: &Profile, why: &str, is_touched: bool) -> String {
+    let update = profile.command("update");
     match is_touched {
-        true => format!("{why}, so only the stamp was touched; “modstamp update” does the rest"),
-        false => format!("{why}; “modstamp update” tries again"),
+        true => format!("{why}, so only the stamp was touched; “{update}” does the rest"),
+        false => format!("{why}; “{update}” tries again"),
     }
 }
 
@@ -209,4 +210,19 @@ fn glance(
         }
     })?;
     looked.map_err(|error| format!("the modules could not be looked at ({error})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_advice_after_a_touch_without_a_look_is_for_the_same_profile() {
+        let advice =
+            |name, is_touched| without_look(&Profile::new(name).unwrap(), "too late", is_touched);
+        let update = "“modstamp update --profile toy”";
+        assert!(advice("toy", true).ends_with(&format!("; {update} does the rest")));
+        assert!(advice("toy", false).ends_with(&format!("; {update} tries again")));
+        assert!(advice("qemu", true).ends_with("; “modstamp update” does the rest"));
+    }
 }

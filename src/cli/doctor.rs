@@ -36,7 +36,7 @@ impl Arguments {
         match self.json {
             true => print_json(&json!({
                 "version": 1,
-                "well": matches!(health, Health::Well | Health::Unused),
+                "well": is_well(&examination),
                 "checks": examination.checks,
                 "findings": examination.findings,
                 "notes": examination.notes,
@@ -50,6 +50,11 @@ impl Arguments {
             Health::NotKnown => 2,
         }))
     }
+}
+
+/// Whether nothing needs mending, and all could be looked at.
+pub fn is_well(examination: &Examination) -> bool {
+    matches!(examination.health(), Health::Well | Health::Unused)
 }
 
 /// Three lines for each finding, two for each unseen place and each note, and a last line.

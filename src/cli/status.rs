@@ -12,7 +12,7 @@ use modstamp::{
 };
 use serde_json::{Value, json};
 
-use super::doctor::{UNUSED, counted};
+use super::doctor::{UNUSED, counted, is_well};
 use super::last_touch::LastTouch;
 use super::libvirt::is_unexpected;
 use super::libvirt_cache::LibvirtCache;
@@ -79,7 +79,13 @@ impl Arguments {
         match self.json {
             true => {
                 let all: Vec<Value> = all.iter().map(ProfileStatus::json).collect();
-                print_json(&json!({ "version": 1, "profiles": all }))?;
+                let examination = examine(&root);
+                print_json(&json!({
+                    "version": 1,
+                    "well": is_well(&examination),
+                    "problems": examination.problems(),
+                    "profiles": all,
+                }))?;
             }
             false if all.is_empty() => {}
             false => {
@@ -89,9 +95,7 @@ impl Arguments {
                 let (shown, hidden): (Vec<_>, Vec<_>) = all.iter().partition(|it| is_shown(it));
                 let with_missing = self.all || self.profile.is_some();
                 let mut table = table(&shown, &hidden, with_missing, &self.place);
-                if self.profile.is_none() {
-                    table.heading(health(&examine(&root), &self.place.verb("doctor")));
-                }
+                table.heading(health(&examine(&root), &self.place.verb("doctor")));
                 table.print()?;
             }
         }

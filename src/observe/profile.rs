@@ -24,6 +24,9 @@ pub(crate) const SEARCH_PATH: &str = "LD_LIBRARY_PATH";
 /// Stands for the name of a profile without one. No stamp can have this name.
 pub(crate) const UNNAMED: &str = "-";
 
+/// The name of the profile of a command that names none.
+const DEFAULT: &str = "qemu";
+
 /// Names what one ecosystem's cached answers depend on: module directories, programs, further
 /// files.
 ///
@@ -238,6 +241,14 @@ impl Profile {
     /// The profile's name, which is also its stamp's.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// A command of modstamp's for this profile, for people to paste.
+    pub(crate) fn command(&self, verb: &str) -> String {
+        match &*self.name {
+            DEFAULT => format!("modstamp {verb}"),
+            name => format!("modstamp {verb} --profile {name}"),
+        }
     }
 
     /// The root directory below which the inputs and the system's stamp are looked up.

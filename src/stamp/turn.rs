@@ -252,10 +252,17 @@ impl Stamp {
             Owner::System => &|_| Mode::from_raw_mode(0o755),
             Owner::User => &mode_of_own,
         };
-        let (directory, made) = self
-            .root
-            .make_directory(&self.directory, mode_of)
-            .map_err(|stop| stop.into_error("touch the stamp", self.path(), self.owner_remedy()))?;
+        let (directory, made) =
+            self.root
+                .make_directory(&self.directory, mode_of)
+                .map_err(|stop| {
+                    let remedy = match stop.is_missing() {
+                        // A missing directory would have been made.
+                        true => "remove what is in a directory's place, such as a dangling link",
+                        false => self.owner_remedy(),
+                    };
+                    stop.into_error("touch the stamp", self.path(), remedy)
+                })?;
         let lock = open_private(&directory, self.lock_name());
         let hold = match lock.map(|lock| Lock::by(deadline, lock)) {
             Ok(Ok(lock)) => Hold::Locked(lock),

@@ -65,6 +65,8 @@ const SCENARIOS: &[(&str, Scenario)] = named![
     the_doctor_finds_a_trigger_that_did_not_run,
     the_doctor_finds_a_unit_that_is_disabled,
     the_doctor_finds_that_the_package_is_gone,
+    the_doctor_finds_a_daemon_without_its_drop_in,
+    the_doctor_finds_a_directory_that_no_unit_watches,
     the_doctor_finds_what_rpms_triggers_lack,
 ];
 
@@ -200,8 +202,42 @@ fn the_doctor_finds_a_unit_that_is_disabled(host: &Broken) {
 
 fn the_doctor_finds_that_the_package_is_gone(host: &Broken) {
     host.dpkg("--remove modstamp-qemu");
-    assert_eq!(checks(host), ["dpkg-trigger"]);
+    // The units are not the package's here, but those of `make install-units`.
+    assert_eq!(findings(host), NOTHING, "the units watch");
+    host.sh("systemctl disable modstamp-update@qemu.path modstamp-update@qemu.service");
+    assert_eq!(checks(host), ["dpkg-trigger", "unit"]);
+    mend(host, "dpkg-trigger");
+    assert_eq!(findings(host), NOTHING);
+    host.sh("rm -r /usr/lib/systemd/system/*modstamp* /usr/lib/systemd/system/*.service.d");
+    assert_eq!(checks(host), ["dpkg-trigger", "unit"]);
+    crate::booted::install_units(&host.machine.root, &["PREFIX=/usr"]);
     install_modstamp_qemu(host);
+    assert_eq!(findings(host), NOTHING);
+}
+
+fn the_doctor_finds_a_daemon_without_its_drop_in(host: &Broken) {
+    let daemon = "/usr/lib/systemd/system/libvirtd.service";
+    host.sh(&format!(
+        "printf '[Service]\\nExecStart=/bin/true\\n' > {daemon}"
+    ));
+    assert_eq!(findings(host), NOTHING);
+    let drop_in = "/etc/systemd/system/libvirtd.service.d/modstamp.conf";
+    host.sh(&format!(
+        "mkdir -p $(dirname {drop_in}); ln -s /dev/null {drop_in}"
+    ));
+    assert_eq!(findings(host), [format!("daemon-drop-in: rm {drop_in}")]);
+    mend(host, "daemon-drop-in");
+    assert_eq!(findings(host), NOTHING);
+    host.sh(&format!("printf '[Service]\\nNice=5\\n' > {drop_in}"));
+    assert_eq!(checks(host), ["daemon-drop-in"]);
+    mend(host, "daemon-drop-in");
+    assert_eq!(findings(host), NOTHING);
+}
+
+fn the_doctor_finds_a_directory_that_no_unit_watches(host: &Broken) {
+    host.sh("mkdir -p /usr/lib/s390x-linux-gnu/qemu; modstamp update");
+    assert_eq!(checks(host), ["unit-directories"]);
+    mend(host, "unit-directories");
     assert_eq!(findings(host), NOTHING);
 }
 
@@ -235,8 +271,18 @@ fn the_doctor_finds_what_rpms_triggers_lack(host: &Broken) {
         ));
     };
     install(rpm(host, "modules", ""));
+    assert_eq!(findings(host), NOTHING, "the units watch");
+    let units = "modstamp-update@qemu.service modstamp-update@qemu.path";
+    host.sh(&format!("systemctl disable {units}"));
     let found = findings(host);
-    assert_eq!(found, ["rpm-trigger: dnf install modstamp-qemu"]);
+    assert_eq!(found[0], format!("rpm-trigger: systemctl enable {units}"));
+    let drop_ins = "/usr/lib/systemd/system/modstamp-update@qemu.path.d";
+    host.sh(&format!("mv {drop_ins} /srv"));
+    let found = findings(host);
+    assert_eq!(found[0], "rpm-trigger: dnf install modstamp-qemu");
+    host.sh(&format!(
+        "mv /srv/modstamp-update@qemu.path.d {drop_ins}; systemctl enable {units}"
+    ));
     let trigger = "%filetriggerin -p /usr/libexec/modstamp/rpm-trigger -- /usr/lib64/qemu\n\
         --profile qemu --no-sync /usr/lib64/qemu\n";
     host.sh("sleep 1.1"); // rpm keeps whole seconds.

@@ -2,6 +2,7 @@
 //! remedy can run here, it mends the host.
 
 mod caches;
+mod drop_ins;
 mod libvirt;
 mod stamps;
 mod triggers;
@@ -14,7 +15,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use support::libvirt::{DRIVER, Host, WATCHED};
+use support::libvirt::{DRIVER, FOREIGN, Host, WATCHED};
 use support::world::STAMP;
 use support::{executable, program, run};
 
@@ -23,7 +24,10 @@ const TRIGGERS: &str = "var/lib/dpkg/triggers/File";
 const STATUS: &str = "var/lib/dpkg/status";
 const LOG: &str = "var/log/dpkg.log";
 const PATH_UNIT: &str = "etc/systemd/system/paths.target.wants/modstamp-update@qemu.path";
+const SERVICE_UNIT: &str = "etc/systemd/system/basic.target.wants/modstamp-update@qemu.service";
 const UNITS: &str = "usr/lib/systemd/system";
+const WATCHES: &str = "etc/systemd/system/modstamp-update@qemu.path.d";
+const DAEMONS: [&str; 2] = ["libvirtd.service", "virtqemud.service"];
 
 /// A host that is as it should be: Debian's, with systemd, QEMU and libvirt.
 struct Sound(Host);
@@ -72,15 +76,61 @@ impl Sound {
 
     fn systemd(&self) {
         self.start("usr/lib/systemd/systemd", "");
-        let service = "[Service]\nExecStart=/usr/bin/modstamp update --profile %i\n";
-        self.put(&format!("{UNITS}/modstamp-update@.service"), service);
-        self.put(&format!("{UNITS}/modstamp-update@.path"), "[Path]\n");
-        fs::create_dir_all(self.path(PATH_UNIT).parent().unwrap()).unwrap();
-        self.link(PATH_UNIT, "/usr/lib/systemd/system/modstamp-update@.path");
-        let wants = "etc/systemd/system/basic.target.wants";
-        fs::create_dir_all(self.path(wants)).unwrap();
-        let service = format!("{wants}/modstamp-update@qemu.service");
-        self.link(&service, "/usr/lib/systemd/system/modstamp-update@.service");
+        self.install_units(UNITS, "/usr/bin");
+        for daemon in DAEMONS {
+            let service = "[Service]\nExecStartPre=/bin/true\nExecStart=/usr/sbin/libvirtd\n";
+            self.put(&format!("{UNITS}/{daemon}"), service);
+        }
+        // The units know one architecture, and the administrator added the other one.
+        let foreign = format!("[Path]\nPathModified=/{FOREIGN}\n");
+        self.put(&format!("{WATCHES}/foreign.conf"), &foreign);
+        self.enable("modstamp-update@qemu.path");
+        self.enable("modstamp-update@qemu.service");
+    }
+
+    /// Installs the units as `make install-units` does, for a program in the directory `programs`.
+    fn install_units(&self, place: &str, programs: &str) {
+        let source = support::sources().join("packaging/systemd/system");
+        let mut directories = vec![source.clone()];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(&directory).unwrap() {
+                let file = entry.unwrap().path();
+                if file.is_dir() {
+                    directories.push(file);
+                    continue;
+                }
+                let name = file.strip_prefix(&source).unwrap().to_str().unwrap();
+                let name = name.strip_suffix(".in").unwrap_or(name);
+                let text = fs::read_to_string(&file).unwrap();
+                let text = text.replace("@MULTIARCH@", "x86_64-linux-gnu");
+                self.put(
+                    &format!("{place}/{name}"),
+                    &text.replace("@BINDIR@", programs),
+                );
+            }
+        }
+    }
+
+    /// Takes away systemd with all units.
+    fn remove_units(&self) {
+        for directory in ["usr/lib/systemd", "etc/systemd"] {
+            fs::remove_dir_all(self.path(directory)).unwrap();
+        }
+        self.put(&format!("{WATCHES}/foreign.conf"), "[Path]\n");
+    }
+
+    /// Enables a unit, as systemctl(1) does.
+    fn enable(&self, unit: &str) {
+        let (name, suffix) = unit.rsplit_once('.').unwrap();
+        let target = match suffix {
+            "path" => "paths",
+            _ => "basic",
+        };
+        let wants = format!("etc/systemd/system/{target}.target.wants");
+        fs::create_dir_all(self.path(&wants)).unwrap();
+        let template = name.split('@').next().unwrap();
+        let file = format!("/usr/lib/systemd/system/{template}@.{suffix}");
+        self.link(&format!("{wants}/{unit}"), &file);
     }
 
     /// Writes a file, and makes its directory.
@@ -153,8 +203,22 @@ impl Sound {
         let (own, top) = (program("modstamp"), self.path(""));
         let top = top.to_str().unwrap().trim_end_matches('/');
         let modstamp = format!("modstamp() {{ {} \"$@\" --root {top}; }}", own.display());
+        // What systemctl(1) does in a system that does not run.
+        let systemctl = format!(
+            r#"systemctl() {{
+                verb=$1; shift
+                cd {top}/etc/systemd/system
+                for unit; do case $verb-$unit in
+                    unmask-*) rm $unit ;;
+                    enable-*.path) mkdir -p paths.target.wants; ln -s x paths.target.wants/$unit ;;
+                    enable-*) mkdir -p basic.target.wants; ln -s x basic.target.wants/$unit ;;
+                esac; done
+            }}"#
+        );
         let remedy = remedy.replace(" /", &format!(" {top}/"));
-        run(Command::new("bash").args(["-ec", &format!("{modstamp}\n{remedy}")]));
+        let mut bash = Command::new("bash");
+        bash.args(["-ec", &format!("{modstamp}\n{systemctl}\n{remedy}")]);
+        run(bash.env("EDITOR", "false")); // A test does not wait for an editor.
     }
 
     /// Like `assert_ill`. Then runs the remedy, after which all must be well.
@@ -183,7 +247,7 @@ fn the_doctor_finds_nothing_on_a_sound_host() {
     let host = Sound::new();
     host.assert_well();
     let (out, err) = host.say(&["doctor"]);
-    assert_eq!((&*out, &*err), ("all is well: 12 checks\n", ""));
+    assert_eq!((&*out, &*err), ("all is well: 14 checks\n", ""));
     assert_eq!(host.notes(), []);
 }
 
@@ -206,6 +270,42 @@ fn status_begins_with_the_health_of_the_host() {
 }
 
 #[test]
+fn the_status_of_one_profile_and_its_json_tell_the_health_of_the_host() {
+    let host = Sound::new();
+    host.put(
+        "etc/modstamp/profiles.d/toy.toml",
+        "files = [\"/etc/toy\"]\n",
+    );
+    let told = || {
+        let (table, _) = host.say(&["status", "--profile", "toy"]);
+        let of = |arguments: &[&str]| {
+            let (json, _) = host.say(&[&["status", "--json"], arguments].concat());
+            let json: Value = serde_json::from_str(&json).unwrap();
+            (
+                json["well"].as_bool().unwrap(),
+                json["problems"].as_u64().unwrap(),
+            )
+        };
+        assert_eq!(of(&[]), of(&["--profile", "toy"]));
+        (table.lines().next().unwrap().to_owned(), of(&[]))
+    };
+    assert_eq!(told(), ("well".to_owned(), (true, 0)));
+    host.set_permissions(STAMP, 0o600);
+    host.remove(PATH_UNIT);
+    let see = "see “modstamp doctor --root /”";
+    assert_eq!(told(), (format!("2 problems; {see}"), (false, 2)));
+    host.set_permissions(STAMP, 0o644);
+    host.enable("modstamp-update@qemu.path");
+    unseen::circle(&host, LOG);
+    let (line, numbers) = told();
+    assert!(
+        line.starts_with("no problem found, but could not check"),
+        "{line}"
+    );
+    assert_eq!(numbers, (false, 0), "something could not be looked at");
+}
+
+#[test]
 fn a_finding_has_three_lines_and_the_last_one_can_be_pasted() {
     let host = Sound::new();
     host.set_permissions(STAMP, 0o600);
@@ -217,7 +317,7 @@ fn a_finding_has_three_lines_and_the_last_one_can_be_pasted() {
             "problem (stamp-rights): /var/lib/modstamp/qemu.stamp has mode 0600, so other users cannot read it",
             "  why it matters: a touch is hidden from other users, and from their libvirt daemons",
             "  inside that system: chmod 0644 /var/lib/modstamp/qemu.stamp",
-            "1 problem found: 12 checks",
+            "1 problem found: 14 checks",
         ]
     );
 }
@@ -379,6 +479,36 @@ fn a_directory_that_a_profile_names_and_nobody_has_is_found_with_the_one_that_wa
     host.start("usr/bin/gst", "");
     let (seen, _) = host.assert_ill("profile-directory");
     assert!(seen.starts_with("none of the module directories"), "{seen}");
+}
+
+#[test]
+fn a_missing_directory_of_an_administrators_profile_is_noted_and_one_of_a_packages_is_not() {
+    let host = Sound::new();
+    host.put("usr/lib/toy/a.so", "a module");
+    let named = |directories: &str| format!("module-directories = [{directories}]\n");
+    let own = "etc/modstamp/profiles.d/toy.toml";
+    host.put(
+        own,
+        &named("\"/usr/lib/toy\", \"/opt/toy\", \"/opt/*/toy\""),
+    );
+    host.assert_well();
+    let (check, why) = host.notes().remove(0);
+    assert_eq!(check, "profile-directory");
+    let expected = "a change of the modules there goes unnoticed, if that is a typo in ";
+    assert!(why.starts_with(expected), "{why}");
+    let (report, _) = host.examine();
+    let seen = text(&report["notes"][0]["seen"]);
+    assert_eq!(seen, "nothing is at /opt/toy, which the profile toy names");
+    // Nothing of it is installed.
+    host.remove("usr/lib/toy/a.so");
+    fs::remove_dir(host.path("usr/lib/toy")).unwrap();
+    assert_eq!(host.notes(), []);
+    host.put("usr/lib/toy/a.so", "a module");
+    let text = fs::read_to_string(host.path(own)).unwrap();
+    host.remove(own);
+    host.put("usr/lib/modstamp/profiles.d/toy.toml", &text);
+    host.assert_well();
+    assert_eq!(host.notes(), []);
 }
 
 #[test]

@@ -229,6 +229,12 @@ fn a_command_runs_for_no_other_root_and_the_cache_stays_stale() {
     assert_eq!(succeed(&world, &["update"]), NOTHING);
     assert!(!trace.exists());
     assert_eq!(status(&world)["why"], "never");
+    // The advice is for the same profile.
+    let toy = format!("module-directories = [\"/usr/lib64/qemu\"]\n{caches}");
+    world.write("etc/modstamp/profiles.d/toy.toml", &toy);
+    let why = why.replace("update", "update --profile toy");
+    let left = format!("left /var/cache/toy/*.bin: {why}\n");
+    assert_eq!(succeed(&world, &["refresh", "--profile", "toy"]), left);
 }
 
 #[test]

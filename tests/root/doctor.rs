@@ -18,6 +18,7 @@ type Scenario = fn();
 const SCENARIOS: &[(&str, Scenario)] = named![
     a_label_that_is_not_that_of_var_lib_is_found,
     a_tiny_limit_of_inotify_is_found_on_the_running_system,
+    a_limit_of_inotify_that_roots_programs_use_up_is_found,
     stamps_on_a_read_only_file_system_are_found,
     a_stamp_of_another_users_is_found_and_mended,
     everybody_is_told_of_the_caches_that_they_make_good_and_of_each_failed_remedy,
@@ -74,22 +75,71 @@ fn a_label_that_is_not_that_of_var_lib_is_found() {
     assert!(said.contains("user_home_t:s0\\x0a  rm -r /\n"), "{said}");
     let remedy = remedy(&world, "stamp-label");
     assert_eq!(remedy, "chcon -R -t var_lib_t /var/lib/modstamp");
+    // A stamp that is not there has no label, and another finding.
+    world.remove(STAMP);
+    let said = findings(&world);
+    assert!(said.contains("problem (stamp): "), "{said}");
+    assert!(!said.contains("stamp-label"), "{said}");
+}
+
+/// What the doctor tells about the room for inotify, as root of the host.
+fn of_inotify(host: &Host, instances: usize, watches: usize) -> Vec<String> {
+    host.sh(&format!(
+        "mkdir -p proc/sys/fs/inotify
+         echo {instances} > proc/sys/fs/inotify/max_user_instances
+         echo {watches} > proc/sys/fs/inotify/max_user_watches"
+    ));
+    let output = host.inside(0, "/usr/bin/modstamp").arg("doctor").output();
+    let said = String::from_utf8(output.unwrap().stdout).unwrap();
+    let mut lines = said.lines();
+    let mut told = Vec::new();
+    while let Some(line) = lines.next() {
+        if let Some(seen) = line.strip_prefix("problem (inotify): ") {
+            let why = lines.next().unwrap();
+            assert!(
+                why.contains("modstamp-update@qemu.path may not start"),
+                "{why}"
+            );
+            told.push(format!("{seen}: {}", lines.next().unwrap().trim()));
+        }
+    }
+    told
 }
 
 fn a_tiny_limit_of_inotify_is_found_on_the_running_system() {
     let host = Host::new();
-    host.sh("mkdir -p usr/lib/systemd proc/sys/fs/inotify
-         echo 2 > proc/sys/fs/inotify/max_user_instances
-         echo 63 > proc/sys/fs/inotify/max_user_watches");
+    host.sh("mkdir -p usr/lib/systemd");
     executable(&host.path("usr/lib/systemd/systemd"), "");
-    let output = host.inside(0, "/usr/bin/modstamp").arg("doctor").output();
-    let said = String::from_utf8(output.unwrap().stdout).unwrap();
-    let seen = "problem (inotify): fs.inotify.max_user_instances is 2, less than 16\n";
-    assert!(said.contains(seen), "{said}");
-    let remedy = "\n  sysctl -w fs.inotify.max_user_instances=128\n";
-    assert!(said.contains(remedy), "{said}");
-    let seen = "problem (inotify): fs.inotify.max_user_watches is 63, less than 64\n";
-    assert!(said.contains(seen), "{said}");
+    assert_eq!(of_inotify(&host, 16, 64), [""; 0]);
+    let instances = "fs.inotify.max_user_instances is 15, which leaves less than 16: sysctl -w \
+                     fs.inotify.max_user_instances=128";
+    assert_eq!(of_inotify(&host, 15, 64), [instances]);
+    let watches = "fs.inotify.max_user_watches is 63, which leaves less than 64: sysctl -w \
+                   fs.inotify.max_user_watches=8192";
+    assert_eq!(of_inotify(&host, 16, 63), [watches]);
+    host.remove("usr/lib/systemd/systemd");
+    assert_eq!(
+        of_inotify(&host, 0, 0),
+        [""; 0],
+        "without systemd nothing watches"
+    );
+}
+
+fn a_limit_of_inotify_that_roots_programs_use_up_is_found() {
+    let host = Host::new();
+    host.sh(
+        "mkdir -p usr/lib/systemd proc/1/fd proc/7/fd proc/8/fd proc/self/fd
+         for number in 3 4 5; do ln -s anon_inode:inotify proc/7/fd/$number; done
+         ln -s anon_inode:[eventpoll] proc/7/fd/6
+         for process in 1 8 self; do ln -s anon_inode:inotify proc/$process/fd/3; done
+         chown 1000 proc/8",
+    );
+    executable(&host.path("usr/lib/systemd/systemd"), "");
+    // Neither systemd's own instance nor those of other users count.
+    assert_eq!(of_inotify(&host, 19, 64), [""; 0]);
+    let told = "fs.inotify.max_user_instances is 18, and programs other than systemd use 3, which \
+                leaves less than 16: sysctl -w fs.inotify.max_user_instances=131";
+    assert_eq!(of_inotify(&host, 18, 64), [told]);
 }
 
 fn stamps_on_a_read_only_file_system_are_found() {
@@ -245,6 +295,23 @@ fn an_ordinary_users_remedies_are_for_root() {
         assert!(said.contains(&remedy), "{said}");
     }
     assert!(!told(0).contains("sudo"));
+    // What a user cannot look at, root can.
+    host.sh("chmod 700 etc/modstamp");
+    let said = told(65534);
+    assert!(said.contains("Permission denied"), "{said}");
+    assert!(said.contains("\n  sudo modstamp doctor\n"), "{said}");
+    host.sh("chmod 755 etc/modstamp");
+    // A user edits a profile of the user's own without root.
+    for (directory, sudo) in [("home/me/.config", ""), ("etc", "sudo ")] {
+        let file = format!("{directory}/modstamp/profiles.d/foo.toml");
+        host.sh(&format!(
+            "mkdir -p {directory}/modstamp/profiles.d; echo 'program = []' > {file}"
+        ));
+        host.sh("chown -R 65534 home/me");
+        let (said, edit) = (told(65534), format!("{sudo}\"${{EDITOR:-vi}}\" /{file}"));
+        assert!(said.contains(&format!("\n  {edit}\n")), "{said}");
+        host.remove(&file);
+    }
     // The advice of other verbs is for the same profile.
     let mut touch = host.inside(65534, "/usr/bin/modstamp");
     let output = touch.args(["touch", "--profile", "nbdkit"]).output();

@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use crate::act::doctor::host::{Host, InUse, MOST_FILES, PROGRAM, UNBUILT, shell_word};
 use crate::act::doctor::names::{DPKG_LAST_RUN, DPKG_TRIGGER};
 use crate::act::doctor::report::{Blind, Checked, Examination, Seen};
+use crate::act::doctor::units::{self, NOT_TOLD};
 
 const STATUS: &str = "/var/lib/dpkg/status";
 const TRIGGERS: &str = "/var/lib/dpkg/triggers/File";
@@ -44,18 +45,19 @@ pub(crate) fn triggers(host: &Host, report: &mut Examination) -> Seen<Checked> {
         let triggers = triggers_of(host, it)?;
         if triggers.is_empty() && it.name() == "qemu" {
             checked = Checked::Made;
-            let install = match state(&status, "modstamp-qemu") {
-                Some("installed") => "apt-get install --reinstall modstamp-qemu",
-                _ => "apt-get install modstamp-qemu",
-            };
-            report.finding(
-                DPKG_TRIGGER,
-                "dpkg has no trigger that touches the stamp of the profile qemu",
-                format!(
-                    "a package can bring or take a QEMU module, and nothing tells libvirt{UNBUILT}"
+            let seen = "dpkg has no trigger that touches the stamp of the profile qemu";
+            match state(&status, "modstamp-qemu") {
+                Some("installed") => report.finding(
+                    DPKG_TRIGGER,
+                    seen,
+                    format!("{NOT_TOLD}{UNBUILT}"),
+                    "apt-get install --reinstall modstamp-qemu",
                 ),
-                install,
-            );
+                _ => {
+                    let install = "apt-get install modstamp-qemu";
+                    units::tell_no_trigger(host, DPKG_TRIGGER, seen, install, report)?;
+                }
+            }
         }
         let mut packages: Vec<&str> = triggers.iter().map(|it| &*it.package).collect();
         packages.dedup();

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::act::doctor::host::{Host, MOST_FILES, PROGRAM, UNBUILT, shell_word};
 use crate::act::doctor::names::{APK_TRIGGER, PACMAN_HOOK};
 use crate::act::doctor::report::{Checked, Examination, Seen};
-
-const NOT_TOLD: &str = "a package can bring or take a QEMU module, and nothing tells libvirt";
+use crate::act::doctor::units::{self, NOT_TOLD};
 
 /// It has a directory for each installed package, and the file `ALPM_DB_VERSION`.
 const PACMAN_DATABASE: &str = "/var/lib/pacman/local";
@@ -45,12 +44,11 @@ pub(crate) fn pacman(host: &Host, report: &mut Examination) -> Seen<Checked> {
                 "pacman -S modstamp",
             );
         }
-        None => report.finding(
-            PACMAN_HOOK,
-            "pacman has no hook that touches the stamp of the profile qemu",
-            format!("{NOT_TOLD}{UNBUILT}"),
-            "pacman -S modstamp-qemu",
-        ),
+        None => {
+            let seen = "pacman has no hook that touches the stamp of the profile qemu";
+            let install = "pacman -S modstamp-qemu";
+            units::tell_no_trigger(host, PACMAN_HOOK, seen, install, report)?;
+        }
         Some((hook, by)) => report.finding(
             PACMAN_HOOK,
             format!(
@@ -109,15 +107,15 @@ pub(crate) fn apk(host: &Host, report: &mut Examination) -> Seen<Checked> {
         directories.split(':')
     });
     if !is_installed || !directories.any(|path| it.profile.covers(Path::new(path))) {
-        report.finding(
-            APK_TRIGGER,
-            "apk has no trigger that touches the stamp of the profile qemu",
-            format!("{NOT_TOLD}{UNBUILT}"),
-            match is_installed {
-                true => "apk fix --reinstall modstamp-qemu",
-                false => "apk add modstamp-qemu",
-            },
-        );
+        let seen = "apk has no trigger that touches the stamp of the profile qemu";
+        let reinstall = "apk fix --reinstall modstamp-qemu";
+        match is_installed {
+            true => report.finding(APK_TRIGGER, seen, format!("{NOT_TOLD}{UNBUILT}"), reinstall),
+            false => {
+                let install = "apk add modstamp-qemu";
+                units::tell_no_trigger(host, APK_TRIGGER, seen, install, report)?;
+            }
+        }
     } else if !host.is_program(Path::new(PROGRAM))? {
         let program = host.shown(Path::new(PROGRAM));
         report.finding(

@@ -4,7 +4,6 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use rustix::fs::{FileType, Stat, StatVfsMountFlags};
 use rustix::io::Errno;
@@ -31,12 +30,6 @@ const MOST_BYTES_OF_DATABASE: u64 = 64 << 20;
 
 /// The most files that a check reads because another file names them.
 pub(crate) const MOST_FILES: usize = 100;
-
-/// The seconds that another program may take to answer, for timeout(1).
-const PATIENCE: &str = "5";
-
-/// The directories of the programs that are asked.
-const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The program that the triggers of dpkg, pacman and apk start.
 pub(crate) const PROGRAM: &str = "/usr/bin/modstamp";
@@ -188,6 +181,13 @@ impl Host {
         self.look(path, self.root.stat(path))
     }
 
+    /// Whether two paths lead to one file, links followed.
+    pub(crate) fn is_same(&self, one: &Path, other: &Path) -> Seen<bool> {
+        let number = |stat: Stat| (stat.st_dev, stat.st_ino);
+        let (one, other) = (self.stat_of_end(one)?, self.stat_of_end(other)?);
+        Ok(one.is_some() && one.map(number) == other.map(number))
+    }
+
     pub(crate) fn is_directory(&self, path: &Path) -> Seen<bool> {
         let stat = self.stat_of_end(path)?;
         Ok(stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir()))
@@ -322,43 +322,6 @@ impl Host {
     }
 }
 
-/// Asks a program of the running system. Returns its standard output.
-///
-/// The program gets none of the caller's variables. rpm would run the macros in another user's
-/// `$HOME/.rpmmacros`, even as root.
-///
-/// # Errors
-/// A sentence, if the program cannot be started, takes too long, or tells of an error. Its own exit
-/// status is no error: rpm's tells how many files no package owns.
-pub(crate) fn ask(program: &str, arguments: &[&str]) -> Result<String, String> {
-    // The exit statuses by which timeout(1) says that the program did not start or end by itself.
-    const NO_ANSWERS: [i32; 4] = [124, 125, 126, 127];
-    let mut command = Command::new("timeout");
-    command.args(["-k", "1", PATIENCE, program]).args(arguments);
-    command.env_clear().stdin(Stdio::null());
-    command.envs([("PATH", PATH), ("LC_ALL", "C"), ("HOME", "/")]);
-    let output = command
-        .output()
-        .map_err(|cause| format!("timeout(1) cannot be started: {cause}"))?;
-    match output.status.code() {
-        // A program that SIGTERM does not end takes timeout(1) with it.
-        Some(124 | 137) | None => Err(format!("{program} did not answer in {PATIENCE} seconds")),
-        Some(code) if !NO_ANSWERS.contains(&code) => {
-            let told = String::from_utf8_lossy(&output.stderr);
-            match told.lines().find(|line| is_error(line)) {
-                Some(error) => Err(format!("{program} says “{error}”")),
-                None => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-            }
-        }
-        _ => Err(format!("{program} cannot be started")),
-    }
-}
-
-/// Whether a line of rpm's or systemctl's standard error tells that it could not look.
-fn is_error(line: &str) -> bool {
-    line.starts_with("error: ") || line.starts_with("Failed to ")
-}
-
 /// A text as one word of a shell command, without characters that a terminal obeys.
 pub(crate) fn shell_word(text: impl AsRef<OsStr>) -> String {
     let text = text.as_ref();
@@ -376,6 +339,7 @@ pub(crate) fn shell_word(text: impl AsRef<OsStr>) -> String {
 mod tests {
     use super::*;
     use std::os::unix::ffi::OsStrExt;
+    use std::process::Command;
 
     #[test]
     fn a_shell_reads_a_word_back_as_the_path_that_it_was() {
@@ -401,22 +365,5 @@ mod tests {
             assert!(said.starts_with('<') && said.ends_with('>'), "{said}");
         }
         assert_eq!(shell_word("/var/lib/a.stamp"), "/var/lib/a.stamp");
-    }
-
-    #[test]
-    fn the_doctor_starts_nothing_by_a_users_rpm_macros() {
-        let variables = ask("env", &[]).unwrap();
-        let mut variables: Vec<&str> = variables.lines().collect();
-        variables.sort();
-        let path = format!("PATH={PATH}");
-        assert_eq!(variables, ["HOME=/", "LC_ALL=C", &path]);
-    }
-
-    #[test]
-    fn a_program_that_does_not_heed_its_end_is_not_waited_for() {
-        let begin = std::time::Instant::now();
-        let error = ask("sh", &["-c", "trap '' TERM; sleep 60"]).unwrap_err();
-        assert!(begin.elapsed().as_secs() < 30, "{error}");
-        assert_eq!(error, "sh did not answer in 5 seconds");
     }
 }

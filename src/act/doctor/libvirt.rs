@@ -1,6 +1,7 @@
 //! libvirt: whether the profile names all module directories, whether libvirt may serve a stale
 //! answer, and the holes of its own rule.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::StatVfsMountFlags;
@@ -19,6 +20,9 @@ use crate::judge::reason::Reason;
 
 /// The administrator's file for the profile.
 const PROFILE: &str = "/etc/modstamp/profiles.d/qemu.toml";
+
+/// The most bytes of QEMU's programs that are read. A program has some 30 MB, and takes 30 ms.
+const MOST_BYTES_OF_PROGRAMS: i64 = 128 << 20;
 
 /// The first libvirt that compares the module directory's mtime.
 const FIRST_WITH_DIRECTORY: Version = Version { major: 6, minor: 8 };
@@ -39,39 +43,88 @@ fn drivers(host: &Host, check: &'static str, report: &mut Examination) -> Vec<Pa
     installed.drivers
 }
 
-/// Checks that the profile names the directories that are compiled into QEMU and libvirt.
+/// Checks that QEMU, libvirt and the profile agree on the module directories. Those of QEMU and
+/// libvirt are compiled in.
 pub(crate) fn directories(host: &Host, report: &mut Examination) -> Seen<Checked> {
     let Some(it) = host.qemu() else {
         return Ok(Checked::NothingHere);
     };
     let drivers = drivers(host, MODULE_DIRECTORIES, report);
-    // Reading a QEMU of 30 MB takes a while. All of them come from one build, so one is enough.
-    let programs = it.programs().take(1).map(Path::to_owned);
+    let (programs, unread) = builds(host, it)?;
     let mut told: Vec<PathBuf> = Vec::new();
-    for file in programs.chain(drivers) {
-        let of_file = report.seen(MODULE_DIRECTORIES, of_modules(host, &file));
-        for directory in of_file.unwrap_or_default() {
-            if it.profile.covers(&directory) || told.contains(&directory) {
+    let mut of_programs = Some(Vec::new());
+    for file in programs.iter().chain(&drivers) {
+        let named = report.seen(MODULE_DIRECTORIES, named_qemu(host, file));
+        for directory in named.iter().flatten() {
+            let is_known = it.profile.covers(directory) || told.contains(directory);
+            if is_known || !has_modules(host, directory)? {
                 continue;
             }
             report.finding(
                 MODULE_DIRECTORIES,
                 format!(
                     "{} knows the module directory {}, which the profile qemu does not name",
-                    host.shown(&file),
+                    host.shown(file),
                     Printable(directory.as_os_str())
                 ),
                 "a change of the modules there goes unnoticed",
-                add_directory(host, &directory)?,
+                add_directory(host, directory)?,
             );
-            told.push(directory);
+            told.push(directory.clone());
+        }
+        if programs.contains(file) {
+            of_programs = of_programs
+                .zip(named)
+                .map(|(all, named)| [all, named].concat());
+        }
+    }
+    let seen = match unread {
+        0 => None,
+        1 => Some("1 more program of QEMU was not searched for module directories".to_owned()),
+        count => Some(format!(
+            "{count} more programs of QEMU were not searched for module directories"
+        )),
+    };
+    if let Some(seen) = seen {
+        let why = "that would take long; most programs are of one build, and know the same ones";
+        report.note(MODULE_DIRECTORIES, seen, why);
+    }
+    if let (Some(of_programs), 0) = (of_programs, unread) {
+        for driver in &drivers {
+            let looked = check_driver(host, it, driver, &of_programs, report);
+            report.seen(MODULE_DIRECTORIES, looked);
         }
     }
     Ok(Checked::Made)
 }
 
-/// The directories with modules whose paths are compiled into a file.
-fn of_modules(host: &Host, file: &Path) -> Seen<Vec<PathBuf>> {
+/// A program of each build of QEMU, and the number of builds that take too long to read.
+///
+/// The programs of one build are in one directory, and have the time of the build.
+fn builds(host: &Host, it: &InUse) -> Seen<(Vec<PathBuf>, usize)> {
+    let (mut files, mut builds) = (BTreeSet::new(), BTreeSet::new());
+    let (mut programs, mut unread, mut bytes) = (Vec::new(), 0, 0);
+    for program in it.programs() {
+        let Some(stat) = host.stat(program)? else {
+            continue;
+        };
+        let build = (program.parent(), stat.st_mtime, stat.st_mtime_nsec);
+        // A link, or a second name.
+        if !files.insert((stat.st_dev, stat.st_ino)) || !builds.insert(build) {
+            continue;
+        }
+        if !programs.is_empty() && bytes + stat.st_size > MOST_BYTES_OF_PROGRAMS {
+            unread += 1;
+            continue;
+        }
+        bytes += stat.st_size;
+        programs.push(program.to_owned());
+    }
+    Ok((programs, unread))
+}
+
+/// The paths of that kind that are compiled into a file: QEMU's directories, and others.
+fn named_qemu(host: &Host, file: &Path) -> Seen<Vec<PathBuf>> {
     let is_named_so = |path: &Path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name.starts_with("qemu")
@@ -80,17 +133,61 @@ fn of_modules(host: &Host, file: &Path) -> Seen<Vec<PathBuf>> {
     let mut found = found.map_err(|cause| host.blind("read", file, &cause))?;
     found.sort();
     found.dedup();
-    let mut directories = Vec::new();
-    for directory in found {
-        let names = host.names(&directory)?;
-        if names
-            .iter()
-            .any(|name| name.extension().is_some_and(|it| it == "so"))
-        {
-            directories.push(directory);
+    Ok(found)
+}
+
+fn has_modules(host: &Host, directory: &Path) -> Seen<bool> {
+    let names = host.names(directory)?;
+    let mut extensions = names.iter().filter_map(|name| name.extension());
+    Ok(extensions.any(|it| it == "so"))
+}
+
+/// Checks that a libvirt watches a directory that a QEMU loads modules from. `of_programs` are the
+/// paths that are compiled into all programs of QEMU.
+fn check_driver(
+    host: &Host,
+    it: &InUse,
+    driver: &Path,
+    of_programs: &[PathBuf],
+    report: &mut Examination,
+) -> Seen<()> {
+    let mut of_qemu = Vec::new();
+    for directory in of_programs {
+        if it.profile.has_directory(directory) || has_modules(host, directory)? {
+            of_qemu.push(directory);
         }
     }
-    Ok(directories)
+    let watched = compiled_in(&host.root, driver, |path| it.profile.has_directory(path));
+    let watched = watched.map_err(|cause| host.blind("read", driver, &cause))?;
+    for directory in &watched {
+        for of_qemu in &of_qemu {
+            if directory == *of_qemu || host.is_same(directory, of_qemu)? {
+                return Ok(());
+            }
+        }
+    }
+    // An older libvirt watches none. A QEMU without modules loads from none.
+    let (Some(watched), false) = (watched.first(), of_qemu.is_empty()) else {
+        return Ok(());
+    };
+    let seen = format!(
+        "{} watches {}, from which no installed QEMU loads modules",
+        host.shown(driver),
+        Printable(watched.as_os_str())
+    );
+    let why = "libvirt itself notices no module that comes or goes";
+    match it.profile.refreshes_libvirt() {
+        true => {
+            let why = format!("{why}; modstamp's refresh makes up for that");
+            report.note(MODULE_DIRECTORIES, seen, why);
+        }
+        false => {
+            let why = format!("{why}, and the profile has no cache with the remedy “libvirt”");
+            let edit = format!("\"${{EDITOR:-vi}}\" {PROFILE}");
+            report.finding(MODULE_DIRECTORIES, seen, why, edit);
+        }
+    }
+    Ok(())
 }
 
 /// The command that adds a directory to the profile.
@@ -106,8 +203,8 @@ fn add_directory(host: &Host, directory: &Path) -> Seen<Remedy> {
     Ok(Remedy::steps([
         Step::Root("install -d /etc/modstamp/profiles.d".to_owned()),
         Step::Write {
-            word: shell_word(format!("module-directories = {all:?}")),
-            file: PROFILE,
+            words: shell_word(format!("module-directories = {all:?}")),
+            file: PROFILE.to_owned(),
         },
     ]))
 }
@@ -122,18 +219,15 @@ pub(crate) fn answers(host: &Host, report: &mut Examination) -> Seen<Checked> {
     for it in asking {
         let outdated = report.seen(LIBVIRT_ANSWERS, outdated(host, it));
         if let Some(Some(seen)) = outdated {
-            let (of, option) = match it.name() {
-                "qemu" => (String::new(), String::new()),
-                name => (
-                    format!("the answers of {name}: "),
-                    format!(" --profile {name}"),
-                ),
+            let of = match it.name() {
+                "qemu" => String::new(),
+                name => format!("the answers of {name}: "),
             };
             report.finding(
                 LIBVIRT_ANSWERS,
                 format!("{of}{seen}"),
                 why(it),
-                format!("modstamp libvirt refresh{option}"),
+                it.profile.command("libvirt refresh"),
             );
         }
     }

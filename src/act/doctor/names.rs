@@ -7,6 +7,8 @@ pub(crate) const RPM_LAST_RUN: &str = "rpm-last-run";
 pub(crate) const PACMAN_HOOK: &str = "pacman-hook";
 pub(crate) const APK_TRIGGER: &str = "apk-trigger";
 pub(crate) const UNIT: &str = "unit";
+pub(crate) const UNIT_DIRECTORIES: &str = "unit-directories";
+pub(crate) const DAEMON_DROP_IN: &str = "daemon-drop-in";
 pub(crate) const INOTIFY: &str = "inotify";
 pub(crate) const PROFILE: &str = "profile";
 pub(crate) const PROFILE_DIRECTORY: &str = "profile-directory";
@@ -23,7 +25,7 @@ pub(crate) const LIBVIRT_VERSION: &str = "libvirt-version";
 pub(crate) const CACHE: &str = "cache";
 
 /// All of them.
-pub const CHECK_NAMES: [&str; 21] = [
+pub const CHECK_NAMES: [&str; 23] = [
     DPKG_TRIGGER,
     DPKG_LAST_RUN,
     RPM_TRIGGER,
@@ -31,6 +33,8 @@ pub const CHECK_NAMES: [&str; 21] = [
     PACMAN_HOOK,
     APK_TRIGGER,
     UNIT,
+    UNIT_DIRECTORIES,
+    DAEMON_DROP_IN,
     INOTIFY,
     PROFILE,
     PROFILE_DIRECTORY,

@@ -17,6 +17,9 @@ use crate::observe::profile_file::files_of;
 /// similarity).
 const ALIKE: f64 = 0.9;
 
+/// The directory of the administrator's profiles.
+const OF_ADMINISTRATOR: &str = "/etc/modstamp/profiles.d";
+
 /// The old spelling of a cache with the remedy “libvirt”.
 const OLD_SPELLING: &str = "refresh-libvirt";
 
@@ -131,6 +134,8 @@ fn blind(host: &Host, error: Error) -> Blind {
 ///
 /// - A directory of almost the same name exists.
 /// - None of the directories exists, but the program does.
+///
+/// An administrator writes for one host, and is told of the missing ones by a note.
 pub(crate) fn directories(host: &Host, report: &mut Examination) -> Seen<Checked> {
     let mut checked = Checked::NothingHere;
     for profile in &host.profiles {
@@ -171,12 +176,14 @@ fn check_directories(
             );
         }
     }
-    let it = host.in_use.iter().find(|it| it.name() == name);
-    let program = it.and_then(|it| {
-        let has_none = it.is_all_seen() && it.directories().next().is_none();
-        it.programs().next().filter(|_| has_none)
-    });
-    if let (Some(program), false, false) = (program, has_typo, missing.is_empty()) {
+    let Some(it) = host.in_use.iter().find(|it| it.name() == name) else {
+        return Ok(());
+    };
+    if has_typo || missing.is_empty() || !it.is_all_seen() {
+        return Ok(());
+    }
+    let has_none = it.directories().next().is_none();
+    if let Some(program) = it.programs().next().filter(|_| has_none) {
         report.finding(
             PROFILE_DIRECTORY,
             format!(
@@ -186,6 +193,16 @@ fn check_directories(
             ),
             why,
             edit(host, file),
+        );
+    } else if file.starts_with(OF_ADMINISTRATOR) {
+        let missing: Vec<String> = missing.iter().map(|it| shown(it).to_string()).collect();
+        report.note(
+            PROFILE_DIRECTORY,
+            format!(
+                "nothing is at {}, which the profile {name} names",
+                missing.join(" and ")
+            ),
+            format!("{why}, if that is a typo in {}", host.shown(file)),
         );
     }
     Ok(())

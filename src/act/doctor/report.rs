@@ -57,13 +57,13 @@ pub(crate) enum Step {
     Root(String),
     /// A command for the caller, who owns what it changes.
     Own(String),
-    /// Writes one line, which is a word as a shell takes it, into a file of root's.
-    Write { word: String, file: &'static str },
+    /// Writes lines into a new file of root's. The lines and the path are words as a shell takes them.
+    Write { words: String, file: String },
 }
 
 impl Remedy {
-    pub(crate) fn steps<const COUNT: usize>(steps: [Step; COUNT]) -> Remedy {
-        Remedy(steps.into())
+    pub(crate) fn steps(steps: impl IntoIterator<Item = Step>) -> Remedy {
+        Remedy(steps.into_iter().collect())
     }
 
     /// Commands for root.
@@ -89,8 +89,8 @@ impl Step {
         match (self, by) {
             (Step::Own(command), _) | (Step::Root(command), By::Root) => command.clone(),
             (Step::Root(command), By::User) => format!("{sudo}{command}"),
-            (Step::Write { word, file }, by) => {
-                let print = format!("printf '%s\\n' {word}");
+            (Step::Write { words, file }, by) => {
+                let print = format!("printf '%s\\n' {words}");
                 match by {
                     By::Root => format!("{print} > {file}"),
                     // The shell would open the file with the caller's rights.
@@ -265,8 +265,8 @@ mod tests {
             Remedy::steps([
                 Step::Root("install -d /etc/a".to_owned()),
                 Step::Write {
-                    word: "'a = 1'".to_owned(),
-                    file: "/etc/a/b",
+                    words: "'a = 1'".to_owned(),
+                    file: "/etc/a/b".to_owned(),
                 },
             ])
         };

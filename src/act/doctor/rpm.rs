@@ -6,10 +6,12 @@
 
 use std::path::Path;
 
+use crate::act::doctor::ask::ask;
 use crate::act::doctor::dpkg;
-use crate::act::doctor::host::{Host, InUse, UNBUILT, ask};
+use crate::act::doctor::host::{Host, InUse, UNBUILT};
 use crate::act::doctor::names::{RPM_LAST_RUN, RPM_TRIGGER};
 use crate::act::doctor::report::{Blind, Checked, Examination, Seen};
+use crate::act::doctor::units;
 
 const DATABASES: [&str; 2] = ["/usr/lib/sysimage/rpm", "/var/lib/rpm"];
 const FILES: [&str; 3] = ["rpmdb.sqlite", "Packages.db", "Packages"];
@@ -82,15 +84,9 @@ fn check_triggers(host: &Host, triggers: &str, report: &mut Examination) -> Seen
     let is_of_qemu = |line: &str| line.split(' ').any(|word| word == "qemu");
     let mut bodies = triggers.lines().filter(|line| line.contains("--profile "));
     if !bodies.any(is_of_qemu) {
-        report.finding(
-            RPM_TRIGGER,
-            "rpm has no trigger that touches the stamp of the profile qemu",
-            format!(
-                "a package can bring or take a QEMU module, and nothing tells libvirt{UNBUILT}"
-            ),
-            by_installer(host, "install", "modstamp-qemu")?,
-        );
-        return Ok(());
+        let seen = "rpm has no trigger that touches the stamp of the profile qemu";
+        let install = by_installer(host, "install", "modstamp-qemu")?;
+        return units::tell_no_trigger(host, RPM_TRIGGER, seen, install, report);
     }
     // “filetriggerin (using PROGRAM) -- PREFIX”
     let programs = triggers.split("(using ").skip(1);

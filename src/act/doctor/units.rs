@@ -1,75 +1,74 @@
-//! systemd's units: whether they are installed, enabled and alive, and whether the kernel gives
-//! room for their watches.
+//! systemd's units: whether they are installed, enabled and alive.
 //!
 //! The profile `qemu` has to have its units, if QEMU is installed. Another profile's units are its
 //! user's choice. They are looked at if one of them is enabled.
 
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FileType;
-
-use crate::act::doctor::host::{Host, UNBUILT, ask};
-use crate::act::doctor::names::{INOTIFY, UNIT};
-use crate::act::doctor::report::{Blind, Checked, Examination, Remedy, Seen};
+use crate::act::doctor::ask::ask;
+use crate::act::doctor::host::{Host, UNBUILT};
+use crate::act::doctor::names::UNIT;
+use crate::act::doctor::report::{Blind, Checked, Examination, Remedy, Seen, Step};
+use crate::act::doctor::unit_file::{
+    DIRECTORIES, Name, USERS_DIRECTORIES, UnitFile, find, find_drop_in, is_enabled_in,
+};
 use crate::ground::environment::home_directory;
 use crate::stamp::stamp::Owner;
 
 const SYSTEMD: [&str; 2] = ["/usr/lib/systemd/systemd", "/lib/systemd/systemd"];
 
-/// The directories of units, the most important one first (systemd.unit(5)).
-const DIRECTORIES: [&str; 5] = [
-    "/etc/systemd/system",
-    "/run/systemd/system",
-    "/usr/local/lib/systemd/system",
-    "/usr/lib/systemd/system",
-    "/lib/systemd/system",
-];
-
-/// Those of the units of users' managers.
-const USERS_DIRECTORIES: [&str; 4] = [
-    "/etc/systemd/user",
-    "/run/systemd/user",
-    "/usr/local/lib/systemd/user",
-    "/usr/lib/systemd/user",
-];
-
 /// The templates of the units that are enabled for a profile.
 const TEMPLATES: [&str; 2] = ["modstamp-update@.service", "modstamp-update@.path"];
 
-/// The templates of the units that can fail.
-const FALLIBLE: [&str; 4] = [
-    "modstamp-update@.service",
-    "modstamp-update@.path",
-    "modstamp-settle@.service",
-    "modstamp-refresh@.service",
-];
+/// The templates of the units that those start.
+const STARTED: [&str; 2] = ["modstamp-settle@.service", "modstamp-refresh@.service"];
 
-/// The limits of inotify: each with the least that leaves room, and the kernel's usual value.
-const INOTIFY_LIMITS: [(&str, usize, usize); 2] = [
-    ("max_user_instances", 16, 128),
-    ("max_user_watches", 64, 8192),
-];
+/// The package modstamp-qemu, and `make install`, bring this drop-in of the path unit.
+const DIRECTORIES_OF_QEMU: &str = "directories.conf";
+
+/// `make install` puts the units there, unless it is told another place.
+const OF_SOURCE: &str = "/usr/local/lib/systemd/system/modstamp-update@.service";
 
 const NO_LOOK: &str =
     "nothing sees a change by an image, a rollback or make install, and cached answers stay stale";
 
-/// The state of a unit's file.
-enum Unit {
-    Missing,
-    /// By this link to /dev/null, or this empty file.
-    Masked(PathBuf),
-    Installed(PathBuf),
-}
+/// What follows from a missing trigger of a package manager's.
+pub(crate) const NOT_TOLD: &str =
+    "a package can bring or take a QEMU module, and nothing tells libvirt";
 
 /// Checks the units of each profile that has some to do, if the host has systemd.
 pub(crate) fn units(host: &Host, report: &mut Examination) -> Seen<Checked> {
     let profiles = profiles(host)?;
-    let mut alive = Vec::new();
-    for unit in profiles.iter().flat_map(|profile| units_of(profile)) {
-        let looked = check_unit(host, &unit, report);
-        if report.seen(UNIT, looked) == Some(true) {
-            alive.push(unit.name);
+    let (mut alive, mut missing) = (Vec::new(), Vec::new());
+    for profile in &profiles {
+        let mut disabled = Vec::new();
+        for template in TEMPLATES.iter().chain(&STARTED) {
+            let looked = state(host, profile, template);
+            let Some((unit, state)) = report.seen(UNIT, looked) else {
+                continue;
+            };
+            match state {
+                State::Missing if missing.contains(template) => {}
+                State::Missing => missing.push(*template),
+                State::Masked(by) => tell_masked(host, &unit, &by, template, report)?,
+                State::Disabled => disabled.push(unit.whole),
+                State::Enabled(file) => {
+                    let looked = check_program(host, &file, report);
+                    report.seen(UNIT, looked);
+                    alive.push(unit.whole);
+                }
+                State::Started => {}
+            }
         }
+        tell_disabled(host, &disabled, report)?;
+    }
+    let seen = match &missing[..] {
+        [] => None,
+        [unit] => Some(format!("there is no unit {unit}")),
+        units => Some(format!("there are no units {}", units.join(" and "))),
+    };
+    if let Some(seen) = seen {
+        report.finding(UNIT, seen, format!("{NO_LOOK}{UNBUILT}"), install(host)?);
     }
     if profiles.is_empty() {
         return Ok(Checked::NothingHere);
@@ -80,26 +79,84 @@ pub(crate) fn units(host: &Host, report: &mut Examination) -> Seen<Checked> {
     Ok(Checked::Made)
 }
 
-/// A unit of a profile.
-struct Instance {
-    name: String,
-    template: &'static str,
+/// The state of a profile's unit.
+enum State {
+    Missing,
+    /// By this file.
+    Masked(PathBuf),
+    /// It has to be enabled, and is not.
+    Disabled,
+    /// By its file.
+    Enabled(PathBuf),
+    /// Another unit starts it.
+    Started,
 }
 
-impl Instance {
-    fn of(template: &'static str, profile: &str) -> Instance {
-        let name = template.replace('@', &format!("@{profile}"));
-        Instance { name, template }
-    }
+fn state(host: &Host, profile: &str, template: &str) -> Seen<(Name, State)> {
+    let unit = instance(template, profile);
+    let state = match find(host, &unit)? {
+        UnitFile::Missing => State::Missing,
+        UnitFile::Masked(by) => State::Masked(by),
+        UnitFile::Installed(_) if STARTED.contains(&template) => State::Started,
+        UnitFile::Installed(file) => match is_enabled(host, &unit)? {
+            true => State::Enabled(file),
+            false => State::Disabled,
+        },
+    };
+    Ok((unit, state))
+}
+
+fn tell_masked(
+    host: &Host,
+    unit: &Name,
+    by: &Path,
+    template: &str,
+    report: &mut Examination,
+) -> Seen<()> {
+    let unit = &unit.whole;
+    let unmask = Step::Root(format!("systemctl unmask {unit}"));
+    let enable = match TEMPLATES.contains(&template) {
+        true => Some(Step::Root(enable(host, unit)?)),
+        false => None,
+    };
+    report.finding(
+        UNIT,
+        format!("the unit {unit} is masked by {}", host.shown(by)),
+        NO_LOOK,
+        Remedy::steps([unmask].into_iter().chain(enable)),
+    );
+    Ok(())
+}
+
+/// Finds the units of a profile that should be enabled and are not, all at once.
+fn tell_disabled(host: &Host, units: &[String], report: &mut Examination) -> Seen<()> {
+    let seen = match units {
+        [] => return Ok(()),
+        [unit] => format!("the unit {unit} is not enabled"),
+        units => format!("the units {} are not enabled", units.join(" and ")),
+    };
+    report.finding(UNIT, seen, NO_LOOK, enable(host, &units.join(" "))?);
+    Ok(())
+}
+
+/// The unit of a template for a profile.
+pub(crate) fn instance(template: &str, profile: &str) -> Name {
+    Name::of(&template.replace('@', &format!("@{profile}")))
 }
 
 /// The units that are enabled for a profile.
-fn units_of(profile: &str) -> [Instance; 2] {
-    TEMPLATES.map(|template| Instance::of(template, profile))
+fn units_of(profile: &str) -> [Name; 2] {
+    TEMPLATES.map(|template| instance(template, profile))
+}
+
+/// The unit that watches a profile's modules.
+pub(crate) fn watch(profile: &str) -> Name {
+    let [_, path] = units_of(profile);
+    path
 }
 
 /// The profiles whose units are looked at.
-fn profiles(host: &Host) -> Seen<Vec<&str>> {
+pub(crate) fn profiles(host: &Host) -> Seen<Vec<&str>> {
     let mut profiles = Vec::new();
     if has_systemd(host)? {
         for name in host.in_use.iter().map(|it| it.name()) {
@@ -120,11 +177,51 @@ pub(crate) fn is_any_enabled(host: &Host, profile: &str, owner: Owner) -> Seen<b
     let own = home_directory("XDG_CONFIG_HOME", ".config").filter(|_| owner == Owner::User);
     directories.extend(own.map(|own| own.join("systemd/user")));
     for unit in units_of(profile) {
-        if is_enabled_in(host, &unit.name, &directories)? {
+        if is_enabled_in(host, &unit, &directories)? {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Whether the units look for changes of a profile's modules: at boot, and at each change.
+pub(crate) fn is_watched(host: &Host, profile: &str) -> Seen<bool> {
+    for template in TEMPLATES {
+        let (_, state) = state(host, profile, template)?;
+        if !matches!(state, State::Enabled(_)) {
+            return Ok(false);
+        }
+    }
+    has_systemd(host)
+}
+
+/// Whether the units for QEMU are installed, and not only the templates of the package modstamp.
+pub(crate) fn are_qemus_installed(host: &Host) -> Seen<bool> {
+    let drop_in = find_drop_in(host, &watch("qemu"), DIRECTORIES_OF_QEMU)?;
+    Ok(has_systemd(host)? && !matches!(drop_in, UnitFile::Missing))
+}
+
+/// Tells that a package manager has no trigger for `qemu`. Nobody packaged the triggers for it, or
+/// modstamp was installed from its sources. Then the units do, and the trigger is not missed.
+pub(crate) fn tell_no_trigger(
+    host: &Host,
+    check: &'static str,
+    seen: &str,
+    install: impl Into<Remedy>,
+    report: &mut Examination,
+) -> Seen<()> {
+    if is_watched(host, "qemu")? {
+        let watch = watch("qemu").whole;
+        let why = format!("{watch} sees each change instead, and starts an update a second later");
+        report.note(check, seen, why);
+        return Ok(());
+    }
+    let remedy = match are_qemus_installed(host)? {
+        true => enable(host, &units_of("qemu").map(|unit| unit.whole).join(" "))?.into(),
+        false => install.into(),
+    };
+    report.finding(check, seen, format!("{NOT_TOLD}{UNBUILT}"), remedy);
+    Ok(())
 }
 
 /// Notes that a profile has no unit, if the host has systemd and nothing of it is enabled.
@@ -137,58 +234,24 @@ pub(crate) fn note_if_none(
     if !has_systemd(host)? || is_any_enabled(host, profile, owner)? {
         return Ok(());
     }
-    let units = units_of(profile).map(|unit| unit.name).join(" ");
-    let enable = match (owner, is_running(host)?) {
-        (Owner::User, _) => "systemctl --user enable --now",
-        (Owner::System, true) => "systemctl enable --now",
-        (Owner::System, false) => "systemctl enable",
+    let units = units_of(profile).map(|unit| unit.whole).join(" ");
+    let enable = match owner {
+        Owner::User => format!("systemctl --user enable --now {units}"),
+        Owner::System => enable(host, &units)?,
     };
     report.note(
         UNIT,
         format!("no unit of the profile {profile} is enabled"),
         format!(
-            "its caches stay stale until somebody runs “modstamp update”; “{enable} {units}” has \
-             systemd run it"
+            "its caches stay stale until somebody runs “modstamp update --profile {profile}”; \
+             “{enable}” has systemd run it"
         ),
     );
     Ok(())
 }
 
-/// Checks one unit. Returns whether it is enabled.
-fn check_unit(host: &Host, unit: &Instance, report: &mut Examination) -> Seen<bool> {
-    let Instance {
-        name: unit,
-        template,
-    } = unit;
-    match find(host, unit, template)? {
-        Unit::Missing => report.finding(
-            UNIT,
-            format!("there is no unit {template}"),
-            format!("{NO_LOOK}{UNBUILT}"),
-            install(host)?,
-        ),
-        Unit::Masked(by) => report.finding(
-            UNIT,
-            format!("the unit {unit} is masked by {}", host.shown(&by)),
-            NO_LOOK,
-            Remedy::of_root([format!("systemctl unmask {unit}"), enable(host, unit)?]),
-        ),
-        Unit::Installed(_) if !is_enabled(host, unit)? => report.finding(
-            UNIT,
-            format!("the unit {unit} is not enabled"),
-            NO_LOOK,
-            enable(host, unit)?,
-        ),
-        Unit::Installed(file) => {
-            check_program(host, &file, report)?;
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 /// Whether systemd runs on this host (sd_booted(3)).
-fn is_running(host: &Host) -> Seen<bool> {
+pub(crate) fn is_running(host: &Host) -> Seen<bool> {
     Ok(host.root.is_system() && host.is_directory(Path::new("/run/systemd/system"))?)
 }
 
@@ -197,48 +260,8 @@ fn has_systemd(host: &Host) -> Seen<bool> {
     Ok(host.is_program(usual)? || host.is_program(of_old)?)
 }
 
-/// Finds a unit's file by systemd's order: the instance's own before the template's.
-fn find(host: &Host, unit: &str, template: &str) -> Seen<Unit> {
-    for name in [unit, template] {
-        for file in DIRECTORIES.map(|directory| Path::new(directory).join(name)) {
-            let Some(stat) = host.stat_itself(&file)? else {
-                continue;
-            };
-            let kind = FileType::from_raw_mode(stat.st_mode);
-            // In an image, /dev/null may not exist.
-            let target = host.stat(&file)?;
-            let target = target.map(|stat| FileType::from_raw_mode(stat.st_mode));
-            let is_empty = kind.is_file() && stat.st_size == 0;
-            return Ok(match is_empty || !target.is_some_and(FileType::is_file) {
-                true => Unit::Masked(file),
-                false => Unit::Installed(file),
-            });
-        }
-    }
-    Ok(Unit::Missing)
-}
-
-/// Whether another unit wants this one. systemd goes by the link's name, and not by its target.
-fn is_enabled(host: &Host, unit: &str) -> Seen<bool> {
+pub(crate) fn is_enabled(host: &Host, unit: &Name) -> Seen<bool> {
     is_enabled_in(host, unit, &DIRECTORIES.map(PathBuf::from))
-}
-
-/// Like `is_enabled`, for the units in `directories`.
-fn is_enabled_in(host: &Host, unit: &str, directories: &[PathBuf]) -> Seen<bool> {
-    for directory in directories {
-        for name in host.names(directory)? {
-            let wants = [".wants", ".requires", ".upholds"];
-            let is_wants = wants.iter().any(|it| name.to_string_lossy().ends_with(it));
-            if is_wants
-                && host
-                    .stat_itself(&directory.join(&name).join(unit))?
-                    .is_some()
-            {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(false)
 }
 
 /// Checks that the program of a service exists. Without it, systemd skips the service.
@@ -268,8 +291,8 @@ fn check_program(host: &Host, file: &Path, report: &mut Examination) -> Seen<()>
 /// Asks the running systemd whether a unit failed, or is enabled but was not started.
 fn check_running(profiles: &[&str], enabled: &[String], report: &mut Examination) -> Seen<()> {
     let units = profiles.iter().flat_map(|profile| {
-        let units = FALLIBLE.map(|template| Instance::of(template, profile));
-        units.map(|unit| unit.name)
+        let templates = TEMPLATES.iter().chain(&STARTED);
+        templates.map(|template| instance(template, profile).whole)
     });
     let units: Vec<String> = units.collect();
     let mut query = vec!["show", "--property=Id,ActiveState"];
@@ -306,59 +329,28 @@ fn check_running(profiles: &[&str], enabled: &[String], report: &mut Examination
     Ok(())
 }
 
-/// Checks that the running kernel gives room for the watches of systemd.
-///
-/// systemd takes an inotify instance for each path of a unit (`path_spec_watch`, core/path.c). The
-/// limit of instances is per user (inotify(7)).
-pub(crate) fn inotify(host: &Host, report: &mut Examination) -> Seen<Checked> {
-    let profiles = profiles(host)?;
-    let Some(profile) = profiles.first().filter(|_| host.root.is_system()) else {
-        return Ok(Checked::NothingHere);
-    };
-    let mut checked = Checked::NothingHere;
-    for (name, least, usual) in INOTIFY_LIMITS {
-        let path = Path::new("/proc/sys/fs/inotify").join(name);
-        let text = host.text(&path)?.unwrap_or_default();
-        let Ok(limit) = text.trim().parse::<usize>() else {
-            continue;
-        };
-        checked = Checked::Made;
-        if limit < least {
-            report.finding(
-                INOTIFY,
-                format!("fs.inotify.{name} is {limit}, less than {least}"),
-                format!(
-                    "modstamp-update@{profile}.path may not start, so nothing would watch the \
-                     modules"
-                ),
-                format!("sysctl -w fs.inotify.{name}={usual}"),
-            );
-        }
-    }
-    Ok(checked)
-}
-
-/// The command that enables a unit.
-fn enable(host: &Host, unit: &str) -> Seen<String> {
+/// The command that enables units.
+fn enable(host: &Host, units: &str) -> Seen<String> {
     let verb = match is_running(host)? {
         true => "enable --now",
         false => "enable",
     };
-    Ok(format!("systemctl {verb} {unit}"))
+    Ok(format!("systemctl {verb} {units}"))
 }
 
 /// The command that installs the units.
-fn install(host: &Host) -> Seen<String> {
+pub(crate) fn install(host: &Host) -> Seen<String> {
     const INSTALLERS: [(&str, &str); 4] = [
         ("/usr/bin/apt-get", "apt-get install --reinstall"),
         ("/usr/bin/dnf", "dnf reinstall"),
         ("/usr/bin/zypper", "zypper install --force"),
         ("/usr/bin/pacman", "pacman -S"),
     ];
+    let is_of_source = host.stat(Path::new(OF_SOURCE))?.is_some();
     for (program, install) in INSTALLERS {
-        if host.is_program(Path::new(program))? {
+        if !is_of_source && host.is_program(Path::new(program))? {
             return Ok(format!("{install} modstamp modstamp-qemu"));
         }
     }
-    Ok("make install-units".to_owned())
+    Ok("make install".to_owned())
 }

@@ -137,11 +137,11 @@ impl<'a> Round<'a> {
         if by_command.is_empty() || commands != Commands::Run {
             return done;
         }
-        if let Some(why) = why_no_command(self.profile.root()) {
+        if let Some(why) = why_no_command(self.profile) {
             // An update does not mention it, because the first update on that host runs the
             // commands.
             if which == Which::All {
-                let left = by_command.iter().map(|cache| Cure::leave(cache, why));
+                let left = by_command.iter().map(|cache| Cure::leave(cache, &why));
                 done.cures.extend(left);
             }
             return done;
@@ -253,7 +253,7 @@ impl Rounds {
         commands: Commands,
         deadline: Deadline,
     ) -> Rounds {
-        let profile = profile.clone();
+        let (profile, update) = (profile.clone(), profile.command("update"));
         if Round::of(&profile, owner).is_none() {
             return Rounds::default();
         }
@@ -271,7 +271,7 @@ impl Rounds {
             };
             Rounds {
                 warnings: vec![format!(
-                    "the removal of stale caches {why}; “modstamp update” does the rest"
+                    "the removal of stale caches {why}; “{update}” does the rest"
                 )],
                 ..Rounds::default()
             }
@@ -351,14 +351,18 @@ fn has_own_home(root: &Root) -> bool {
 }
 
 /// Why no command runs; `None` if one may.
-fn why_no_command(root: &Root) -> Option<&'static str> {
-    if !root.is_system() {
-        return Some("a command runs for / alone; the first “modstamp update” there runs it");
+fn why_no_command(profile: &Profile) -> Option<String> {
+    let update = profile.command("update");
+    if !profile.root().is_system() {
+        let why = format!("a command runs for / alone; the first “{update}” there runs it");
+        return Some(why);
     }
-    image_is_being_built().then_some(
-        "an image is being built (SOURCE_DATE_EPOCH is set); the first “modstamp update” on a \
-         host with that image runs it",
-    )
+    image_is_being_built().then(|| {
+        format!(
+            "an image is being built (SOURCE_DATE_EPOCH is set); the first “{update}” on a host \
+             with that image runs it"
+        )
+    })
 }
 
 /// Whether any module directory or program of the profile is there, or may be.

@@ -41,12 +41,12 @@ fn touch_by_hand(host: &Sound) {
     stamp.unwrap().set_modified(now).unwrap();
 }
 
-fn enable(host: &Sound, units: &[&str]) {
-    for unit in units {
-        let link = format!("etc/systemd/system/paths.target.wants/modstamp-update@toy.{unit}");
-        let template = format!("/usr/lib/systemd/system/modstamp-update@.{unit}");
-        host.link(&link, &template);
+fn enable(host: &Sound) {
+    for unit in ["service", "path"] {
+        host.enable(&format!("modstamp-update@toy.{unit}"));
     }
+    let watches = "etc/systemd/system/modstamp-update@toy.path.d/toy.conf";
+    host.put(watches, "[Path]\nPathModified=/usr/lib/toy\n");
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_stale_cache_without_a_unit_is_noted_with_the_command_that_enables_both() {
     assert_eq!(check, "unit");
     let enabling = "“systemctl enable modstamp-update@toy.service modstamp-update@toy.path”";
     assert!(why.contains(enabling), "{why}");
-    enable(&host, &["service", "path"]);
+    enable(&host);
     assert_eq!(host.notes(), []);
     host.assert_ill("cache");
 }
@@ -96,7 +96,7 @@ fn a_stale_cache_without_a_unit_is_noted_with_the_command_that_enables_both() {
 #[test]
 fn a_cache_of_a_profile_with_enabled_units_is_found_before_its_first_remedy() {
     let host = with_toy("\"remove\"");
-    enable(&host, &["service", "path"]);
+    enable(&host);
     let (seen, _) = host.assert_ill("cache");
     assert!(seen.ends_with("is stale: no remedy is on record"), "{seen}");
     host.assert_mended("cache");
@@ -130,7 +130,7 @@ fn a_remedy_that_failed_is_found_with_its_error_until_it_succeeds() {
 fn a_cache_that_only_a_command_mends_waits_for_the_first_update_of_that_system() {
     let host = with_toy("[\"true\"]");
     make_good(&host);
-    enable(&host, &["service", "path"]);
+    enable(&host);
     touch_by_hand(&host);
     host.assert_well();
 }

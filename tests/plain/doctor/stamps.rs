@@ -51,6 +51,8 @@ fn a_missing_directory_of_stamps_is_one_finding_with_the_missing_stamp() {
     let host = Sound::new();
     fs::remove_dir_all(host.path("var/lib/modstamp")).unwrap();
     assert_eq!(host.checks(), ["stamp", "libvirt-answers"]);
+    let (report, _) = host.examine();
+    assert_eq!(report["unseen"].as_array().unwrap().len(), 0, "{report:#}");
     host.say(&["update"]);
     host.assert_well();
 }
@@ -61,6 +63,9 @@ fn a_directory_of_stamps_that_is_a_dangling_link_is_named_and_mended() {
     fs::remove_dir_all(host.path("var/lib/modstamp")).unwrap();
     host.link("var/lib/modstamp", "/gone");
     assert_eq!(host.checks(), ["stamp", "libvirt-answers"]);
+    let (_, err) = host.fail(&["touch"]);
+    let remedy = "remove what is in a directory's place, such as a dangling link\n";
+    assert!(err.ends_with(remedy), "{err}");
     let (report, _) = host.examine();
     let finding = &report["findings"][0];
     assert_eq!(

@@ -5,7 +5,10 @@ use std::fs;
 use filetime::FileTime;
 use support::world::STAMP;
 
-use super::{LOG, POSTINST, STATUS, Sound, TRIGGERS, text};
+use super::{LOG, PATH_UNIT, POSTINST, SERVICE_UNIT, STATUS, Sound, TRIGGERS, text};
+
+/// dpkg's database without a package of modstamp's.
+const NO_PACKAGE: &str = "Package: base-files\nStatus: install ok installed\n";
 
 #[test]
 fn a_remedy_that_finds_no_package_fails_and_the_reason_says_where_one_comes_from() {
@@ -30,15 +33,72 @@ fn a_missing_dpkg_trigger_is_found() {
     host.write(TRIGGERS, "/usr/share/man man-db/noawait\n");
     let (_, remedy) = host.assert_ill("dpkg-trigger");
     assert_eq!(remedy, "apt-get install --reinstall modstamp-qemu");
-    host.write(
-        STATUS,
-        "Package: base-files\nStatus: install ok installed\n",
-    );
+    host.write(STATUS, NO_PACKAGE);
+    host.remove_units();
     let (_, remedy) = host.assert_ill("dpkg-trigger");
-    assert!(
-        remedy.ends_with("apt-get install modstamp-qemu"),
-        "{remedy}"
+    assert_eq!(remedy, "apt-get install modstamp-qemu");
+}
+
+#[test]
+fn a_missing_trigger_is_only_noted_while_the_units_watch() {
+    let dpkg = Sound::new();
+    dpkg.write(TRIGGERS, "");
+    dpkg.write(STATUS, NO_PACKAGE);
+    let arch = pacman();
+    arch.remove("usr/share/libalpm/hooks/modstamp-qemu.hook");
+    let apk = apk("lib/apk/db");
+    apk.write("lib/apk/db/installed", "C:Q1a=\nP:busybox\nV:1-r0\n");
+    for (host, check) in [
+        (dpkg, "dpkg-trigger"),
+        (arch, "pacman-hook"),
+        (apk, "apk-trigger"),
+    ] {
+        host.assert_well();
+        let why = "modstamp-update@qemu.path sees each change instead, and starts an update a second later";
+        assert_eq!(host.notes(), [(check.to_owned(), why.to_owned())]);
+        for unit in [PATH_UNIT, SERVICE_UNIT] {
+            let target = fs::read_link(host.path(unit)).unwrap();
+            host.remove(unit);
+            assert_eq!(host.checks(), [check, "unit"], "{unit}");
+            let remedy = text(&host.examine().0["findings"][0]["remedy"]);
+            let both = "modstamp-update@qemu.service modstamp-update@qemu.path";
+            assert_eq!(remedy, format!("systemctl enable {both}"));
+            host.link(unit, target.to_str().unwrap());
+        }
+        host.remove("usr/lib/systemd/systemd");
+        assert_eq!(host.checks(), [check], "nothing runs the units");
+    }
+}
+
+#[test]
+fn a_host_that_was_installed_from_source_becomes_well_by_following_the_remedies() {
+    const LOCAL: &str = "usr/local/lib/systemd/system";
+    let host = Sound::new();
+    host.remove_units();
+    host.remove("usr/bin/modstamp");
+    host.start("usr/local/bin/modstamp", "");
+    host.start("usr/lib/systemd/systemd", "");
+    host.start("usr/bin/apt-get", "");
+    host.install_units(LOCAL, "/usr/local/bin");
+    host.write(TRIGGERS, "");
+    host.write(STATUS, NO_PACKAGE);
+    fs::remove_dir_all(host.path("var/lib/modstamp")).unwrap();
+    assert_eq!(
+        host.checks(),
+        ["dpkg-trigger", "unit", "stamp", "libvirt-answers"]
     );
+    for _ in 0..6 {
+        let (report, _) = host.examine();
+        if let Some(finding) = report["findings"].as_array().unwrap().first() {
+            host.paste(&text(&finding["remedy"]));
+        }
+    }
+    host.assert_well();
+    assert_eq!(host.notes()[0].0, "dpkg-trigger");
+    // What is missing comes from the sources, although the host has apt-get.
+    host.remove(&format!("{LOCAL}/modstamp-settle@.service"));
+    let (_, remedy) = host.assert_ill("unit");
+    assert_eq!(remedy, "make install");
 }
 
 #[test]
@@ -147,6 +207,7 @@ fn a_pacman_hook_that_is_missing_or_disabled_is_found() {
     host.link("etc/pacman.d/hooks/modstamp-qemu.hook", "/dev/null");
     host.assert_mended("pacman-hook");
     host.remove("usr/share/libalpm/hooks/modstamp-qemu.hook");
+    host.remove_units();
     let (_, remedy) = host.assert_ill("pacman-hook");
     assert_eq!(remedy, "pacman -S modstamp-qemu");
 }
@@ -204,6 +265,7 @@ fn an_apk_trigger_that_is_missing_is_found() {
             &format!("{database}/installed"),
             "C:Q1a=\nP:busybox\nV:1-r0\n",
         );
+        host.remove_units();
         let (_, remedy) = host.assert_ill("apk-trigger");
         assert_eq!(remedy, "apk add modstamp-qemu");
     }

@@ -81,7 +81,7 @@ fn a_doctor_without_descriptors_invents_nothing_and_passes_over_nothing() {
         };
         let whole = examine(1000).unwrap();
         assert_eq!(whole["unseen"], Value::Array(Vec::new()), "{whole:#}");
-        let mut blind = 0;
+        let (mut blind, mut limits) = (0, 0);
         for limit in 3..30 {
             let report = match examine(limit) {
                 Ok(report) => report,
@@ -95,12 +95,18 @@ fn a_doctor_without_descriptors_invents_nothing_and_passes_over_nothing() {
             let (found, all) = (seen(&report), seen(&whole));
             assert!(found.is_subset(&all), "{limit}: {report:#}");
             assert!(found == all || !is_all, "{limit}: {report:#}");
+            for place in report["unseen"].as_array().unwrap() {
+                let again = text(&place["remedy"]);
+                let doctor = format!("modstamp doctor --root {}", host.path("").display());
+                assert!(again.ends_with(&doctor), "{again}");
+                limits += usize::from(again.starts_with("ulimit -n 1024; "));
+            }
             for (_, cause) in unseen(&report) {
                 let causes = ["Too many open files", "could not be looked at"];
                 assert!(causes.iter().any(|it| cause.contains(it)), "{cause}");
             }
         }
-        assert!(blind > 0, "no limit was tight");
+        assert!(blind > 0 && limits > 0, "no limit was tight");
     }
 }
 
