@@ -267,6 +267,7 @@ mod judge {
 }
 mod observe {
     pub(crate) mod added;
+    mod completion;
     pub(crate) mod content;
     pub(crate) mod directory;
     #[cfg(feature = "libraries")]
@@ -277,6 +278,8 @@ mod observe {
     mod exclusions;
     pub(crate) mod fact;
     pub(crate) mod foreign_cache;
+    mod found;
+    mod helper;
     pub(crate) mod input;
     pub(crate) mod inputs;
     pub(crate) mod item;
@@ -286,6 +289,7 @@ mod observe {
     #[cfg(feature = "libraries")]
     mod library_path;
     pub(crate) mod linked;
+    mod listing;
     #[cfg(feature = "libraries")]
     mod loader;
     #[cfg(feature = "libraries")]
@@ -293,6 +297,7 @@ mod observe {
     pub(crate) mod manifest;
     #[cfg(feature = "libraries")]
     mod manifest_file;
+    mod module_walk;
     pub(crate) mod modules;
     #[cfg(feature = "libraries")]
     mod needs;

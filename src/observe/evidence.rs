@@ -152,6 +152,7 @@ enum Reach {
 }
 
 /// Makes identities of the results of stat(2).
+#[derive(Clone)]
 pub(crate) struct Evidence {
     /// The tick of the latest times that were seen.
     pub(crate) tick: Tick,
@@ -165,6 +166,11 @@ impl Evidence {
             tick: Tick::begin(),
             reaches: Vec::new(),
         }
+    }
+
+    /// Counts in the times that a part of the look saw. The part began with a clone of this.
+    pub(crate) fn join(&mut self, part: Evidence) {
+        self.tick = self.tick.or_later(part.tick);
     }
 
     /// The identity that `stat` gives. `place` opens anything on its file system. It is called once

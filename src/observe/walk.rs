@@ -52,6 +52,26 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// A walk for a part of this one, in another thread.
+    pub(crate) fn part(&self) -> Walk<'a> {
+        Walk {
+            root: self.root,
+            evidence: self.evidence.clone(),
+            older: self.older,
+            shut: Vec::new(),
+            noted: self.noted.as_ref().map(|_| BTreeSet::new()),
+        }
+    }
+
+    /// Adds all that a part of this walk saw.
+    pub(crate) fn join(&mut self, part: Walk<'a>) {
+        self.evidence.join(part.evidence);
+        self.shut.extend(part.shut);
+        if let (Some(noted), Some(more)) = (&mut self.noted, part.noted) {
+            noted.extend(more);
+        }
+    }
+
     /// Notes that the walk depends on what is at a path.
     pub(crate) fn note(&mut self, path: &Path) {
         if let Some(noted) = &mut self.noted {
