@@ -175,6 +175,7 @@ impl Evidence {
 
     /// The identity that `stat` gives. `place` opens anything on its file system. It is called once
     /// for each file system.
+    #[inline]
     pub(crate) fn identity<F: AsFd>(
         &mut self,
         stat: &Stat,
@@ -208,6 +209,7 @@ impl Evidence {
         self.reach(stat.st_dev, || Some(directory)) == Reach::State
     }
 
+    #[inline]
     fn reach<F: AsFd>(&mut self, device: u64, place: impl FnOnce() -> Option<F>) -> Reach {
         let known = self.reaches.iter().find(|(known, _)| *known == device);
         if let Some((_, reach)) = known {
@@ -219,6 +221,7 @@ impl Evidence {
     }
 
     /// Whether a later change must get another ctime than this one, and no write is under way.
+    #[inline]
     fn is_settled(&mut self, stat: &Stat) -> bool {
         let ctime = Mtime::of_ctime(stat);
         let begun = self.tick.begun();
@@ -238,11 +241,13 @@ impl Evidence {
 ///
 /// It need not be cryptographic: a user that can choose the bytes can change the modules. BLAKE3
 /// first asks the processor for its features, which in a virtual machine takes longer than a check.
+#[inline]
 pub(crate) fn hash(seed: u64, bytes: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(bytes, seed)
 }
 
 /// Like [`hash`], of several numbers.
+#[inline]
 pub(crate) fn hash_numbers<const N: usize>(numbers: [u64; N]) -> u64 {
     let bytes = numbers.map(u64::to_le_bytes);
     hash(0, bytes.as_flattened())

@@ -18,6 +18,7 @@ pub(crate) enum Found {
 }
 
 impl Found {
+    #[inline]
     pub(crate) fn add(&mut self, name: &Path, stat: &Stat, identity: Identity) {
         match self {
             Found::Sum(sum) => *sum = sum.and_then(|sum| plus(sum, name, identity)),
@@ -77,6 +78,7 @@ impl Found {
 }
 
 /// `None` if the identity is no evidence.
+#[inline]
 fn plus(sum: u64, name: &Path, identity: Identity) -> Option<u64> {
     let fingerprint = identity.evidence()?;
     Some(sum.wrapping_add(hash(fingerprint, name.as_os_str().as_bytes())))

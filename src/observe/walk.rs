@@ -109,6 +109,7 @@ impl<'a> Walk<'a> {
     /// Stats `name` in `directory`. Its identity is that of a link together with its target.
     ///
     /// `path` gives its place in the root, which only a link needs. `None` if there is no file.
+    #[inline] // A look calls it once for each file.
     pub(crate) fn stat(
         &mut self,
         directory: BorrowedFd<'_>,
@@ -129,6 +130,7 @@ impl<'a> Walk<'a> {
         Ok(Some((stat, identity)))
     }
 
+    #[inline(never)] // Rare.
     fn link_identity(&mut self, directory: BorrowedFd<'_>, stat: &Stat, path: &Path) -> Identity {
         let link = self.evidence.identity(stat, || Some(directory));
         let target = match self.root.place(path, Steps::Any) {
