@@ -219,7 +219,7 @@ check-release:     ## run the long forms, and write docs/check-release.md and do
 api:               ## write down the public Rust API, which then has changed: tests/api/listing.txt
 	MODSTAMP_API=write $(ALL) --test trials release::the_public_api
 
-bench: programs       ## measure, and print the ratios as a table
+bench: programs library ## measure, and print the ratios as a table
 	benches/install-needs
 	MODSTAMP_RELEASE=$(abspath $(RELEASE)) $(CARGO) bench --locked --bench ratios
 	$(CARGO) bench --locked --profile as-a-dependency --bench ratios -- as-a-dependency

@@ -108,6 +108,10 @@
 //! in which the kernel shows its own state, such as `/proc`. The verdict on each of these is "not
 //! known", which is stale.
 //!
+//! A large look has helpers: a second thread in a directory of more than 4,096 files, and up to
+//! three that read if there is more than 8 MiB. They end before the look does. A verdict, and the
+//! order of its reasons, does not depend on them.
+//!
 //! # Stat first, content last
 //!
 //! Equal stat identities (device, inode, size, permissions, owner, mtime, ctime) mean "the same",
@@ -223,6 +227,8 @@ mod act {
     pub(crate) mod kept_witness;
     #[cfg(feature = "libvirt")]
     pub mod libvirt;
+    #[cfg(feature = "cli")]
+    pub(crate) mod look;
     pub(crate) mod not_kept;
     pub(crate) mod patience;
     pub(crate) mod refresh;
@@ -332,6 +338,9 @@ pub use act::cached::{Answer, cached};
 pub use act::doctor;
 #[cfg(feature = "libvirt")]
 pub use act::libvirt;
+#[cfg(feature = "cli")]
+#[doc(hidden)] // Only the programs use it.
+pub use act::look::Look;
 pub use act::not_kept::NotKept;
 #[doc(hidden)] // Only the programs use them.
 pub use act::refresh::RefreshedCaches;

@@ -88,12 +88,15 @@ pub(crate) fn complete(
     now
 }
 
+/// Selects a list of an observation.
+type Select<'o> = fn(&'o Observation) -> &'o [Entry];
+
 /// The lists of all entries. The ones with large files come first, so that all threads end soon
 /// after each other.
 fn lists<'o>(now: &'o mut Observation, known: &[&'o Observation]) -> Vec<List<'o>> {
     let libraries = now.libraries.as_mut();
     let libraries = libraries.map_or(&mut [][..], |libraries| &mut libraries.entries);
-    let others: [(_, _, fn(&'o Observation) -> &'o [Entry]); 4] = [
+    let others: [(_, _, Select<'o>); 4] = [
         (Input::Program, &mut now.programs[..], |all| &all.programs),
         (Input::Command, &mut now.commands[..], |all| &all.commands),
         (Input::Library, libraries, Observation::libraries),

@@ -270,6 +270,26 @@ impl Inputs {
         self.whole_tick = self.whole_tick.or_later(tick);
     }
 
+    /// These inputs, which are of `own`, as a look at the `other` profile sees them. `None` if that
+    /// one looks elsewhere.
+    #[cfg(feature = "cli")]
+    pub(crate) fn as_of(&self, own: &Profile, other: &Profile) -> Option<Inputs> {
+        let paths = other.named_paths(&other.program_globs());
+        let is_same = paths == own.named_paths(&own.program_globs())
+            && own.excluded_names() == other.excluded_names()
+            && own.program == other.program
+            && !own.counts_libraries(); // `LD_LIBRARY_PATH` leads to them.
+        is_same.then_some(())?;
+        let mut inputs = self.clone();
+        inputs.observation.scope = other.scope;
+        inputs.observation.items = other.items();
+        inputs.observation.variables = other.variable_facts();
+        inputs.observation.host = other.host_facts();
+        let whole = inputs.whole.as_deref();
+        inputs.whole = whole.map(|(_, paths)| Arc::new((other.clone(), paths.clone())));
+        Some(inputs)
+    }
+
     /// These inputs and one more: the command, which is outside the root directory.
     ///
     /// # Errors
