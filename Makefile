@@ -233,7 +233,7 @@ check-release: site ## run the long forms, and write docs/check-release.md and d
 api:               ## write down the public Rust API, which then has changed: tests/api/listing.txt
 	MODSTAMP_API=write $(ALL) --test trials release::the_public_api
 
-bench: programs       ## measure, print the ratios as a table, and draw them: docs/bench.svg
+bench: programs library ## measure, print the ratios as a table, and draw them: docs/bench.svg
 	benches/install-needs
 	MODSTAMP_RELEASE=$(abspath $(RELEASE)) $(CARGO) bench --locked --bench ratios > $(TARGET_DIR)/bench/table
 	$(CARGO) bench --locked --profile as-a-dependency --bench ratios -- as-a-dependency >> $(TARGET_DIR)/bench/table

@@ -8,12 +8,17 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use modstamp::{Profile, Witness};
+use support::test::Needs;
 
+use crate::on_all_processors;
 use crate::table::Table;
 use crate::timed::{Timed, measure};
 
 /// The sizes of module directories, and how often each is measured.
 const SIZES: [(usize, usize); 3] = [(1_000, 1000), (10_000, 200), (100_000, 30)];
+
+/// A check of a directory with more names than this may use a second processor.
+const MANY: usize = 4096;
 
 /// The module directory of this machine's QEMU.
 pub fn qemu_modules() -> Option<&'static Path> {
@@ -32,11 +37,17 @@ pub fn checks(table: &mut Table, scratch: &Path) {
     let many = many_modules(&scratch);
     stamps(table, &peer, &profile(&scratch, &scratch));
     checks_in_process(table, &scratch, &peer, &many, "");
+    check_from_c(table, &scratch, &peer);
     match qemu_modules() {
         Some(real) => observe(table, &scratch, real),
         None => println!("skipped, needs QEMU's modules: observe of them\n"),
     }
     memory(table, &scratch, &many[SIZES.len() - 1]);
+    on_all_processors(|| {
+        status(table, &scratch, &peer, &many[SIZES.len() - 1]);
+        observe_many(table, &scratch);
+    });
+    image(table, &scratch, &peer);
 }
 
 /// The checks alone, in a program that cargo built with its default settings: the Cargo profile
@@ -59,9 +70,35 @@ fn checks_in_process(
         Some(real) => check(table, peer, &profile(scratch, real), real, 1000, built),
         None => println!("skipped, needs QEMU's modules: check of them\n"),
     }
-    for (path, (_, rounds)) in many.iter().zip(SIZES) {
-        check(table, peer, &profile(scratch, path), path, rounds, built);
+    for (path, (size, rounds)) in many.iter().zip(SIZES) {
+        let profile = profile(scratch, path);
+        let mut check = || check(table, peer, &profile, path, rounds, built);
+        match size > MANY {
+            true => on_all_processors(check),
+            false => check(),
+        }
     }
+}
+
+/// A check of QEMU's modules by the C library. Each parses the profile and the witness.
+fn check_from_c(table: &mut Table, scratch: &Path, peer: &Path) {
+    let library = Path::new("target/x86_64-unknown-linux-gnu/ffi/libmodstamp.a");
+    let Some(real) = qemu_modules().filter(|_| library.exists()) else {
+        return println!("skipped, needs `make library` and QEMU's modules: a check from C\n");
+    };
+    let (program, witness) = (scratch.join("check"), scratch.join("witness"));
+    let mut cc = Command::new("cc");
+    cc.args(["-O2", "-Iinclude", "-o"]).arg(&program);
+    support::run(cc.arg("benches/check.c").arg(library).arg("-lgcc_s"));
+    let profile = profile(scratch, real);
+    std::fs::write(&witness, profile.observe().unwrap().to_string()).unwrap();
+    let mut ours = Peer::start_with(&program, &scratch.join("qemu.toml"), &[witness]);
+    let mut peer = Peer::start(peer, real, &profile);
+    let count = std::fs::read_dir(real).unwrap().count();
+    let ours = |looks| ours.time(looks);
+    let (ours, theirs) = timed_by_turns(ours, &mut peer, 1000, 1000 / count);
+    let what = format!("check from C, {count} modules");
+    table.ratio(&what, ours, "a bare loop in C", theirs, "at most 1.05");
 }
 
 fn compile_peer(scratch: &Path) -> PathBuf {
@@ -118,7 +155,11 @@ fn check(
     let count = std::fs::read_dir(directory).unwrap().count();
     let (ours, theirs) = by_turns(ours, &mut peer, rounds, (1000 / count).max(1));
     let what = format!("check in process, {count} modules{built}");
-    table.ratio(&what, ours, "a bare loop in C", theirs, "at most 1.15");
+    let wanted = match count > MANY {
+        true => "at most 0.7",
+        false => "at most 1.05",
+    };
+    table.ratio(&what, ours, "a bare loop in C", theirs, wanted);
     let watch = RefCell::new(profile.watch().unwrap());
     let ours = || assert!(watch.borrow_mut().check(&witness).unwrap().is_fresh());
     let (ours, theirs) = by_turns(ours, &mut peer, rounds.min(200), (1000 / count).max(1));
@@ -217,6 +258,77 @@ fn observe(table: &mut Table, scratch: &Path, directory: &Path) {
     );
 }
 
+/// Large files, by all processors. Both are whole processes.
+fn observe_many(table: &mut Table, scratch: &Path) {
+    if !Needs::of(&["b3sum"]).are_met() {
+        return println!("skipped, needs b3sum: observe of large files\n");
+    }
+    let directory = scratch.join("large");
+    std::fs::create_dir(&directory).unwrap();
+    let (count, size) = (3_000, 137 << 10);
+    let names = (0..count).map(|number| directory.join(format!("{number:04}.ttf")));
+    let names: Vec<PathBuf> = names.collect();
+    for (number, name) in names.iter().enumerate() {
+        std::fs::write(name, (number as u32).to_le_bytes().repeat(size / 4)).unwrap();
+    }
+    let file = scratch.join("qemu.toml");
+    profile(scratch, &directory);
+    let file = file.to_str().unwrap();
+    let program = support::release("modstamp");
+    let observe = Timed::new("observe", &program, &["observe", "--profile", file], &None);
+    let names: Vec<&str> = names.iter().map(|name| name.to_str().unwrap()).collect();
+    // It takes longer by several threads, which share each file.
+    let names = [&["--num-threads", "1"], &names[..]].concat();
+    let b3sum = Timed::new("b3sum", "b3sum".as_ref(), &names, &None);
+    let times = measure(&[&observe, &b3sum], 20);
+    let what = format!("observe, {} MB in {count} files", count * size / 1_000_000);
+    table.ratio(&what, times[0], "b3sum of them", times[1], "at most 0.6");
+}
+
+/// A check of QEMU's modules on an image, which nobody can write.
+fn image(table: &mut Table, scratch: &Path, peer: &Path) {
+    let needs = Needs::root_and(&["mkfs.erofs", "mount", "umount"]);
+    let Some(real) = qemu_modules().filter(|_| needs.are_met()) else {
+        return println!("skipped, needs root, mkfs.erofs and QEMU's modules: an image\n");
+    };
+    let (image, at) = (scratch.join("image"), scratch.join("mounted"));
+    std::fs::create_dir(&at).unwrap();
+    support::run(Command::new("mkfs.erofs").args([&image, &real.to_owned()]));
+    support::run(
+        Command::new("mount")
+            .args(["-o", "loop,ro"])
+            .args([&image, &at]),
+    );
+    let profile = profile(scratch, &at);
+    let witness = stored(&profile);
+    let ours = || assert!(witness.check(&profile).unwrap().is_fresh());
+    let mut peer = Peer::start(peer, &at, &profile);
+    let count = std::fs::read_dir(&at).unwrap().count();
+    let (ours, theirs) = by_turns(ours, &mut peer, 1000, 1000 / count);
+    let what = format!("check on an image, {count} modules");
+    table.ratio(&what, ours, "a bare loop in C", theirs, "at most 0.15");
+    support::run(Command::new("umount").arg(&at));
+}
+
+/// `modstamp status` of 100,000 modules in another root directory, before and after a touch.
+fn status(table: &mut Table, scratch: &Path, peer: &Path, modules: &Path) {
+    let root = scratch.join("root");
+    let directory = root.join("usr/lib64/qemu");
+    std::fs::create_dir_all(directory.parent().unwrap()).unwrap();
+    std::fs::rename(modules, &directory).unwrap();
+    let program = support::release("modstamp");
+    let root = root.to_str().unwrap();
+    let status = Timed::new("status", &program, &["status", "--root", root], &None);
+    let mut peer = Peer::start_with(peer, &directory, &[Path::new("/").to_owned()]);
+    for when in ["never touched", "touched"] {
+        let (ours, theirs) = by_turns(|| drop(status.output()), &mut peer, 20, 1);
+        let what = format!("status, 100,000 modules, {when}, whole process");
+        table.ratio(&what, ours, "a bare loop in C", theirs, "at most 2.0");
+        peak(table, &format!("status, {when},"), &status, 30);
+        support::run(Command::new(&program).args(["update", "--root", root]));
+    }
+}
+
 fn memory(table: &mut Table, scratch: &Path, directory: &Path) {
     let file = scratch.join("qemu.toml");
     let file = file.to_str().unwrap();
@@ -235,19 +347,23 @@ fn memory(table: &mut Table, scratch: &Path, directory: &Path) {
     let witness = witness.to_str().unwrap();
     let check = ["check", "--profile", file, witness];
     for arguments in [&["observe", "--profile", file][..], &check] {
-        let peak = Timed::new("", &program, arguments, &None).peak();
-        let Some(peak) = peak else {
-            println!("skipped, needs GNU time: peak memory of {}\n", arguments[0]);
-            continue;
-        };
-        table.row(
-            &format!("{} of 100,000 modules, peak memory", arguments[0]),
-            format!("{peak} KiB"),
-            "40 MiB",
-            format!("{:.2}", peak as f64 / (40.0 * 1024.0)),
-            "at most 1.0",
-        );
+        let command = Timed::new("", &program, arguments, &None);
+        peak(table, arguments[0], &command, 40);
     }
+}
+
+/// The peak memory of a command on 100,000 modules, against so many MiB.
+fn peak(table: &mut Table, verb: &str, command: &Timed, mebibytes: u64) {
+    let Some(peak) = command.peak() else {
+        return println!("skipped, needs GNU time: peak memory of {verb}\n");
+    };
+    table.row(
+        &format!("{verb} of 100,000 modules, peak memory"),
+        format!("{peak} KiB"),
+        &format!("{mebibytes} MiB"),
+        format!("{:.2}", peak as f64 / (mebibytes * 1024) as f64),
+        "at most 1.0",
+    );
 }
 
 /// The program in C, which measures its own time.
@@ -285,11 +401,24 @@ impl Drop for Peer {
 
 /// The median times of our look and the peer's. They take turns, of so many looks each.
 fn by_turns(ours: impl Fn(), peer: &mut Peer, turns: usize, looks: usize) -> (Duration, Duration) {
-    let mut times = (Vec::new(), Vec::new());
-    for turn in 0..turns + turns / 10 {
+    let ours = |looks| {
         let start = Instant::now();
         (0..looks).for_each(|_| ours());
-        let (own, theirs) = (start.elapsed(), peer.time(looks));
+        start.elapsed()
+    };
+    timed_by_turns(ours, peer, turns, looks)
+}
+
+/// Like [`by_turns`], but `ours` makes so many looks and returns their time.
+fn timed_by_turns(
+    mut ours: impl FnMut(usize) -> Duration,
+    peer: &mut Peer,
+    turns: usize,
+    looks: usize,
+) -> (Duration, Duration) {
+    let mut times = (Vec::new(), Vec::new());
+    for turn in 0..turns + turns / 10 {
+        let (own, theirs) = (ours(looks), peer.time(looks));
         if turn >= turns / 10 {
             times.0.push(own);
             times.1.push(theirs);

@@ -92,6 +92,17 @@ fn stay_on_one_processor() {
     rustix::thread::sched_setaffinity(None, &one).unwrap();
 }
 
+/// Measures something that may use all processors.
+fn on_all_processors<T>(measure: impl FnOnce() -> T) -> T {
+    let one = rustix::thread::sched_getaffinity(None).unwrap();
+    let mut all = rustix::thread::CpuSet::new();
+    (0..rustix::thread::CpuSet::MAX_CPU).for_each(|processor| all.set(processor));
+    rustix::thread::sched_setaffinity(None, &all).unwrap();
+    let measured = measure();
+    rustix::thread::sched_setaffinity(None, &one).unwrap();
+    measured
+}
+
 /// Mounts a directory of the scratch directory over one of the machine's.
 fn stand_in_for(scratch: &Path, directory: &Path, name: &str) {
     let stand_in = std::path::absolute(scratch.join(name)).unwrap();

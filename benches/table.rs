@@ -10,6 +10,14 @@ pub fn show(time: Duration) -> String {
     }
 }
 
+/// A ratio, such as `0.52` or `1/31`, as a number.
+fn number(text: &str) -> Option<f64> {
+    match text.split_once('/') {
+        None => text.parse().ok(),
+        Some((above, below)) => Some(above.parse::<f64>().ok()? / below.parse::<f64>().ok()?),
+    }
+}
+
 /// The table that `make bench` prints.
 #[derive(Default)]
 pub struct Table(Vec<[String; 5]>);
@@ -29,13 +37,19 @@ impl Table {
     }
 
     pub fn row(&mut self, what: &str, ours: String, peer: &str, ratio: String, wanted: &str) {
-        self.0.push([
-            what.to_owned(),
-            ours,
-            peer.to_owned(),
-            ratio,
-            wanted.to_owned(),
-        ]);
+        let is_missed = match (
+            number(&ratio),
+            wanted.strip_prefix("at most ").and_then(number),
+        ) {
+            (Some(ratio), Some(most)) => ratio > most,
+            _ => false,
+        };
+        let wanted = match is_missed {
+            true => format!("{wanted}: **missed**"),
+            false => wanted.to_owned(),
+        };
+        self.0
+            .push([what.to_owned(), ours, peer.to_owned(), ratio, wanted]);
     }
 
     pub fn print(&self) {

@@ -30,7 +30,13 @@
  * profile names. No other thread may change it meanwhile; see getenv(3). In a set-user-ID
  * program they ignore it.
  *
- * They need 256 KiB of stack. A thread that is cancelled by pthread_cancel(3) ends when the call
+ * A look at more than 4,096 files in one directory, or at more than 8 MiB that must be read, starts
+ * up to three threads of 256 KiB of stack each. They end before the function returns. They inherit
+ * the priority, the rights and the blocked signals of the calling thread, so a handler of a signal
+ * that is not blocked may run in one. None is started if only one processor may be used. Without
+ * room for a thread, the function does all by itself.
+ *
+ * The functions need 256 KiB of stack. A thread that is cancelled by pthread_cancel(3) ends when the call
  * is done. Its cancellation must be deferred, which is the default: an asynchronous one may end
  * the process (pthread_setcanceltype(3)).
  *

@@ -108,6 +108,10 @@
 //! in which the kernel shows its own state, such as `/proc`. The verdict on each of these is "not
 //! known", which is stale.
 //!
+//! A large look has helpers: a second thread in a directory of more than 4,096 files, and up to
+//! three that read if there is more than 8 MiB. They end before the look does. A verdict, and the
+//! order of its reasons, does not depend on them.
+//!
 //! # Stat first, content last
 //!
 //! Equal stat identities (device, inode, size, permissions, owner, mtime, ctime) mean "the same",
@@ -238,6 +242,8 @@ mod act {
     pub(crate) mod kept_witness;
     #[cfg(feature = "libvirt")]
     pub mod libvirt;
+    #[cfg(feature = "cli")]
+    pub(crate) mod look;
     pub(crate) mod not_kept;
     pub(crate) mod patience;
     pub(crate) mod refresh;
@@ -298,6 +304,7 @@ mod observe {
 #[cfg(not(modstamp_no_std))]
 mod observe {
     pub(crate) mod added;
+    mod completion;
     pub(crate) mod content;
     pub(crate) mod directory;
     #[cfg(feature = "libraries")]
@@ -308,6 +315,8 @@ mod observe {
     mod exclusions;
     pub(crate) mod fact;
     pub(crate) mod foreign_cache;
+    mod found;
+    mod helper;
     pub(crate) mod input;
     pub(crate) mod inputs;
     pub(crate) mod item;
@@ -317,6 +326,7 @@ mod observe {
     #[cfg(feature = "libraries")]
     mod library_path;
     pub(crate) mod linked;
+    mod listing;
     #[cfg(feature = "libraries")]
     mod loader;
     #[cfg(feature = "libraries")]
@@ -324,6 +334,7 @@ mod observe {
     pub(crate) mod manifest;
     #[cfg(feature = "libraries")]
     mod manifest_file;
+    mod module_walk;
     pub(crate) mod modules;
     #[cfg(feature = "libraries")]
     mod needs;
@@ -356,6 +367,9 @@ mod stamp {
 pub use act::doctor;
 #[cfg(feature = "libvirt")]
 pub use act::libvirt;
+#[cfg(feature = "cli")]
+#[doc(hidden)] // Only the programs use it.
+pub use act::look::Look;
 #[doc(hidden)] // Only the programs use it.
 pub use act::trigger;
 #[cfg(not(modstamp_no_std))]

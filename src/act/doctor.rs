@@ -49,6 +49,7 @@ use crate::act::doctor::names::{
 };
 use crate::act::doctor::report::{Checked, Seen};
 pub use crate::act::doctor::report::{Examination, Finding, Health, Note, Unseen};
+use crate::act::look::Look;
 use crate::files::root::Root;
 
 /// Looks at one thing, and reports what is wrong with it. A failed look may end it.
@@ -80,9 +81,11 @@ const CHECKS: [(&str, Check); 21] = [
 ];
 
 /// Examines the host below `root`. It takes a few milliseconds, unless rpm or systemd is slow.
-pub fn examine(root: &Root) -> Examination {
+///
+/// Profiles at which somebody has just looked are not looked at again.
+pub fn examine(root: &Root, looks: &[Look]) -> Examination {
     let mut examination = Examination::of(root);
-    let host = Host::of(root, &mut examination);
+    let host = Host::of(root, looks, &mut examination);
     examination.is_used = !host.in_use.is_empty();
     for (name, check) in CHECKS {
         match check(&host, &mut examination) {

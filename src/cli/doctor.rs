@@ -31,7 +31,7 @@ impl Arguments {
 
     fn doctor(self) -> anyhow::Result<ExitCode> {
         let root = self.place.root()?;
-        let examination = examine(&root);
+        let examination = examine(&root, &[]);
         let health = examination.health();
         match self.json {
             true => print_json(&json!({

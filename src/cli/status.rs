@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use modstamp::doctor::{Examination, Health, examine};
 use modstamp::libvirt::Cached;
 use modstamp::{
-    Added, AskedWith, Cache, CacheStatus, CachedCommand, Inputs, Profile, Reason, Root, Stamp,
+    Added, AskedWith, Cache, CacheStatus, CachedCommand, Look, Profile, Reason, Root, Stamp,
     Verdict, printable, unescape,
 };
 use serde_json::{Value, json};
@@ -78,13 +78,14 @@ impl Arguments {
         }
         match self.json {
             true => {
-                let all: Vec<Value> = all.iter().map(ProfileStatus::json).collect();
-                let examination = examine(&root);
+                let profiles: Vec<Value> = all.iter().map(ProfileStatus::json).collect();
+                let looks: Vec<Look> = all.into_iter().map(|it| it.look).collect();
+                let examination = examine(&root, &looks);
                 print_json(&json!({
                     "version": 1,
                     "well": is_well(&examination),
                     "problems": examination.problems(),
-                    "profiles": all,
+                    "profiles": profiles,
                 }))?;
             }
             false if all.is_empty() => {}
@@ -95,7 +96,8 @@ impl Arguments {
                 let (shown, hidden): (Vec<_>, Vec<_>) = all.iter().partition(|it| is_shown(it));
                 let with_missing = self.all || self.profile.is_some();
                 let mut table = table(&shown, &hidden, with_missing, &self.place);
-                table.heading(health(&examine(&root), &self.place.verb("doctor")));
+                let looks: Vec<Look> = all.into_iter().map(|it| it.look).collect();
+                table.heading(health(&examine(&root, &looks), &self.place.verb("doctor")));
                 table.print()?;
             }
         }
@@ -122,9 +124,8 @@ fn health(examination: &Examination, verb: &str) -> String {
 
 /// One profile, with all that the verb shows of it.
 struct ProfileStatus {
-    profile: Profile,
+    look: Look,
     stamps: Vec<(Stamp, modstamp::Result<LastTouch>)>,
-    inputs: Inputs,
     answers: modstamp::Result<Vec<CachedCommand>>,
     /// The caches of other programs.
     foreign: Vec<CacheStatus>,
@@ -137,18 +138,19 @@ impl ProfileStatus {
     fn of(profile: Profile) -> modstamp::Result<ProfileStatus> {
         let stamps = profile.stamps().iter();
         let stamps = stamps.map(|stamp| (stamp.clone(), LastTouch::of(stamp)));
-        let inputs = profile.inputs()?;
-        let cached = profile.libvirt_cache()?;
+        let stamps: Vec<_> = stamps.collect();
+        let answers = answers(&profile);
+        let look = Look::at(profile)?;
+        let cached = look.libvirt_cache()?;
         let errors = cached.iter().flat_map(Cached::errors);
         let unread = errors.filter(|error| is_unexpected(error));
         Ok(ProfileStatus {
-            stamps: stamps.collect(),
-            answers: answers(&profile),
-            foreign: profile.foreign_caches_by(&inputs),
-            inputs,
+            stamps,
+            answers,
+            foreign: look.profile().foreign_caches_by(look.inputs()),
             libvirt: cached.iter().flat_map(LibvirtCache::all).collect(),
             unread: unread.map(|(_, error)| error.to_string()).collect(),
-            profile,
+            look,
         })
     }
 
@@ -168,7 +170,7 @@ impl ProfileStatus {
         let errors = stamps.chain(self.answers.as_ref().err()).chain(foreign);
         let errors = errors.map(ToString::to_string);
         let errors = errors.chain(self.unread.iter().cloned());
-        let unknown = self.inputs.unknown().into_iter();
+        let unknown = self.look.inputs().unknown().into_iter();
         let unknown =
             unknown.map(|reason| format!("{reason}; make it readable, or ask as its owner"));
         let mut is_all_read = true;
@@ -181,7 +183,7 @@ impl ProfileStatus {
 
     /// Warns if nothing that the profile names is on the host.
     fn tell_missing(&self) {
-        for warning in self.inputs.warnings(&self.profile) {
+        for warning in self.look.inputs().warnings(self.look.profile()) {
             say("warning: ", warning);
         }
     }
@@ -190,10 +192,10 @@ impl ProfileStatus {
     fn is_of_nothing(&self) -> bool {
         let mut touches = self.stamps.iter().map(|(_, touch)| touch);
         let mut answers = self.answers.iter().flatten();
-        self.inputs.module_directories().next().is_none()
-            && self.inputs.programs().next().is_none()
-            && self.inputs.files().next().is_none()
-            && self.inputs.unknown().is_empty()
+        self.look.inputs().module_directories().next().is_none()
+            && self.look.inputs().programs().next().is_none()
+            && self.look.inputs().files().next().is_none()
+            && self.look.inputs().unknown().is_empty()
             && touches.all(|touch| matches!(touch, Ok(LastTouch::Never)))
             && self.answers.is_ok()
             && answers.next().is_none()
@@ -209,7 +211,7 @@ impl ProfileStatus {
                 "error": touch.as_ref().err().map(ToString::to_string),
             })
         });
-        let directories = self.inputs.module_directories();
+        let directories = self.look.inputs().module_directories();
         let directories = directories
             .map(|(path, modules)| json!({ "path": text(path), "modules": texts(modules) }));
         let answers = self.answers.iter().flatten();
@@ -220,16 +222,16 @@ impl ProfileStatus {
                 "asked_with": asked_with_json(&answer.asked_with),
             })
         });
-        let missing = self.inputs.missing(&self.profile).into_iter();
+        let missing = self.look.inputs().missing(self.look.profile()).into_iter();
         json!({
-            "profile": self.profile.name(),
+            "profile": self.look.profile().name(),
             "stamps": stamps.collect::<Vec<_>>(),
             "module_directories": directories.collect::<Vec<_>>(),
-            "programs": texts(self.inputs.programs()),
-            "files": texts(self.inputs.files()),
+            "programs": texts(self.look.inputs().programs()),
+            "files": texts(self.look.inputs().files()),
             "missing": missing.map(|(input, item)| json!({ "input": input, "item": item })).collect::<Vec<_>>(),
-            "libraries": texts(self.inputs.libraries()),
-            "missing_libraries": texts(self.inputs.missing_libraries()),
+            "libraries": texts(self.look.inputs().libraries()),
+            "missing_libraries": texts(self.look.inputs().missing_libraries()),
             "caches": answers.collect::<Vec<_>>(),
             "foreign_caches": self.foreign.iter().map(cures::status_json).collect::<Vec<_>>(),
             "libvirt_caches": self.libvirt.iter().map(LibvirtCache::json).collect::<Vec<_>>(),
@@ -239,12 +241,12 @@ impl ProfileStatus {
     /// Adds a row for each thing: what it is, where, and its state.
     fn add_rows(&self, table: &mut Table<4>, with_missing: bool) {
         let mut row = |what: &str, place: Cell, state: String| {
-            let profile = self.profile.name().to_owned();
+            let profile = self.look.profile().name().to_owned();
             let what = Cell::Text(what.to_owned());
             table.row([Cell::Text(profile), what, place, Cell::Text(state)]);
         };
         let shown = |path: &Path| Cell::Path(printable(path).to_string());
-        let outside = |path: &Path| shown(&self.profile.root().outside(path));
+        let outside = |path: &Path| shown(&self.look.profile().root().outside(path));
         for (stamp, touch) in &self.stamps {
             let state = match touch {
                 Ok(touch) => touch.sentence(),
@@ -253,10 +255,10 @@ impl ProfileStatus {
             let what = format!("{} stamp", stamp.owner());
             row(&what, shown(&stamp.path()), state);
         }
-        let unknown = self.inputs.unknown();
+        let unknown = self.look.inputs().unknown();
         // Without a name, all inputs are those of answers, and are shown below them.
         let is_unnamed = self.stamps.is_empty();
-        let mut directories = self.inputs.module_directories().peekable();
+        let mut directories = self.look.inputs().module_directories().peekable();
         if directories.peek().is_none() && !is_unnamed {
             let state = "none of the profile's exists".to_owned();
             row("module directory", Cell::Text("-".to_owned()), state);
@@ -271,20 +273,20 @@ impl ProfileStatus {
             };
             row("module directory", outside(path), state);
         }
-        for program in self.inputs.programs() {
+        for program in self.look.inputs().programs() {
             row("program", outside(program), "found".to_owned());
         }
-        for file in self.inputs.files().filter(|_| !is_unnamed) {
+        for file in self.look.inputs().files().filter(|_| !is_unnamed) {
             row("file", outside(file), "found".to_owned());
         }
-        let missing = self.inputs.missing_libraries().count();
-        let found = self.inputs.libraries().count();
+        let missing = self.look.inputs().missing_libraries().count();
+        let found = self.look.inputs().libraries().count();
         if found + missing > 0 {
             let state = format!("{found} found, {missing} missing");
             row("libraries", Cell::Text("-".to_owned()), state);
         }
         if with_missing {
-            for (input, item) in self.inputs.missing(&self.profile) {
+            for (input, item) in self.look.inputs().missing(self.look.profile()) {
                 row(&input.to_string(), Cell::Path(item), "missing".to_owned());
             }
         }
@@ -421,7 +423,7 @@ fn table(
     for status in shown {
         status.add_rows(&mut table, with_missing);
     }
-    let names: Vec<&str> = hidden.iter().map(|it| it.profile.name()).collect();
+    let names: Vec<&str> = hidden.iter().map(|it| it.look.profile().name()).collect();
     if !names.is_empty() {
         table.note(format_args!(
             "nothing is installed of: {}; “{}” shows them",

@@ -72,6 +72,7 @@ pub(crate) fn os(name: &CStr) -> &OsStr {
 }
 
 /// Stats `name` in `directory` without following a link. `None` if there is no such file.
+#[inline]
 pub(crate) fn stat_at(
     directory: impl AsFd,
     name: impl rustix::path::Arg,

@@ -35,6 +35,9 @@ impl Profile {
     /// three seconds if the file system keeps whole seconds, or if the stamp is a little ahead of
     /// the clock.
     ///
+    /// If there is more than 8 MiB to read, up to three threads help, each with one file at a time.
+    /// They end before the call returns, like those of [`Profile::inputs`].
+    ///
     /// # Errors
     /// Like [`Profile::inputs`].
     pub fn observe(&self) -> Result<Witness> {

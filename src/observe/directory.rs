@@ -96,6 +96,16 @@ impl Directory {
     }
 }
 
+impl DirectoryState {
+    /// What is in the directory, if it was walked by this name.
+    pub(crate) fn modules_mut(&mut self) -> Option<&mut Modules> {
+        match self {
+            DirectoryState::Walked(modules) => Some(modules),
+            DirectoryState::Alias(_) | DirectoryState::Unreadable(_) => None,
+        }
+    }
+}
+
 impl Modules {
     /// Whether stat alone proves that nothing in the directory is different now.
     pub(crate) fn are_proven_same(&self, now: &Modules) -> bool {

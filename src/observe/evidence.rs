@@ -16,7 +16,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, Stat, StatVfsMountFlags, Statx, StatxFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat, StatVfsMountFlags, Statx, StatxFlags};
 
 use crate::ground::time::Mtime;
 use crate::observe::tick::{Tick, end};
@@ -152,6 +152,7 @@ enum Reach {
 }
 
 /// Makes identities of the results of stat(2).
+#[derive(Clone)]
 pub(crate) struct Evidence {
     /// The tick of the latest times that were seen.
     pub(crate) tick: Tick,
@@ -167,8 +168,14 @@ impl Evidence {
         }
     }
 
+    /// Counts in the times that a part of the look saw. The part began with a clone of this.
+    pub(crate) fn join(&mut self, part: Evidence) {
+        self.tick = self.tick.or_later(part.tick);
+    }
+
     /// The identity that `stat` gives. `place` opens anything on its file system. It is called once
     /// for each file system.
+    #[inline]
     pub(crate) fn identity<F: AsFd>(
         &mut self,
         stat: &Stat,
@@ -202,6 +209,7 @@ impl Evidence {
         self.reach(stat.st_dev, || Some(directory)) == Reach::State
     }
 
+    #[inline]
     fn reach<F: AsFd>(&mut self, device: u64, place: impl FnOnce() -> Option<F>) -> Reach {
         let known = self.reaches.iter().find(|(known, _)| *known == device);
         if let Some((_, reach)) = known {
@@ -213,6 +221,7 @@ impl Evidence {
     }
 
     /// Whether a later change must get another ctime than this one, and no write is under way.
+    #[inline]
     fn is_settled(&mut self, stat: &Stat) -> bool {
         let ctime = Mtime::of_ctime(stat);
         let begun = self.tick.begun();
@@ -232,11 +241,13 @@ impl Evidence {
 ///
 /// It need not be cryptographic: a user that can choose the bytes can change the modules. BLAKE3
 /// first asks the processor for its features, which in a virtual machine takes longer than a check.
+#[inline]
 pub(crate) fn hash(seed: u64, bytes: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(bytes, seed)
 }
 
 /// Like [`hash`], of several numbers.
+#[inline]
 pub(crate) fn hash_numbers<const N: usize>(numbers: [u64; N]) -> u64 {
     let bytes = numbers.map(u64::to_le_bytes);
     hash(0, bytes.as_flattened())
@@ -280,8 +291,13 @@ fn mount(place: BorrowedFd<'_>) -> Option<u64> {
     let wanted = StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
     let statx = rustix::fs::statx(place, c"", AtFlags::EMPTY_PATH, wanted).ok()?;
     let number = unique_number(&statx)?;
-    let boot = std::fs::read("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(hash(number, &boot))
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let boot = rustix::fs::open(c"/proc/sys/kernel/random/boot_id", flags, Mode::empty()).ok()?;
+    let mut text = [0; 64];
+    match rustix::io::read(boot, &mut text).ok()? {
+        0 => None,
+        length => Some(hash(number, &text[..length])),
+    }
 }
 
 /// The number of a mount. `None` if a later mount may get the same number.

@@ -13,12 +13,11 @@ use rustix::io::Errno;
 use crate::files::root::Root;
 use crate::ground::error::Result;
 use crate::ground::time::Mtime;
+use crate::observe::completion::complete;
 use crate::observe::content::Content;
-use crate::observe::directory::{Directory, DirectoryState};
+use crate::observe::directory::DirectoryState;
 use crate::observe::entry::Entry;
-use crate::observe::evidence::Identity;
 use crate::observe::input::Input;
-use crate::observe::libraries::Libraries;
 use crate::observe::linked::linked;
 use crate::observe::modules::module_directories;
 #[cfg(feature = "libraries")]
@@ -74,6 +73,9 @@ impl Profile {
     /// Looks at all inputs: one walk over module directories, programs and files, by stat alone.
     ///
     /// Judge any number of stored witnesses by it, with [`Witness::judge`](crate::Witness::judge).
+    ///
+    /// A second thread helps with a directory of more than 4,096 files. It inherits the caller's
+    /// priority and blocked signals, and ends before the call returns.
     ///
     /// # Errors
     /// If the profile names nothing to watch, or if the system is out of descriptors or memory. An
@@ -268,6 +270,26 @@ impl Inputs {
         self.whole_tick = self.whole_tick.or_later(tick);
     }
 
+    /// These inputs, which are of `own`, as a look at the `other` profile sees them. `None` if that
+    /// one looks elsewhere.
+    #[cfg(feature = "cli")]
+    pub(crate) fn as_of(&self, own: &Profile, other: &Profile) -> Option<Inputs> {
+        let paths = other.named_paths(&other.program_globs());
+        let is_same = paths == own.named_paths(&own.program_globs())
+            && own.excluded_names() == other.excluded_names()
+            && own.program == other.program
+            && !own.counts_libraries(); // `LD_LIBRARY_PATH` leads to them.
+        is_same.then_some(())?;
+        let mut inputs = self.clone();
+        inputs.observation.scope = other.scope;
+        inputs.observation.items = other.items();
+        inputs.observation.variables = other.variable_facts();
+        inputs.observation.host = other.host_facts();
+        let whole = inputs.whole.as_deref();
+        inputs.whole = whole.map(|(_, paths)| Arc::new((other.clone(), paths.clone())));
+        Some(inputs)
+    }
+
     /// These inputs and one more: the command, which is outside the root directory.
     ///
     /// # Errors
@@ -356,51 +378,11 @@ impl Inputs {
             self.whole_tick.wait();
         }
         let now = std::mem::take(&mut self.observation);
-        let directories = now.directories.into_iter().map(|directory| {
-            let name = directory.name.clone();
-            let known = known.iter().filter_map(|known| known.modules_at(&name));
-            let known: Vec<&[Entry]> = known.map(|known| known.entries.as_slice()).collect();
-            with_modules(directory, |entries| {
-                self.complete(depth, Input::Module, Some(&name), entries, &known)
-            })
-        });
-        let complete = |input, entries, list: fn(&Observation) -> &[Entry]| {
-            let known: Vec<&[Entry]> = known.iter().map(|known| list(known)).collect();
-            self.complete(depth, input, None, entries, &known)
-        };
-        Observation {
-            directories: directories.collect(),
-            programs: complete(Input::Program, now.programs, |all| &all.programs),
-            files: complete(Input::File, now.files, |all| &all.files),
-            commands: complete(Input::Command, now.commands, |all| &all.commands),
-            libraries: now.libraries.map(|libraries| Libraries {
-                entries: complete(Input::Library, libraries.entries, |all| all.libraries()),
-                ..libraries
-            }),
-            ..now
-        }
-    }
-
-    /// Completes entries: from the `known` lists, from what was read before, or by reading.
-    ///
-    /// `top` is the module directory of modules.
-    fn complete(
-        &self,
-        depth: Depth,
-        input: Input,
-        top: Option<&Path>,
-        entries: Vec<Entry>,
-        known: &[&[Entry]],
-    ) -> Vec<Entry> {
-        let reader = self.reader(input);
-        let content = |entry: &Entry| {
-            if entry.content != Content::Unread {
-                return entry.content;
-            }
-            if let Some(content) = proven_content(entry, known) {
-                return content;
-            }
-            let path = top.map_or_else(|| entry.name.clone(), |top| top.join(&entry.name));
+        // Without a wait, a later change can leave an identity that this look saw.
+        let is_early = depth == Depth::Doubtful && self.tick.is_racy();
+        let is_wanted = |input, entry: &Entry| depth.wants(input, entry);
+        complete(now, known, is_early, is_wanted, |input, entry, path| {
+            let reader = self.reader(input);
             match (reader.known(&path), depth) {
                 (Some(content), _) => content,
                 (None, _) if !depth.wants(input, entry) => Content::Unread,
@@ -408,18 +390,7 @@ impl Inputs {
                 // These are few. A refresh of libvirt asks for them again, so remember them.
                 (None, Depth::Doubtful) => reader.content(entry, path),
             }
-        };
-        // Without a wait, a later change can leave an identity that this look saw.
-        let is_early = depth == Depth::Doubtful && self.tick.is_racy();
-        let completed = entries.into_iter().map(|entry| Entry {
-            content: content(&entry),
-            identity: match entry.identity {
-                Identity::Seen(_) if is_early => Identity::Unknown,
-                identity => identity,
-            },
-            ..entry
-        });
-        completed.collect()
+        })
     }
 
     /// The module directories that exist, each with the names of its modules below it.
@@ -458,31 +429,4 @@ impl Inputs {
         let files = self.observation.files.iter();
         files.map(|entry| entry.name.as_path())
     }
-}
-
-/// The directory with completed entries, if it has any.
-fn with_modules(directory: Directory, read: impl FnOnce(Vec<Entry>) -> Vec<Entry>) -> Directory {
-    let DirectoryState::Walked(mut modules) = directory.state else {
-        return directory;
-    };
-    let mut entries = modules.entries.iter();
-    if entries.any(|entry| entry.content == Content::Unread || entry.identity.evidence().is_none())
-    {
-        modules.entries = Arc::new(read(Arc::unwrap_or_clone(modules.entries)));
-    }
-    modules.keep_sum_honest();
-    Directory {
-        state: DirectoryState::Walked(modules),
-        ..directory
-    }
-}
-
-/// The content that a `known` list has of an entry, if stat proves that it is still the same.
-fn proven_content(now: &Entry, known: &[&[Entry]]) -> Option<Content> {
-    known.iter().find_map(|entries| {
-        let index = entries.binary_search_by(|entry| entry.name.cmp(&now.name));
-        let entry = &entries[index.ok()?];
-        let is_known = entry.content != Content::Unread && entry.is_proven_same(now);
-        is_known.then_some(entry.content)
-    })
 }

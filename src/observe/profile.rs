@@ -400,6 +400,24 @@ impl Profile {
         self.paths_of(&self.program_globs(), Source::is_in_home)
     }
 
+    /// The names that `exclude` names now, each with the module directories that it is for.
+    #[cfg(feature = "cli")]
+    pub(crate) fn excluded_names(&self) -> Vec<(String, Option<Vec<Glob>>)> {
+        let programs = self.program_globs();
+        let absolute = |named: Named<'_>| match named {
+            Named::Absolute(glob) => Some(glob.into_owned()),
+            Named::Relative(_) => None,
+        };
+        let names = self.exclude.iter().map(|exclude| {
+            let directories = exclude.directories.as_ref().map(|directories| {
+                let named = directories.iter().flat_map(|it| it.named(&programs));
+                named.filter_map(absolute).collect()
+            });
+            (exclude.to_string(), directories)
+        });
+        names.collect()
+    }
+
     fn paths_of(&self, programs: &[Glob], is_wanted: impl Fn(&Source) -> bool) -> Vec<Glob> {
         let mut paths = Vec::new();
         let sources = self.all_sources().filter(|source| is_wanted(source));

@@ -46,10 +46,13 @@ impl Reader {
         if entry.content != Content::Unread {
             return entry.content;
         }
+        if let Some(content) = self.known(&path) {
+            return content;
+        }
+        // Unlocked, so that several threads can read. The first one's content counts for all.
+        let content = self.read(entry.file_type(), &path);
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        *read
-            .entry(path)
-            .or_insert_with_key(|path| self.read(entry.file_type(), path))
+        *read.entry(path).or_insert(content)
     }
 
     /// The content at `path`, if somebody asked for it before.

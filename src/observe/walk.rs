@@ -52,6 +52,26 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// A walk for a part of this one, in another thread.
+    pub(crate) fn part(&self) -> Walk<'a> {
+        Walk {
+            root: self.root,
+            evidence: self.evidence.clone(),
+            older: self.older,
+            shut: Vec::new(),
+            noted: self.noted.as_ref().map(|_| BTreeSet::new()),
+        }
+    }
+
+    /// Adds all that a part of this walk saw.
+    pub(crate) fn join(&mut self, part: Walk<'a>) {
+        self.evidence.join(part.evidence);
+        self.shut.extend(part.shut);
+        if let (Some(noted), Some(more)) = (&mut self.noted, part.noted) {
+            noted.extend(more);
+        }
+    }
+
     /// Notes that the walk depends on what is at a path.
     pub(crate) fn note(&mut self, path: &Path) {
         if let Some(noted) = &mut self.noted {
@@ -89,6 +109,7 @@ impl<'a> Walk<'a> {
     /// Stats `name` in `directory`. Its identity is that of a link together with its target.
     ///
     /// `path` gives its place in the root, which only a link needs. `None` if there is no file.
+    #[inline] // A look calls it once for each file.
     pub(crate) fn stat(
         &mut self,
         directory: BorrowedFd<'_>,
@@ -109,6 +130,7 @@ impl<'a> Walk<'a> {
         Ok(Some((stat, identity)))
     }
 
+    #[inline(never)] // Rare.
     fn link_identity(&mut self, directory: BorrowedFd<'_>, stat: &Stat, path: &Path) -> Identity {
         let link = self.evidence.identity(stat, || Some(directory));
         let target = match self.root.place(path, Steps::Any) {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use modstamp::{Profile, Root, Verdict, Witness};
+use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 
 /// A scratch root with a profile `x`.
 pub struct World(tempfile::TempDir);
@@ -553,4 +554,48 @@ fn status_lists_what_a_profile_names_and_what_is_missing() {
         missing[3],
         serde_json::json!({"input": "file", "item": "{program}/../etc/x"})
     );
+}
+
+/// Does something in a thread that may run on one processor alone. A look then starts no other one.
+fn on_one_processor<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let pinned = || {
+        let mut one = CpuSet::new();
+        one.set(sched_getcpu());
+        sched_setaffinity(None, &one).unwrap();
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(pinned).join().unwrap())
+}
+
+#[test]
+fn several_threads_see_what_one_sees_and_tell_it_in_the_same_order() {
+    let world = World::new(&["below/other.so"]);
+    for number in 0..9_000 {
+        let module = format!("modules/{number}.so");
+        match number % 1000 {
+            1 => world.write(&format!("modules/{number}/below.so"), "before"),
+            2 => symlink("1.so", world.path(&module)).unwrap(),
+            3 => symlink("../below", world.path(&module)).unwrap(),
+            _ => world.write(&module, "before"),
+        }
+    }
+    let profile = world.profile().module_directories(["/modules"]).unwrap();
+    let witness = profile.observe().unwrap();
+    let of_one = on_one_processor(|| profile.observe().unwrap());
+    let reasons = || {
+        let [by_many, by_one] = [&witness, &of_one].map(|witness| {
+            let by_one = on_one_processor(|| sentences(&witness.check(&profile).unwrap()));
+            assert_eq!(sentences(&witness.check(&profile).unwrap()), by_one);
+            by_one
+        });
+        assert_eq!(by_many, by_one);
+        by_one
+    };
+    assert_eq!(reasons(), NOTHING);
+    world.write("below/other.so", "after!");
+    for number in (10..9_000).step_by(100) {
+        world.write(&format!("modules/{number}.so"), "after!");
+    }
+    // The nine links to the directory lead to one module.
+    assert_eq!(reasons().len(), 90 + 1, "{:?}", reasons());
 }

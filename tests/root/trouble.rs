@@ -1,4 +1,5 @@
-//! The program that rpm's triggers start, and touches whose system calls fail.
+//! The program that rpm's triggers start, touches and looks whose system calls fail, and the system
+//! calls of a status.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,6 +12,8 @@ use support::test::{self, Needs, Test};
 type Scenario = fn();
 
 const SCENARIOS: &[(&str, Scenario)] = named![
+    a_large_look_needs_no_second_thread,
+    a_status_looks_at_each_module_once,
     a_body_that_rpms_program_cannot_read_moves_every_stamp_and_a_closed_pipe_ends_nothing,
     a_touch_that_only_the_disk_refuses_says_that_the_stamp_moved,
     a_touch_waits_for_the_disk_unless_it_is_told_not_to,
@@ -125,4 +128,60 @@ fn without_a_thread_a_touch_moves_the_stamp_and_says_why_it_did_no_more() {
     let root = Root::open(scratch.path()).unwrap();
     let note = Stamp::system(&root, "qemu").unwrap().note().unwrap();
     assert!(note.by.starts_with("root"), "{note:?}");
+}
+
+fn a_large_look_needs_no_second_thread() {
+    let scratch = tempfile::tempdir().unwrap();
+    let modules = scratch.path().join("usr/lib64/qemu");
+    fs::create_dir_all(&modules).unwrap();
+    for number in 0..5_000 {
+        fs::write(modules.join(format!("{number}.so")), "before").unwrap();
+    }
+    let (witness, calls) = (scratch.path().join("witness"), scratch.path().join("calls"));
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new("strace");
+        let inject = [
+            "-e",
+            "trace=clone,clone3",
+            "-e",
+            "inject=clone,clone3:error=EAGAIN",
+        ];
+        command.args(["-f", "-o"]).arg(&calls).args(inject);
+        command.arg(support::program("modstamp")).args(arguments);
+        let output = command.arg("--root").arg(scratch.path()).output().unwrap();
+        let calls = fs::read_to_string(&calls).unwrap();
+        let has_tried = calls.contains("EAGAIN");
+        let can_try = std::thread::available_parallelism().unwrap().get() > 1;
+        assert_eq!(has_tried, can_try, "{calls}");
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    let (status, observed) = run(&["observe"]);
+    assert_eq!(status, Some(0));
+    fs::write(&witness, observed).unwrap();
+    let check = ["check", witness.to_str().unwrap()];
+    assert_eq!(run(&check), (Some(0), "fresh\n".to_owned()));
+    fs::remove_file(modules.join("4999.so")).unwrap();
+    let removed = "stale: module 4999.so removed from /usr/lib64/qemu\n";
+    assert_eq!(run(&check), (Some(1), removed.to_owned()));
+}
+
+fn a_status_looks_at_each_module_once() {
+    let scratch = tempfile::tempdir().unwrap();
+    let modules = scratch.path().join("usr/lib64/qemu");
+    fs::create_dir_all(&modules).unwrap();
+    fs::write(modules.join("a-module.so"), "a module").unwrap();
+    let calls = scratch.path().join("calls");
+    for verb in ["status", "update", "status"] {
+        let mut command = Command::new("strace");
+        let trace = "trace=?newfstatat,?fstatat64";
+        command.args(["-f", "-e", trace, "-o"]).arg(&calls);
+        command.arg(support::program("modstamp")).arg(verb);
+        support::run(command.arg("--root").arg(scratch.path()));
+        let calls = fs::read_to_string(&calls).unwrap();
+        let looks = calls.matches("\"a-module.so\"").count();
+        assert!(verb == "update" || looks == 1, "{looks} in {calls}");
+    }
 }

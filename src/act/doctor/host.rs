@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{FileType, Stat, StatVfsMountFlags};
 use rustix::io::Errno;
@@ -11,6 +12,7 @@ use rustix::io::Errno;
 use crate::act::doctor::names::{MODULES, PROFILE};
 use crate::act::doctor::report::{Blind, Examination, Seen};
 use crate::act::kept_witness::KeptWitness;
+use crate::act::look::Look;
 use crate::files::read::read_at_most;
 use crate::files::root::Root;
 use crate::files::way::{Steps, Stop};
@@ -44,7 +46,7 @@ pub(crate) struct InUse {
     pub(crate) profile: Profile,
     pub(crate) stamp: Stamp,
     /// The modules at the stamp's last touch.
-    pub(crate) kept: KeptWitness,
+    pub(crate) kept: Arc<KeptWitness>,
     pub(crate) inputs: Inputs,
     /// The paths of inputs at which nobody could look. What is below them is not known.
     hidden: Vec<PathBuf>,
@@ -96,7 +98,7 @@ pub(crate) struct Host {
 
 impl Host {
     /// Loads the profiles, and looks at their inputs. Reports those at which it could not look.
-    pub(crate) fn of(root: &Root, report: &mut Examination) -> Host {
+    pub(crate) fn of(root: &Root, looks: &[Look], report: &mut Examination) -> Host {
         let mut host = Host {
             root: root.clone(),
             profiles: Vec::new(),
@@ -111,7 +113,7 @@ impl Host {
         for name in names {
             match Profile::load_in(&name, root) {
                 Ok(profile) => {
-                    let in_use = host.in_use(&profile, report);
+                    let in_use = host.in_use(&profile, looks, report);
                     host.in_use.extend(in_use);
                     host.profiles.push(profile);
                 }
@@ -125,18 +127,27 @@ impl Host {
     }
 
     /// A profile's state on this host. `None` if nothing was seen of what it names.
-    fn in_use(&self, profile: &Profile, report: &mut Examination) -> Option<InUse> {
+    fn in_use(&self, profile: &Profile, looks: &[Look], report: &mut Examination) -> Option<InUse> {
         let profile = profile.of_packages();
+        let look = looks.iter().find(|it| it.profile.name() == profile.name());
         let because = |error| self.blind_because(&error);
         let stamp = Stamp::system(profile.root(), profile.name()).map_err(because);
         let stamp = report.seen(MODULES, stamp)?;
-        let kept = KeptWitness::of_system(&stamp).or_else(|error| match self.blind_by(&error) {
-            Some(blind) => Err(blind),
-            None => Ok(KeptWitness::Unknown), // Another check finds the fault.
-        });
-        let kept = report.seen(MODULES, kept).unwrap_or(KeptWitness::Unknown);
-        let inputs = Inputs::of(&profile, kept.observation()).map_err(because);
-        let inputs = report.seen(MODULES, inputs)?;
+        let kept = match look.map(|look| &look.kept) {
+            Some(kept) if kept.observation().is_some() => Arc::clone(kept),
+            _ => {
+                let kept = KeptWitness::of_system(&stamp);
+                let kept = kept.or_else(|error| match self.blind_by(&error) {
+                    Some(blind) => Err(blind),
+                    None => Ok(KeptWitness::Unknown), // Another check finds the fault.
+                });
+                let kept = report.seen(MODULES, kept);
+                Arc::new(kept.unwrap_or(KeptWitness::Unknown))
+            }
+        };
+        let shared = look.and_then(|look| look.inputs.as_of(&look.profile, &profile));
+        let inputs = shared.map_or_else(|| Inputs::of(&profile, kept.observation()), Ok);
+        let inputs = report.seen(MODULES, inputs.map_err(because))?;
         let mut hidden = inputs.shut().to_vec();
         for path in &hidden {
             report.blind(

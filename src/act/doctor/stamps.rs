@@ -304,7 +304,7 @@ fn check_clock(now: Mtime, report: &mut Examination) {
 /// Checks that the modules are those of the stamp's last touch.
 pub(crate) fn modules(host: &Host, report: &mut Examination) -> Seen<Checked> {
     for it in &host.in_use {
-        if let KeptWitness::Unknown = it.kept {
+        if let KeptWitness::Unknown = *it.kept {
             continue; // That is no change. The next update touches.
         }
         let mut changes = it.kept.judge(&it.inputs).reasons().to_vec();

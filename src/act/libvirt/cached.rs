@@ -8,6 +8,8 @@ use crate::act::libvirt::judgement::{is_rejected, judge};
 use crate::act::libvirt::kind::Kind;
 use crate::act::libvirt::last_refresh::LastRecord;
 use crate::act::libvirt::record::Record;
+#[cfg(feature = "cli")]
+use crate::act::look::Look;
 use crate::ground::environment::caller;
 use crate::ground::error::{Error, Result};
 use crate::ground::time::Mtime;
@@ -78,18 +80,24 @@ impl Evicted<'_> {
     }
 }
 
-impl Profile {
+#[cfg(feature = "cli")]
+impl Look {
     /// What libvirt cached of the profile's programs. `None` if the profile does not name libvirt's
     /// cache.
     ///
     /// # Errors
     /// Like [`Cached::find`].
-    #[doc(hidden)] // Only the programs use it.
     pub fn libvirt_cache(&self) -> Result<Option<Cached>> {
-        match self.refreshes_libvirt() && Kind::of(self).is_ok() {
-            true => Cached::find(self).map(Some),
-            false => Ok(None),
-        }
+        let whole = &self.profile;
+        let Some(kind) = Kind::of(whole).ok().filter(|_| whole.refreshes_libvirt()) else {
+            return Ok(None);
+        };
+        let profile = &whole.of_packages();
+        let Some(inputs) = self.inputs.as_of(whole, profile) else {
+            return Cached::find(whole).map(Some);
+        };
+        let record = LastRecord::read(&Stamp::system(profile.root(), profile.name())?);
+        Ok(Some(Cached::of(kind, profile, record, inputs)))
     }
 }
 
