@@ -343,7 +343,7 @@ pub use act::touch::Touched;
 pub use act::trigger;
 pub use act::update::Updated;
 #[doc(hidden)] // Only the programs use them.
-pub use act::{cache::AskedWith, command::is_program_of, inquiry::Ask};
+pub use act::{cache::AskedWith, command::program_of, inquiry::Ask};
 pub use files::root::Root;
 #[doc(hidden)] // Only the programs use it.
 pub use ground::environment::caller;
