@@ -228,7 +228,8 @@ pub(crate) fn parse(text: &str) -> Result<Observation> {
         profile: parse_head(text)?.to_owned(),
         ..Observation::default()
     };
-    for (number, line) in text.lines().enumerate().skip(1) {
+    let mut lines = text.lines().enumerate().skip(1);
+    while let Some((number, line)) = lines.next() {
         let Some(count) = line.strip_prefix("end ") else {
             parse_line(line, &mut observation).ok_or_else(|| {
                 let start: String = line.chars().take(60).collect();
@@ -240,7 +241,7 @@ pub(crate) fn parse(text: &str) -> Result<Observation> {
         if !text.ends_with('\n') {
             return Err(wrong("its last line is cut off"));
         }
-        if count.parse() != Ok(number) || text.lines().count() != number + 1 {
+        if count.parse() != Ok(number) || lines.next().is_some() {
             return Err(wrong(format!(
                 "its last line counts {count} lines before it, and there are {number}"
             )));
@@ -276,9 +277,16 @@ fn parse_head(text: &str) -> Result<&str> {
     }
 }
 
+/// The first word of a line, and what follows the space behind it. For such short words, this loop
+/// is quicker than a search by `str`.
+fn first_word(line: &str) -> Option<(&str, &str)> {
+    let space = line.bytes().position(|byte| byte == b' ')?;
+    Some((&line[..space], &line[space + 1..]))
+}
+
 /// Adds the input of one line. `None` if it is no line of a witness.
 fn parse_line(line: &str, observation: &mut Observation) -> Option<()> {
-    let (what, rest) = line.split_once(' ')?;
+    let (what, rest) = first_word(line)?;
     match what {
         "stamp" => {
             let (owner, state) = parse_stamp(rest)?;
@@ -405,17 +413,19 @@ fn last_modules(observation: &mut Observation) -> Option<&mut Modules> {
 }
 
 fn parse_entry(rest: &str) -> Option<Entry> {
-    let mut words = rest.splitn(6, ' ');
-    let mode = u32::from_str_radix(words.next()?, 8).ok()?;
-    let (uid, gid) = words.next()?.split_once(':')?;
+    let (mode, rest) = first_word(rest)?;
+    let (owner, rest) = first_word(rest)?;
+    let (size, rest) = first_word(rest)?;
+    let (identity, rest) = first_word(rest)?;
+    let (content, name) = first_word(rest)?;
+    let mode = u32::from_str_radix(mode, 8).ok()?;
+    let (uid, gid) = owner.split_once(':')?;
     let rights = Rights {
         mode,
         uid: uid.parse().ok()?,
         gid: gid.parse().ok()?,
     };
-    let size = words.next()?.parse().ok()?;
-    let identity = parse_identity(words.next()?)?;
-    let content = match words.next()? {
+    let content = match content {
         // Earlier versions did not look at the numbers of devices.
         "-" if rights.is_device() => Content::Unread,
         "-" => Content::Nothing,
@@ -424,16 +434,24 @@ fn parse_entry(rest: &str) -> Option<Entry> {
         "?" => Content::unread(rights.file_type()),
         word => match word.strip_prefix('!') {
             Some(errno) => Content::Unreadable(errno.parse().ok()?),
-            None => Content::Digest(u128::from_str_radix(word, 16).ok()?.to_be_bytes()),
+            None => Content::Digest(parse_digest(word)?),
         },
     };
     Some(Entry {
-        name: PathBuf::from(unescape(words.next()?)?),
+        name: PathBuf::from(unescape(name)?),
         rights,
-        size,
-        identity,
+        size: size.parse().ok()?,
+        identity: parse_identity(identity)?,
         content,
     })
+}
+
+/// Reads 32 hexadecimal digits. Halves, because arithmetic with 128 bits is slow.
+fn parse_digest(word: &str) -> Option<[u8; 16]> {
+    let (high, low) = word.split_at_checked(16)?;
+    let half = |digits| u64::from_str_radix(digits, 16).map(u128::from).ok();
+    (low.len() == 16).then_some(())?;
+    Some((half(high)? << 64 | half(low)?).to_be_bytes())
 }
 
 fn parse_identity(word: &str) -> Option<Identity> {
