@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Command, ExitStatus};
 
 use anyhow::{Context, bail};
 use clap::ValueHint;
@@ -14,7 +14,7 @@ use modstamp::{
 };
 
 use super::time::shown;
-use super::{DEFAULT, Place, load, say};
+use super::{DEFAULT, ExitCode, Place, load, say};
 
 /// Print CMD's cached output if it is still right; otherwise run CMD, and cache its output
 ///
