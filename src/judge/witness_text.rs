@@ -8,6 +8,8 @@
 //! stamp user -
 //! variable QEMU_MODULE_DIR -
 //! host kernel =6.12.9\x20#1\x20SMP
+//! host cpu =AMD\x20EPYC,\x20digest\x20c1f7a05e2b9d3846
+//! processor 5a3d0f7b1c9e8246
 //! directory 40755 0:0 0 c1f7a05e2b9d3846 - /usr/lib64/qemu
 //! own 4b1d7e6c9f20a835
 //! module 100755 0:0 101128 6cfb0e4f6d9a7b1c 0f3e…(32 digits) hw-display-qxl.so
@@ -20,7 +22,7 @@
 //! needed-by /usr/lib64/qemu/hw-usb-smartcard.so
 //! no-json /usr/share/vulkan/icd.d/torn.json
 //! looked 83c0d1e2f3a4b596 /etc/ld.so.cache
-//! end 19
+//! end 21
 //! ```
 //!
 //! The columns of an input:
@@ -40,8 +42,9 @@
 //!
 //! A witness of one program has a line `of` with its path. A consumer's text is in a line `tag`. A
 //! witness without variables and host inputs has a line `scope packages`. `named` is an item of the
-//! profile, with the list that holds it. Version 2 brought these four, `host`, and `libraries` with
-//! the lines behind it.
+//! profile, with the list that holds it. Version 2 brought these four, `host`, `processor`, and
+//! `libraries` with the lines behind it. While `processor` is the same, no look at the `cpu` of
+//! `host` is needed.
 //!
 //! `own` is the fingerprint of the directory itself, for [`Witness::disturbed`] alone: a redeploy
 //! moves it, too. `searched` has a pattern, and a fingerprint of the directory that it was searched
@@ -96,11 +99,14 @@ pub(crate) fn write(f: &mut fmt::Formatter<'_>, observation: &Observation) -> fm
     write_stamp(&mut lines, Owner::User, observation.stamps.user)?;
     for (what, facts) in [
         ("variable", &observation.variables),
-        ("host", &observation.host),
+        ("host", &observation.host.facts),
     ] {
         for fact in facts {
             write_fact(&mut lines, what, fact)?;
         }
+    }
+    if let Some(fingerprint) = observation.host.processor {
+        writeln!(lines, "processor {fingerprint:016x}")?;
     }
     for directory in &observation.directories {
         write_directory(&mut lines, directory)?;
@@ -301,7 +307,11 @@ fn parse_line(line: &str, observation: &mut Observation) -> Option<()> {
             observation.items.push(Item::of_word(word, text)?);
         }
         "variable" => observation.variables.push(parse_fact(rest)?),
-        "host" => observation.host.push(parse_fact(rest)?),
+        "host" => observation.host.facts.push(parse_fact(rest)?),
+        "processor" => {
+            let fingerprint = u64::from_str_radix(rest, 16).ok()?;
+            observation.host.processor = Some(fingerprint);
+        }
         "directory" => observation.directories.push(parse_directory(rest)?),
         "own" => {
             let own = u64::from_str_radix(rest, 16).ok()?;

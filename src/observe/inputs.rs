@@ -154,7 +154,7 @@ impl Inputs {
             items: profile.items(),
             stamps,
             variables: profile.variable_facts(),
-            host: profile.host_facts(),
+            host: profile.host_facts(walk.older.map(|older| &older.host)),
             directories: found.directories,
             programs: programs.entries,
             files: files.entries,
