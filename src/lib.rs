@@ -376,7 +376,7 @@ pub use act::trigger;
 #[doc(hidden)] // Only the programs use them.
 pub use act::{
     cache::AskedWith,
-    command::is_program_of,
+    command::program_of,
     inquiry::Ask,
     refresh::RefreshedCaches,
     remedy::{

@@ -1,25 +1,34 @@
 //! The command line: parses the arguments and starts the verb.
+//!
+//! The program has no Rust `main`. Its set-up reads `/proc/self/maps`, and makes a stack for a
+//! handler of stack overflows. That takes 4 % of a check.
+#![cfg_attr(not(test), no_main)]
 
 mod cli;
 
-use std::process::ExitCode;
+use cli::{ExitCode, Verb};
 
-use clap::Parser;
-use cli::{Arguments, Verb};
-
-fn main() -> ExitCode {
+/// The function that C calls.
+#[allow(unsafe_code)] // C has to find this name. std's own `main` does the same.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
+    modstamp::trigger::fill_standard_descriptors();
     modstamp::trigger::ignore_signals_of_writes();
+    std::process::exit(run().into())
+}
+
+fn run() -> ExitCode {
     // rpm passes a trigger's program no arguments, but can start it by another name.
     let mut arguments = std::env::args_os();
     let name = arguments.next().map(std::path::PathBuf::from);
     if name.as_ref().and_then(|name| name.file_name()) == Some("rpm-transaction".as_ref()) {
         return cli::trigger::rpm_transaction(arguments.next());
     }
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let verb = match Verb::parse() {
+        Ok(verb) => verb,
         Err(error) => return cli::refuse(error),
     };
-    match arguments.verb {
+    match verb {
         Verb::Touch(arguments) => arguments.run(),
         Verb::Trigger(arguments) => arguments.run(),
         Verb::Update(arguments) => arguments.run(),

@@ -141,10 +141,12 @@ impl Cache {
         command: &mut Command,
         pass_on: impl FnMut(Stream, &[u8]) -> io::Result<()>,
     ) -> Result<Outcome> {
-        self.ask(Ask::IfNeeded, profile, command, pass_on)
+        let program = command::program_of(command)?;
+        self.ask(Ask::IfNeeded, profile, &program, command, pass_on)
     }
 
-    /// Like [`Cache::run`], but `ask` tells when the command runs.
+    /// Like [`Cache::run`], but `ask` tells when the command runs, and `program` is the path of its
+    /// program.
     ///
     /// # Errors
     /// Like [`Cache::run`].
@@ -153,6 +155,7 @@ impl Cache {
         &self,
         ask: Ask,
         profile: &Profile,
+        program: &Path,
         command: &mut Command,
         mut pass_on: impl FnMut(Stream, &[u8]) -> io::Result<()>,
     ) -> Result<Outcome> {
@@ -160,17 +163,16 @@ impl Cache {
             Ok(directory) => directory,
             Err(why) => return run_unkept(command, why, pass_on),
         };
-        let program = command::program(command)?;
         let whole = profile;
         let profile = &*profile.with_caches_as_files();
-        let is_named = profile.root().is_system() && profile.names_program(&program);
-        let narrowed = is_named.then(|| profile.clone().of_program(&program));
+        let is_named = profile.root().is_system() && profile.names_program(program);
+        let narrowed = is_named.then(|| profile.clone().of_program(program));
         let profile = narrowed.as_ref().unwrap_or(profile);
-        let question = command::question(profile, &directory, &program, command);
+        let question = command::question(profile, &directory, program, command);
         let inquiry = Inquiry {
             profile,
             whole,
-            command: Some(&program),
+            command: Some(program),
             ask,
             name: OsString::from(format!("{:016x}", hash(0, question.as_bytes()))),
             question,
@@ -380,7 +382,6 @@ mod tests {
             stderr: Part::Bytes(b""),
         };
         Stored::write(&file, "a question", &witness, &parts).unwrap();
-        io::Seek::rewind(&mut &file).unwrap();
         let size = file.metadata().unwrap().len();
         let again = file.try_clone().unwrap();
         let Contents::Answer(stored) = Stored::read(file, size).unwrap() else {

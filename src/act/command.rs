@@ -50,7 +50,7 @@ struct Copied {
 ///
 /// # Errors
 /// If there is none.
-pub(crate) fn program(command: &Command) -> Result<PathBuf, Error> {
+pub fn program_of(command: &Command) -> Result<PathBuf, Error> {
     let name = command.get_program();
     find(name, command).ok_or_else(|| {
         let remedy = "name a program that is in the PATH, or its path";
@@ -100,14 +100,6 @@ pub(crate) fn directory(command: &Command) -> Result<PathBuf, NotKept> {
             remedy,
         ))
     })
-}
-
-/// Whether a profile names the program of a command, links followed.
-///
-/// # Errors
-/// If there is no such program.
-pub fn is_program_of(profile: &Profile, command: &Command) -> Result<bool, Error> {
-    Ok(profile.has_program(&program(command)?))
 }
 
 /// The line that tells one command from another. It has these words, in this order:

@@ -13,11 +13,12 @@
 //! four numbers, and no format that the library has for serde is as quick to read.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
+use rustix::io::Errno;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::judge::witness::Witness;
@@ -28,8 +29,8 @@ const MAGIC: &str = "modstamp-cache ";
 /// The version that is written, and the only one that is read. Another one costs a probe.
 const VERSION: &str = "3";
 
-/// The first read has this many bytes: enough for the head, the question and a small witness.
-const FIRST_READ: usize = 8 * 1024;
+/// The most bytes of the first read. Most answers are whole then, and are not read again.
+const FIRST_READ: u64 = 64 * 1024;
 
 /// More than the head's words and numbers can take.
 const LONGEST_HEAD: usize = 128;
@@ -52,6 +53,8 @@ pub(crate) struct Stored {
     pub(crate) question: String,
     pub(crate) witness: Witness,
     file: File,
+    /// All of the file; nothing, if it is too long for the first read.
+    all: Vec<u8>,
     stdout: Range<u64>,
     stderr: Range<u64>,
 }
@@ -81,8 +84,8 @@ pub(crate) enum Part<'a> {
 impl Stored {
     /// Reads all but the answer's bytes from a file of `size` bytes.
     pub(crate) fn read(file: File, size: u64) -> io::Result<Contents> {
-        let mut bytes = Vec::with_capacity(FIRST_READ);
-        read_to(&file, &mut bytes, size.min(FIRST_READ as u64))?;
+        let mut bytes = Vec::new();
+        read_to(&file, &mut bytes, size.min(FIRST_READ))?;
         if !bytes.starts_with(MAGIC.as_bytes()) {
             return Ok(Contents::Foreign);
         }
@@ -111,17 +114,44 @@ impl Stored {
             Ok(witness) => witness,
             Err(error) => return Ok(Contents::Useless(format!("cannot be used: {error}"))),
         };
-        if !is_undamaged(&file, stderr.end)? {
+        let question = String::from_utf8_lossy(question).trim_end().to_owned();
+        if size > FIRST_READ {
+            bytes = Vec::new();
+        }
+        let stored = Stored {
+            question,
+            witness,
+            file,
+            all: bytes,
+            stdout,
+            stderr,
+        };
+        if !stored.is_undamaged()? {
             let problem = "is damaged: its checksum is another";
             return Ok(Contents::Useless(problem.to_owned()));
         }
-        Ok(Contents::Answer(Box::new(Stored {
-            question: String::from_utf8_lossy(question).trim_end().to_owned(),
-            witness,
-            file,
-            stdout,
-            stderr,
-        })))
+        Ok(Contents::Answer(Box::new(stored)))
+    }
+
+    /// Whether the checksum at the end is that of all bytes before it.
+    fn is_undamaged(&self) -> io::Result<bool> {
+        let mut sum = Xxh3::new();
+        self.part(&(0..self.stderr.end)).pass_on(|bytes| {
+            sum.update(bytes);
+            Ok(())
+        })?;
+        let end = self.stderr.end;
+        let mut stored = Vec::new();
+        self.part(&(end..end + CHECKSUM_LENGTH)).pass_on(|bytes| {
+            stored.extend_from_slice(bytes);
+            Ok(())
+        })?;
+        Ok(stored == checksum(&sum).as_bytes())
+    }
+
+    fn part(&self, range: &Range<u64>) -> Part<'_> {
+        let read = self.all.get(range.start as usize..range.end as usize);
+        read.map_or_else(|| Part::File(&self.file, range.clone()), Part::Bytes)
     }
 
     /// Whether a file holds an answer of any version, or the beginning of one.
@@ -159,8 +189,8 @@ impl Stored {
 
     pub(crate) fn parts(&self) -> Parts<'_> {
         Parts {
-            stdout: Part::File(&self.file, self.stdout.clone()),
-            stderr: Part::File(&self.file, self.stderr.clone()),
+            stdout: self.part(&self.stdout),
+            stderr: self.part(&self.stderr),
         }
     }
 
@@ -197,18 +227,6 @@ fn checksum(sum: &Xxh3) -> String {
     format!("{:016x}\n", sum.digest())
 }
 
-/// Whether the checksum at `end` is that of all bytes before it.
-fn is_undamaged(file: &File, end: u64) -> io::Result<bool> {
-    let mut sum = Xxh3::new();
-    Part::File(file, 0..end).pass_on(|bytes| {
-        sum.update(bytes);
-        Ok(())
-    })?;
-    let mut stored = [0; CHECKSUM_LENGTH as usize];
-    file.read_exact_at(&mut stored, end)?;
-    Ok(stored == checksum(&sum).as_bytes())
-}
-
 impl Part<'_> {
     fn length(&self) -> u64 {
         match self {
@@ -220,6 +238,7 @@ impl Part<'_> {
     /// Calls `each` with every piece. A file that became shorter is an error.
     pub(crate) fn pass_on(&self, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let (file, range) = match self {
+            Part::Bytes([]) => return Ok(()),
             Part::Bytes(bytes) => return each(bytes),
             Part::File(file, range) => (file, range),
         };
@@ -264,7 +283,15 @@ fn first_line(bytes: &[u8]) -> Option<&str> {
 
 /// Reads on until `bytes` has `length` bytes, or all of a shorter file.
 fn read_to(file: &File, bytes: &mut Vec<u8>, length: u64) -> io::Result<()> {
-    let more = length.saturating_sub(bytes.len() as u64);
-    file.take(more).read_to_end(bytes)?;
+    let mut at = bytes.len();
+    bytes.resize(at.max(length as usize), 0);
+    while at < bytes.len() {
+        match rustix::io::pread(file, &mut bytes[at..], at as u64) {
+            Ok(0) => bytes.truncate(at),
+            Ok(more) => at += more,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
     Ok(())
 }

@@ -1,13 +1,12 @@
 //! `modstamp check`: a stored witness against the inputs of now.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use anyhow::anyhow;
 use modstamp::{Profile, Root, Verdict, Witness, printable};
 
 use super::time::shown;
-use super::{Place, end, load, print, print_json, read_stored};
+use super::{ExitCode, Place, end, load, print, print_json, read_stored};
 
 /// Tell whether a cached answer still holds, by the witness stored with it, and if not, why
 #[derive(clap::Args)]

@@ -1,11 +1,9 @@
 //! `modstamp doctor`: whether triggers, units, profiles, paths and rights are as they should be.
 
-use std::process::ExitCode;
-
 use modstamp::doctor::{Examination, Finding, Health, Note, Unseen, examine};
 use serde_json::json;
 
-use super::{Place, end, print, print_json};
+use super::{ExitCode, Place, end, print, print_json};
 
 /// Check triggers, units, profiles, stamps, paths and rights
 ///

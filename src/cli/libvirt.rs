@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::process::ExitCode;
 
 use clap::Subcommand;
 use modstamp::libvirt::{self, CacheFile, Cached, Evicted, Next, Refreshed};
@@ -13,7 +12,7 @@ use super::report::Report;
 use super::status::state;
 use super::table::{Cell, Table};
 use super::time::{age, ago};
-use super::{Place, Which, end, load, print, print_json, say};
+use super::{ExitCode, Place, Which, end, load, print, print_json, say};
 
 /// Show, refresh or evict libvirt's own cache, for a libvirt that knows nothing of stamps
 #[derive(clap::Args)]

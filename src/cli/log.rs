@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -14,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::{Value, json};
 
 use super::time::local;
-use super::{Place, end, load, print, print_json, say};
+use super::{ExitCode, Place, end, load, print, print_json, say};
 
 /// The version of the JSON. It rises if a key is removed or changes its meaning.
 const VERSION: u32 = 1;

@@ -1,12 +1,11 @@
 //! `modstamp observe`: a witness, before a probe.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::ValueHint;
 use modstamp::Witness;
 
-use super::{Which, end, print, read_stored, say};
+use super::{ExitCode, Which, end, print, read_stored, say};
 
 /// Print a witness: a record of all that a cached answer depends on
 ///

@@ -1,13 +1,11 @@
 //! `modstamp refresh`: makes the caches of other programs good.
 
-use std::process::ExitCode;
-
 use modstamp::{Profile, RefreshedCaches, Which as Caches};
 
 use super::log::sentence;
 use super::report::{Done, Report, each};
 use super::update::prints_to_journal;
-use super::{Sync, Which, cures, end, libvirt, say, say_left_to_first_boot};
+use super::{ExitCode, Sync, Which, cures, end, libvirt, say, say_left_to_first_boot};
 
 /// Make the caches of other programs good that a profile names, even if nothing changed
 ///

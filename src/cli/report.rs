@@ -1,13 +1,11 @@
 //! The report of a verb that changes something, as JSON.
 
-use std::process::ExitCode;
-
 use modstamp::libvirt::Refreshed;
 use modstamp::{Cure, Mtime, Profile, Reason, Stamp};
 use serde_json::{Value, json};
 
 use super::status::{text, texts};
-use super::{Which, cures, load, print, print_json, say};
+use super::{ExitCode, Which, cures, load, print, print_json, say};
 
 /// The version of the JSON. It rises if a key is removed or changes its meaning.
 const VERSION: u32 = 1;

@@ -4,17 +4,17 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Command, ExitStatus};
 
 use anyhow::{Context, bail};
 use clap::ValueHint;
 use modstamp::{
-    Added, Ask, Cache, Error, NotKept, Outcome, Profile, Root, Stream, Verdict, is_program_of,
-    printable,
+    Added, Ask, Cache, Error, NotKept, Outcome, Profile, Root, Stream, Verdict, printable,
+    program_of,
 };
 
 use super::time::shown;
-use super::{DEFAULT, Place, load, say};
+use super::{DEFAULT, ExitCode, Place, load, say};
 
 /// Print CMD's cached output if it is still right; otherwise run CMD, and cache its output
 ///
@@ -71,15 +71,20 @@ impl Arguments {
                 None => command.env_remove(name),
             };
         }
-        let (cache, profile) = match self.prepare(&command) {
+        let program = program_of(&command);
+        let (cache, profile) = match self.prepare(program.as_deref().ok()) {
             Ok(prepared) => prepared,
             Err(error) => return run_without_a_cache(&mut command, &error),
+        };
+        let program = match program {
+            Ok(program) => program,
+            Err(error) => return fail(&error),
         };
         let ask = match self.force {
             true => Ask::Anew,
             false => Ask::IfNeeded,
         };
-        match cache.ask(ask, &profile, &mut command, print) {
+        match cache.ask(ask, &profile, &program, &mut command, print) {
             Ok(outcome) => {
                 for warning in &outcome.warnings {
                     say("warning: ", warning);
@@ -93,7 +98,8 @@ impl Arguments {
         }
     }
 
-    fn prepare(&self, command: &Command) -> anyhow::Result<(Cache, Profile)> {
+    /// `program` is the path of CMD. If it cannot be found, a later error says so.
+    fn prepare(&self, program: Option<&Path>) -> anyhow::Result<(Cache, Profile)> {
         let root = self.place.root()?;
         let added = self.added(&root)?;
         let profile = match (&self.profile, added.is_empty()) {
@@ -101,12 +107,11 @@ impl Arguments {
             (None, false) => Profile::unnamed(&root, added),
             (None, true) => {
                 let profile = load(DEFAULT, &root)?;
-                // If the program cannot be found, a later error says so.
-                if !is_program_of(&profile, command).unwrap_or(true) {
+                if !program.is_none_or(|program| profile.has_program(program)) {
                     bail!(
                         "{} is not a program of the profile “{DEFAULT}”, which is the default; \
                          name its inputs by --dir, --file or --profile",
-                        printable(command.get_program().as_ref())
+                        printable(self.command[0].as_ref())
                     );
                 }
                 profile

@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
-use std::process::ExitCode;
 
 use modstamp::doctor::{Examination, Health, examine};
 use modstamp::libvirt::Cached;
@@ -18,7 +17,7 @@ use super::libvirt::is_unexpected;
 use super::libvirt_cache::LibvirtCache;
 use super::table::{Cell, Table};
 use super::time::shown;
-use super::{Place, cures, end, load, print_json, quoted, say};
+use super::{ExitCode, Place, cures, end, load, print_json, quoted, say};
 
 /// Show stamps, modules, programs and cached answers, and which of the answers are stale
 ///

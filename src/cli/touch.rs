@@ -1,13 +1,11 @@
 //! `modstamp touch`: a person or a script tells of a change.
 
-use std::process::ExitCode;
-
 use modstamp::trigger::Due;
 use modstamp::{Owner, Stamp, Touched, caller, printable};
 
 use super::libvirt::lines;
 use super::report::Report;
-use super::{Sync, Which, cures, end, print, say, say_left_to_first_boot};
+use super::{ExitCode, Sync, Which, cures, end, print, say, say_left_to_first_boot};
 
 /// Make every cached answer of a profile stale, by touching its stamp
 ///

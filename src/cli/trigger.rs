@@ -2,12 +2,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use modstamp::trigger::{self, Body, Due, Manager};
 use modstamp::{Durability, Profile, Root, Touched, printable};
 
-use super::{Sync, Which, say};
+use super::{ExitCode, Sync, Which, say};
 
 /// Touch the stamp if packages changed the profile's modules; package managers run this
 ///

@@ -1,7 +1,5 @@
 //! `modstamp update`: touches the stamp for a change that no trigger saw.
 
-use std::process::ExitCode;
-
 use modstamp::{Commands, Owner, Profile, Stamp, Updated, Verdict, Which as Caches};
 use serde_json::Value;
 
@@ -9,7 +7,7 @@ use super::libvirt::lines;
 use super::log::sentence;
 use super::report::{Done, Report, each};
 use super::time::shown;
-use super::{Sync, Which, cures, end, say, say_left_to_first_boot};
+use super::{ExitCode, Sync, Which, cures, end, say, say_left_to_first_boot};
 
 /// Touch the stamp if modules changed since its last touch: at boot, by a timer, or after “make
 /// install”

@@ -26,7 +26,7 @@ pub(crate) fn differences<'a>(then: &'a Observation, now: &'a Observation) -> Ve
     if (then.scope, now.scope) == (Scope::Whole, Scope::Whole) {
         for (kind, then, now) in [
             (FactKind::Variable, &then.variables, &now.variables),
-            (FactKind::Host, &then.host, &now.host),
+            (FactKind::Host, &then.host.facts, &now.host.facts),
         ] {
             found.extend(fact_differences(kind, then, now));
         }

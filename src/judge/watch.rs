@@ -25,7 +25,7 @@ use crate::files::root::Root;
 use crate::ground::error::{Error, Result};
 use crate::judge::verdict::Verdict;
 use crate::judge::witness::Witness;
-use crate::observe::fact::Fact;
+use crate::observe::fact::{Fact, HostFacts};
 use crate::observe::inputs::Inputs;
 use crate::observe::profile::Profile;
 use crate::observe::walk::Note;
@@ -66,7 +66,7 @@ pub struct Watch {
     /// The begin of the time for which the verdicts hold.
     since: Instant,
     /// The variables and host inputs of that time.
-    facts: [Vec<Fact>; 2],
+    facts: (Vec<Fact>, HostFacts),
     /// The verdicts since then.
     verdicts: Vec<(Witness, Verdict)>,
 }
@@ -145,8 +145,8 @@ impl Watch {
     fn is_quiet(&mut self) -> bool {
         self.ears.are_quiet()
             && self.since.elapsed() < LONGEST
-            && self.facts[0] == self.profile.variable_facts()
-            && self.facts[1] == self.profile.host_facts()
+            && self.facts.0 == self.profile.variable_facts()
+            && self.facts.1 == self.profile.host_facts(Some(&self.facts.1))
     }
 
     /// Begins anew, without any verdict.
@@ -173,7 +173,7 @@ impl Watch {
                 Ok(false) => {
                     let verdict = witness.judge(&inputs);
                     let observation = inputs.observation();
-                    let facts = [observation.variables.clone(), observation.host.clone()];
+                    let facts = (observation.variables.clone(), observation.host.clone());
                     if facts != self.facts {
                         self.verdicts.clear(); // They were judged by other facts.
                         self.facts = facts;

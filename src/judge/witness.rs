@@ -230,6 +230,7 @@ impl Witness {
             now.identity.evidence().is_some() && !then.is_proven_same(now)
         }) || directories.any(|(then, now)| now.sum().is_some() && then.sum() != now.sum())
             || searched.any(|searched| !then.searched.contains(searched))
+            || now.host.processor.is_some() && now.host.processor != then.host.processor
             || can_learn_places(then, now)
     }
 }

@@ -8,6 +8,8 @@
 //! stamp user -
 //! variable QEMU_MODULE_DIR -
 //! host kernel =6.12.9\x20#1\x20SMP
+//! host cpu =AMD\x20EPYC,\x20digest\x20c1f7a05e2b9d3846
+//! processor 5a3d0f7b1c9e8246
 //! directory 40755 0:0 0 c1f7a05e2b9d3846 - /usr/lib64/qemu
 //! own 4b1d7e6c9f20a835
 //! module 100755 0:0 101128 6cfb0e4f6d9a7b1c 0f3e…(32 digits) hw-display-qxl.so
@@ -20,7 +22,7 @@
 //! needed-by /usr/lib64/qemu/hw-usb-smartcard.so
 //! no-json /usr/share/vulkan/icd.d/torn.json
 //! looked 83c0d1e2f3a4b596 /etc/ld.so.cache
-//! end 19
+//! end 21
 //! ```
 //!
 //! The columns of an input:
@@ -40,8 +42,9 @@
 //!
 //! A witness of one program has a line `of` with its path. A consumer's text is in a line `tag`. A
 //! witness without variables and host inputs has a line `scope packages`. `named` is an item of the
-//! profile, with the list that holds it. Version 2 brought these four, `host`, and `libraries` with
-//! the lines behind it.
+//! profile, with the list that holds it. Version 2 brought these four, `host`, `processor`, and
+//! `libraries` with the lines behind it. While `processor` is the same, no look at the `cpu` of
+//! `host` is needed.
 //!
 //! `own` is the fingerprint of the directory itself, for [`Witness::disturbed`] alone: a redeploy
 //! moves it, too. `searched` has a pattern, and a fingerprint of the directory that it was searched
@@ -96,11 +99,14 @@ pub(crate) fn write(f: &mut fmt::Formatter<'_>, observation: &Observation) -> fm
     write_stamp(&mut lines, Owner::User, observation.stamps.user)?;
     for (what, facts) in [
         ("variable", &observation.variables),
-        ("host", &observation.host),
+        ("host", &observation.host.facts),
     ] {
         for fact in facts {
             write_fact(&mut lines, what, fact)?;
         }
+    }
+    if let Some(fingerprint) = observation.host.processor {
+        writeln!(lines, "processor {fingerprint:016x}")?;
     }
     for directory in &observation.directories {
         write_directory(&mut lines, directory)?;
@@ -133,7 +139,8 @@ struct Lines<'a, 'b> {
 
 impl fmt::Write for Lines<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.count += text.bytes().filter(|byte| *byte == b'\n').count();
+        // No name, and nothing else in a line, has a line's end in it.
+        self.count += usize::from(text.ends_with('\n'));
         self.f.write_str(text)
     }
 }
@@ -228,7 +235,8 @@ pub(crate) fn parse(text: &str) -> Result<Observation> {
         profile: parse_head(text)?.to_owned(),
         ..Observation::default()
     };
-    for (number, line) in text.lines().enumerate().skip(1) {
+    let mut lines = text.lines().enumerate().skip(1);
+    while let Some((number, line)) = lines.next() {
         let Some(count) = line.strip_prefix("end ") else {
             parse_line(line, &mut observation).ok_or_else(|| {
                 let start: String = line.chars().take(60).collect();
@@ -240,7 +248,7 @@ pub(crate) fn parse(text: &str) -> Result<Observation> {
         if !text.ends_with('\n') {
             return Err(wrong("its last line is cut off"));
         }
-        if count.parse() != Ok(number) || text.lines().count() != number + 1 {
+        if count.parse() != Ok(number) || lines.next().is_some() {
             return Err(wrong(format!(
                 "its last line counts {count} lines before it, and there are {number}"
             )));
@@ -276,9 +284,16 @@ fn parse_head(text: &str) -> Result<&str> {
     }
 }
 
+/// The first word of a line, and what follows the space behind it. For such short words, this loop
+/// is quicker than a search by `str`.
+fn first_word(line: &str) -> Option<(&str, &str)> {
+    let space = line.bytes().position(|byte| byte == b' ')?;
+    Some((&line[..space], &line[space + 1..]))
+}
+
 /// Adds the input of one line. `None` if it is no line of a witness.
 fn parse_line(line: &str, observation: &mut Observation) -> Option<()> {
-    let (what, rest) = line.split_once(' ')?;
+    let (what, rest) = first_word(line)?;
     match what {
         "stamp" => {
             let (owner, state) = parse_stamp(rest)?;
@@ -293,7 +308,11 @@ fn parse_line(line: &str, observation: &mut Observation) -> Option<()> {
             observation.items.push(Item::of_word(word, text)?);
         }
         "variable" => observation.variables.push(parse_fact(rest)?),
-        "host" => observation.host.push(parse_fact(rest)?),
+        "host" => observation.host.facts.push(parse_fact(rest)?),
+        "processor" => {
+            let fingerprint = u64::from_str_radix(rest, 16).ok()?;
+            observation.host.processor = Some(fingerprint);
+        }
         "directory" => observation.directories.push(parse_directory(rest)?),
         "own" => {
             let own = u64::from_str_radix(rest, 16).ok()?;
@@ -405,17 +424,19 @@ fn last_modules(observation: &mut Observation) -> Option<&mut Modules> {
 }
 
 fn parse_entry(rest: &str) -> Option<Entry> {
-    let mut words = rest.splitn(6, ' ');
-    let mode = u32::from_str_radix(words.next()?, 8).ok()?;
-    let (uid, gid) = words.next()?.split_once(':')?;
+    let (mode, rest) = first_word(rest)?;
+    let (owner, rest) = first_word(rest)?;
+    let (size, rest) = first_word(rest)?;
+    let (identity, rest) = first_word(rest)?;
+    let (content, name) = first_word(rest)?;
+    let mode = u32::from_str_radix(mode, 8).ok()?;
+    let (uid, gid) = owner.split_once(':')?;
     let rights = Rights {
         mode,
         uid: uid.parse().ok()?,
         gid: gid.parse().ok()?,
     };
-    let size = words.next()?.parse().ok()?;
-    let identity = parse_identity(words.next()?)?;
-    let content = match words.next()? {
+    let content = match content {
         // Earlier versions did not look at the numbers of devices.
         "-" if rights.is_device() => Content::Unread,
         "-" => Content::Nothing,
@@ -424,16 +445,24 @@ fn parse_entry(rest: &str) -> Option<Entry> {
         "?" => Content::unread(rights.file_type()),
         word => match word.strip_prefix('!') {
             Some(errno) => Content::Unreadable(errno.parse().ok()?),
-            None => Content::Digest(u128::from_str_radix(word, 16).ok()?.to_be_bytes()),
+            None => Content::Digest(parse_digest(word)?),
         },
     };
     Some(Entry {
-        name: PathBuf::from(unescape(words.next()?)?),
+        name: PathBuf::from(unescape(name)?),
         rights,
-        size,
-        identity,
+        size: size.parse().ok()?,
+        identity: parse_identity(identity)?,
         content,
     })
+}
+
+/// Reads 32 hexadecimal digits. Halves, because arithmetic with 128 bits is slow.
+fn parse_digest(word: &str) -> Option<[u8; 16]> {
+    let (high, low) = word.split_at_checked(16)?;
+    let half = |digits| u64::from_str_radix(digits, 16).map(u128::from).ok();
+    (low.len() == 16).then_some(())?;
+    Some((half(high)? << 64 | half(low)?).to_be_bytes())
 }
 
 fn parse_identity(word: &str) -> Option<Identity> {

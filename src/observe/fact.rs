@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, FileType, Stat};
@@ -30,6 +31,16 @@ pub(crate) enum Value {
     Text(OsString),
     /// The number of the error that the system gave.
     Unreadable(i32),
+}
+
+/// What the running host gives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct HostFacts {
+    /// Sorted by name.
+    pub(crate) facts: Vec<Fact>,
+    /// A fingerprint of this boot, of its microcode, and of the processor's fact. While it is the
+    /// same, so is the processor. `None` if nobody can tell.
+    pub(crate) processor: Option<u64>,
 }
 
 /// The range of inputs in an observation.
@@ -104,17 +115,37 @@ impl Fact {
             value: variable(name).map_or(Value::Absent, Value::Text),
         }
     }
+}
 
-    /// The value of an input on the running host, whose root directory is `system`.
-    pub(crate) fn of_host(input: &HostInput, system: &Root) -> Fact {
-        Fact {
-            name: input.to_string(),
-            value: match input {
+impl HostFacts {
+    /// The inputs of the running host, whose root directory is `system`. The `older` facts spare a
+    /// look at the processor.
+    pub(crate) fn of(inputs: &[HostInput], system: &Root, older: Option<&HostFacts>) -> HostFacts {
+        let mut host = HostFacts::default();
+        for input in inputs {
+            let value = match input {
                 HostInput::Kernel => kernel(),
-                HostInput::Cpu => cpu(system),
                 HostInput::Path(path) => at(path, system),
-            },
+                HostInput::Cpu => {
+                    let boot = boot(system);
+                    let known = older.and_then(|older| older.known_processor(boot?));
+                    let value = known.cloned().unwrap_or_else(|| cpu(system));
+                    host.processor = boot.and_then(|boot| fingerprint(boot, &value));
+                    value
+                }
+            };
+            let name = input.to_string();
+            host.facts.push(Fact { name, value });
         }
+        host
+    }
+
+    /// The processor's value, if the processor must be the same in `boot`.
+    fn known_processor(&self, boot: u64) -> Option<&Value> {
+        let name = HostInput::Cpu.to_string();
+        let fact = self.facts.iter().find(|fact| fact.name == name)?;
+        let is_same = self.processor? == fingerprint(boot, &fact.value)?;
+        is_same.then_some(&fact.value)
     }
 }
 
@@ -151,25 +182,62 @@ fn kernel() -> Value {
     Value::Text(words.join(" ").into())
 }
 
+/// Tells this boot and the microcode that it runs on from others. `None` if nobody can tell.
+///
+/// On x86, the kernel looks at the processor when it boots, and when somebody loads microcode.
+/// Elsewhere, a host can move to another processor while it is up.
+fn boot(system: &Root) -> Option<u64> {
+    if !cfg!(any(target_arch = "x86", target_arch = "x86_64")) {
+        return None;
+    }
+    let boot = beginning(system, "/proc/sys/kernel/random/boot_id", 64).ok()?;
+    let processor = "/sys/devices/system/cpu/cpu0";
+    let microcode = match beginning(system, &format!("{processor}/microcode/version"), 64) {
+        Ok(version) => version,
+        // The kernel of a virtual machine loads none.
+        Err(Errno::NOENT) if !system.lacks(Path::new(processor)) => Vec::new(),
+        Err(_) => return None,
+    };
+    Some(hash(hash(0, &boot), &microcode))
+}
+
+/// The evidence that the processor has this value in `boot`.
+fn fingerprint(boot: u64, processor: &Value) -> Option<u64> {
+    match processor {
+        Value::Text(text) => Some(hash(boot, text.as_bytes())),
+        Value::Absent | Value::Unreadable(_) => None,
+    }
+}
+
+/// The first bytes of a file that the kernel writes, in one read.
+fn beginning(system: &Root, path: &str, most: usize) -> rustix::io::Result<Vec<u8>> {
+    let file = system.read(Path::new(path), Steps::Any);
+    let file = file.map_err(|stop| stop.errno())?;
+    let mut bytes = vec![0; most];
+    let length = rustix::io::read(&file, &mut bytes)?;
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
+/// The processor, by /proc/cpuinfo. That takes the kernel 20 µs. Before Linux 5.19 it may take
+/// 10 ms, because the kernel asks all processors for their speed.
 fn cpu(system: &Root) -> Value {
-    let path = Path::new("/proc/cpuinfo");
-    let read = system.read(path, Steps::Any).map_err(io::Error::from);
-    let read = read.and_then(|file| {
-        let mut bytes = vec![0; CPU_BYTES];
-        let count = rustix::io::read(&file, &mut bytes)?;
-        bytes.truncate(count);
-        Ok(bytes)
-    });
-    match read {
-        Ok(bytes) => cpu_of(&String::from_utf8_lossy(&bytes)),
-        Err(error) => unreadable(&error),
+    match beginning(system, "/proc/cpuinfo", CPU_BYTES) {
+        Ok(bytes) => match std::str::from_utf8(&bytes) {
+            Ok(text) => cpu_of(text),
+            Err(_) => cpu_of(&String::from_utf8_lossy(&bytes)),
+        },
+        Err(errno) => unreadable(&errno.into()),
     }
 }
 
 /// The processor in a text of /proc/cpuinfo.
 fn cpu_of(text: &str) -> Value {
-    let first = text.trim_start().split("\n\n").next().unwrap_or_default();
-    let pairs = first.lines().filter_map(|line| line.split_once(':'));
+    let first = text
+        .trim_start()
+        .lines()
+        .take_while(|line| !line.is_empty());
+    let pairs = first.filter_map(|line| line.split_once(':'));
     let pairs = pairs.map(|(name, value)| (name.trim(), value.trim()));
     let pairs: Vec<(&str, &str)> = pairs.filter(|(name, _)| CPU_LINES.contains(name)).collect();
     let sum = pairs.iter().fold(0, |sum, (name, value)| {
@@ -184,13 +252,9 @@ fn cpu_of(text: &str) -> Value {
 
 /// The value of a path on the running host.
 fn at(path: &Path, system: &Root) -> Value {
-    let place = match system.place(path, Steps::Any) {
-        Ok(place) => place,
-        Err(stop) if stop.leads_nowhere() => return Value::Absent,
-        Err(stop) => return Value::Unreadable(stop.errno().raw_os_error()),
-    };
-    let stat = match rustix::fs::fstat(&place) {
+    let stat = match rustix::fs::stat(path) {
         Ok(stat) => stat,
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Value::Absent,
         Err(errno) => return Value::Unreadable(errno.raw_os_error()),
     };
     match FileType::from_raw_mode(stat.st_mode) {
@@ -248,6 +312,48 @@ mod tests {
     const X86: &str = "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 85\n\
         model name\t: Xeon\nstepping\t: 7\nmicrocode\t: 0x5003605\ncpu MHz\t\t: 2100.000\n\
         core id\t\t: 0\nflags\t\t: fpu vmx\n\nprocessor\t: 1\nmicrocode\t: 0x1\n";
+
+    /// The facts of a look at a made-up processor in `boot`.
+    fn seen(processor: &str, boot: u64) -> HostFacts {
+        let value = Value::Text(processor.into());
+        HostFacts {
+            processor: fingerprint(boot, &value),
+            facts: vec![Fact {
+                name: HostInput::Cpu.to_string(),
+                value,
+            }],
+        }
+    }
+
+    #[test]
+    fn a_processor_is_known_only_in_its_boot_and_by_its_whole_text() {
+        let known = seen("Xeon", 1);
+        assert_eq!(known.known_processor(1), Some(&Value::Text("Xeon".into())));
+        assert_eq!(known.known_processor(2), None);
+        let torn = HostFacts {
+            processor: known.processor,
+            ..seen("Xeo", 1)
+        };
+        assert_eq!(torn.known_processor(1), None);
+        let unproven = HostFacts {
+            processor: None,
+            ..known
+        };
+        assert_eq!(unproven.known_processor(1), None);
+    }
+
+    #[test]
+    fn a_look_in_the_same_boot_spares_one_at_the_processor_and_no_other_does() {
+        let system = Root::system().unwrap();
+        let look = |older: Option<&HostFacts>| HostFacts::of(&[HostInput::Cpu], &system, older);
+        let real = look(None);
+        let Some(boot) = boot(&system) else {
+            return assert_eq!(real.processor, None);
+        };
+        let made_up = seen("made up", boot);
+        assert_eq!(look(Some(&made_up)), made_up);
+        assert_eq!(look(Some(&seen("made up", !boot))), real);
+    }
 
     #[test]
     fn the_processor_is_its_model_features_and_microcode_and_not_its_speed() {

@@ -156,7 +156,7 @@ impl Inputs {
             items: profile.items(),
             stamps,
             variables: profile.variable_facts(),
-            host: profile.host_facts(),
+            host: profile.host_facts(walk.older.map(|older| &older.host)),
             directories: found.directories,
             programs: programs.entries,
             files: files.entries,
@@ -284,7 +284,7 @@ impl Inputs {
         inputs.observation.scope = other.scope;
         inputs.observation.items = other.items();
         inputs.observation.variables = other.variable_facts();
-        inputs.observation.host = other.host_facts();
+        inputs.observation.host = other.host_facts(Some(&self.observation.host));
         let whole = inputs.whole.as_deref();
         inputs.whole = whole.map(|(_, paths)| Arc::new((other.clone(), paths.clone())));
         Some(inputs)

@@ -13,7 +13,7 @@ use crate::observe::content::{Content, digest_of_name};
 use crate::observe::directory::{Directory, DirectoryState, Modules};
 use crate::observe::entry::Entry;
 use crate::observe::evidence::hash;
-use crate::observe::fact::{Fact, Scope};
+use crate::observe::fact::{Fact, HostFacts, Scope};
 use crate::observe::input::Input;
 use crate::observe::item::Item;
 use crate::observe::libraries::Libraries;
@@ -33,10 +33,10 @@ pub(crate) struct Observation {
     /// What the profile names. Empty in a witness of an earlier version.
     pub(crate) items: Vec<Item>,
     pub(crate) stamps: Stamps,
-    /// Environment variables. Sorted by name, like host inputs.
+    /// Environment variables. Sorted by name.
     pub(crate) variables: Vec<Fact>,
     /// What the running host gives.
-    pub(crate) host: Vec<Fact>,
+    pub(crate) host: HostFacts,
     /// Sorted by name, as are all lists of entries.
     pub(crate) directories: Vec<Directory>,
     pub(crate) programs: Vec<Entry>,

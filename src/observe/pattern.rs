@@ -28,11 +28,18 @@ pub(crate) enum Source {
 
 /// An absolute path: a plain one, and names below it that may hold `*`, `?` and `[…]`, as in
 /// glob(7).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Eq)]
 pub(crate) struct Glob {
     pub(crate) plain: PathBuf,
     /// The first of them has a wildcard.
     pub(crate) names: Vec<glob::Pattern>,
+}
+
+/// Compares the texts. A path takes itself apart to compare itself, and a look compares hundreds.
+impl PartialEq for Glob {
+    fn eq(&self, other: &Glob) -> bool {
+        self.plain.as_os_str() == other.plain.as_os_str() && self.names == other.names
+    }
 }
 
 /// A path that an item stands for.
@@ -187,12 +194,14 @@ impl Source {
                 named.collect()
             }
             Source::Program { up, below } => {
-                let globs = programs.iter().filter_map(|program| program.above(up + 1));
-                let mut globs: Vec<Glob> = globs.map(|glob| glob.join(below)).collect();
-                globs.sort_by_key(ToString::to_string);
-                globs.dedup();
-                let named = globs.into_iter();
-                named
+                let mut above: Vec<Glob> = Vec::new();
+                for glob in programs.iter().filter_map(|it| it.above(up + 1)) {
+                    if !above.contains(&glob) {
+                        above.push(glob);
+                    }
+                }
+                let globs = above.into_iter().map(|glob| glob.join(below));
+                globs
                     .map(|glob| Named::Absolute(Cow::Owned(glob)))
                     .collect()
             }
@@ -218,11 +227,18 @@ impl Glob {
         if !text.starts_with('/') {
             return Err("a relative path; begin it with “/”".into());
         }
-        let names = parse_names(text)?;
-        if names.is_empty() {
+        let mut glob = Glob::plain(PathBuf::from("/"));
+        for name in names_in(text) {
+            // Most names are plain. They need no pattern.
+            match glob.names.is_empty() && !is_wild_name(name) {
+                true => glob.plain.push(checked(name)?),
+                false => glob.names.push(parse_name(name)?),
+            }
+        }
+        if glob.names.is_empty() && glob.plain.parent().is_none() {
             return Err("the root directory; name one below it".into());
         }
-        Ok(Glob::below(PathBuf::from("/"), &names))
+        Ok(glob)
     }
 
     /// A path without a pattern.
@@ -264,14 +280,12 @@ impl Glob {
 
     /// The directory that is `levels` above; `None` if there is none.
     pub(crate) fn above(&self, levels: usize) -> Option<Glob> {
-        let mut above = self.clone();
-        for _ in 0..levels {
-            match above.names.pop() {
-                Some(_) => {}
-                None => above.plain.pop().then_some(())?,
-            }
-        }
-        Some(above)
+        let names = self.names.len().saturating_sub(levels);
+        let levels_of_plain = levels.saturating_sub(self.names.len());
+        Some(Glob {
+            plain: self.plain.ancestors().nth(levels_of_plain)?.to_owned(),
+            names: self.names[..names].to_vec(),
+        })
     }
 
     /// Whether the glob matches `path` itself.
@@ -294,14 +308,15 @@ impl Glob {
 
 /// Parses the names of a path, which “/” separates.
 pub(crate) fn parse_names(text: &str) -> Result<Vec<glob::Pattern>, Fault> {
-    let names = text.split('/').filter(|name| !name.is_empty());
-    names.map(parse_name).collect()
+    names_in(text).map(parse_name).collect()
+}
+
+fn names_in(text: &str) -> impl Iterator<Item = &str> {
+    text.split('/').filter(|name| !name.is_empty())
 }
 
 fn parse_name(name: &str) -> Result<glob::Pattern, Fault> {
-    if name == "." || name == ".." {
-        return Err(format!("a path with “{name}”; write it without"));
-    }
+    let name = checked(name)?;
     if name.contains("**") {
         return Err(
             "a bad pattern: “*” matches within one name, “**” is not known; \
@@ -312,9 +327,21 @@ fn parse_name(name: &str) -> Result<glob::Pattern, Fault> {
     glob::Pattern::new(name).map_err(|error| format!("a bad pattern: {}; see glob(7)", error.msg))
 }
 
+/// A name that stands for a file in its directory.
+fn checked(name: &str) -> Result<&str, Fault> {
+    match name {
+        "." | ".." => Err(format!("a path with “{name}”; write it without")),
+        _ => Ok(name),
+    }
+}
+
 /// Whether a pattern can match more than one name.
 pub(crate) fn is_wild(pattern: &glob::Pattern) -> bool {
-    pattern.as_str().contains(['*', '?', '['])
+    is_wild_name(pattern.as_str())
+}
+
+fn is_wild_name(name: &str) -> bool {
+    name.bytes().any(|byte| matches!(byte, b'*' | b'?' | b'['))
 }
 
 /// Whether a pattern matches a name. As in a shell, `*` does not match a leading dot.
@@ -323,7 +350,18 @@ pub(crate) fn is_match(pattern: &glob::Pattern, name: &OsStr) -> bool {
         require_literal_leading_dot: true,
         ..glob::MatchOptions::new()
     };
-    pattern.matches_with(&name.to_string_lossy(), options)
+    match name.to_str() {
+        Some(name) => pattern.matches_with(name, options),
+        None => pattern.matches_with(&name.to_string_lossy(), options),
+    }
+}
+
+/// The longest text in a pattern that each matching name contains. It rules most names of a large
+/// directory out at once.
+pub(crate) fn plain_part(pattern: &glob::Pattern) -> &str {
+    let text = pattern.as_str();
+    let parts = text.split(['*', '?']).filter(|_| !text.contains('['));
+    parts.max_by_key(|part| part.len()).unwrap_or_default()
 }
 
 /// Whether a text can be the name of an environment variable in a profile.
@@ -377,4 +415,26 @@ fn paths_in(name: &str, is_alone: bool) -> Vec<PathBuf> {
 fn can_lead(path: &Path) -> bool {
     let length = path.as_os_str().len();
     (1..4096).contains(&length) && path.iter().all(|name| name.len() <= 255)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_that_a_pattern_matches_contains_its_plain_part() {
+        for (pattern, part, name) in [
+            ("qemu-system-*", "qemu-system-", "qemu-system-arm"),
+            ("*-linux-*", "-linux-", "x86_64-linux-gnu"),
+            ("a?bc*", "bc", "aébc"),
+            ("*", "", ""),
+            ("[*]long*", "", "*long"),
+            ("a[?bcd]e", "", "a?e"),
+        ] {
+            let pattern = glob::Pattern::new(pattern).unwrap();
+            assert_eq!(plain_part(&pattern), part, "{pattern}");
+            assert!(is_match(&pattern, name.as_ref()), "{pattern}");
+            assert!(name.contains(part), "{pattern}");
+        }
+    }
 }

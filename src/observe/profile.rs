@@ -10,7 +10,7 @@ use crate::files::root::Root;
 use crate::ground::error::{Error, Result};
 use crate::observe::added::Added;
 use crate::observe::exclude::{Exclude, is_excluded};
-use crate::observe::fact::{Fact, HostInput, Scope};
+use crate::observe::fact::{Fact, HostFacts, HostInput, Scope};
 use crate::observe::foreign_cache::{ForeignCache, Remedy};
 use crate::observe::manifest::Manifest;
 #[cfg(feature = "libraries")]
@@ -461,11 +461,11 @@ impl Profile {
 
     /// The host inputs, with their values, sorted by name. Another root directory's host is not
     /// known.
-    pub(crate) fn host_facts(&self) -> Vec<Fact> {
-        let is_known = self.root.is_system() && self.scope == Scope::Whole;
-        let host = self.host.iter().filter(|_| is_known);
-        let facts = host.map(|input| Fact::of_host(input, &self.root));
-        facts.collect()
+    pub(crate) fn host_facts(&self, older: Option<&HostFacts>) -> HostFacts {
+        match self.root.is_system() && self.scope == Scope::Whole {
+            true => HostFacts::of(&self.host, &self.root, older),
+            false => HostFacts::default(),
+        }
     }
 
     /// A profile with these inputs alone. It has neither a name nor a stamp.

@@ -12,7 +12,7 @@ use crate::files::root::Root;
 use crate::files::way::{Steps, Stop};
 use crate::observe::entry::Entry;
 use crate::observe::observation::Searched;
-use crate::observe::pattern::{Glob, Named, Source, is_match, is_wild};
+use crate::observe::pattern::{Glob, Named, Source, is_match, is_wild, plain_part};
 use crate::observe::profile::Profile;
 use crate::observe::walk::{Note, Walk};
 
@@ -279,9 +279,12 @@ impl<'s, 'a> Search<'s, 'a> {
         rest: &[glob::Pattern],
     ) -> rustix::io::Result<Vec<OsString>> {
         let mut matching = Vec::new();
+        let part = plain_part(component).as_bytes();
         for_each_entry(directory, |name, kind| {
+            let mut parts = name.to_bytes().windows(part.len().max(1));
+            let may_match = part.is_empty() || parts.any(|it| it == part);
             let name = os(name);
-            if is_match(component, name) {
+            if may_match && is_match(component, name) {
                 matching.push((name.to_owned(), kind));
             }
         })?;

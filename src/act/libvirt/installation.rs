@@ -107,7 +107,8 @@ fn libraries(root: &Root) -> (Vec<PathBuf>, Option<Failure>) {
                     Vec::new()
                 });
                 let names = names.iter();
-                let names = names.filter(|name| name.to_string_lossy().contains("-linux-"));
+                let is_linux = |part: &[u8]| part == b"-linux-";
+                let names = names.filter(|name| name.as_bytes().windows(7).any(is_linux));
                 libraries.extend(names.map(|name| parent.join(name)));
             }
         }
