@@ -221,12 +221,12 @@ impl Manager for Host {
     }
 
     fn make_root(&self) {
-        // Each option finds the packages on the same path. Scriptlets need a shell, and rm.
+        // Each option finds the packages on the same path. Scriptlets need a shell, and rm, and modstamp a C library.
         self.sh("cd /srv
              mkdir -p root/etc root/srv root/var/lib/pacman root/var/cache/pacman/pkg
              cp /etc/pacman.conf root/etc
              cp *.zst root/srv
-             cp -L --parents /bin/sh /bin/rm $(ldd /bin/sh /bin/rm | grep -o '/lib[^ ]*' | sort -u) root");
+             cp -L --parents /bin/sh /bin/rm $(ldd /bin/sh /bin/rm /usr/bin/modstamp | grep -o '/lib[^ ]*' | sort -u) root");
         self.run(&["--root", "/srv/root", "-U", &self.own_path("system-1")]);
     }
 

@@ -374,11 +374,12 @@ fn a_transaction_that_nobody_agreed_to_does_not_touch(host: &Host) {
     assert!(!host.exists("/usr/lib64/qemu/nfs.so"));
 }
 
-/// A root with nothing in it but what the packages bring.
+/// A root with nothing in it but a C library and what the packages bring.
 fn another_root_gets_a_stamp_of_its_own(host: &Host) {
     host.module("nfs", "1", "nfs.so");
     host.machine.sh("mkdir -p /srv/root/etc/zypp
-         cp -r /etc/zypp/repos.d /srv/root/etc/zypp");
+         cp -r /etc/zypp/repos.d /srv/root/etc/zypp
+         cd /srv; cp -L --parents $(ldd /usr/bin/modstamp | grep -o '/lib[^ ]*') root");
     let in_root = |arguments: &[&str]| {
         let dnf = [
             "--installroot=/srv/root",

@@ -339,6 +339,8 @@ fn it_says_the_time_that_no_touch_stored() {
     let ahead = "mkdir var/lib/modstamp; cd var/lib/modstamp; umask 77; echo > .qemu.lock
         touch qemu.stamp; touch -d 2200-01-01 .qemu.lock; sleep 0.1";
     let outcome = both(ahead, "", PATH.as_bytes());
+    let warning = "is more than a day ahead of the clock and the stamp";
+    assert!(outcome.warnings.contains(warning), "{outcome:?}");
     assert!(outcome.is_touched());
 }
 
@@ -396,8 +398,10 @@ fn its_memory_never_exceeds_half_a_mebibyte() {
     std::thread::sleep(Duration::from_millis(500)); // It still ends its turn.
     let child = support::run(Command::new("pgrep").args(["-P", &strace.id().to_string()]));
     let status = fs::read_to_string(format!("/proc/{}/status", child.trim())).unwrap();
+    strace.kill().unwrap();
+    strace.wait().unwrap();
     support::run(Command::new("kill").args(["-KILL", child.trim()]));
-    let _ = strace.wait();
+    assert!(status.starts_with("Name:\ttrigger\n"), "{status}");
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let peak: u64 = peak
         .unwrap()
