@@ -39,7 +39,10 @@ pub fn checks(table: &mut Table, scratch: &Path) {
     checks_in_process(table, &scratch, &peer, &many, "");
     check_from_c(table, &scratch, &peer);
     match qemu_modules() {
-        Some(real) => observe(table, &scratch, real),
+        Some(real) => {
+            watch_of_qemu(table, &peer, real);
+            observe(table, &scratch, real);
+        }
         None => println!("skipped, needs QEMU's modules: observe of them\n"),
     }
     memory(table, &scratch, &many[SIZES.len() - 1]);
@@ -168,6 +171,22 @@ fn check(
         Some(limit) => format!("check by a watch, {count} modules{built} ({limit})"),
     };
     table.ratio(&what, ours, "a bare loop in C", theirs, "at most 0.02");
+}
+
+/// A check by a watch of the built-in profile, whose host inputs in /proc and /sys are read each time.
+fn watch_of_qemu(table: &mut Table, peer: &Path, modules: &Path) {
+    let profile = Profile::load("qemu").unwrap();
+    let witness = stored(&profile);
+    let watch = RefCell::new(profile.watch().unwrap());
+    let ours = || assert!(watch.borrow_mut().check(&witness).unwrap().is_fresh());
+    let mut peer = Peer::start(peer, modules, &profile);
+    let (ours, theirs) = by_turns(ours, &mut peer, 200, 30);
+    let what = "check by a watch, the profile qemu";
+    let what = match watch.borrow().limit() {
+        None => what.to_owned(),
+        Some(limit) => format!("{what} ({limit})"),
+    };
+    table.ratio(&what, ours, "a bare loop in C", theirs, "at most 0.5");
 }
 
 fn stamps(table: &mut Table, peer: &Path, profile: &Profile) {

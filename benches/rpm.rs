@@ -18,7 +18,7 @@ const ROUNDS: usize = 30;
 const PROGRAM: &str = "/usr/libexec/trigger";
 
 pub fn transactions(table: &mut Table, scratch: &Path) {
-    let ours = support::release("modstamp-rpm-trigger");
+    let ours = support::program("modstamp-rpm-trigger");
     let empty = compile_empty(scratch);
     // A transaction without any trigger, one with an empty program, and one with ours.
     let hosts = [None, Some(&*empty), Some(&*ours)].map(host);
