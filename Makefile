@@ -46,8 +46,9 @@ STATIC := $(shell echo 'int main(void) { return 0; }' | $(or $(CC),cc) -static -
 REMAP  := $(if $(word 2,$(CURDIR)),,--remap-path-prefix=$(CURDIR)=)
 BUILD  := $(CARGO) build --locked --target $(HOST)
 
-# rpm's trigger has no libc and no std, because their start-up takes longer than its work. That needs code
-# for each processor (src/ground/start.rs). On others, and with TRIGGER=std, it is a dynamic program of the same sources.
+# rpm's trigger has no libc and no std, because their start-up takes longer than its work. A start without them needs
+# code for each processor (src/ground/start.rs). On other processors, and with TRIGGER=std, the trigger is a dynamic
+# program of the same sources.
 TRIGGER := $(if $(filter x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu,$(HOST)),no-std,std)
 NO_STD  := --cfg modstamp_no_std -C relocation-model=static -C force-unwind-tables=no \
 	-C link-arg=-nostartfiles -C link-arg=-nostdlib -C link-arg=-static \
@@ -63,7 +64,7 @@ all: programs library manual ## build all that `make install` installs
 programs: trigger
 	RUSTFLAGS="$$RUSTFLAGS $(REMAP) $(STATIC)" $(BUILD) --release --bin modstamp
 
-# A call of its own: rustix is built in another way for a program without libc.
+# This is a call of its own, because a program without libc needs rustix in another form.
 trigger:
 	RUSTFLAGS="$$RUSTFLAGS $(REMAP) $(if $(filter no-std,$(TRIGGER)),$(NO_STD))" \
 		$(BUILD) --profile trigger --no-default-features --bin modstamp-rpm-trigger

@@ -1,6 +1,7 @@
 /*
- * A check from C: check PROFILE WITNESS for each number on standard input checks the witness in that file so many
- * times, and prints how long that took, in nanoseconds.
+ * A check from C. `check PROFILE WITNESS` reads numbers from standard input. For each
+ * number it checks the witness in the file WITNESS that many times. Then it prints the
+ * time that these checks took, in nanoseconds.
  */
 #include <modstamp.h>
 #include <stdio.h>

@@ -83,7 +83,7 @@ fn checks_in_process(
     }
 }
 
-/// A check of QEMU's modules by the C library. Each parses the profile and the witness.
+/// A check of QEMU's modules by the C library. Each call parses the profile and the witness.
 fn check_from_c(table: &mut Table, scratch: &Path, peer: &Path) {
     let library = Path::new("target/x86_64-unknown-linux-gnu/ffi/libmodstamp.a");
     let Some(real) = qemu_modules().filter(|_| library.exists()) else {
@@ -173,7 +173,7 @@ fn check(
     table.ratio(&what, ours, "a bare loop in C", theirs, "at most 0.02");
 }
 
-/// A check by a watch of the built-in profile, whose host inputs in /proc and /sys are read each time.
+/// A check by a watch of the built-in profile. Each check reads its host inputs in /proc and /sys.
 fn watch_of_qemu(table: &mut Table, peer: &Path, modules: &Path) {
     let profile = Profile::load("qemu").unwrap();
     let witness = stored(&profile);
@@ -296,7 +296,7 @@ fn observe_many(table: &mut Table, scratch: &Path) {
     let program = support::release("modstamp");
     let observe = Timed::new("observe", &program, &["observe", "--profile", file], &None);
     let names: Vec<&str> = names.iter().map(|name| name.to_str().unwrap()).collect();
-    // It takes longer by several threads, which share each file.
+    // b3sum takes longer with several threads, because they share each file.
     let names = [&["--num-threads", "1"], &names[..]].concat();
     let b3sum = Timed::new("b3sum", "b3sum".as_ref(), &names, &None);
     let times = measure(&[&observe, &b3sum], 20);

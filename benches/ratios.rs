@@ -149,7 +149,7 @@ fn triggers(table: &mut Table, scratch: &Path) {
     log(table, &touch);
 }
 
-/// What a trigger's line in the log costs. While an image is built, a touch writes none.
+/// The cost of a trigger's line in the log. While an image is built, a touch writes no line.
 fn log(table: &mut Table, touch: &Timed) {
     let modstamp = support::release("modstamp");
     let trigger = |name, variable| {

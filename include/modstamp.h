@@ -32,13 +32,13 @@
  *
  * A look at more than 4,096 files in one directory, or at more than 8 MiB that must be read, starts
  * up to three threads of 256 KiB of stack each. They end before the function returns. They inherit
- * the priority, the rights and the blocked signals of the calling thread, so a handler of a signal
- * that is not blocked may run in one. None is started if only one processor may be used. Without
- * room for a thread, the function does all by itself.
+ * the priority, the rights and the blocked signals of the calling thread. So a handler of a signal
+ * that is not blocked may run in such a thread. If only one processor may be used, the function
+ * starts no thread. Without room for a thread, the calling thread does all the work.
  *
- * The functions need 256 KiB of stack. A thread that is cancelled by pthread_cancel(3) ends when the call
- * is done. Its cancellation must be deferred, which is the default: an asynchronous one may end
- * the process (pthread_setcanceltype(3)).
+ * The functions need 256 KiB of stack. A thread that is cancelled by pthread_cancel(3) ends when
+ * the call is done. Its cancellation must be deferred, which is the default: an asynchronous one
+ * may end the process (pthread_setcanceltype(3)).
  *
  * modstamp_touch() writes a file. Beyond the limit of file sizes, the kernel sends SIGXFSZ, which
  * ends a process that does not ignore it; see setrlimit(2).

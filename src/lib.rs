@@ -108,9 +108,9 @@
 //! in which the kernel shows its own state, such as `/proc`. The verdict on each of these is "not
 //! known", which is stale.
 //!
-//! A large look has helpers: a second thread in a directory of more than 4,096 files, and up to
-//! three that read if there is more than 8 MiB. They end before the look does. A verdict, and the
-//! order of its reasons, does not depend on them.
+//! Helper threads speed up a large look. One helps in a directory of more than 4,096 files. Up to
+//! three help if more than 8 MiB must be read. They end before the look does. Neither a verdict nor
+//! the order of its reasons depends on them.
 //!
 //! # Stat first, content last
 //!
@@ -213,11 +213,11 @@
 //! | observe | a profile to an observation: search, walk, evidence, contents | read |
 //! | stamp | the stamp, and what is kept beside it | write in one directory |
 //! | files | a root directory, paths walked by descriptor, replacement of files, locks | open, lock and replace files |
-//! | ground | errors, text and its escaping, time, environment | ask for the time and the environment |
+//! | ground | errors, text and its escaping, time, environment; the start of rpm's program | ask for the time and the environment |
 //!
 //! rpm's program contains ground, files, stamp and a few files of act and observe. `make` builds
-//! these a second time, without std, by `--cfg modstamp_no_std`. So they name core's and alloc's
-//! items, and take the rest from `src/ground/platform.rs`.
+//! these files a second time, without std, by `--cfg modstamp_no_std`. So they use the crates core
+//! and alloc, and take the rest from `src/ground/platform.rs`.
 
 #![cfg_attr(modstamp_no_std, no_std)]
 #![cfg_attr(modstamp_no_std, allow(dead_code))] // rpm's trigger uses a part of each file.

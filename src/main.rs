@@ -1,15 +1,15 @@
 //! The command line: parses the arguments and starts the verb.
 //!
-//! The program has no Rust `main`. Its set-up reads `/proc/self/maps`, and makes a stack for a
-//! handler of stack overflows. That takes 4 % of a check.
+//! The program has no Rust `main`. Rust's set-up for that reads `/proc/self/maps`, and makes a
+//! stack for a handler of stack overflows. This would take 4 % of a check's time.
 #![cfg_attr(not(test), no_main)]
 
 mod cli;
 
 use cli::{ExitCode, Verb};
 
-/// The function that C calls.
-#[allow(unsafe_code)] // C has to find this name. std's own `main` does the same.
+/// The function that the C library calls.
+#[allow(unsafe_code)] // The C library has to find this name. std exports its own `main`, too.
 #[cfg_attr(not(test), unsafe(no_mangle))]
 extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
     modstamp::trigger::fill_standard_descriptors();

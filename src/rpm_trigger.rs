@@ -1,13 +1,15 @@
 //! The interpreter of rpm's file triggers: `modstamp trigger rpm`, but quicker and smaller.
 //!
 //! rpm starts triggers several times for each package. So this program has to be much quicker than
-//! touch(1). Most of a program's time is its start: loading libraries, and the start of libc, even
-//! in a static program. So `make` builds this one without libc and std, in at most 64 KiB, from the
-//! sources of the library's lowest layers (`--cfg modstamp_no_std`, src/ground/start.rs). Where a
-//! processor has no such start, or with `make TRIGGER=std`, it is a dynamic program with std.
+//! touch(1). Most of a small program's time is its start: it loads libraries, and libc sets itself
+//! up, even in a static program. So `make` builds this program without libc and std. It has at most
+//! 64 KiB, and the library's lowest layers are its sources (`--cfg modstamp_no_std`).
 //!
-//! This program reads no profile: [`trigger::Body`] gives it the module directories. At the end of a
-//! transaction rpm starts `modstamp` itself, by the name `rpm-transaction`. That one reads the
+//! Such a start needs code for each processor (src/ground/start.rs). On a processor without that
+//! code, or with `make TRIGGER=std`, this is a dynamic program with std.
+//!
+//! This program reads no profile: [`trigger::Body`] gives it the module directories. At the end of
+//! a transaction rpm starts `modstamp` itself, by the name `rpm-transaction`. That one reads the
 //! profile, and can refresh libvirt.
 //!
 //! If the administrator has a file of the profile (in `/etc` or `/run/modstamp/profiles.d`), any
@@ -27,7 +29,7 @@ use modstamp::Root;
 use modstamp::trigger::{self, Body, Due, Manager};
 
 /// The function that the program's start calls. Always returns 0, because no transaction may fail.
-#[allow(unsafe_code)] // The start has to find this name. std's own `main` does the same.
+#[allow(unsafe_code)] // The start has to find this name. std exports its own `main`, too.
 #[unsafe(no_mangle)]
 extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
     trigger::fill_standard_descriptors();

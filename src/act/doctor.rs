@@ -82,7 +82,7 @@ const CHECKS: [(&str, Check); 21] = [
 
 /// Examines the host below `root`. It takes a few milliseconds, unless rpm or systemd is slow.
 ///
-/// Profiles at which somebody has just looked are not looked at again.
+/// A profile that is in `looks` costs no second look.
 pub fn examine(root: &Root, looks: &[Look]) -> Examination {
     let mut examination = Examination::of(root);
     let host = Host::of(root, looks, &mut examination);

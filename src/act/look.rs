@@ -1,4 +1,4 @@
-//! One look at a profile's inputs, which several reports share: each would walk anew.
+//! One look at a profile's inputs. Several reports share the look, so that none walks anew.
 
 use std::sync::Arc;
 
@@ -12,13 +12,14 @@ use crate::stamp::stamp::Stamp;
 #[derive(Debug)]
 pub struct Look {
     pub(crate) profile: Profile,
-    /// `Unknown` if it could not be read, too.
+    /// `Unknown` also if the kept witness could not be read.
     pub(crate) kept: Arc<KeptWitness>,
     pub(crate) inputs: Inputs,
 }
 
 impl Look {
-    /// Looks at a profile's inputs. What did not change since the last touch is in memory once.
+    /// Looks at a profile's inputs. A module directory that did not change since the last touch is
+    /// in memory once, for `kept` and `inputs` together.
     ///
     /// # Errors
     /// Like [`Profile::inputs`].

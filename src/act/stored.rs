@@ -29,7 +29,7 @@ const MAGIC: &str = "modstamp-cache ";
 /// The version that is written, and the only one that is read. Another one costs a probe.
 const VERSION: &str = "3";
 
-/// The most bytes of the first read. Most answers are whole then, and are not read again.
+/// The most bytes of the first read. Most answers fit, and take no second read.
 const FIRST_READ: u64 = 64 * 1024;
 
 /// More than the head's words and numbers can take.
@@ -53,7 +53,7 @@ pub(crate) struct Stored {
     pub(crate) question: String,
     pub(crate) witness: Witness,
     file: File,
-    /// All of the file; nothing, if it is too long for the first read.
+    /// All bytes of the file. Empty if the file is too long for the first read.
     all: Vec<u8>,
     stdout: Range<u64>,
     stderr: Range<u64>,

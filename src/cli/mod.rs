@@ -55,7 +55,7 @@ pub struct Arguments {
     pub verb: Verb,
 }
 
-/// The exit status of a verb, for [`std::process::exit`]. std's own type is for its own `main`.
+/// The exit status of a verb, for [`std::process::exit`]. std's type works only in a Rust `main`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExitCode(u8);
 
@@ -94,8 +94,9 @@ pub enum Verb {
 impl Verb {
     /// Parses the program's arguments.
     ///
-    /// clap takes a fifth of a check to make the definitions of all verbs. So the verbs that have to
-    /// be quick are first parsed by their own alone. All make anything else: help and errors.
+    /// clap takes a fifth of a check's time to build the definitions of all verbs. So a verb that
+    /// has to be quick is first parsed by its own definition alone. All definitions together parse
+    /// the rest, and make help and errors.
     pub fn parse() -> Result<Verb, clap::Error> {
         let name = std::env::args_os().nth(1).unwrap_or_default();
         let quick = match name.to_str() {
@@ -109,7 +110,7 @@ impl Verb {
     }
 }
 
-/// The arguments of the verb that is called; `None` if they are wrong, or ask for help.
+/// The arguments of the called verb. `None` if they are wrong, or ask for help.
 fn only<A: clap::Args>() -> Option<A> {
     let command = A::augment_args(clap::Command::new("modstamp"));
     let matches = command.try_get_matches_from(std::env::args_os().skip(1));

@@ -42,7 +42,7 @@ impl Drop for Lock {
     }
 }
 
-/// Sleeps that long, or until a signal.
+/// Sleeps until the time is over or a signal comes.
 fn sleep(time: Duration) {
     let _ = rustix::thread::nanosleep(&Timespec {
         tv_sec: time.as_secs() as i64,

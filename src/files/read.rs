@@ -8,13 +8,13 @@ use rustix::io::Errno;
 
 use crate::ground::platform::io;
 
-/// The room that is added whenever there is none. Most files fit.
+/// The room that is added to a full buffer. Most files fit into one piece.
 const PIECE: usize = 16 << 10;
 
 /// Reads an opened file of at most `most` bytes.
 ///
 /// # Errors
-/// The system's own. A longer file gives `EFBIG`, soon after `most` bytes.
+/// The system's error. A longer file gives `EFBIG`, soon after `most` bytes.
 pub(crate) fn read_at_most(most: u64, file: impl AsFd) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     loop {

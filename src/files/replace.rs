@@ -63,7 +63,7 @@ impl<'a> Replacement<'a> {
         mode: Mode,
         writers: Writers,
     ) -> rustix::io::Result<Replacement<'a>> {
-        // As C strings, because each conversion in a call costs rpm's program 200 bytes.
+        // The names are C strings: each conversion in a call would add 200 bytes to rpm's program.
         let name = c_string(name.as_ref())?;
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -18,9 +18,9 @@ impl Root {
     /// The tree below `directory`, as if it were `/`. It may belong to anybody.
     ///
     /// # Errors
-    /// If it does not exist, is no directory, or cannot be entered. A link on the way that somebody
-    /// else could have made is an error, too: it could lead to a directory that the caller did not
-    /// mean.
+    /// If `directory` does not exist, is no directory, or cannot be entered. A link on the way that
+    /// another user could have made is an error, too: it could lead to a directory that the caller
+    /// did not mean.
     pub fn open(directory: &Path) -> Result<Root> {
         let system = Root::system()?;
         if directory == Path::new("/") {
@@ -47,8 +47,8 @@ impl Root {
         })
     }
 
-    /// The path of an opened place, without links; `None` if it is not in this root, or if nobody
-    /// can tell (proc(5)).
+    /// The path of an opened place, without links. `None` if the place is outside this root, or if
+    /// proc(5) does not tell.
     pub(crate) fn real_path(&self, place: &OwnedFd) -> Option<PathBuf> {
         let path_of = |fd: &OwnedFd| {
             let number = fd.as_raw_fd();
@@ -58,7 +58,7 @@ impl Root {
         Some(Path::new("/").join(path.strip_prefix(top).ok()?))
     }
 
-    /// The path of the file at `path`, without links: `path` itself, if nobody can tell.
+    /// The path of the file at `path`, without links. If it cannot be found out, `path` itself.
     pub(crate) fn own_path(&self, path: &Path) -> PathBuf {
         let own = match self.is_system() {
             true => std::fs::canonicalize(path).ok(),

@@ -1,6 +1,6 @@
 //! Std's names for paths, errors and the process, and their counterparts in a program without std.
 //!
-//! `cfg(modstamp_no_std)` builds such a program from the same sources. It is rpm's trigger.
+//! `cfg(modstamp_no_std)` builds such a program from the same sources: rpm's trigger.
 
 #[cfg(not(modstamp_no_std))]
 pub(crate) use with_std::*;
@@ -22,7 +22,7 @@ mod with_std {
     use rustix::fd::BorrowedFd;
     use rustix::io::Errno;
 
-    /// The system's error, if an error is one.
+    /// The error's number, if the error is one of the system's.
     pub(crate) fn errno(error: &io::Error) -> Option<Errno> {
         Errno::from_io_error(error)
     }
@@ -62,7 +62,7 @@ mod with_std {
     }
 }
 
-/// A path is bytes, and the crate typed-path has std's rules for them.
+/// A path is bytes here. The crate typed-path has std's rules for paths.
 #[cfg(modstamp_no_std)]
 mod without_std {
     use alloc::vec::Vec;

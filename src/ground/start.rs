@@ -1,5 +1,5 @@
-//! The start of a program without libc and without std, and what compiled code takes for granted
-//! there: memory functions, an allocator, a panic's end.
+//! The start of a program without libc and std, and the parts that compiled code expects of these:
+//! memory functions, an allocator and an end for a panic.
 //!
 //! rpm's trigger is such a program. In a virtual machine, glibc's start alone costs more than the
 //! trigger's work. All of the program's unsafe code is here.
@@ -18,7 +18,7 @@ use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 use rustix::fd::BorrowedFd;
 use rustix::process::{Signal, getpid, kill_process};
 
-// The kernel starts a program with the stack pointer at its argument count. There is no return
+// The kernel starts a program with the stack pointer at the argument count. There is no return
 // address, and no frame before this one (System V ABI, “Process Initialization”).
 #[cfg(target_arch = "x86_64")]
 global_asm!(
@@ -93,8 +93,8 @@ fn string(place: usize) -> Option<Vec<u8>> {
     if strings.is_null() {
         return None;
     }
-    // SAFETY: callers stop at the first null, so `place` is one of the kernel's. What is not null
-    // there is a string of C.
+    // SAFETY: callers stop at the first null, so `place` is within the kernel's lists. An entry
+    // that is not null points to a C string.
     let text = unsafe {
         let text = *strings.add(place);
         (!text.is_null()).then(|| CStr::from_ptr(text.cast_const().cast()))
@@ -121,8 +121,8 @@ pub(crate) fn ignore_signals_of_writes() {
     const SIZE_OF_MASK: usize = 8;
     for signal in [Signal::PIPE, Signal::XFSZ] {
         let (number, action) = (signal.as_raw() as usize, IGNORE.as_ptr() as usize);
-        // SAFETY: rt_sigaction(2) reads the action, and writes no old one because there is no room
-        // for it. No code runs at an ignored signal.
+        // SAFETY: rt_sigaction(2) reads the new action. It writes no old action, because the
+        // pointer to that is null. No code runs at an ignored signal.
         unsafe { system_call(RT_SIGACTION, [number, action, 0, SIZE_OF_MASK]) };
     }
 }
@@ -140,10 +140,11 @@ const RT_SIGACTION: usize = 134;
 /// A system call that rustix does not offer (syscall(2)).
 ///
 /// # Safety
-/// That of the system call.
+/// The arguments must be valid for the system call.
 unsafe fn system_call(number: usize, arguments: [usize; 4]) {
     let [first, second, third, fourth] = arguments;
-    // SAFETY: these are the kernel's registers. What it may change is named, and so is all memory.
+    // SAFETY: the kernel takes these registers. The code names each register that the kernel may
+    // change, and lets it change all memory.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         asm!(
@@ -158,7 +159,7 @@ unsafe fn system_call(number: usize, arguments: [usize; 4]) {
             options(nostack),
         );
     }
-    // SAFETY: the same.
+    // SAFETY: as for x86_64.
     #[cfg(target_arch = "aarch64")]
     unsafe {
         asm!(
@@ -173,7 +174,7 @@ unsafe fn system_call(number: usize, arguments: [usize; 4]) {
     }
 }
 
-/// The most memory that the program takes, in bytes. A page of it costs nothing until it is used.
+/// The most memory that the allocator gives, in bytes. A page of it costs nothing until it is used.
 const ROOM: usize = 32 << 20;
 
 /// The size of the smallest piece, and the alignment of each.
@@ -182,9 +183,9 @@ const SMALLEST: usize = 16;
 /// An allocator of pieces whose sizes are powers of two. A piece that is given back is used again.
 struct Heap {
     room: UnsafeCell<Room>,
-    /// The length of the room's part that was ever used.
+    /// The length of the part of `room` that pieces were ever cut from.
     used: AtomicUsize,
-    /// The free pieces of each size, as a list: each begins with the address of the next.
+    /// A list of the free pieces of each size. Each piece begins with the address of the next.
     free: [AtomicPtr<u8>; usize::BITS as usize],
 }
 
@@ -240,12 +241,12 @@ unsafe impl GlobalAlloc for Heap {
     }
 
     unsafe fn realloc(&self, piece: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller promises that the new size is no wrong one at this alignment.
+        // SAFETY: the caller promises that the new size is valid at this alignment.
         let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
         if size_of_piece(wanted) == size_of_piece(layout) {
             return piece;
         }
-        // SAFETY: the caller has a piece of the old layout, and the new one is another.
+        // SAFETY: the caller's piece has the old layout. The new piece does not overlap it.
         unsafe {
             let new = self.alloc(wanted);
             if !new.is_null() {
@@ -257,7 +258,7 @@ unsafe impl GlobalAlloc for Heap {
     }
 }
 
-/// Ends the program like std does, by SIGABRT.
+/// Ends the program by SIGABRT, as std does.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     let text = "modstamp: rpm's trigger has a fault and ended early; run “modstamp touch”\n";
@@ -267,7 +268,8 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     }
 }
 
-// Compiled alloc names these two functions for the end of a panic. No panic here comes that far.
+// The compiled crate alloc refers to these two functions, which would unwind after a panic. Here a
+// panic ends the program before that.
 
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() {}
@@ -275,8 +277,9 @@ extern "C" fn rust_eh_personality() {}
 #[unsafe(no_mangle)]
 extern "C" fn _Unwind_Resume() {}
 
-// The functions of memory(3) that the compiler calls. Each reads and writes what its caller says.
-// `black_box` and assembly keep the compiler from taking a loop for a call of the same function.
+// The memory functions that the compiler calls. Each reads and writes the bytes that the caller
+// names.
+// `black_box` and assembly keep the compiler from turning a loop into a call of its own function.
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, count: usize) -> *mut u8 {
@@ -291,7 +294,7 @@ unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, count: usize) -> *mut 
             options(nostack, preserves_flags),
         );
     }
-    // SAFETY: the same.
+    // SAFETY: as for x86_64.
     #[cfg(not(target_arch = "x86_64"))]
     for at in 0..count {
         unsafe { to.add(at).write(from.add(black_box(at)).read()) };
@@ -325,7 +328,7 @@ unsafe extern "C" fn memset(to: *mut u8, byte: i32, count: usize) -> *mut u8 {
             options(nostack, preserves_flags),
         );
     }
-    // SAFETY: the same.
+    // SAFETY: as for x86_64.
     #[cfg(not(target_arch = "x86_64"))]
     for at in 0..count {
         unsafe { to.add(black_box(at)).write(byte as u8) };
@@ -347,7 +350,7 @@ unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, count: usize) -> 
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn bcmp(left: *const u8, right: *const u8, count: usize) -> i32 {
-    // SAFETY: the same.
+    // SAFETY: the caller owns `count` bytes at both places.
     unsafe { memcmp(left, right, count) }
 }
 

@@ -36,7 +36,7 @@ impl Profile {
     /// the clock.
     ///
     /// If there is more than 8 MiB to read, up to three threads help, each with one file at a time.
-    /// They end before the call returns, like those of [`Profile::inputs`].
+    /// Like that of [`Profile::inputs`], they end before the call returns.
     ///
     /// # Errors
     /// Like [`Profile::inputs`].

@@ -42,9 +42,9 @@
 //!
 //! A witness of one program has a line `of` with its path. A consumer's text is in a line `tag`. A
 //! witness without variables and host inputs has a line `scope packages`. `named` is an item of the
-//! profile, with the list that holds it. Version 2 brought these four, `host`, `processor`, and
-//! `libraries` with the lines behind it. While `processor` is the same, no look at the `cpu` of
-//! `host` is needed.
+//! profile, with the list that holds it. Version 2 added these four lines. It also added `host`,
+//! `processor`, and `libraries` with the lines after it. While `processor` is the same, so is the
+//! `cpu` of `host`, and nobody has to look at that.
 //!
 //! `own` is the fingerprint of the directory itself, for [`Witness::disturbed`] alone: a redeploy
 //! moves it, too. `searched` has a pattern, and a fingerprint of the directory that it was searched
@@ -139,7 +139,7 @@ struct Lines<'a, 'b> {
 
 impl fmt::Write for Lines<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // No name, and nothing else in a line, has a line's end in it.
+        // Neither a name nor another part of a line contains a line's end.
         self.count += usize::from(text.ends_with('\n'));
         self.f.write_str(text)
     }
@@ -284,8 +284,8 @@ fn parse_head(text: &str) -> Result<&str> {
     }
 }
 
-/// The first word of a line, and what follows the space behind it. For such short words, this loop
-/// is quicker than a search by `str`.
+/// The first word of a line, and the rest after the space. For such short words, this loop is
+/// quicker than a search by `str`.
 fn first_word(line: &str) -> Option<(&str, &str)> {
     let space = line.bytes().position(|byte| byte == b' ')?;
     Some((&line[..space], &line[space + 1..]))
@@ -457,7 +457,7 @@ fn parse_entry(rest: &str) -> Option<Entry> {
     })
 }
 
-/// Reads 32 hexadecimal digits. Halves, because arithmetic with 128 bits is slow.
+/// Reads 32 hexadecimal digits, in halves: arithmetic with 128 bits is slow.
 fn parse_digest(word: &str) -> Option<[u8; 16]> {
     let (high, low) = word.split_at_checked(16)?;
     let half = |digits| u64::from_str_radix(digits, 16).map(u128::from).ok();

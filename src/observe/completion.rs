@@ -1,6 +1,6 @@
-//! The completion of an observation: contents from an earlier one, or by reading.
+//! The completion of an observation: each content is known from an earlier one, or is read.
 //!
-//! Several threads read if there is much to read, each one file at a time.
+//! If there is much to read, several threads read, each one file at a time.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,20 +13,20 @@ use crate::observe::helper;
 use crate::observe::input::Input;
 use crate::observe::observation::Observation;
 
-/// In bytes. Helpers read, too, if there is more than this. One thread takes some milliseconds for
-/// it.
+/// In bytes. If there is more to read, helpers read, too. One thread reads this much in some
+/// milliseconds.
 const MUCH: u64 = 8 << 20;
 
-/// The opening of a file costs about as much as reading so many of its bytes.
+/// In bytes. It takes about as long to open a file as to read this many bytes of it.
 const OPENING: u64 = 8 << 10;
 
 /// Entries of one kind.
 struct List<'o> {
     input: Input,
-    /// The module directory of modules.
+    /// The module directory, if the entries are modules.
     top: Option<&'o Path>,
     entries: &'o mut [Entry],
-    /// What earlier observations have of them.
+    /// The entries of this kind in earlier observations.
     known: Vec<&'o [Entry]>,
 }
 
@@ -37,11 +37,11 @@ struct Job<'o> {
     entry: &'o mut Entry,
 }
 
-/// Completes an observation with contents: those of a `known` observation, if stat proves that they
-/// are still the same, and those that `read` returns for an entry and its path.
+/// Completes an observation with contents. A content comes from a `known` observation if stat
+/// proves that it is still the same. Otherwise `read` returns it for an entry and its path.
 ///
-/// If `is_early`, identities that are no evidence do not count. `is_wanted` tells which contents
-/// will have to be read.
+/// If `is_early`, identities that are no evidence do not count. `is_wanted` tells whether `read`
+/// will have to read an entry.
 pub(crate) fn complete(
     mut now: Observation,
     known: &[&Observation],
@@ -91,8 +91,8 @@ pub(crate) fn complete(
 /// Selects a list of an observation.
 type Select<'o> = fn(&'o Observation) -> &'o [Entry];
 
-/// The lists of all entries. The ones with large files come first, so that all threads end soon
-/// after each other.
+/// The lists of all entries. Lists with large files come first, so that all threads end at about
+/// the same time.
 fn lists<'o>(now: &'o mut Observation, known: &[&'o Observation]) -> Vec<List<'o>> {
     let libraries = now.libraries.as_mut();
     let libraries = libraries.map_or(&mut [][..], |libraries| &mut libraries.entries);

@@ -97,7 +97,7 @@ impl Directory {
 }
 
 impl DirectoryState {
-    /// What is in the directory, if it was walked by this name.
+    /// The modules in the directory, if it was walked by this name.
     pub(crate) fn modules_mut(&mut self) -> Option<&mut Modules> {
         match self {
             DirectoryState::Walked(modules) => Some(modules),

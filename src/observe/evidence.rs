@@ -168,7 +168,7 @@ impl Evidence {
         }
     }
 
-    /// Counts in the times that a part of the look saw. The part began with a clone of this.
+    /// Adds the times that a part of the look saw. The part began with a clone of this evidence.
     pub(crate) fn join(&mut self, part: Evidence) {
         self.tick = self.tick.or_later(part.tick);
     }

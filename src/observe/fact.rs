@@ -33,13 +33,13 @@ pub(crate) enum Value {
     Unreadable(i32),
 }
 
-/// What the running host gives.
+/// The facts that the running host gives.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct HostFacts {
     /// Sorted by name.
     pub(crate) facts: Vec<Fact>,
     /// A fingerprint of this boot, of its microcode, and of the processor's fact. While it is the
-    /// same, so is the processor. `None` if nobody can tell.
+    /// same, so is the processor. `None` if the host does not tell.
     pub(crate) processor: Option<u64>,
 }
 
@@ -182,7 +182,7 @@ fn kernel() -> Value {
     Value::Text(words.join(" ").into())
 }
 
-/// Tells this boot and the microcode that it runs on from others. `None` if nobody can tell.
+/// A fingerprint of this boot and of its microcode. `None` if the host does not tell.
 ///
 /// On x86, the kernel looks at the processor when it boots, and when somebody loads microcode.
 /// Elsewhere, a host can move to another processor while it is up.
@@ -194,7 +194,7 @@ fn boot(system: &Root) -> Option<u64> {
     let processor = "/sys/devices/system/cpu/cpu0";
     let microcode = match beginning(system, &format!("{processor}/microcode/version"), 64) {
         Ok(version) => version,
-        // The kernel of a virtual machine loads none.
+        // The kernel of a virtual machine loads no microcode.
         Err(Errno::NOENT) if !system.lacks(Path::new(processor)) => Vec::new(),
         Err(_) => return None,
     };
@@ -219,8 +219,8 @@ fn beginning(system: &Root, path: &str, most: usize) -> rustix::io::Result<Vec<u
     Ok(bytes)
 }
 
-/// The processor, by /proc/cpuinfo. That takes the kernel 20 µs. Before Linux 5.19 it may take
-/// 10 ms, because the kernel asks all processors for their speed.
+/// The processor, by /proc/cpuinfo. This read takes 20 µs. Before Linux 5.19 it may take 10 ms,
+/// because the kernel asks all processors for their speed.
 fn cpu(system: &Root) -> Value {
     match beginning(system, "/proc/cpuinfo", CPU_BYTES) {
         Ok(bytes) => match std::str::from_utf8(&bytes) {

@@ -1,4 +1,4 @@
-//! The collection of a walk through a module directory.
+//! The result of a walk through a module directory: its entries, or only their sum.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -8,10 +8,10 @@ use rustix::fs::Stat;
 use crate::observe::entry::Entry;
 use crate::observe::evidence::{Identity, hash};
 
-/// The collection of a walk through a module directory.
+/// The result of a walk through a module directory, or of a part of the walk.
 pub(crate) enum Found {
-    /// One number, which tells whether all is as an older observation has it. `None` once one of
-    /// the entries is no evidence. It allocates nothing for a module, which makes a check quick.
+    /// The sum of all entries, which is compared with an older observation's. `None` once an entry
+    /// is no evidence. A sum allocates nothing for a module, which makes a check quick.
     Sum(Option<u64>),
     /// Every entry.
     List(Vec<Entry>),
@@ -33,7 +33,7 @@ impl Found {
         }
     }
 
-    /// An empty collection of the same kind.
+    /// An empty result of the same kind.
     pub(crate) fn empty(&self) -> Found {
         match self {
             Found::Sum(_) => Found::Sum(Some(0)),
@@ -41,7 +41,7 @@ impl Found {
         }
     }
 
-    /// Adds all that another collection of the same kind has.
+    /// Adds all entries of another result of the same kind.
     pub(crate) fn append(&mut self, other: Found) {
         match (self, other) {
             (Found::Sum(sum), Found::Sum(other)) => {
@@ -66,7 +66,7 @@ impl Found {
     }
 
     /// The sum of all entries' fingerprints, each hashed with its name. `nothing` is the sum of an
-    /// empty directory. A sum does not depend on the order in which a file system lists.
+    /// empty directory. The order in which a file system lists names does not change a sum.
     pub(crate) fn sum(&self, nothing: u64) -> Option<u64> {
         match self {
             Found::Sum(sum) => *sum,

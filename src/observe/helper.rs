@@ -1,21 +1,21 @@
-//! A helper: a second thread for a large look.
+//! A helper: a further thread for a large look.
 //!
-//! A small look starts none. A helper ends before the call that started it returns, and inherits
-//! the priority, the rights and the blocked signals of that call's thread. If the system has no
-//! room for one, the look goes on without.
+//! A small look starts no helper. A helper inherits the priority, the rights and the blocked
+//! signals of the caller's thread. It ends before the caller's call returns. If the system has no
+//! room for a helper, the look goes on without one.
 
 use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, Scope, ScopedJoinHandle, available_parallelism, scope};
 
-/// The most threads of one look, with the caller's own.
+/// The most threads of one look, including the caller's own.
 const MOST_THREADS: usize = 4;
 
-/// In bytes. Programs that lock their memory lock a stack, too.
+/// In bytes. It is small because a program that locks its memory locks each stack, too.
 const STACK: usize = 256 << 10;
 
-/// The number of threads that a large look may use, with the caller's own.
+/// The number of threads that a large look may use, including the caller's own.
 pub(crate) fn threads() -> usize {
     available_parallelism()
         .map_or(1, NonZero::get)
@@ -44,7 +44,7 @@ pub(crate) fn end<T>(helper: ScopedJoinHandle<'_, T>) -> T {
     helper.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// Does each job once, in any order, by at most so many threads.
+/// Does each job once, in any order, by at most `threads` threads.
 pub(crate) fn share<J: Send>(
     threads: usize,
     jobs: impl Iterator<Item = J> + Send,

@@ -74,8 +74,8 @@ impl Profile {
     ///
     /// Judge any number of stored witnesses by it, with [`Witness::judge`](crate::Witness::judge).
     ///
-    /// A second thread helps with a directory of more than 4,096 files. It inherits the caller's
-    /// priority and blocked signals, and ends before the call returns.
+    /// A second thread helps with a directory of more than 4,096 files. The thread inherits the
+    /// caller's priority, rights and blocked signals, and ends before the call returns.
     ///
     /// # Errors
     /// If the profile names nothing to watch, or if the system is out of descriptors or memory. An
@@ -270,15 +270,15 @@ impl Inputs {
         self.whole_tick = self.whole_tick.or_later(tick);
     }
 
-    /// These inputs, which are of `own`, as a look at the `other` profile sees them. `None` if that
-    /// one looks elsewhere.
+    /// Turns these inputs of the profile `own` into those of the profile `other`. `None` if `other`
+    /// looks elsewhere.
     #[cfg(feature = "cli")]
     pub(crate) fn as_of(&self, own: &Profile, other: &Profile) -> Option<Inputs> {
         let paths = other.named_paths(&other.program_globs());
         let is_same = paths == own.named_paths(&own.program_globs())
             && own.excluded_names() == other.excluded_names()
             && own.program == other.program
-            && !own.counts_libraries(); // `LD_LIBRARY_PATH` leads to them.
+            && !own.counts_libraries(); // `LD_LIBRARY_PATH` may lead elsewhere.
         is_same.then_some(())?;
         let mut inputs = self.clone();
         inputs.observation.scope = other.scope;

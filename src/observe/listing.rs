@@ -1,4 +1,4 @@
-//! The look at the files in one directory: in a large directory by two threads.
+//! The look at the files in one directory. Two threads look at a large directory.
 
 use std::ffi::{CStr, OsStr};
 use std::os::fd::BorrowedFd;
@@ -18,11 +18,11 @@ use crate::observe::found::Found;
 use crate::observe::helper;
 use crate::observe::walk::Walk;
 
-/// A helper looks at a part of the files in a directory with more names than these. A look at so
-/// many takes some milliseconds.
+/// In a directory with more names than this, a helper looks at a part of the files. A look at this
+/// many files takes some milliseconds.
 const MANY: usize = 4096;
 
-/// The names that a helper gets at once, in bytes.
+/// The size in bytes of the names that a helper gets at once.
 const BATCH: usize = 16 << 10;
 
 /// The look at the files in one directory.
@@ -31,19 +31,19 @@ pub(crate) struct Listing<'l> {
     pub(crate) directory: BorrowedFd<'l>,
     /// The module directory.
     pub(crate) top: &'l Path,
-    /// The path of `directory` in it.
+    /// The path of `directory` below `top`.
     pub(crate) below: &'l Path,
-    /// What does not count in the module directory.
+    /// The files that do not count in the module directory.
     pub(crate) exclude: &'l [&'l Exclude],
 }
 
 /// The files that a look found in one directory.
 pub(crate) struct Files {
-    /// All but directories and links.
+    /// All files but directories and links.
     pub(crate) found: Found,
     pub(crate) directories: Vec<Entry>,
     pub(crate) links: Vec<Entry>,
-    /// Why there may be more files.
+    /// The error because of which there may be more files.
     failed: Option<Errno>,
 }
 
@@ -52,13 +52,13 @@ struct Share<'s, 'a> {
     listing: Listing<'s>,
     walk: &'s mut Walk<'a>,
     files: Files,
-    /// The path of a file in the module directory, after that of its own directory.
+    /// The path of a file below `top`. The first `prefix` bytes are those of its directory.
     path: Vec<u8>,
     prefix: usize,
 }
 
 impl<'l> Listing<'l> {
-    /// Looks at each file in the directory. `seen` counts them.
+    /// Looks at each file in the directory. `seen` counts the files.
     pub(crate) fn look<'a>(
         self,
         walk: &mut Walk<'a>,
@@ -102,7 +102,7 @@ impl<'l> Listing<'l> {
 }
 
 impl Files {
-    /// No files yet, to be collected by an empty `found`.
+    /// No files yet. `found` is empty, and decides whether entries or a sum are collected.
     pub(crate) fn none(found: Found) -> Files {
         Files {
             found,
@@ -112,7 +112,7 @@ impl Files {
         }
     }
 
-    /// Keeps the lowest of all errors, so that the order of files makes no difference.
+    /// Keeps the error with the lowest number, so that the order of files makes no difference.
     fn fail(&mut self, errno: Errno) {
         let errors = self.failed.into_iter().chain([errno]);
         self.failed = errors.min_by_key(|errno| errno.raw_os_error());
@@ -164,7 +164,7 @@ impl<'s, 'a> Share<'s, 'a> {
             .stat(self.listing.directory, file, || top.join(path));
         let (stat, identity) = match stat {
             Ok(Some(found)) => found,
-            Ok(None) => return, // It went since its name was read.
+            Ok(None) => return, // The file went after its name was read.
             Err(errno) => return self.files.fail(errno),
         };
         match FileType::from_raw_mode(stat.st_mode) {
@@ -185,7 +185,7 @@ impl<'s, 'a> Share<'s, 'a> {
 struct Helper<'scope, 'a> {
     thread: ScopedJoinHandle<'scope, (Walk<'a>, Files)>,
     batches: SyncSender<Vec<u8>>,
-    /// The names that nobody has got yet, each with a zero byte.
+    /// The names for the next batch, each with a zero byte.
     batch: Vec<u8>,
 }
 
@@ -200,7 +200,7 @@ impl<'scope, 'a: 'scope> Helper<'scope, 'a> {
         if helper::threads() < 2 {
             return None;
         }
-        // One batch waits, so that the helper need not.
+        // One batch waits in the channel, so that the helper does not wait for names.
         let (batches, given): (_, Receiver<Vec<u8>>) = sync_channel(1);
         let look = move || {
             let mut share = Share::new(listing, &mut walk, files);
@@ -215,8 +215,7 @@ impl<'scope, 'a: 'scope> Helper<'scope, 'a> {
         })
     }
 
-    /// Takes the name of a file. Returns names that the caller has to look at, because the helper
-    /// is busy.
+    /// Takes the name of a file. If the helper is busy, returns names for the caller to look at.
     fn take(&mut self, file: &CStr) -> Option<Vec<u8>> {
         self.batch.extend_from_slice(file.to_bytes_with_nul());
         if self.batch.len() < BATCH - 256 {
@@ -229,7 +228,7 @@ impl<'scope, 'a: 'scope> Helper<'scope, 'a> {
         }
     }
 
-    /// Adds what the helper found to the caller's share.
+    /// Adds the helper's files to the caller's share.
     fn end(self, share: &mut Share<'_, 'a>) {
         share.look_at_all(&self.batch);
         drop(self.batches);

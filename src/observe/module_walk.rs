@@ -1,4 +1,4 @@
-//! One walk through a module directory, which sees all that is in it at any depth.
+//! One walk through a module directory, which sees all entries at any depth.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -25,7 +25,7 @@ pub(crate) struct ModuleWalk<'w, 'a> {
     walk: &'w mut Walk<'a>,
     /// The module directory.
     top: &'w Path,
-    /// What does not count there.
+    /// The files that do not count in the module directory.
     exclude: &'w [&'w Exclude],
     found: Found,
     /// The directories that were walked, with their names below `top`.
@@ -38,12 +38,12 @@ pub(crate) struct ModuleWalk<'w, 'a> {
 
 /// The outcome of a look below a directory or a link.
 enum Below {
-    /// It leads to no directory, or to one that was walked just now.
+    /// The name leads to no directory, or to one that was walked just now.
     Done,
-    /// It leads to a directory that was walked by this name before.
+    /// The name leads to a directory that was walked before, by this other name.
     Alias(PathBuf),
-    /// It leads to a directory whose names changed while they were read. This is the directory's
-    /// identity after that.
+    /// The name leads to a directory whose names changed while they were read. The identity is the
+    /// directory's after that.
     Changed(Identity),
 }
 
@@ -80,7 +80,7 @@ impl<'w, 'a> ModuleWalk<'w, 'a> {
                 .into_iter()
                 .for_each(|link| self.add_with_all_below(link));
         }
-        // A part of it must not pass for the whole.
+        // A part of a module directory must not pass for the whole.
         match self.seen > MOST_ENTRIES {
             true => Err(TOO_MANY),
             false => Ok(self.found),
@@ -154,7 +154,7 @@ impl<'w, 'a> ModuleWalk<'w, 'a> {
         let directory = open_for_reading(&place)?;
         self.walked.insert(inode(&stat), entry.name.clone());
         self.directory(directory.as_fd(), &entry.name)?;
-        // A name that came while they were read must not slip away unseen.
+        // A name that came while the names were read must not go unseen.
         let after = rustix::fs::fstat(&place)?;
         if (after.st_ctime, after.st_ctime_nsec) == (stat.st_ctime, stat.st_ctime_nsec) {
             return Ok(Below::Done);
@@ -163,7 +163,7 @@ impl<'w, 'a> ModuleWalk<'w, 'a> {
         Ok(Below::Changed(identity.merely_seen()))
     }
 
-    /// An entry that is another name of a directory which was walked by its name `first`.
+    /// An entry for another name of a directory that was walked by the name `first`.
     fn alias(&self, entry: Entry, first: &Path) -> Entry {
         let path = self.top.join(&entry.name);
         let content = match entry.file_type() {

@@ -192,7 +192,7 @@ fn modules(
     let (sum, entries) = match unchanged {
         Some(known) => (known.sum, Arc::clone(&known.entries)),
         None => {
-            // The names were read already, or it was opened as a mere place.
+            // The sum read the names already, or `place` was opened as a mere place.
             let directory = open_for_reading(place)?;
             let found = Found::List(Vec::new());
             let found = ModuleWalk::new(walk, top, exclude, found).run(directory.as_fd(), stat)?;

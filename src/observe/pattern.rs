@@ -35,7 +35,7 @@ pub(crate) struct Glob {
     pub(crate) names: Vec<glob::Pattern>,
 }
 
-/// Compares the texts. A path takes itself apart to compare itself, and a look compares hundreds.
+/// Compares the texts, because a comparison of paths splits both. A look compares hundreds.
 impl PartialEq for Glob {
     fn eq(&self, other: &Glob) -> bool {
         self.plain.as_os_str() == other.plain.as_os_str() && self.names == other.names
@@ -356,8 +356,8 @@ pub(crate) fn is_match(pattern: &glob::Pattern, name: &OsStr) -> bool {
     }
 }
 
-/// The longest text in a pattern that each matching name contains. It rules most names of a large
-/// directory out at once.
+/// The longest part of a pattern that each matching name contains. A search for this part rules out
+/// most names of a large directory.
 pub(crate) fn plain_part(pattern: &glob::Pattern) -> &str {
     let text = pattern.as_str();
     let parts = text.split(['*', '?']).filter(|_| !text.contains('['));

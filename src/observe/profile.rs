@@ -400,7 +400,7 @@ impl Profile {
         self.paths_of(&self.program_globs(), Source::is_in_home)
     }
 
-    /// The names that `exclude` names now, each with the module directories that it is for.
+    /// The names that `exclude` has now, each with the module directories to which it applies.
     #[cfg(feature = "cli")]
     pub(crate) fn excluded_names(&self) -> Vec<(String, Option<Vec<Glob>>)> {
         let programs = self.program_globs();

@@ -49,7 +49,7 @@ impl Reader {
         if let Some(content) = self.known(&path) {
             return content;
         }
-        // Unlocked, so that several threads can read. The first one's content counts for all.
+        // No lock is held here, so that several threads can read. The first content counts for all.
         let content = self.read(entry.file_type(), &path);
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         *read.entry(path).or_insert(content)

@@ -300,7 +300,7 @@ impl Stamp {
         Error::system("touch the stamp", self.path(), errno, remedy)
     }
 
-    /// The error of a touch that modstamp itself refused because of that problem of the stamp.
+    /// The error of a touch that modstamp itself refused because of a problem of the stamp.
     pub(crate) fn not_moved(&self, problem: String) -> Error {
         let (cause, remedy) = (io::Error::other(problem), self.owner_remedy());
         Error::system("touch the stamp", self.path(), cause, remedy)

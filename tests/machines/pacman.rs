@@ -221,7 +221,8 @@ impl Manager for Host {
     }
 
     fn make_root(&self) {
-        // Each option finds the packages on the same path. Scriptlets need a shell, and rm, and modstamp a C library.
+        // Each option finds the packages on the same path. Scriptlets need a shell and rm. modstamp
+        // needs a C library.
         self.sh("cd /srv
              mkdir -p root/etc root/srv root/var/lib/pacman root/var/cache/pacman/pkg
              cp /etc/pacman.conf root/etc

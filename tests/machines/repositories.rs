@@ -374,7 +374,7 @@ fn a_transaction_that_nobody_agreed_to_does_not_touch(host: &Host) {
     assert!(!host.exists("/usr/lib64/qemu/nfs.so"));
 }
 
-/// A root with nothing in it but a C library and what the packages bring.
+/// A root that has only a C library and the files of the packages.
 fn another_root_gets_a_stamp_of_its_own(host: &Host) {
     host.module("nfs", "1", "nfs.so");
     host.machine.sh("mkdir -p /srv/root/etc/zypp

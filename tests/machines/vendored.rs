@@ -96,7 +96,7 @@ fn the_oldest_rustc_that_is_promised_compiles_everything() {
     });
 }
 
-/// Built by Debian 13's rustc, and run by qemu(1). There is no such processor here.
+/// Debian 13's rustc builds the program, and qemu(1) runs it: this machine's processor is another.
 fn rpms_trigger_without_std_runs_on_aarch64() {
     let packages = [
         "cargo",
@@ -108,7 +108,7 @@ fn rpms_trigger_without_std_runs_on_aarch64() {
     ];
     let machine = Machine::new("trixie", &[&packages[..], &["rustc"]].concat());
     machine.put(sources(), SOURCES);
-    // core and alloc for aarch64, without all else that this package requires.
+    // core and alloc for aarch64, without the packages that this one requires.
     machine.sh("dpkg --add-architecture arm64
         cd /tmp
         apt-get -qq update

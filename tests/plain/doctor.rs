@@ -203,7 +203,7 @@ impl Sound {
         let (own, top) = (program("modstamp"), self.path(""));
         let top = top.to_str().unwrap().trim_end_matches('/');
         let modstamp = format!("modstamp() {{ {} \"$@\" --root {top}; }}", own.display());
-        // What systemctl(1) does in a system that does not run.
+        // systemctl(1), as it acts in a system that does not run.
         let systemctl = format!(
             r#"systemctl() {{
                 verb=$1; shift

@@ -556,7 +556,7 @@ fn status_lists_what_a_profile_names_and_what_is_missing() {
     );
 }
 
-/// Does something in a thread that may run on one processor alone. A look then starts no other one.
+/// Does `work` in a thread that may use one processor alone. A look then starts no other thread.
 fn on_one_processor<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let pinned = || {
         let mut one = CpuSet::new();

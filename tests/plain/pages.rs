@@ -319,7 +319,7 @@ fn every_link_of_a_page_leads_to_a_file_and_to_a_place_in_it() {
     assert!(files > 10 && places > 3, "{files} links, {places} places");
 }
 
-/// `make site`, a part of `make check-release`, checks the links of what mdBook makes of it.
+/// `make site`, a part of `make check-release`, checks the links in the book that mdBook makes.
 #[test]
 fn the_book_has_every_page() {
     let docs = sources().join("docs");

@@ -109,7 +109,7 @@ fn segments(file: &[u8]) -> Vec<u32> {
         .collect()
 }
 
-/// Where the processor has no start without std, rpm's program is a dynamic one of any size.
+/// On a processor that `ground::start` does not know, rpm's program is a dynamic one of any size.
 #[test]
 fn rpms_program_has_at_most_64_kib_and_needs_no_library_and_no_loader() {
     let file = fs::read(rpm_trigger::program()).unwrap();

@@ -14,8 +14,8 @@
 //!
 //! # Promises
 //!
-//! - [`OLDER`] A change is made, and a trigger that began after it has ended, or the package manager
-//!   has gone on to the next package. Then no check that begins later says fresh for an answer whose
+//! - [`OLDER`] A change is made. Then a trigger that began after the change ends, or the package
+//!   manager goes on to the next package. No check that begins later says fresh for an answer whose
 //!   probe began before the change.
 //! - [`WRONG`] A consumer that folds says fresh only if each module is still what the answer was
 //!   probed from when the check looks at it, trigger or not.
@@ -1112,7 +1112,7 @@ fn two_consumers_fool_nobody() {
     proof(SEEN, with!(plan, often.changes: 1, often.touches: 1));
 }
 
-/// It stays: the first consumers asked for it.
+/// That section stays: the first consumers asked for it.
 fn filetriggerun_is_the_only_section_that_the_promise_does_not_need() {
     const WITHOUT_UN: &[Step] = &[Lay(A, 0), Touch, Next, SyncTouch, End];
     proof(SEEN, plan!(manager: WITHOUT_UN));

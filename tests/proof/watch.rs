@@ -2,8 +2,8 @@
 //!
 //! A file lies behind a link, which leads to one of two files. A host input is a value in /proc. A
 //! consumer checks two witnesses by the watch, in any order. The kernel puts an event into a queue
-//! for each change of what is watched. It may lose events, and tells that it did. It tells nothing
-//! of the host input.
+//! for each change of a watched path. The kernel may lose events, and tells that it did. It has no
+//! event for the host input.
 //!
 //! # Promises
 //!
@@ -96,7 +96,7 @@ use Step::{LookAtFile, LookAtHost, LookAtLink, Poll, ReadHost, Remember, WatchFi
 struct Check {
     witness: usize,
     step: Step,
-    /// What the look saw: the file's content, and the host's.
+    /// The contents that the look saw: the file's, and the host input's.
     saw: (u8, u8),
     /// Ghosts, each a set of bits: files that the link led to, and contents at any moment.
     led_to: u8,
@@ -111,7 +111,7 @@ struct World {
     files: [u8; 2],
     host: u8,
     changes: u8,
-    /// What is watched: the link, and each file.
+    /// Whether the link is watched, and whether each file is.
     watched: (bool, [bool; 2]),
     /// The queue.
     has_event: bool,
@@ -141,7 +141,7 @@ impl World {
         self.has_lost |= is_watched && is_lost;
     }
 
-    /// Adds the contents of this moment to what the check could see.
+    /// Adds the contents of this moment to those that the check could see.
     fn mark(&mut self) {
         let (link, files, host) = (self.link, self.files, self.host);
         if let Some(check) = &mut self.check {
@@ -330,7 +330,7 @@ impl Model for Plan {
     }
 }
 
-/// No promise: without it, the promises would hold of a watch that never remembers.
+/// Not a promise, but a state that must exist: a watch that never remembers keeps all promises.
 const SERVED: &str = "a check finds a remembered verdict that says fresh";
 
 /// Explores all states. Returns the found properties: promises that are broken, and [`SERVED`].

@@ -75,14 +75,14 @@ fn a_label_that_is_not_that_of_var_lib_is_found() {
     assert!(said.contains("user_home_t:s0\\x0a  rm -r /\n"), "{said}");
     let remedy = remedy(&world, "stamp-label");
     assert_eq!(remedy, "chcon -R -t var_lib_t /var/lib/modstamp");
-    // A stamp that is not there has no label, and another finding.
+    // A missing stamp has no label. It is another finding.
     world.remove(STAMP);
     let said = findings(&world);
     assert!(said.contains("problem (stamp): "), "{said}");
     assert!(!said.contains("stamp-label"), "{said}");
 }
 
-/// What the doctor tells about the room for inotify, as root of the host.
+/// The doctor's findings about inotify, as root of the host.
 fn of_inotify(host: &Host, instances: usize, watches: usize) -> Vec<String> {
     host.sh(&format!(
         "mkdir -p proc/sys/fs/inotify
@@ -295,7 +295,7 @@ fn an_ordinary_users_remedies_are_for_root() {
         assert!(said.contains(&remedy), "{said}");
     }
     assert!(!told(0).contains("sudo"));
-    // What a user cannot look at, root can.
+    // Root can look at places that a user cannot.
     host.sh("chmod 700 etc/modstamp");
     let said = told(65534);
     assert!(said.contains("Permission denied"), "{said}");

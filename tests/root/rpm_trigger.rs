@@ -1,7 +1,8 @@
 //! rpm's trigger as `make` builds it, without std, beside the same program with std.
 //!
-//! Both come from the same sources, and differ in what stands for std: paths, the texts of errors,
-//! memory, the environment and the start. Each scenario has a root directory of its own.
+//! Both programs come from the same sources. They differ in the parts that stand for std: paths,
+//! the texts of errors, memory, the environment and the start. Each scenario has a root directory
+//! of its own.
 
 use std::fs;
 use std::io::Write;
@@ -20,7 +21,7 @@ type Scenario = fn();
 /// The directories of QEMU's modules, as rpm's macro writes them.
 const BODY: &str = "--profile qemu --no-sync /usr/lib64/qemu /usr/lib64/qemu-kvm\n";
 
-/// A path in one of them.
+/// A path in one of these directories.
 const PATH: &str = "/usr/lib64/qemu/a.so\n";
 
 pub fn tests() -> Vec<Test> {
@@ -43,12 +44,12 @@ pub fn tests() -> Vec<Test> {
 
 static STD: LazyLock<PathBuf> = LazyLock::new(|| build(Build::Std));
 
-/// What a run of the program left.
+/// The outcome of a run of the program.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     status: Option<i32>,
     warnings: String,
-    /// The files of the stamps, with their kinds, modes and what does not tell the time.
+    /// The files of the stamps, with their kinds, their modes, and their texts without times.
     files: Vec<(String, String)>,
 }
 
@@ -148,7 +149,7 @@ impl Place {
     }
 }
 
-/// Runs both programs in the same circumstances. Returns what both left, which has to be the same.
+/// Runs both programs in the same circumstances. Returns their outcome, which has to be the same.
 #[track_caller]
 fn both(script: &str, shell: &str, paths: &[u8]) -> Outcome {
     let [ours, theirs] = [program(), &STD].map(|program| {
@@ -379,7 +380,8 @@ fn the_longest_body_of_mistakes_and_ten_thousand_stamps_have_room() {
     assert_eq!(touched, 10_000);
 }
 
-/// The program is held at its exit. Its own peak, `VmHWM`, lacks what the process was before it.
+/// strace holds the program at its exit. `VmHWM` there is the peak of the program itself, and not
+/// that of the process before the program started.
 fn its_memory_never_exceeds_half_a_mebibyte() {
     let place = Place::of(program());
     let mut strace = Command::new("strace");
@@ -395,7 +397,7 @@ fn its_memory_never_exceeds_half_a_mebibyte() {
     while !stamp.exists() && begin.elapsed() < Duration::from_secs(30) {
         std::thread::sleep(Duration::from_millis(10));
     }
-    std::thread::sleep(Duration::from_millis(500)); // It still ends its turn.
+    std::thread::sleep(Duration::from_millis(500)); // The program still ends its turn.
     let child = support::run(Command::new("pgrep").args(["-P", &strace.id().to_string()]));
     let status = fs::read_to_string(format!("/proc/{}/status", child.trim())).unwrap();
     strace.kill().unwrap();

@@ -1,4 +1,4 @@
-//! The program that rpm's triggers start, touches and looks whose system calls fail, and the system
+//! The program that rpm's triggers start; touches and looks whose system calls fail; and the system
 //! calls of a status.
 
 use std::fs;

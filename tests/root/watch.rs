@@ -1,4 +1,4 @@
-//! A watch hears of mounts, and looks at each check where the kernel tells too little.
+//! A watch hears of mounts. If the kernel tells too little, the watch looks at each check.
 
 use std::fs;
 use std::process::Command;

@@ -1,6 +1,6 @@
 //! rpm's trigger program, which `make trigger` builds without std for some processors.
 //!
-//! cargo builds it with std for the tests, and no user gets that one.
+//! For the tests, cargo also builds a program with std. No user gets that one.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,13 +11,13 @@ use crate::{run, sources};
 /// How `make` builds rpm's trigger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Build {
-    /// In its usual way: without std, if this machine's processor has a start for that.
+    /// In the usual way: without std, if `make` can for this machine's processor.
     Usual,
     /// With std, as a dynamic program (`TRIGGER=std`).
     Std,
 }
 
-/// rpm's trigger as `make` builds it in its usual way, once for each run of the tests.
+/// rpm's trigger, built by `make` in the usual way, once for each run of the tests.
 pub fn program() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| build(Build::Usual))
@@ -30,7 +30,7 @@ pub fn machine() -> String {
     machine.unwrap().to_owned()
 }
 
-/// Whether the usual build has no std. Elsewhere the tests take the program with std.
+/// Whether the usual build has no std. On other machines the tests take the program with std.
 pub fn is_without_std() -> bool {
     let known = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
     known.contains(&&*machine())

@@ -17,12 +17,12 @@ const DAEMONS: [&str; 2] = ["libvirtd.service", "virtqemud.service"];
 /// modstamp's drop-in of a daemon. An administrator's file of this name takes its place.
 const DROP_IN: &str = "modstamp.conf";
 
-/// The new name of such a file: it comes just before modstamp's drop-in.
+/// The new name of such a file. systemd reads it just before modstamp's drop-in.
 const RENAMED: &str = "modstamp-local.conf";
 
 const BEFORE_START: [&str; 1] = ["ExecStartPre"];
 
-/// An empty value of any of these keys empties the list of all (systemd.path(5)).
+/// An empty value of any of these keys clears the paths of all of them (systemd.path(5)).
 const WATCHES: [&str; 5] = [
     "PathModified",
     "PathChanged",
@@ -31,15 +31,15 @@ const WATCHES: [&str; 5] = [
     "DirectoryNotEmpty",
 ];
 
-/// The directories in which an administrator has files. A package replaces all others.
+/// The directories of an administrator's own files. Packages replace files elsewhere.
 const OF_ADMINISTRATORS: [&str; 2] = ["/etc/", "/run/"];
 
 const NO_LOOK: &str =
-    "a restart of libvirt's daemon looks for no changes first, so it may serve an older answer";
+    "libvirt's daemon starts without a look for changes, so it may serve an outdated answer";
 
 /// Checks that each of libvirt's daemons has modstamp look before it starts.
 ///
-/// Without the units for QEMU, other checks find those.
+/// If the units for QEMU are missing, nothing is checked here: other checks report them.
 pub(crate) fn daemons(host: &Host, report: &mut Examination) -> Seen<Checked> {
     let Some(it) = host.qemu().filter(|it| it.profile.refreshes_libvirt()) else {
         return Ok(Checked::NothingHere);
@@ -114,7 +114,7 @@ fn removed(mask: &Path) -> Option<String> {
     is_administrators(mask).then(|| format!("rm {}", shell_word(mask)))
 }
 
-/// The command that renames an administrator's file, which keeps its effect.
+/// The command that renames an administrator's file. systemd still reads it by its new name.
 fn renamed(file: &Path) -> Option<String> {
     let new = shell_word(file.with_file_name(RENAMED));
     is_administrators(file).then(|| format!("mv -n {} {new}", shell_word(file)))
@@ -171,8 +171,8 @@ fn check_directories(host: &Host, it: &InUse, unit: &Name, report: &mut Examinat
     Ok(())
 }
 
-/// Whether a directory is watched, by any of its paths. For one that comes and goes, such as those
-/// in `/run/qemu`, a watch of its parent counts.
+/// Whether a directory is watched, by any of its paths. A watch of the parent directory counts,
+/// too, because directories such as those in `/run/qemu` come and go.
 fn is_watched(host: &Host, watched: &[String], directory: &Path) -> Seen<bool> {
     for path in watched.iter().map(Path::new) {
         if directory == path || directory.parent() == Some(path) {

@@ -1,4 +1,4 @@
-//! Whether the kernel gives room for the watches of systemd.
+//! Whether the kernel's limits leave room for systemd's watches.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -8,26 +8,27 @@ use crate::act::doctor::names::INOTIFY;
 use crate::act::doctor::report::{Checked, Examination, Seen};
 use crate::act::doctor::units::{profiles, watch};
 
-/// The instances that the units of `qemu` need, with some room. systemd takes one for each path of
-/// a unit (`path_spec_watch`, core/path.c).
+/// The instances that the units of `qemu` need, with some to spare. systemd takes an instance for
+/// each path of a unit (`path_spec_watch`, core/path.c).
 const INSTANCES: usize = 16;
 
-/// The watches that they need. Most directories of a profile are missing, and then systemd watches
-/// each directory on the way.
+/// The watches that these units need. Most directories of a profile are missing. systemd then
+/// watches each directory on the way to the missing one.
 const WATCHES: usize = 64;
 
 /// The kernel's usual limits.
 const USUAL_INSTANCES: usize = 128;
 const USUAL_WATCHES: usize = 8192;
 
-/// The most processes and descriptors that are looked at.
+/// The most descriptors that are looked at.
 const MOST_LOOKS: usize = 50_000;
 
-/// Checks that the running kernel gives room for the watches of systemd.
+/// Checks that the running kernel's limits leave room for systemd's watches.
 ///
-/// Both limits are per user (inotify(7)), and the instances run out first: many programs of root's
-/// take some. systemd's own do not count, because it gives those of a unit back before it takes new
-/// ones. An ordinary user sees nobody else's, and so just the limits.
+/// Both limits are per user (inotify(7)). The instances run out first, because many of root's
+/// programs take some. systemd's own instances do not count: systemd gives those of a unit back
+/// before it takes new ones. An ordinary user sees no instances of others. For such a user, only
+/// the limits are checked.
 pub(crate) fn inotify(host: &Host, report: &mut Examination) -> Seen<Checked> {
     let profiles = profiles(host)?;
     let Some(profile) = profiles.first().filter(|_| host.root.is_system()) else {
@@ -84,7 +85,7 @@ fn instances_of_others() -> usize {
     looked.filter(|target| target == instance).count()
 }
 
-/// The names in a directory. There are none if it cannot be listed: the process may have ended.
+/// The names in a directory. If it cannot be listed, there are none: its process may have ended.
 fn names(directory: &Path) -> impl Iterator<Item = String> + use<> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok())

@@ -21,7 +21,7 @@ use crate::judge::reason::Reason;
 /// The administrator's file for the profile.
 const PROFILE: &str = "/etc/modstamp/profiles.d/qemu.toml";
 
-/// The most bytes of QEMU's programs that are read. A program has some 30 MB, and takes 30 ms.
+/// The most bytes of QEMU's programs that are read. A program of some 30 MB takes 30 ms.
 const MOST_BYTES_OF_PROGRAMS: i64 = 128 << 20;
 
 /// The first libvirt that compares the module directory's mtime.
@@ -43,8 +43,8 @@ fn drivers(host: &Host, check: &'static str, report: &mut Examination) -> Vec<Pa
     installed.drivers
 }
 
-/// Checks that QEMU, libvirt and the profile agree on the module directories. Those of QEMU and
-/// libvirt are compiled in.
+/// Checks that QEMU, libvirt and the profile agree on the module directories. QEMU and libvirt
+/// have theirs compiled in.
 pub(crate) fn directories(host: &Host, report: &mut Examination) -> Seen<Checked> {
     let Some(it) = host.qemu() else {
         return Ok(Checked::NothingHere);
@@ -86,7 +86,7 @@ pub(crate) fn directories(host: &Host, report: &mut Examination) -> Seen<Checked
         )),
     };
     if let Some(seen) = seen {
-        let why = "that would take long; most programs are of one build, and know the same ones";
+        let why = "a search takes long; most programs are of one build, with the same directories";
         report.note(MODULE_DIRECTORIES, seen, why);
     }
     if let (Some(of_programs), 0) = (of_programs, unread) {
@@ -109,7 +109,7 @@ fn builds(host: &Host, it: &InUse) -> Seen<(Vec<PathBuf>, usize)> {
             continue;
         };
         let build = (program.parent(), stat.st_mtime, stat.st_mtime_nsec);
-        // A link, or a second name.
+        // The file, or its build, may be known by another program.
         if !files.insert((stat.st_dev, stat.st_ino)) || !builds.insert(build) {
             continue;
         }
@@ -123,7 +123,7 @@ fn builds(host: &Host, it: &InUse) -> Seen<(Vec<PathBuf>, usize)> {
     Ok((programs, unread))
 }
 
-/// The paths of that kind that are compiled into a file: QEMU's directories, and others.
+/// The compiled-in paths of a file whose last name begins with “qemu”: directories, and others.
 fn named_qemu(host: &Host, file: &Path) -> Seen<Vec<PathBuf>> {
     let is_named_so = |path: &Path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -142,8 +142,8 @@ fn has_modules(host: &Host, directory: &Path) -> Seen<bool> {
     Ok(extensions.any(|it| it == "so"))
 }
 
-/// Checks that a libvirt watches a directory that a QEMU loads modules from. `of_programs` are the
-/// paths that are compiled into all programs of QEMU.
+/// Checks that a libvirt watches a directory from which a QEMU loads modules. `of_programs` are the
+/// paths that are compiled into any program of QEMU.
 fn check_driver(
     host: &Host,
     it: &InUse,
@@ -166,7 +166,7 @@ fn check_driver(
             }
         }
     }
-    // An older libvirt watches none. A QEMU without modules loads from none.
+    // An older libvirt watches no directory. A QEMU without modules loads from none.
     let (Some(watched), false) = (watched.first(), of_qemu.is_empty()) else {
         return Ok(());
     };

@@ -135,7 +135,8 @@ fn blind(host: &Host, error: Error) -> Blind {
 /// - A directory of almost the same name exists.
 /// - None of the directories exists, but the program does.
 ///
-/// An administrator writes for one host, and is told of the missing ones by a note.
+/// An administrator writes a profile for one host. A note lists the missing directories of such a
+/// profile.
 pub(crate) fn directories(host: &Host, report: &mut Examination) -> Seen<Checked> {
     let mut checked = Checked::NothingHere;
     for profile in &host.profiles {

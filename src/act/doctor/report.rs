@@ -57,7 +57,7 @@ pub(crate) enum Step {
     Root(String),
     /// A command for the caller, who owns what it changes.
     Own(String),
-    /// Writes lines into a new file of root's. The lines and the path are words as a shell takes them.
+    /// Writes lines into a new file of root's. `words` and `file` are quoted for a shell.
     Write { words: String, file: String },
 }
 

@@ -18,7 +18,7 @@ pub(crate) const DIRECTORIES: [&str; 5] = [
     "/lib/systemd/system",
 ];
 
-/// Those of the units of users' managers.
+/// The directories of units for users' managers, the most important one first.
 pub(crate) const USERS_DIRECTORIES: [&str; 4] = [
     "/etc/systemd/user",
     "/run/systemd/user",
@@ -29,7 +29,7 @@ pub(crate) const USERS_DIRECTORIES: [&str; 4] = [
 /// The state of a unit's file, or of a drop-in.
 pub(crate) enum UnitFile {
     Missing,
-    /// By this link to /dev/null, or this empty file.
+    /// The path is that of the mask: a link to /dev/null, or an empty file.
     Masked(PathBuf),
     Installed(PathBuf),
 }
@@ -37,7 +37,7 @@ pub(crate) enum UnitFile {
 /// A unit's name, such as `modstamp-update@qemu.path`.
 pub(crate) struct Name {
     pub(crate) whole: String,
-    /// The name without the instance, such as `modstamp-update@.path`. `None` if it has none.
+    /// The name without the instance, such as `modstamp-update@.path`. `None` without an instance.
     template: Option<String>,
     instance: String,
 }
@@ -56,7 +56,7 @@ impl Name {
         }
     }
 
-    /// The names of its files, the most important one first: the instance's own, and the template's.
+    /// The names of the unit's files. The instance's own comes before the template's.
     fn of_files(&self) -> impl Iterator<Item = &String> {
         [&self.whole].into_iter().chain(&self.template)
     }
@@ -89,7 +89,7 @@ fn state(host: &Host, path: PathBuf) -> Seen<UnitFile> {
         return Ok(UnitFile::Missing);
     };
     let kind = FileType::from_raw_mode(stat.st_mode);
-    // In an image, /dev/null may not exist.
+    // In an image, /dev/null may not exist. So a link that leads nowhere is a mask, too.
     let target = host.stat(&path)?;
     let target = target.map(|stat| FileType::from_raw_mode(stat.st_mode));
     let is_empty = kind.is_file() && stat.st_size == 0;
@@ -99,7 +99,7 @@ fn state(host: &Host, path: PathBuf) -> Seen<UnitFile> {
     })
 }
 
-/// The drop-ins of a unit that count, by their own names. That is also the order in which they do.
+/// The drop-ins that count for a unit, by name. systemd reads them in the order of their names.
 fn drop_ins(host: &Host, unit: &Name) -> Seen<BTreeMap<PathBuf, PathBuf>> {
     let mut all = BTreeMap::new();
     for directory in DIRECTORIES.map(Path::new) {
@@ -116,7 +116,7 @@ fn drop_ins(host: &Host, unit: &Name) -> Seen<BTreeMap<PathBuf, PathBuf>> {
     Ok(all)
 }
 
-/// The values of a setting that is a list, of a unit with its drop-ins.
+/// A setting that is a list, as a unit's file and its drop-ins give it.
 #[derive(Default)]
 pub(crate) struct List {
     pub(crate) values: Vec<String>,
@@ -125,7 +125,7 @@ pub(crate) struct List {
 }
 
 impl List {
-    /// The list of a unit. Each of `keys` adds to it, and empties it by an empty value.
+    /// The list of a unit. A value of any of `keys` adds to the list, and an empty one clears it.
     pub(crate) fn of(host: &Host, unit: &Name, keys: &[&str]) -> Seen<List> {
         let mut list = List::default();
         let drop_ins = drop_ins(host, unit)?.into_values();
@@ -139,7 +139,7 @@ impl List {
         Ok(list)
     }
 
-    /// The list as a single file of the unit's has it.
+    /// The list that one file of the unit gives by itself.
     pub(crate) fn of_file(host: &Host, file: &Path, unit: &Name, keys: &[&str]) -> Seen<List> {
         let mut list = List::default();
         list.add(host, file, unit, keys)?;
@@ -151,7 +151,7 @@ impl List {
             return Ok(());
         };
         let text = host.text(&file)?.unwrap_or_default();
-        // A backslash at the end of a line joins the next one to it.
+        // A backslash at the end of a line joins the line to the next one.
         let text = text.replace("\\\n", " ");
         for (key, value) in text.lines().filter_map(|line| line.split_once('=')) {
             match value.trim() {

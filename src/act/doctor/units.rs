@@ -20,7 +20,7 @@ const SYSTEMD: [&str; 2] = ["/usr/lib/systemd/systemd", "/lib/systemd/systemd"];
 /// The templates of the units that are enabled for a profile.
 const TEMPLATES: [&str; 2] = ["modstamp-update@.service", "modstamp-update@.path"];
 
-/// The templates of the units that those start.
+/// The templates of the units that the enabled ones start.
 const STARTED: [&str; 2] = ["modstamp-settle@.service", "modstamp-refresh@.service"];
 
 /// The package modstamp-qemu, and `make install`, bring this drop-in of the path unit.
@@ -32,7 +32,7 @@ const OF_SOURCE: &str = "/usr/local/lib/systemd/system/modstamp-update@.service"
 const NO_LOOK: &str =
     "nothing sees a change by an image, a rollback or make install, and cached answers stay stale";
 
-/// What follows from a missing trigger of a package manager's.
+/// The consequence if a package manager has no trigger.
 pub(crate) const NOT_TOLD: &str =
     "a package can bring or take a QEMU module, and nothing tells libvirt";
 
@@ -82,13 +82,13 @@ pub(crate) fn units(host: &Host, report: &mut Examination) -> Seen<Checked> {
 /// The state of a profile's unit.
 enum State {
     Missing,
-    /// By this file.
+    /// The path is that of the mask.
     Masked(PathBuf),
-    /// It has to be enabled, and is not.
+    /// The unit should be enabled, and is not.
     Disabled,
-    /// By its file.
+    /// The path is that of the unit's file.
     Enabled(PathBuf),
-    /// Another unit starts it.
+    /// The unit is there, and another unit starts it.
     Started,
 }
 
@@ -128,7 +128,7 @@ fn tell_masked(
     Ok(())
 }
 
-/// Finds the units of a profile that should be enabled and are not, all at once.
+/// Makes one finding of all units of a profile that should be enabled and are not.
 fn tell_disabled(host: &Host, units: &[String], report: &mut Examination) -> Seen<()> {
     let seen = match units {
         [] => return Ok(()),
@@ -201,8 +201,8 @@ pub(crate) fn are_qemus_installed(host: &Host) -> Seen<bool> {
     Ok(has_systemd(host)? && !matches!(drop_in, UnitFile::Missing))
 }
 
-/// Tells that a package manager has no trigger for `qemu`. Nobody packaged the triggers for it, or
-/// modstamp was installed from its sources. Then the units do, and the trigger is not missed.
+/// Tells that a package manager has no trigger for `qemu`. That is only a note if the units watch
+/// the modules, as after `make install`. Otherwise it is a finding.
 pub(crate) fn tell_no_trigger(
     host: &Host,
     check: &'static str,

@@ -98,7 +98,7 @@ fn each_build_of_qemu_is_searched_once() {
         second.contains("knows the module directory /opt/qemu,"),
         "{second}"
     );
-    // The same time in the same directory: the same build.
+    // Programs of the same time in the same directory are of the same build.
     host.set_mtime("usr/bin/qemu-system-xtensa", 1_600_000_000);
     host.say(&["update"]);
     host.assert_ill("module-directories");
@@ -110,7 +110,7 @@ fn no_more_programs_are_searched_than_time_allows_and_that_is_noted() {
     let install = |name: &str, megabytes: u64, mtime: i64| {
         let program = format!("usr/bin/qemu-system-{name}");
         let file = fs::File::create(host.path(&program)).unwrap();
-        file.set_len(megabytes << 20).unwrap(); // It has a hole, and takes no room.
+        file.set_len(megabytes << 20).unwrap(); // The file is a hole, and takes no room.
         host.set_permissions(&program, 0o755);
         host.set_mtime(&program, mtime);
         host.say(&["update"]);

@@ -95,7 +95,7 @@ fn a_host_that_was_installed_from_source_becomes_well_by_following_the_remedies(
     }
     host.assert_well();
     assert_eq!(host.notes()[0].0, "dpkg-trigger");
-    // What is missing comes from the sources, although the host has apt-get.
+    // The missing unit comes from the sources, although the host has apt-get.
     host.remove(&format!("{LOCAL}/modstamp-settle@.service"));
     let (_, remedy) = host.assert_ill("unit");
     assert_eq!(remedy, "make install");
