@@ -269,6 +269,11 @@ pub fn ignore_signals_of_writes() {
 /// Otherwise a file that is opened later gets that number, and a warning is written into it.
 pub fn fill_standard_descriptors() {
     use rustix::fs::{Mode, OFlags};
+    let probe: rustix::io::Result<OwnedFd> =
+        rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    if probe.is_ok_and(|fd| fd.as_raw_fd() > 2) {
+        return;
+    }
     while let Ok(fd) = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty()) {
         let fd: OwnedFd = fd;
         if fd.as_raw_fd() > 2 {

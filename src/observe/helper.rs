@@ -4,10 +4,11 @@
 //! signals of the caller's thread. It ends before the caller's call returns. If the system has no
 //! room for a helper, the look goes on without one.
 
-use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::sync::{Mutex, PoisonError};
-use std::thread::{Builder, Scope, ScopedJoinHandle, available_parallelism, scope};
+use std::thread::{Builder, Scope, ScopedJoinHandle, scope};
+
+use rustix::thread::sched_getaffinity;
 
 /// The most threads of one look, including the caller's own.
 const MOST_THREADS: usize = 4;
@@ -16,10 +17,12 @@ const MOST_THREADS: usize = 4;
 const STACK: usize = 256 << 10;
 
 /// The number of threads that a large look may use, including the caller's own.
+///
+/// It is that of the processors on which the caller may run. std's `available_parallelism` would
+/// read files of cgroups, too, which a confined consumer may not.
 pub(crate) fn threads() -> usize {
-    available_parallelism()
-        .map_or(1, NonZero::get)
-        .min(MOST_THREADS)
+    let processors = sched_getaffinity(None).map_or(1, |set| set.count() as usize);
+    processors.clamp(1, MOST_THREADS)
 }
 
 /// Starts a helper. `None` if the system has no room for a thread.

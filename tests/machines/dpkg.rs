@@ -49,9 +49,11 @@ const FACTS: Facts = Facts {
     only_tried: "--no-act",
     without_triggers: &[&["--no-triggers"]],
     put_off: Some(&["--triggers-only", "--pending"]),
-    // Without a change of root, so that a script which forgets its root is found out.
+    // Without a change of root, so that a script which forgets its root is found out. That root has
+    // no package of a C library, and runs no program of its own.
     in_root: &[&[
         "--root=/srv/root",
+        "--force-depends",
         "--force-script-chrootless",
         "--force-not-root",
     ]],
