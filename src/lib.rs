@@ -183,6 +183,7 @@
 //!   msync(2) and the like. The next store then moves the ctime again, and a check sees all of them.
 //!   On tmpfs no page is ever written back. An observation writes no page back itself: fdatasync(2)
 //!   takes 10 to 20 times as long as a read.
+//! - In one boot, another `/proc/cpuinfo` or boot id that a container's runtime mounts there.
 //! - A single write that takes longer than three seconds, and was observed in its midst.
 //! - A change that a program makes with the clock set back to the very tick of an earlier change of
 //!   the same file.
@@ -304,6 +305,7 @@ mod observe {
 #[cfg(not(modstamp_no_std))]
 mod observe {
     pub(crate) mod added;
+    mod boot;
     mod completion;
     pub(crate) mod content;
     pub(crate) mod directory;

@@ -16,9 +16,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, Mode, OFlags, Stat, StatVfsMountFlags, Statx, StatxFlags};
+use rustix::fs::{AtFlags, Stat, StatVfsMountFlags, Statx, StatxFlags};
 
 use crate::ground::time::Mtime;
+use crate::observe::boot;
 use crate::observe::tick::{Tick, end};
 
 /// The longest time in seconds that a single write may take after it set the times.
@@ -291,13 +292,7 @@ fn mount(place: BorrowedFd<'_>) -> Option<u64> {
     let wanted = StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
     let statx = rustix::fs::statx(place, c"", AtFlags::EMPTY_PATH, wanted).ok()?;
     let number = unique_number(&statx)?;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let boot = rustix::fs::open(c"/proc/sys/kernel/random/boot_id", flags, Mode::empty()).ok()?;
-    let mut text = [0; 64];
-    match rustix::io::read(boot, &mut text).ok()? {
-        0 => None,
-        length => Some(hash(number, &text[..length])),
-    }
+    Some(hash(number, &boot::identity()?))
 }
 
 /// The number of a mount. `None` if a later mount may get the same number.

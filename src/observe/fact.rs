@@ -14,6 +14,7 @@ use crate::files::read::read_at_most;
 use crate::files::root::Root;
 use crate::files::way::{Steps, Stop};
 use crate::ground::environment::variable;
+use crate::observe::boot;
 use crate::observe::evidence::hash;
 
 /// A named text that answers depend on.
@@ -190,7 +191,7 @@ fn boot(system: &Root) -> Option<u64> {
     if !cfg!(any(target_arch = "x86", target_arch = "x86_64")) {
         return None;
     }
-    let boot = beginning(system, "/proc/sys/kernel/random/boot_id", 64).ok()?;
+    let boot = boot::identity()?;
     let processor = "/sys/devices/system/cpu/cpu0";
     let microcode = match beginning(system, &format!("{processor}/microcode/version"), 64) {
         Ok(version) => version,
