@@ -16,7 +16,7 @@
 //! path that rpm sends may lie in a module directory. Each of them then makes this program touch.
 //! If the body cannot be read, each path makes it touch all stamps, because it cannot know whose
 //! modules these are.
-#![no_main]
+#![cfg_attr(any(modstamp_no_std, target_env = "gnu"), no_main)]
 #![cfg_attr(modstamp_no_std, no_std)]
 
 extern crate alloc;
@@ -29,13 +29,24 @@ use modstamp::Root;
 use modstamp::trigger::{self, Body, Due, Manager};
 
 /// The function that the program's start calls. Always returns 0, because no transaction may fail.
+#[cfg(any(modstamp_no_std, target_env = "gnu"))]
 #[allow(unsafe_code)] // The start has to find this name. std exports its own `main`, too.
 #[unsafe(no_mangle)]
 extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
+    run_and_warn();
+    0
+}
+
+/// Other C libraries give the arguments to std's `main` alone.
+#[cfg(not(any(modstamp_no_std, target_env = "gnu")))]
+fn main() {
+    run_and_warn();
+}
+
+fn run_and_warn() {
     trigger::fill_standard_descriptors();
     trigger::ignore_signals_of_writes();
     run().iter().for_each(|warning| trigger::warn(warning));
-    0
 }
 
 /// Runs the trigger. Its first argument is the file with the scriptlet's body. Returns warnings.
