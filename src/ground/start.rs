@@ -9,13 +9,13 @@ use alloc::borrow::ToOwned;
 use alloc::vec::Vec;
 use core::alloc::{GlobalAlloc, Layout};
 use core::arch::{asm, global_asm};
-use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::hint::black_box;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use rustix::fd::BorrowedFd;
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use rustix::process::{Signal, getpid, kill_process};
 
 // The kernel starts a program with the stack pointer at the argument count. There is no return
@@ -66,7 +66,11 @@ unsafe extern "C" fn begin(stack: *mut usize) -> ! {
     };
     COUNT.store(count, Relaxed);
     ARGUMENTS.store(arguments, Relaxed);
-    let status = main(count as i32, arguments.cast());
+    end(main(count as i32, arguments.cast()))
+}
+
+/// Ends the program.
+fn end(status: i32) -> ! {
     loop {
         // SAFETY: exit_group(2) takes any number, and nothing comes after it.
         unsafe { system_call(EXIT_GROUP, [status as usize, 0, 0, 0]) };
@@ -174,37 +178,54 @@ unsafe fn system_call(number: usize, arguments: [usize; 4]) {
     }
 }
 
-/// The most memory that the allocator gives, in bytes. A page of it costs nothing until it is used.
-const ROOM: usize = 32 << 20;
+/// The most memory that the allocator takes from the kernel, in bytes.
+const MOST_ROOM: usize = 32 << 20;
+
+/// The allocator takes this much at once. A page of it costs nothing until it is used.
+const STEP: usize = 256 << 10;
 
 /// The size of the smallest piece, and the alignment of each.
 const SMALLEST: usize = 16;
 
 /// An allocator of pieces whose sizes are powers of two. A piece that is given back is used again.
 struct Heap {
-    room: UnsafeCell<Room>,
-    /// The length of the part of `room` that pieces were ever cut from.
-    used: AtomicUsize,
+    /// The room that the kernel gave last, from the first byte that no piece was cut from.
+    room: AtomicPtr<u8>,
+    /// The length of that room.
+    left: AtomicUsize,
+    /// The length of all room that the kernel gave.
+    taken: AtomicUsize,
     /// A list of the free pieces of each size. Each piece begins with the address of the next.
     free: [AtomicPtr<u8>; usize::BITS as usize],
 }
 
-#[repr(align(16))]
-struct Room([u8; ROOM]);
-
 #[global_allocator]
 static HEAP: Heap = Heap {
-    room: UnsafeCell::new(Room([0; ROOM])),
-    used: AtomicUsize::new(0),
+    room: AtomicPtr::new(null_mut()),
+    left: AtomicUsize::new(0),
+    taken: AtomicUsize::new(0),
     free: [const { AtomicPtr::new(null_mut()) }; usize::BITS as usize],
 };
 
-// SAFETY: the program has one thread.
-unsafe impl Sync for Heap {}
+impl Heap {
+    /// Takes room for a piece of `size` bytes from the kernel. The end of the last room is lost.
+    fn take_room(&self, size: usize) -> Option<()> {
+        let length = size.max(STEP);
+        let taken = self.taken.load(Relaxed) + length;
+        (taken <= MOST_ROOM).then_some(())?;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: the kernel chooses the place, where nothing else is.
+        let room = unsafe { mmap_anonymous(null_mut(), length, access, MapFlags::PRIVATE) };
+        self.room.store(room.ok()?.cast(), Relaxed);
+        self.left.store(length, Relaxed);
+        self.taken.store(taken, Relaxed);
+        Some(())
+    }
+}
 
 /// The size of the piece for a layout. `None` if there can be no such piece.
 fn size_of_piece(layout: Layout) -> Option<usize> {
-    let is_possible = layout.align() <= SMALLEST && layout.size() <= ROOM;
+    let is_possible = layout.align() <= SMALLEST && layout.size() <= MOST_ROOM;
     is_possible.then(|| layout.size().max(SMALLEST).next_power_of_two())
 }
 
@@ -222,12 +243,13 @@ unsafe impl GlobalAlloc for Heap {
             free.store(unsafe { piece.cast::<*mut u8>().read() }, Relaxed);
             return piece;
         }
-        let used = self.used.load(Relaxed);
-        if ROOM - used < size {
+        if self.left.load(Relaxed) < size && self.take_room(size).is_none() {
             return null_mut();
         }
-        self.used.store(used + size, Relaxed);
-        self.room.get().cast::<u8>().wrapping_add(used)
+        let piece = self.room.load(Relaxed);
+        self.room.store(piece.wrapping_add(size), Relaxed);
+        self.left.fetch_sub(size, Relaxed);
+        piece
     }
 
     unsafe fn dealloc(&self, piece: *mut u8, layout: Layout) {
@@ -263,9 +285,8 @@ unsafe impl GlobalAlloc for Heap {
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     let text = "modstamp: rpm's trigger has a fault and ended early; run “modstamp touch”\n";
     let _ = rustix::io::write(stderr(), text.as_bytes());
-    loop {
-        let _ = kill_process(getpid(), Signal::ABORT);
-    }
+    let _ = kill_process(getpid(), Signal::ABORT);
+    end(134) // The signal may be ignored or blocked. This is a shell's status for it.
 }
 
 // The compiled crate alloc refers to these two functions, which would unwind after a panic. Here a

@@ -34,6 +34,8 @@ pub fn tests() -> Vec<Test> {
         a_list_of_a_million_paths_takes_no_memory,
         the_longest_body_of_mistakes_and_ten_thousand_stamps_have_room,
         its_memory_never_exceeds_half_a_mebibyte,
+        little_address_space_is_enough,
+        memory_that_runs_out_ends_it_even_if_it_ignores_the_signal,
     ];
     test::tests(
         &Needs::root_and(&["chroot", "ldd", "pgrep", "strace"]),
@@ -378,6 +380,26 @@ fn the_longest_body_of_mistakes_and_ten_thousand_stamps_have_room() {
     let touched = touched.count();
     place.sh("umount var/lib");
     assert_eq!(touched, 10_000);
+}
+
+fn little_address_space_is_enough() {
+    let place = Place::of(program());
+    let outcome = place.run("ulimit -v 8000; ulimit -d 8000;", PATH.as_bytes());
+    assert_eq!(outcome.status, Some(0), "{}", outcome.warnings);
+    assert!(outcome.is_touched());
+}
+
+/// The signal of abort(3) may be ignored. The program would then run for ever, and rpm would wait.
+fn memory_that_runs_out_ends_it_even_if_it_ignores_the_signal() {
+    let place = Place::of(program());
+    place.sh("yes x | head -c 65536 > body");
+    let outcome = place.run("trap '' ABRT; ulimit -v 8000;", PATH.as_bytes());
+    assert_eq!(outcome.status, Some(134), "{}", outcome.warnings);
+    assert!(
+        outcome.warnings.contains("run “modstamp touch”"),
+        "{}",
+        outcome.warnings
+    );
 }
 
 /// strace holds the program at its exit. `VmHWM` there is the peak of the program itself, and not
