@@ -137,7 +137,7 @@ fn a_limit_of_inotify_that_roots_programs_use_up_is_found() {
     executable(&host.path("usr/lib/systemd/systemd"), "");
     // Neither systemd's own instance nor those of other users count.
     assert_eq!(of_inotify(&host, 19, 64), [""; 0]);
-    let told = "fs.inotify.max_user_instances is 18, and programs other than systemd use 3, which \
+    let told = "fs.inotify.max_user_instances is 18, and programs other than systemd use up to 3, which \
                 leaves less than 16: sysctl -w fs.inotify.max_user_instances=131";
     assert_eq!(of_inotify(&host, 18, 64), [told]);
 }

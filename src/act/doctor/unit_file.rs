@@ -56,6 +56,26 @@ impl Name {
         }
     }
 
+    /// The names that directories of drop-ins have, without `.d`. Those of several units come last:
+    /// a prefix that ends with a dash, such as `modstamp-.path`, and the kind alone.
+    fn of_drop_ins(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.of_files().cloned().collect();
+        if let Some((stem, kind)) = self.whole.rsplit_once('.') {
+            let dashes = stem.rmatch_indices('-').map(|(at, _)| at);
+            names.extend(dashes.map(|at| format!("{}.{kind}", &stem[..=at])));
+            names.push(kind.to_owned());
+        }
+        names
+    }
+
+    /// The section that the unit's kind has, such as `[Path]`.
+    fn section(&self) -> String {
+        let kind = self.whole.rsplit_once('.').map_or("", |(_, kind)| kind);
+        let mut letters = kind.chars();
+        let first = letters.next().map(|first| first.to_ascii_uppercase());
+        format!("[{}{}]", first.unwrap_or_default(), letters.as_str())
+    }
+
     /// The names of the unit's files. The instance's own comes before the template's.
     fn of_files(&self) -> impl Iterator<Item = &String> {
         [&self.whole].into_iter().chain(&self.template)
@@ -103,7 +123,7 @@ fn state(host: &Host, path: PathBuf) -> Seen<UnitFile> {
 fn drop_ins(host: &Host, unit: &Name) -> Seen<BTreeMap<PathBuf, PathBuf>> {
     let mut all = BTreeMap::new();
     for directory in DIRECTORIES.map(Path::new) {
-        for name in unit.of_files() {
+        for name in unit.of_drop_ins() {
             let directory = directory.join(format!("{name}.d"));
             for name in host.names(&directory)? {
                 if name.extension().is_some_and(|it| it == "conf") {
@@ -151,9 +171,7 @@ impl List {
             return Ok(());
         };
         let text = host.text(&file)?.unwrap_or_default();
-        // A backslash at the end of a line joins the line to the next one.
-        let text = text.replace("\\\n", " ");
-        for (key, value) in text.lines().filter_map(|line| line.split_once('=')) {
+        for (key, value) in settings(&text, &unit.section()) {
             match value.trim() {
                 _ if !keys.contains(&key.trim()) => {}
                 "" => {
@@ -168,6 +186,25 @@ impl List {
         }
         Ok(())
     }
+}
+
+/// The settings in one section of a unit's text. A backslash at the end of a line joins the line to
+/// the next one that is no comment (systemd.syntax(7)).
+fn settings(text: &str, section: &str) -> Vec<(String, String)> {
+    let lines = text.lines();
+    let lines = lines.filter(|line| !line.trim_start().starts_with(['#', ';']));
+    let lines: Vec<&str> = lines.collect();
+    let text = lines.join("\n").replace("\\\n", " ");
+    let mut is_inside = false;
+    let mut settings = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if line.starts_with('[') {
+            is_inside = line == section;
+        } else if let Some((key, value)) = line.split_once('=').filter(|_| is_inside) {
+            settings.push((key.to_owned(), value.to_owned()));
+        }
+    }
+    settings
 }
 
 /// Whether another unit wants this one. systemd goes by the link's name, and not by its target.

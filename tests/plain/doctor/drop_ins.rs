@@ -75,11 +75,20 @@ fn a_file_that_takes_the_drop_ins_place_is_found_and_the_remedy_keeps_its_settin
             .contains("Nice=5")
     );
     // An administrator may have modstamp look in another way.
+    for setting in [
+        "ExecStartPre=-/usr/bin/modstamp \\\nupdate --profile qemu\n",
+        "ExecStartPre=-/usr/bin/modstamp \\\n# look first\nupdate --profile qemu\n",
+        "# C:\\\nExecStartPre=-/usr/bin/modstamp update --profile qemu\n",
+    ] {
+        host.put(&own, &format!("[Service]\n{setting}"));
+        host.assert_well();
+    }
+    // systemd ignores it in another section.
     host.put(
         &own,
-        "[Service]\nExecStartPre=-/usr/bin/modstamp \\\nupdate --profile qemu\n",
+        "[Unit]\nExecStartPre=-/usr/bin/modstamp update --profile qemu\n",
     );
-    host.assert_well();
+    host.assert_ill("daemon-drop-in");
 }
 
 #[test]
@@ -102,6 +111,11 @@ fn a_later_drop_in_that_empties_the_list_is_found() {
         remedy,
         format!("\"${{EDITOR:-vi}}\" /{directory}/override.conf")
     );
+    host.remove(&format!("{directory}/override.conf"));
+    host.assert_well();
+    // One file can be for all services, or for all whose names begin with some words.
+    host.put("etc/systemd/system/service.d/zz.conf", emptying);
+    assert_eq!(host.checks(), ["daemon-drop-in", "daemon-drop-in"]);
 }
 
 #[test]
