@@ -49,7 +49,7 @@ pub(crate) fn complete(
     is_wanted: impl Fn(Input, &Entry) -> bool,
     read: impl Fn(Input, &Entry, PathBuf) -> Content + Sync,
 ) -> Observation {
-    let (mut jobs, mut bytes) = (Vec::new(), 0);
+    let (mut jobs, mut bytes) = (Vec::new(), 0_u64);
     for list in lists(&mut now, known) {
         for entry in list.entries {
             match entry.identity {
@@ -64,7 +64,7 @@ pub(crate) fn complete(
                 continue;
             }
             if is_wanted(list.input, entry) {
-                bytes += OPENING.saturating_add(entry.size);
+                bytes = OPENING.saturating_add(entry.size).saturating_add(bytes);
             }
             jobs.push(Job {
                 input: list.input,

@@ -278,7 +278,10 @@ impl Inputs {
         let is_same = paths == own.named_paths(&own.program_globs())
             && own.excluded_names() == other.excluded_names()
             && own.program == other.program
-            && !own.counts_libraries(); // `LD_LIBRARY_PATH` may lead elsewhere.
+            && own.named_programs().eq(other.named_programs())
+            // `LD_LIBRARY_PATH` may lead elsewhere.
+            && !own.counts_libraries()
+            && !other.counts_libraries();
         is_same.then_some(())?;
         let mut inputs = self.clone();
         inputs.observation.scope = other.scope;

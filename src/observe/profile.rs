@@ -301,7 +301,7 @@ impl Profile {
         self.named_programs().any(|glob| glob.matches(path))
     }
 
-    fn named_programs(&self) -> impl Iterator<Item = Cow<'_, Glob>> {
+    pub(crate) fn named_programs(&self) -> impl Iterator<Item = Cow<'_, Glob>> {
         let named = self.programs.iter().flat_map(|source| source.named(&[]));
         named.filter_map(|named| match named {
             Named::Absolute(glob) => Some(glob),
