@@ -49,21 +49,52 @@ pub(crate) fn for_each_entry(
     directory: BorrowedFd<'_>,
     mut each: impl FnMut(&CStr, FileType),
 ) -> rustix::io::Result<()> {
-    let mut buffer = [const { MaybeUninit::uninit() }; 16 * 1024];
-    let mut entries = rustix::fs::RawDir::new(directory, &mut buffer);
-    let mut names = 0;
-    while let Some(entry) = entries.next() {
+    let mut buffer = NAMES_BUFFER;
+    let mut names = Names::of(directory, &mut buffer);
+    while names.step(&mut each)? == Names::MAY_BE_MORE {}
+    Ok(())
+}
+
+/// Room for some hundred names.
+pub(crate) const NAMES_BUFFER: [MaybeUninit<u8>; 16 * 1024] =
+    [const { MaybeUninit::uninit() }; 16 * 1024];
+
+/// The names in a directory, for a reader that pauses between two of them.
+pub(crate) struct Names<'b> {
+    entries: rustix::fs::RawDir<'b, BorrowedFd<'b>>,
+    count: usize,
+}
+
+impl<'b> Names<'b> {
+    pub(crate) const MAY_BE_MORE: bool = true;
+
+    pub(crate) fn of(directory: BorrowedFd<'b>, buffer: &'b mut [MaybeUninit<u8>]) -> Names<'b> {
+        Names {
+            entries: rustix::fs::RawDir::new(directory, buffer),
+            count: 0,
+        }
+    }
+
+    /// Calls `each` with the next name, unless that is `.` or `..`. Returns whether there may be
+    /// more names.
+    ///
+    /// # Errors
+    /// Like [`for_each_name`].
+    pub(crate) fn step(&mut self, each: impl FnOnce(&CStr, FileType)) -> rustix::io::Result<bool> {
+        let Some(entry) = self.entries.next() else {
+            return Ok(!Names::MAY_BE_MORE);
+        };
         let entry = entry?;
-        names += 1;
-        if names > MOST_NAMES + 2 {
+        self.count += 1;
+        if self.count > MOST_NAMES + 2 {
             return Err(Errno::TOOBIG);
         }
         let name = entry.file_name();
         if name != c"." && name != c".." {
             each(name, entry.file_type());
         }
+        Ok(Names::MAY_BE_MORE)
     }
-    Ok(())
 }
 
 /// Converts a name from the kernel into an `OsStr`.

@@ -53,6 +53,9 @@ pub(crate) fn share<J: Send>(
     jobs: impl Iterator<Item = J> + Send,
     work: impl Fn(J) + Sync,
 ) {
+    if threads < 2 {
+        return jobs.for_each(work); // A scope makes std remember the caller's thread.
+    }
     let jobs = Mutex::new(jobs);
     let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || std::iter::from_fn(next).for_each(&work);

@@ -10,7 +10,7 @@ use std::thread::{Scope, ScopedJoinHandle, scope};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use crate::files::directory::for_each_name;
+use crate::files::directory::{NAMES_BUFFER, Names};
 use crate::observe::content::{MOST_ENTRIES, TOO_MANY};
 use crate::observe::entry::Entry;
 use crate::observe::exclude::Exclude;
@@ -59,6 +59,7 @@ struct Share<'s, 'a> {
 
 impl<'l> Listing<'l> {
     /// Looks at each file in the directory. `seen` counts the files.
+    #[inline(never)] // Its buffer would lie on the stack once for each level of directories.
     pub(crate) fn look<'a>(
         self,
         walk: &mut Walk<'a>,
@@ -68,36 +69,50 @@ impl<'l> Listing<'l> {
         if walk.noted.is_some() {
             walk.note_names(&self.top.join(self.below));
         }
-        let before = *seen;
         let mut share = Share::new(self, walk, files);
-        scope(|scope| {
-            let mut helper = None;
-            let read = for_each_name(self.directory, |file| {
-                *seen += 1;
-                if *seen > MOST_ENTRIES {
-                    return share.files.fail(TOO_MANY);
-                }
-                if *seen - before == MANY {
-                    let files = Files::none(share.files.found.empty());
-                    helper = Helper::start(scope, self, share.walk.part(), files);
-                }
-                match &mut helper {
-                    None => share.look_at(file),
-                    Some(helper) => {
-                        if let Some(refused) = helper.take(file) {
-                            share.look_at_all(&refused);
-                        }
-                    }
+        let mut buffer = NAMES_BUFFER;
+        let mut names = Names::of(self.directory, &mut buffer);
+        let mut count = |share: &mut Share<'_, 'a>| {
+            *seen += 1;
+            let is_too_many = *seen > MOST_ENTRIES;
+            is_too_many.then(|| share.files.fail(TOO_MANY)).is_none()
+        };
+        let mut read = Ok(Names::MAY_BE_MORE);
+        let mut looked = 0;
+        // A scope for helpers makes std remember the caller's thread. A small look makes none.
+        while read == Ok(Names::MAY_BE_MORE) && looked < MANY {
+            read = names.step(|file, _| {
+                looked += 1;
+                if count(&mut share) {
+                    share.look_at(file);
                 }
             });
-            if let Some(helper) = helper {
-                helper.end(&mut share);
-            }
-            match share.files.failed.or(read.err()) {
-                Some(errno) => Err(errno),
-                None => Ok(share.files),
-            }
-        })
+        }
+        if read == Ok(Names::MAY_BE_MORE) {
+            read = scope(|scope| {
+                let files = Files::none(share.files.found.empty());
+                let mut helper = Helper::start(scope, self, share.walk.part(), files);
+                while read == Ok(Names::MAY_BE_MORE) {
+                    read = names.step(|file, _| match &mut helper {
+                        _ if !count(&mut share) => {}
+                        None => share.look_at(file),
+                        Some(helper) => {
+                            if let Some(refused) = helper.take(file) {
+                                share.look_at_all(&refused);
+                            }
+                        }
+                    });
+                }
+                if let Some(helper) = helper {
+                    helper.end(&mut share);
+                }
+                read
+            });
+        }
+        match share.files.failed.or(read.err()) {
+            Some(errno) => Err(errno),
+            None => Ok(share.files),
+        }
     }
 }
 
