@@ -51,13 +51,20 @@ pub(crate) fn for_each_entry(
 ) -> rustix::io::Result<()> {
     let mut buffer = NAMES_BUFFER;
     let mut names = Names::of(directory, &mut buffer);
-    while names.step(&mut each)? == Names::MAY_BE_MORE {}
+    while names.step(&mut each)? == Step::Name {}
     Ok(())
 }
 
 /// Room for some hundred names.
 pub(crate) const NAMES_BUFFER: [MaybeUninit<u8>; 16 * 1024] =
     [const { MaybeUninit::uninit() }; 16 * 1024];
+
+/// A step of [`Names`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    Name,
+    End,
+}
 
 /// The names in a directory, for a reader that pauses between two of them.
 pub(crate) struct Names<'b> {
@@ -66,8 +73,6 @@ pub(crate) struct Names<'b> {
 }
 
 impl<'b> Names<'b> {
-    pub(crate) const MAY_BE_MORE: bool = true;
-
     pub(crate) fn of(directory: BorrowedFd<'b>, buffer: &'b mut [MaybeUninit<u8>]) -> Names<'b> {
         Names {
             entries: rustix::fs::RawDir::new(directory, buffer),
@@ -75,14 +80,13 @@ impl<'b> Names<'b> {
         }
     }
 
-    /// Calls `each` with the next name, unless that is `.` or `..`. Returns whether there may be
-    /// more names.
+    /// Calls `each` with the next name, unless that is `.` or `..`.
     ///
     /// # Errors
     /// Like [`for_each_name`].
-    pub(crate) fn step(&mut self, each: impl FnOnce(&CStr, FileType)) -> rustix::io::Result<bool> {
+    pub(crate) fn step(&mut self, each: impl FnOnce(&CStr, FileType)) -> rustix::io::Result<Step> {
         let Some(entry) = self.entries.next() else {
-            return Ok(!Names::MAY_BE_MORE);
+            return Ok(Step::End);
         };
         let entry = entry?;
         self.count += 1;
@@ -93,7 +97,7 @@ impl<'b> Names<'b> {
         if name != c"." && name != c".." {
             each(name, entry.file_type());
         }
-        Ok(Names::MAY_BE_MORE)
+        Ok(Step::Name)
     }
 }
 

@@ -10,7 +10,7 @@ use std::thread::{Scope, ScopedJoinHandle, scope};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use crate::files::directory::{NAMES_BUFFER, Names};
+use crate::files::directory::{NAMES_BUFFER, Names, Step};
 use crate::observe::content::{MOST_ENTRIES, TOO_MANY};
 use crate::observe::entry::Entry;
 use crate::observe::exclude::Exclude;
@@ -77,10 +77,10 @@ impl<'l> Listing<'l> {
             let is_too_many = *seen > MOST_ENTRIES;
             is_too_many.then(|| share.files.fail(TOO_MANY)).is_none()
         };
-        let mut read = Ok(Names::MAY_BE_MORE);
+        let mut read = Ok(Step::Name);
         let mut looked = 0;
         // A scope for helpers makes std remember the caller's thread. A small look makes none.
-        while read == Ok(Names::MAY_BE_MORE) && looked < MANY {
+        while read == Ok(Step::Name) && looked < MANY {
             read = names.step(|file, _| {
                 looked += 1;
                 if count(&mut share) {
@@ -88,11 +88,11 @@ impl<'l> Listing<'l> {
                 }
             });
         }
-        if read == Ok(Names::MAY_BE_MORE) {
+        if read == Ok(Step::Name) {
             read = scope(|scope| {
                 let files = Files::none(share.files.found.empty());
                 let mut helper = Helper::start(scope, self, share.walk.part(), files);
-                while read == Ok(Names::MAY_BE_MORE) {
+                while read == Ok(Step::Name) {
                     read = names.step(|file, _| match &mut helper {
                         _ if !count(&mut share) => {}
                         None => share.look_at(file),
