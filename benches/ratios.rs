@@ -146,31 +146,6 @@ fn triggers(table: &mut Table, scratch: &Path) {
 
     trigger_ratios(table, times);
     sizes(table, &program, &ours);
-    log(table, scratch, &touch);
-}
-
-/// The cost of a trigger's line in the log. While an image is built, a touch writes no line.
-///
-/// In a root directory with one small module, the look does not hide that cost.
-fn log(table: &mut Table, scratch: &Path, touch: &Timed) {
-    let modstamp = support::release("modstamp");
-    let root = std::path::absolute(scratch.join("small")).unwrap();
-    let modules = root.join("usr/lib64/qemu");
-    std::fs::create_dir_all(&modules).unwrap();
-    std::fs::write(modules.join("a.so"), "a module").unwrap();
-    let root = root.to_str().unwrap();
-    let trigger = |name, variable| {
-        let modstamp = modstamp.to_str().unwrap();
-        let trigger = [variable, modstamp, "trigger", "dpkg", "/usr/lib64/qemu"];
-        let arguments = [&trigger[..], &["--root", root]].concat();
-        Timed::new(name, "env".as_ref(), &arguments, &None)
-    };
-    let with = trigger("with its line", "UNUSED=0");
-    let without = trigger("without", "SOURCE_DATE_EPOCH=0");
-    let times = measure(&[&with, &without, touch], ROUNDS);
-    let line = times[0].saturating_sub(times[1]);
-    let what = "a line of the log, in modstamp trigger dpkg";
-    table.ratio(what, line, &touch.name, times[2], "at most 0.1");
 }
 
 /// The rows of the triggers' times, in the order in which they were measured.
